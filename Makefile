@@ -1,0 +1,43 @@
+# One folder, .venv, holds everything; the stamp file makes a second install do nothing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := bundles/digits
+PORT ?= 3000
+
+.PHONY: install serve demo test lint bench bento clean
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(DEMO)/manifest.json
+
+$(DEMO)/manifest.json: | $(STAMP)
+	$(BIN)/python examples/digits/train.py
+	$(BIN)/guardhouse fit examples/digits/gateway.yaml --out $(DEMO)
+
+serve: demo
+	$(BIN)/guardhouse serve $(DEMO) --config examples/digits/gateway.yaml --port $(PORT)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+bento: $(STAMP)
+	$(BIN)/bentoml build
+
+clean:
+	rm -rf $(VENV) bundles build dist
