@@ -14,6 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
+from guards.config import differences, parse
+
 Object = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +25,6 @@ CRDS = Path(os.environ.get("GUARDHOUSE_CRDS", ROOT.parent / "shared" / "crds"))
 KUBERNETES_VALIDATE = Path(sys.executable).parent / "kubernetes-validate"
 KUBERNETES = "1.33.0"
 MARGIN_SECONDS = 10
-DEFAULT_TIMEOUT_SECONDS = 30
 GROUP_OF_CUSTOM_RESOURCES = "monitoring.coreos.com/"
 
 pytestmark = pytest.mark.skipif(
@@ -163,7 +164,7 @@ def test_probes_ask_the_right_question(objects: list[Object]) -> None:
 def test_requests_in_flight_outlive_a_rollout(objects: list[Object]) -> None:
     """The grace period covers the preStop pause, the longest request the config admits, and a margin."""
     pause = gateway(objects)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    longest = config(objects).get("server", {}).get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)
+    longest = parse(config(objects)).server.timeout_seconds
     assert pod(objects)["terminationGracePeriodSeconds"] >= pause + longest + MARGIN_SECONDS
 
 
@@ -245,6 +246,7 @@ def test_the_gpu_overlay_insists_on_its_gpu() -> None:
     wanted = config(base)
     wanted["model"]["device"] = "cuda"
     assert config(gpu) == wanted
+    assert not differences(parse(config(base)), parse(config(gpu))), "the digits bundle would be refused"
 
 
 def test_an_overlay_brings_its_own_model(own_model: Path) -> None:
