@@ -1,0 +1,300 @@
+"""What is fitted once and served many times: a folder of JSON and safetensors, no pickle and no code."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from guards.calibration import Budget, Calibration
+from guards.config import Config, differences
+from guards.conformal import Classifier, Predictor, Regressor
+from guards.detector import Detector
+from guards.explainer import Explainer
+from guards.loading import call_builder, load_program, load_weights, save_program, unflatten
+from guards.model import Imputation, TorchModel, resolve_device
+from guards.monitor import Context, Monitor
+from guards.pipeline import Guard, Pipeline
+from guards.registry import registered
+from guards.schema import InputSchema
+from guards.selftest import SelfTest
+from guards.types import Mistake
+
+__all__ = ["VERSION", "Bundle", "make_model"]
+
+VERSION = "0.1.0"
+M = TypeVar("M", bound=nn.Module)
+MANIFEST, STATE, WEIGHTS, PROGRAM = "manifest.json", "state.safetensors", "weights.safetensors", "model.pt2"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A fitted gateway.
+
+    ``scores`` (g, n) are every guard's scores of the same clean calibration rows, ``nonconformity`` (m,) those of the
+    labelled ones: budget, shares and coverage are worked out from them at start, so that they may change without a
+    refit. ``id`` is empty until the bundle was saved.
+    """
+
+    config: Config
+    schema: InputSchema
+    classes: tuple[str, ...]
+    model: TorchModel
+    program: ExportedProgram | None
+    temperature: float
+    detectors: tuple[Detector, ...]
+    cause_names: Mapping[str, tuple[str, ...]]
+    scores: Tensor
+    nonconformity: Tensor
+    monitors: tuple[Monitor, ...]
+    self_test: SelfTest | None = None
+    id: str = ""
+
+    def pipeline(self) -> Pipeline:
+        """Put the guards together under the config's budget.
+
+        Raises:
+            Mistake: the calibration rows cannot support the budget or the coverage.
+        """
+        config, device = self.config, self.model.device
+        guards: list[Guard] = []
+        if config.guards:
+            try:
+                budget = self.budget()
+            except ValueError as unsupported:
+                raise Mistake(f"false_alarm_budget: {unsupported}") from unsupported
+            for index, (spec, detector) in enumerate(zip(config.guards, self.detectors, strict=True)):
+                guards.append(
+                    Guard(
+                        name=spec.name,
+                        detector=detector.to(device),
+                        calibration=Calibration.from_scores(self.scores[index]).to(device),
+                        max_rank=budget.ranks[index],
+                        action=spec.flag_action,
+                        on_error=spec.error_action,
+                    )
+                )
+        return Pipeline(
+            model=self.model, guards=guards, predictor=self._predictor().to(device), shadow=config.mode == "shadow"
+        )
+
+    def budget(self) -> Budget:
+        """Calibrate the guards jointly.
+
+        Raises:
+            ValueError: the calibration rows cannot support the budget.
+        """
+        config = self.config
+        return Budget(
+            scores=self.scores,
+            shares=[spec.share for spec in config.guards],
+            budget=config.false_alarm_budget,
+            guarantee=config.guarantee,
+        )
+
+    def explainer(self, params: Mapping[str, Any] | None = None) -> Explainer:
+        """Make the config's explainer, with some of its parameters changed.
+
+        Raises:
+            ValueError: a parameter is out of its bounds.
+        """
+        kind = type(self.config.explain)
+        values = kind.model_validate({**self.config.explain.model_dump(), **(params or {})})
+        method = values.model_dump()["method"]
+        explainer = cast("type[Explainer]", registered("explainers")[method])
+        return explainer(values, model=self.model, schema=self.schema)
+
+    def _predictor(self) -> Predictor:
+        coverage = self.config.coverage
+        try:
+            if self.classes:
+                return Classifier(self.nonconformity, coverage=coverage, temperature=self.temperature)
+            return Regressor(self.nonconformity, coverage=coverage)
+        except ValueError as unsupported:
+            raise Mistake(f"coverage: {unsupported}") from unsupported
+
+    def save(self, path: Path, *, source: str | None = None) -> Self:
+        """Write the folder, replacing a bundle that is there; ``source`` is the config as the user wrote it.
+
+        Raises:
+            Mistake: the folder holds something else.
+        """
+        if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir()):
+            raise Mistake(f"{path}: it is not empty and no bundle; choose another folder")
+        fresh = path.with_name(path.name + ".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        state: dict[str, Tensor] = {"scores": self.scores, "nonconformity": self.nonconformity}
+        for spec, detector in zip(self.config.guards, self.detectors, strict=True):
+            state |= _named_state(f"detector.{spec.name}", detector)
+        for monitor in self.monitors:
+            state |= _named_state(f"monitor.{monitor.name}", monitor)
+        if self.self_test is not None:
+            state |= {f"self_test.{name}": tensor for name, tensor in self.self_test.tensors().items()}
+        save_file(_plain(state), fresh / STATE)
+        if self.program is None:
+            save_file(_plain(self.model.net.state_dict()), fresh / WEIGHTS)
+        else:
+            save_program(self.program, fresh / PROGRAM)
+        if source is not None:
+            (fresh / "gateway.yaml").write_text(source, encoding="utf-8")
+        manifest = {
+            "format": 1,
+            "versions": {"guardhouse": VERSION, "torch": torch.__version__},
+            "config": self.config.model_dump(mode="json"),
+            "schema": self.schema.model_dump(mode="json"),
+            "classes": self.classes,
+            "outputs": self.model.outputs,
+            "temperature": self.temperature,
+            "cause_names": self.cause_names,
+            "self_test": None if self.self_test is None else self.self_test.fingerprint,
+            "sha256": {file.name: _sha256(file) for file in sorted(fresh.iterdir())},
+        }
+        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+        shutil.rmtree(path, ignore_errors=True)
+        fresh.rename(path)
+        return replace(self, id=f"sha256:{_sha256(path / MANIFEST)}")
+
+    @classmethod
+    def load(
+        cls, path: Path, *, config: Config | None = None, folder: Path | None = None, device: str | None = None
+    ) -> Self:
+        """Read a bundle; ``config`` may change what may change at deploy time, ``folder`` holds the builder's code.
+
+        Raises:
+            Mistake: a file is missing or was changed, or the config asks for a refit.
+        """
+        manifest = _read_manifest(path)
+        fitted = Config.model_validate(manifest["config"])
+        if config is not None and (keys := differences(fitted, config)):
+            raise Mistake(f"the config differs from the fitted one in {', '.join(keys)}: fit the bundle anew")
+        config = fitted if config is None else config
+        state = load_file(path / STATE)
+        schema, classes = InputSchema.model_validate(manifest["schema"]), tuple(manifest["classes"])
+        program = load_program(path / PROGRAM) if config.model.program is not None else None
+        model = make_model(
+            config,
+            schema,
+            outputs=manifest["outputs"],
+            folder=folder,
+            weights=None if program is not None else load_file(path / WEIGHTS),
+            program=program,
+            device=device,
+        )
+        detectors = []
+        for spec in config.guards:
+            detector = cast("type[Detector]", registered("detectors")[spec.detector.model_dump()["kind"]])(spec.detector)
+            detectors.append(_restored(detector, state, f"detector.{spec.name}"))
+        context = Context(schema, classes, tuple(spec.name for spec in config.guards))
+        monitors = []
+        for params in config.monitors:
+            monitor = cast("type[Monitor]", registered("monitors")[params.model_dump()["kind"]])(params, context)
+            monitors.append(_restored(monitor, state, f"monitor.{params.name}").to(model.device))
+        test = {name.removeprefix("self_test."): value for name, value in state.items() if name.startswith("self_test.")}
+        return cls(
+            config=config,
+            schema=schema,
+            classes=classes,
+            model=model,
+            program=program,
+            temperature=manifest["temperature"],
+            detectors=tuple(detectors),
+            cause_names={name: tuple(causes) for name, causes in manifest["cause_names"].items()},
+            scores=state["scores"],
+            nonconformity=state["nonconformity"],
+            monitors=tuple(monitors),
+            self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,
+            id=f"sha256:{_sha256(path / MANIFEST)}",
+        )
+
+
+def make_model(  # noqa: PLR0913
+    config: Config,
+    schema: InputSchema,
+    *,
+    outputs: int | None,
+    folder: Path | None,
+    weights: Mapping[str, Tensor] | None,
+    program: ExportedProgram | None,
+    device: str | None = None,
+) -> TorchModel:
+    """Wrap the config's model for rows of the schema.
+
+    Raises:
+        Mistake: it cannot be built, or does not take such rows.
+    """
+    if program is not None:
+        net, last_linear = unflatten(program)
+    else:
+        assert config.model.builder is not None  # noqa: S101 - the config has one or the other
+        net, last_linear = call_builder(config.model.builder, folder), None
+        if weights is not None:
+            load_weights(net, weights)
+    imputation = None
+    if schema.kind == "tabular":
+        imputation = Imputation(
+            fill=torch.tensor([column.fill for column in schema.columns]),
+            categorical=schema.categorical,
+            keep=torch.tensor([column.impute == "none" for column in schema.columns]),
+        )
+    return TorchModel(
+        net,
+        example=schema.example_rows(4),
+        outputs=outputs,
+        feature_layer=config.model.features,
+        last_linear=last_linear,
+        imputation=imputation,
+        precision=config.model.precision,
+        device=resolve_device(device or config.model.device),
+        compiled=config.model.compile,
+    )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not (path / MANIFEST).is_file():
+        raise Mistake(f"{path}: no bundle there; make one with `guardhouse fit CONFIG --out {path}`")
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        files = dict(manifest["sha256"])
+        Config.model_validate(manifest["config"])
+    except ValidationError as invalid:
+        raise Mistake(f"{path / MANIFEST}: its config is of another version: {invalid.errors()[0]['loc']}") from invalid
+    except (ValueError, KeyError, TypeError) as broken:
+        raise Mistake(f"{path / MANIFEST}: it cannot be read; fit the bundle anew") from broken
+    for name, digest in files.items():
+        if not (path / name).is_file():
+            raise Mistake(f"{path / name}: the file is missing; fit or copy the bundle anew")
+        if _sha256(path / name) != digest:
+            raise Mistake(f"{path / name}: it is not the file that was fitted (sha256 differs); copy the bundle anew")
+    return manifest
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _named_state(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy to the CPU, each tensor with memory of its own: safetensors takes no shared or strided ones."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def _restored(module: M, state: Mapping[str, Tensor], prefix: str) -> M:
+    """Set every buffer from the bundle, whatever shape it had before it was fitted."""
+    for name, tensor in state.items():
+        if name.startswith(prefix + "."):
+            owner, _, buffer = name.removeprefix(prefix + ".").rpartition(".")
+            setattr(module.get_submodule(owner), buffer, tensor)
+    return module

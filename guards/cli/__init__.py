@@ -1,0 +1,100 @@
+"""The command line: ``guardhouse fit``, ``evaluate`` and ``schema``; the service adds ``serve``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from guards.bundle import VERSION, Bundle
+from guards.config import Config
+from guards.types import Mistake
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="guardhouse",
+    help="Fit guards around a PyTorch model, measure them, and serve them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+MISTAKE = 2
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
+    if asked:
+        typer.echo(f"guardhouse {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False
+) -> None:
+    """Fit guards around a PyTorch model, measure them, and serve them."""
+
+
+@app.command()
+def fit(
+    config: Annotated[Path, typer.Argument(help="the YAML config")],
+    out: Annotated[Path, typer.Option(help="the folder of the bundle; one that is there is replaced")],
+) -> None:
+    """Fit and calibrate every guard and monitor of a config, and write a bundle."""
+    from guards.cli.fit import run as run_fit  # noqa: PLC0415 - imports what only this command needs
+
+    run_fit(config, out, Console(stderr=True))
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
+    clean: Annotated[Path, typer.Option(help="rows that should pass")],
+    suspect: Annotated[Path | None, typer.Option(help="rows that should be caught")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+) -> None:
+    """Measure the fitted guards on rows of your choice, without a server."""
+    from guards.cli.evaluate import evaluate as measure  # noqa: PLC0415
+    from guards.cli.evaluate import show  # noqa: PLC0415
+
+    result = measure(load_bundle(bundle, config), clean, suspect)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        show(result, Console())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the config."""
+    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema(), indent=2))
+
+
+def load_bundle(bundle: Path, config: Path | None) -> Bundle:
+    """Load a bundle, with the deploy-time changes of a config and the code beside it.
+
+    Raises:
+        Mistake: either is wrong, or they do not belong together.
+    """
+    from guards.cli.files import load_config  # noqa: PLC0415
+
+    parsed = None if config is None else load_config(config)
+    return Bundle.load(bundle, config=parsed, folder=None if config is None else config.resolve().parent)
+
+
+def run() -> None:
+    """Run the command line; a mistake of the user's ends with status 2 and a sentence, never a traceback."""
+    try:
+        app()
+    except Mistake as mistake:
+        console = Console(stderr=True)
+        for sentence in mistake.sentences:
+            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        sys.exit(MISTAKE)

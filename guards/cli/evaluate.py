@@ -1,0 +1,154 @@
+"""``guardhouse evaluate``: what the fitted guards make of rows of the user's choice."""
+
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.table import Table as Grid
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from guards.bundle import Bundle
+from guards.cli.files import load_rows
+from guards.cli.intervals import proportion
+from guards.fitting import CHUNK
+from guards.types import Batch, Outcome, Rows
+
+__all__ = ["Detection", "Evaluation", "evaluate", "show"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Detection(TypedDict):
+    """How one guard, or any, tells suspect rows from clean ones; None where there is nothing to measure with."""
+
+    auroc: float | None
+    aupr: float | None
+    fpr_at_95_tpr: float | None
+    tpr: float | None
+    false_alarm_rate: float | None
+    false_alarm_interval: tuple[float, float] | None
+
+
+class Evaluation(TypedDict):
+    """The JSON document of ``evaluate --json``; ``r2`` is of regression."""
+
+    rows: dict[str, int]
+    accuracy: float | None
+    r2: float | None
+    coverage: float | None
+    guards: dict[str, Detection]
+    any: Detection
+
+
+def evaluate(bundle: Bundle, clean: Path, suspect: Path | None) -> Evaluation:
+    """Run both files through the pipeline.
+
+    Raises:
+        Mistake: a file does not fit the bundle.
+    """
+    pipeline = bundle.pipeline()
+    rows = load_rows(clean, bundle.config, bundle.schema, bundle.classes)
+    strange = None if suspect is None else load_rows(suspect, bundle.config, bundle.schema, bundle.classes)
+    runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
+    accuracy, r2, coverage = _quality(bundle, rows, runs[0])
+    total = sum(spec.share for spec in bundle.config.guards)
+    weights = np.array([spec.share / total for spec in bundle.config.guards])[:, None]
+    names = [guard.name for guard in pipeline.guards]
+    scores = [np.nan_to_num(_stack(run, "score"), nan=np.inf, posinf=np.finfo(np.float64).max) for run in runs]
+    joint = [-(np.nan_to_num(_stack(run, "p_value"), nan=1.0) / weights).min(0) if names else None for run in runs]
+    flags = [_stack(run, "flagged") > 0 for run in runs]
+    return {
+        "rows": {"clean": len(rows), "suspect": 0 if strange is None else len(strange)},
+        "accuracy": accuracy,
+        "r2": r2,
+        "coverage": coverage,
+        "guards": {
+            name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)
+        },
+        "any": _detection([j for j in joint if j is not None], [f.any(0) for f in flags] if names else []),
+    }
+
+
+def _run(bundle: Bundle, pipeline: object, rows: Rows) -> list[Outcome]:
+    device = bundle.model.device
+    assert callable(pipeline)  # noqa: S101
+    return [pipeline(Batch(rows.x[start : start + CHUNK].to(device))) for start in range(0, len(rows), CHUNK)]
+
+
+def _stack(run: list[Outcome], name: str) -> Floats:
+    return torch.cat([getattr(outcome.verdict, name) for outcome in run], dim=1).double().cpu().numpy()
+
+
+def _quality(bundle: Bundle, rows: Rows, run: list[Outcome]) -> tuple[float | None, float | None, float | None]:
+    """Give accuracy, R2 and coverage, as far as there are labels."""
+    if rows.y is None:
+        return None, None, None
+    y = rows.y.to(bundle.model.device)
+    predictions = [outcome.prediction for outcome in run]
+    if bundle.classes:
+        label = torch.cat([p.label for p in predictions if p.label is not None])
+        members = [p.members for p in predictions if p.members is not None]
+        covered = torch.cat(members).gather(1, y.long()[:, None]).double().mean().item() if members else None
+        return (label == y).double().mean().item(), None, covered
+    value = torch.cat([p.value for p in predictions if p.value is not None]).double()
+    intervals = [p.interval for p in predictions if p.interval is not None]
+    covered = None
+    if intervals:
+        low, high = torch.cat(intervals).unbind(1)
+        covered = ((low <= y) & (y <= high)).double().mean().item()
+    spread = ((y - y.double().mean()) ** 2).sum()
+    return None, (1 - ((y - value) ** 2).sum() / spread).item() if spread > 0 else None, covered
+
+
+def _detection(scores: list[Floats], flags: list[npt.NDArray[np.bool_]]) -> Detection:
+    found: Detection = {
+        "auroc": None, "aupr": None, "fpr_at_95_tpr": None, "tpr": None,
+        "false_alarm_rate": None, "false_alarm_interval": None,
+    }  # fmt: skip
+    if not scores:
+        return found
+    share = proportion(int(flags[0].sum()), len(flags[0]))
+    found["false_alarm_rate"], found["false_alarm_interval"] = share.value, (share.low, share.high)
+    if len(scores) > 1:
+        truth = np.repeat([0, 1], [len(part) for part in scores])
+        values = np.concatenate(scores)
+        fpr, tpr, _ = roc_curve(truth, values, drop_intermediate=False)
+        found["auroc"] = float(roc_auc_score(truth, values))
+        found["aupr"] = float(average_precision_score(truth, values))
+        found["fpr_at_95_tpr"] = float(fpr[np.searchsorted(tpr, 0.95)])
+        found["tpr"] = float(flags[1].mean())
+    return found
+
+
+def show(result: Evaluation, console: Console) -> None:
+    """Print an evaluation for people."""
+    rows = result["rows"]
+    grid = Grid(title=f"{rows['clean']} clean rows, {rows['suspect']} suspect rows")
+    for name in ("guard", "AUROC", "AUPR", "FPR@95TPR", "TPR", "false alarms", "95 % interval"):
+        grid.add_column(name, justify="left" if name == "guard" else "right")
+    for name, found in [*result["guards"].items(), ("any", result["any"])]:
+        interval = found["false_alarm_interval"]
+        grid.add_row(
+            name,
+            _digits(found["auroc"]),
+            _digits(found["aupr"]),
+            _digits(found["fpr_at_95_tpr"]),
+            _digits(found["tpr"]),
+            _percent(found["false_alarm_rate"]),
+            "" if interval is None else f"[{interval[0]:.2%}, {interval[1]:.2%}]",
+        )
+    console.print(grid)
+    for name, value in (("accuracy", result["accuracy"]), ("R2", result["r2"]), ("coverage", result["coverage"])):
+        if value is not None:
+            console.print(f"{name} of the clean rows: {value:.4f}", highlight=False)
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"

@@ -1,0 +1,116 @@
+"""What the model's output means: calibrated probabilities with prediction sets, or values with intervals."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from guards.types import ModelOutput, Prediction
+
+__all__ = ["Classifier", "Predictor", "Regressor", "fit_temperature"]
+
+
+class Predictor(nn.Module, ABC):
+    """Reads the model's output, and calibrates itself on held-out labelled rows by split conformal prediction.
+
+    ``nonconformity`` keeps the calibration rows' scores, sorted, so that the coverage may change at deploy time.
+    """
+
+    nonconformity: Tensor
+
+    def __init__(self, nonconformity: Tensor, *, coverage: float) -> None:
+        """Keep ``nonconformity`` (n,); empty where there are no labelled rows, and then there are no sets.
+
+        Raises:
+            ValueError: n rows cannot support the coverage; the message says how many could.
+        """
+        super().__init__()
+        self.register_buffer("nonconformity", torch.sort(nonconformity.float()).values)
+        self.coverage = coverage
+        n = len(nonconformity)
+        position = math.ceil((n + 1) * coverage - 1e-9)
+        if n and position > n:
+            raise ValueError(
+                f"{n} labelled calibration rows cannot support a coverage of {coverage:g}: "
+                f"give at least {math.ceil(coverage / (1 - coverage) - 1e-9)} rows, or a smaller coverage"
+            )
+        self.register_buffer("radius", self.nonconformity[position - 1].clone() if n else None, persistent=False)
+
+    radius: Tensor | None
+    """The ceil((n + 1) coverage)-th smallest nonconformity: what a truth of that coverage stays within."""
+
+    @abstractmethod
+    def forward(self, output: ModelOutput) -> Prediction:
+        """Read one batch of model output."""
+
+
+class Classifier(Predictor):
+    """Temperature-scaled softmax, and the set of labels whose 1 - probability stays within the radius.
+
+    The set covers the true label of an exchangeable row with probability in [coverage, coverage + 1 / (n + 1)]; where
+    the model is right more often than the coverage asks, some sets are empty: that row is unlike any label.
+    Guo et al. 2017, "On calibration of modern neural networks"; Sadinle, Lei & Wasserman 2019, "Least ambiguous
+    set-valued classifiers".
+    """
+
+    def __init__(self, nonconformity: Tensor, *, coverage: float, temperature: float) -> None:
+        super().__init__(nonconformity, coverage=coverage)
+        self.temperature = temperature
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Scale and normalise logits (n, k)."""
+        return torch.softmax(logits / self.temperature, dim=1)
+
+    def forward(self, output: ModelOutput) -> Prediction:
+        """Answer probabilities, label and, where calibrated, the prediction set."""
+        probabilities = self.probabilities(output.logits)
+        members = None if self.radius is None else 1 - probabilities <= self.radius
+        return Prediction(probabilities=probabilities, label=probabilities.argmax(1), members=members)
+
+    @staticmethod
+    def scores(logits: Tensor, y: Tensor, temperature: float) -> Tensor:
+        """Score labelled rows: one minus the probability of the true label."""
+        probabilities = torch.softmax(logits / temperature, dim=1)
+        return 1 - probabilities.gather(1, y.long()[:, None])[:, 0]
+
+
+class Regressor(Predictor):
+    """The model's value, and the interval of absolute residuals around it."""
+
+    def forward(self, output: ModelOutput) -> Prediction:
+        """Answer value and, where calibrated, the interval."""
+        value = output.logits[:, 0]
+        interval = None if self.radius is None else torch.stack([value - self.radius, value + self.radius], dim=1)
+        return Prediction(value=value, interval=interval)
+
+    @staticmethod
+    def scores(logits: Tensor, y: Tensor) -> Tensor:
+        """Score labelled rows: the absolute residual."""
+        return (logits[:, 0] - y.float()).abs()
+
+
+def fit_temperature(logits: Tensor, y: Tensor, *, iterations: int = 60) -> float:
+    """Find the temperature in [0.05, 20] that minimises the negative log likelihood of labelled rows.
+
+    The likelihood is convex in the inverse temperature, so a golden-section search over its logarithm is exact.
+    """
+    logits, y = logits.detach().double(), y.long()
+
+    def loss(log_temperature: float) -> float:
+        return float(nn.functional.cross_entropy(logits / math.exp(log_temperature), y))
+
+    low, high = math.log(0.05), math.log(20.0)
+    golden = (math.sqrt(5) - 1) / 2
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    for _ in range(iterations):
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - golden * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + golden * (high - low)
+            at_right = loss(right)
+    return math.exp((low + high) / 2)

@@ -1,0 +1,53 @@
+"""The one class that a third party subclasses to write a detector."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from guards.types import Batch, Reference
+
+__all__ = ["Detector", "Params"]
+
+
+class Params(BaseModel):
+    """A detector's, monitor's or explainer's parameters: a closed model with its own ``kind`` literal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Detector(nn.Module, ABC):
+    """Turns a batch into one score per row, larger meaning stranger.
+
+    Fitted state lives in buffers, so that a bundle can keep it as tensors and ``.to(device)`` moves it. A score may
+    depend on its own row alone: never on its neighbours, and never on how many there are.
+    """
+
+    Params: ClassVar[type[Params]]
+    needs_output: ClassVar[bool] = False
+    """Whether ``score`` reads ``batch.output``, and so has to wait for the model."""
+
+    @abstractmethod
+    def fit(self, reference: Reference) -> Self:
+        """Learn from rows the model may have been trained on, never from calibration rows.
+
+        Raises:
+            ValueError: the reference cannot support this detector; the message says what would.
+        """
+
+    @abstractmethod
+    def score(self, batch: Batch) -> Tensor:
+        """Score each row: (n,) float32, larger is stranger, NaN where it cannot be judged."""
+
+    def causes(self, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """Mark what made each row strange: (n, c) bool, columns named by :meth:`cause_names`."""
+        return None
+
+    def cause_names(self) -> tuple[str, ...]:
+        """Name the columns of :meth:`causes`; fixed once fitted."""
+        return ()
+
+    def violations(self, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """Mark rows (n,) bool that break a bound the user declared; they flag whatever the p-value is."""
+        return None

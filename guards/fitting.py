@@ -1,0 +1,278 @@
+"""Fit every guard and monitor on one set of rows, calibrate it on another, and measure it on rows it never saw."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from guards.bundle import Bundle
+from guards.calibration import Budget, Calibration
+from guards.config import Config
+from guards.conformal import Classifier, Regressor, fit_temperature
+from guards.detector import Detector
+from guards.model import TorchModel
+from guards.monitor import Context, Monitor
+from guards.pipeline import Pipeline
+from guards.registry import registered
+from guards.schema import InputSchema
+from guards.selftest import SelfTest
+from guards.types import Batch, Mistake, ModelOutput, Outcome, Reference, Rows
+
+__all__ = ["FalseAlarms", "Fitted", "GuardReport", "false_alarms", "fit", "run_model"]
+
+CHUNK = 256
+FOLDS = 5
+TUNING_SHARE, TUNING_ROWS = 0.2, 2000
+T = TypeVar("T")
+Track = Callable[[Iterable[T], str, int], Iterable[T]]
+
+
+def _untracked(items: Iterable[T], _stage: str, _total: int) -> Iterable[T]:
+    return items
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAlarms:
+    """Clean rows flagged, out of those judged by thresholds that never saw them."""
+
+    flagged: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuardReport:
+    """One line of the closing table; ``false_alarms`` is None where too few rows are left to measure on."""
+
+    name: str
+    share: float
+    threshold: float
+    false_alarms: FalseAlarms | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A bundle, and what was measured while fitting it."""
+
+    bundle: Bundle
+    guards: tuple[GuardReport, ...]
+    any_guard: FalseAlarms | None
+    violations: FalseAlarms
+    warnings: tuple[str, ...]
+
+
+def fit(  # noqa: PLR0913
+    config: Config,
+    *,
+    schema: InputSchema,
+    classes: tuple[str, ...],
+    model: TorchModel,
+    train: Rows,
+    heldout: Rows,
+    program: ExportedProgram | None = None,
+    track: Track[range] = _untracked,
+) -> Fitted:
+    """Fit on ``train``, calibrate on ``heldout``; ``track`` wraps each stage's steps, to show progress.
+
+    A part of the held-out rows is set aside for the temperature, so that the calibration rows fit nothing.
+
+    Raises:
+        Mistake: a guard or monitor cannot be fitted, or the calibration rows cannot support what is asked.
+    """
+    warnings: list[str] = []
+    _check_imputation(model, schema)
+    output = run_model(model, train.x, lambda steps: track(steps, "reference", len(steps)))
+    tuning, calibration = _set_aside(heldout, config, bool(classes))
+    temperature = 1.0
+    if classes and tuning.y is not None and len(tuning):
+        temperature = fit_temperature(run_model(model, tuning.x).logits, tuning.y.to(model.device))
+    device = model.device
+    reference = Reference(
+        batch=Batch(train.x.to(device), output=output),
+        y=None if train.y is None else train.y.to(device),
+        schema=schema,
+        head=model.head,
+        temperature=temperature,
+    )
+    clean_output = run_model(model, calibration.x, lambda steps: track(steps, "calibration", len(steps)))
+    clean = Batch(calibration.x.to(device), output=clean_output)
+    detectors, scores, violated = _fit_detectors(config, reference, clean, track)
+    if bool(violated.any()):
+        warnings.append(
+            f"{int(violated.sum())} of {len(violated)} calibration rows break a declared bound; "
+            "they are flagged whatever the budget says, and left out of the calibration"
+        )
+    scores = scores[:, ~violated].cpu()
+    bundle = Bundle(
+        config=config,
+        schema=schema,
+        classes=classes,
+        model=model,
+        program=program,
+        temperature=temperature,
+        detectors=detectors,
+        cause_names={s.name: d.cause_names() for s, d in zip(config.guards, detectors, strict=True)},
+        scores=scores,
+        nonconformity=_nonconformity(clean_output, calibration.y, classes, temperature),
+        monitors=(),
+    )
+    pipeline = bundle.pipeline()
+    outcome = _observe(pipeline, clean)
+    bundle = replace(bundle, monitors=_fit_monitors(config, schema, classes, reference, clean, outcome, track))
+    rows = calibration.x[:16] if config.store_reference_rows else schema.example_rows(16)
+    bundle = replace(bundle, self_test=SelfTest.record(pipeline, rows))
+    reports, any_guard = _measure(bundle, pipeline)
+    warnings += [
+        f"guards.{index}: {report.name} cannot flag by its p-value: its share of the budget needs more than "
+        f"{scores.shape[1]} calibration rows"
+        for index, report in enumerate(reports)
+        if report.threshold == 0
+    ]
+    if not config.guards:
+        warnings.append("no guards are configured: every row will be allowed")
+    return Fitted(bundle, reports, any_guard, FalseAlarms(int(violated.sum()), len(violated)), tuple(warnings))
+
+
+def run_model(
+    model: TorchModel, x: Tensor, track: Callable[[range], Iterable[int]] = iter  # type: ignore[assignment]
+) -> ModelOutput:
+    """Run rows through the model, a chunk at a time."""
+    chunks = [model(x[start : start + CHUNK].to(model.device)) for start in track(range(0, len(x), CHUNK))]
+    return ModelOutput(torch.cat([c.logits for c in chunks]), torch.cat([c.features for c in chunks]))
+
+
+def chunks_of(batch: Batch) -> Iterator[Batch]:
+    """Cut a batch into chunks."""
+    return (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
+
+
+def false_alarms(scores: Tensor, config: Config) -> tuple[list[FalseAlarms], FalseAlarms] | None:
+    """Count flagged rows of clean ``scores`` (g, n) fold by fold, each under thresholds from the other folds.
+
+    Gives the count of each guard and of any, or None where the other folds cannot support the budget.
+    """
+    n = scores.shape[1]
+    fold = torch.arange(n) % FOLDS
+    fold = fold[torch.randperm(n, generator=torch.Generator().manual_seed(config.reference.seed))]
+    flagged = torch.zeros(scores.shape, dtype=torch.bool)
+    for k in range(FOLDS):
+        inside = fold == k
+        others = scores[:, ~inside]
+        try:
+            budget = Budget(
+                scores=others,
+                shares=[spec.share for spec in config.guards],
+                budget=config.false_alarm_budget,
+                guarantee=config.guarantee,
+            )
+        except ValueError:
+            return None
+        for guard, rank in enumerate(budget.ranks):
+            flagged[guard, inside] = Calibration.from_scores(others[guard]).rank(scores[guard, inside]) <= rank
+    return [FalseAlarms(int(row.sum()), n) for row in flagged], FalseAlarms(int(flagged.any(0).sum()), n)
+
+
+def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Rows, Rows]:
+    """Split rows for the temperature off the calibration rows; without labels there is nothing to split off."""
+    order = torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
+    wanted = min(TUNING_ROWS, int(TUNING_SHARE * len(heldout))) if classification and heldout.y is not None else 0
+    return heldout.take(order[:wanted]), heldout.take(order[wanted:])
+
+
+@torch.no_grad()
+def _fit_detectors(
+    config: Config, reference: Reference, clean: Batch, track: Track[range]
+) -> tuple[tuple[Detector, ...], Tensor, Tensor]:
+    """Fit the detectors, score the calibration rows (g, n), and mark those that break a declared bound (n,)."""
+    device = clean.x.device
+    violated = torch.zeros(len(clean), dtype=torch.bool, device=device)
+    detectors, scores = [], [torch.empty((0, len(clean)), device=device)]
+    for index in track(range(len(config.guards)), "guards", len(config.guards)):
+        spec = config.guards[index]
+        kind = spec.detector.model_dump()["kind"]
+        detector = cast("type[Detector]", registered("detectors")[kind])(spec.detector).to(device)
+        try:
+            detector = detector.fit(reference).to(device)
+            score = torch.cat([detector.score(chunk) for chunk in chunks_of(clean)])
+        except ValueError as unfit:
+            raise Mistake(f"guards.{index}.detector: {unfit}") from unfit
+        if score.shape != (len(clean),):
+            raise Mistake(
+                f"guards.{index}.detector: {kind} gave scores of shape {tuple(score.shape)} for {len(clean)} rows; "
+                "a detector gives one score per row"
+            )
+        for start, chunk in zip(range(0, len(clean), CHUNK), chunks_of(clean), strict=True):
+            broken = detector.violations(chunk)
+            if broken is not None:
+                violated[start : start + CHUNK] |= broken
+        detectors.append(detector)
+        scores.append(score.float()[None])
+    return tuple(detectors), torch.cat(scores), violated
+
+
+def _fit_monitors(  # noqa: PLR0913
+    config: Config,
+    schema: InputSchema,
+    classes: tuple[str, ...],
+    reference: Reference,
+    clean: Batch,
+    outcome: Outcome,
+    track: Track[range],
+) -> tuple[Monitor, ...]:
+    context = Context(schema, classes, tuple(spec.name for spec in config.guards))
+    heldout = replace(reference, batch=clean, y=None)
+    monitors = []
+    for index in track(range(len(config.monitors)), "monitors", len(config.monitors)):
+        params = config.monitors[index]
+        try:
+            kind = cast("type[Monitor]", registered("monitors")[params.model_dump()["kind"]])
+            monitors.append(kind(params, context).to(clean.x.device).fit(heldout, outcome))
+        except ValueError as unfit:
+            raise Mistake(f"monitors.{index}: {unfit}") from unfit
+    return tuple(monitors)
+
+
+def _observe(pipeline: Pipeline, batch: Batch) -> Outcome:
+    """Judge rows whose output is there already."""
+    return pipeline.conclude(batch, [*pipeline.check_input(batch), *pipeline.check_output(batch)])
+
+
+def _nonconformity(output: ModelOutput, y: Tensor | None, classes: tuple[str, ...], temperature: float) -> Tensor:
+    if y is None:
+        return torch.empty(0)
+    y = y.to(output.logits.device)
+    scores = Classifier.scores(output.logits, y, temperature) if classes else Regressor.scores(output.logits, y)
+    return scores.cpu()
+
+
+def _measure(bundle: Bundle, pipeline: Pipeline) -> tuple[tuple[GuardReport, ...], FalseAlarms | None]:
+    config = bundle.config
+    if not config.guards:
+        return (), None
+    measured = false_alarms(bundle.scores, config)
+    total = sum(spec.share for spec in config.guards)
+    reports = tuple(
+        GuardReport(spec.name, spec.share / total, guard.threshold, None if measured is None else measured[0][index])
+        for index, (spec, guard) in enumerate(zip(config.guards, pipeline.guards, strict=True))
+    )
+    return reports, None if measured is None else measured[1]
+
+
+def _check_imputation(model: TorchModel, schema: InputSchema) -> None:
+    """Refuse ``impute: none`` where the model does not give finite numbers for what it then gets."""
+    raw = [index for index, column in enumerate(schema.columns) if column.impute == "none"]
+    if not raw:
+        return
+    names = [schema.columns[index].name for index in raw]
+    x = schema.example_rows(3)[:2].repeat(2, 1)
+    for index in raw:
+        x[2:, index] = -1.0 if schema.columns[index].kind == "categorical" else torch.nan
+    hint = f"impute `none` on {names} passes NaN and -1 to the model, which it cannot take: remove it there"
+    try:
+        finite = bool(model(x.to(model.device)).logits.isfinite().all())
+    except (IndexError, RuntimeError) as crash:
+        raise Mistake(f"input.columns: {hint} ({crash})") from crash
+    if not finite:
+        raise Mistake(f"input.columns: {hint}")

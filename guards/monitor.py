@@ -1,0 +1,87 @@
+"""What watches a stream of rows: it may warn, and never act."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field
+from torch import nn
+
+from guards.detector import Params
+from guards.schema import InputSchema
+from guards.types import Batch, Outcome, Reference
+
+__all__ = ["Context", "Monitor", "MonitorParams", "Series", "State", "Statistic"]
+
+State = Literal["ok", "warning", "alarm", "insufficient_data"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """One figure with the interval it is known to, the rows ``n`` it rests on, and what it is a figure of."""
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None = None
+    n: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One sample for Prometheus: ``metric`` without the product's prefix; labels from closed sets alone."""
+
+    metric: str
+    kind: Literal["counter", "gauge"]
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What there is to watch: the rows' schema, the labels in logit order (none for regression), the guards."""
+
+    schema: InputSchema
+    classes: tuple[str, ...]
+    guards: tuple[str, ...]
+
+
+class MonitorParams(Params):
+    """What every monitor has: a name, and a ``kind`` that its own parameters narrow to a literal."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+
+
+class Monitor(nn.Module, ABC):
+    """Watches a stream. Fitted state lives in buffers; live counts are plain arrays, and not part of a bundle.
+
+    A subclass's constructor takes its parameters and the context, and raises ValueError where the former name
+    something that the latter has not got, saying what is there.
+    """
+
+    Params: ClassVar[type[MonitorParams]]
+
+    def __init__(self, params: MonitorParams, context: Context) -> None:
+        super().__init__()
+        self.name, self.context = params.name, context
+
+    def fit(self, reference: Reference, outcome: Outcome) -> Self:  # noqa: ARG002
+        """Learn what the stream looks like on clean held-out rows, where there is anything to learn."""
+        return self
+
+    @abstractmethod
+    def observe(self, batch: Batch, outcome: Outcome) -> None:
+        """Take note of rows that were answered. Cheap; called once a micro-batch, from one thread."""
+
+    @abstractmethod
+    def report(self) -> list[Statistic]:
+        """Say what was seen so far. May be called from another thread than ``observe``."""
+
+    def state(self) -> State:
+        """Judge the report; a monitor that only counts is always ``ok``."""
+        return "ok"
+
+    def series(self) -> list[Series]:
+        """Give the counters and gauges that Prometheus adds up over replicas; all of them from the start."""
+        return []

@@ -1,0 +1,89 @@
+"""Known rows with known verdicts: what a server must reproduce before it says that it is ready."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from guards.pipeline import Pipeline
+from guards.types import Batch, Mistake
+
+__all__ = ["SelfTest", "fingerprint"]
+
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+P_VALUE_TOLERANCE = 0.05
+
+
+def fingerprint(pipeline: Pipeline) -> str:
+    """Name what bit-equality depends on: library, processor or device, threads, precision, compilation."""
+    model = pipeline.model
+    if model.device.type == "cuda":
+        where = torch.cuda.get_device_name(model.device)
+    else:
+        where = f"{_processor()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
+    return f"torch {torch.__version__}, {where}, {model.precision}, compiled={model.compiled}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SelfTest:
+    """Rows ``x`` with the logits, scores and p-values that the fitted pipeline gave them, and where it did."""
+
+    x: Tensor
+    logits: Tensor
+    score: Tensor
+    p_value: Tensor
+    fingerprint: str
+
+    @classmethod
+    def record(cls, pipeline: Pipeline, x: Tensor) -> Self:
+        """Run the pipeline and keep what it says."""
+        logits, score, p_value = _run(pipeline, x)
+        return cls(x, logits, score, p_value, fingerprint(pipeline))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], fingerprint: str) -> Self:
+        """Read what :meth:`tensors` gave."""
+        return cls(**{name: tensors[name] for name in ("x", "logits", "score", "p_value")}, fingerprint=fingerprint)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give what a bundle keeps."""
+        return {"x": self.x, "logits": self.logits, "score": self.score, "p_value": self.p_value}
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Run the rows again: equal to the bit on the same device and build, within a tolerance elsewhere.
+
+        Raises:
+            Mistake: they came out otherwise.
+        """
+        known = (self.logits, self.score, self.p_value)
+        found = _run(pipeline, self.x)
+        if self.fingerprint == fingerprint(pipeline):
+            equal = all(torch.equal(a.nan_to_num(-1.0), b.nan_to_num(-1.0)) for a, b in zip(known, found, strict=True))
+            if not equal:
+                raise Mistake("self-test: the same device and build gave other verdicts on known rows; fit the bundle anew")
+            return
+        tolerance = TOLERANCE[pipeline.model.precision]
+        close = torch.allclose(known[0], found[0], rtol=tolerance, atol=tolerance, equal_nan=True)
+        near = torch.allclose(known[2], found[2], rtol=0, atol=P_VALUE_TOLERANCE, equal_nan=True)
+        if not (close and near):
+            raise Mistake(
+                f"self-test: verdicts on known rows differ by more than {tolerance:g} from those of {self.fingerprint!r}; "
+                "fit the bundle anew on this device"
+            )
+
+
+def _run(pipeline: Pipeline, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    outcome = pipeline(Batch(x.to(pipeline.model.device)))
+    return outcome.output.logits.cpu(), outcome.verdict.score.cpu(), outcome.verdict.p_value.cpu()

@@ -1,0 +1,159 @@
+"""What travels through the pipeline: a batch of rows, what the model said of it, what the guards found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from guards.schema import InputSchema
+
+__all__ = ["Action", "Batch", "Finding", "Mistake", "ModelOutput", "Outcome", "Prediction", "Reference", "Rows", "Verdict"]
+
+
+class Mistake(Exception):  # noqa: N818 - it is the user's, and named for what it is
+    """A mistake in a config, a file or a bundle: one actionable sentence for each."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+class Action(IntEnum):
+    """What may happen to a row; where guards disagree, the strictest wins."""
+
+    ALLOW = 0
+    FLAG = 1
+    ABSTAIN = 2
+    REJECT = 3
+
+    @property
+    def label(self) -> str:
+        """The word on the wire and in configs."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelOutput:
+    """One forward pass: ``logits`` (n, k), or values (n, 1) for regression; ``features`` (n, d); float32."""
+
+    logits: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Rows as the client meant them: ``x`` (n, ...) float32, missing values NaN, unseen categories -1.
+
+    ``groups`` holds level codes (n,) int64 by attribute, for attributes that come with the request.
+    ``output`` is there once the model has run.
+    """
+
+    x: Tensor
+    groups: Mapping[str, Tensor] = field(default_factory=dict)
+    output: ModelOutput | None = None
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return self.x.shape[0]
+
+    def __getitem__(self, rows: slice) -> "Batch":
+        """Take some of the rows, in order."""
+        output = self.output
+        return Batch(
+            x=self.x[rows],
+            groups={name: codes[rows] for name, codes in self.groups.items()},
+            output=None if output is None else ModelOutput(output.logits[rows], output.features[rows]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """Rows that detectors and monitors are fitted on, with the model's output for them.
+
+    ``y`` (n,) is the class index, or the value for regression. ``head`` is the model's last linear layer, where
+    there is one. ``temperature`` was fitted on rows that belong neither to these nor to the calibration rows.
+    """
+
+    batch: Batch
+    y: Tensor | None
+    schema: "InputSchema"
+    head: nn.Linear | None = None
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Rows of a data file: ``x`` (n, ...) as in a batch, ``y`` (n,) class index or value, ``groups`` by attribute."""
+
+    x: Tensor
+    y: Tensor | None = None
+    groups: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return self.x.shape[0]
+
+    def take(self, index: Tensor) -> "Rows":
+        """Take the rows of an index (m,)."""
+        picked = index.tolist()
+        groups = {name: tuple(values[i] for i in picked) for name, values in self.groups.items()}
+        return Rows(self.x[index], None if self.y is None else self.y[index], groups)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What the model's output means: calibrated, with the set or interval that covers the truth at the stated rate.
+
+    Classification: ``probabilities`` (n, k), ``label`` (n,) int64 and ``members`` (n, k) bool, the prediction set.
+    Regression: ``value`` (n,) and ``interval`` (n, 2). Without labelled calibration rows there is no set or interval.
+    """
+
+    probabilities: Tensor | None = None
+    label: Tensor | None = None
+    members: Tensor | None = None
+    value: Tensor | None = None
+    interval: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """One guard's answer: ``score``, ``p_value`` and ``flagged`` are (n,), ``causes`` (n, c) where the guard has any.
+
+    ``violated`` (n,) marks rows that break a declared bound, whatever the p-value says. A row on which the detector
+    crashed has p-value NaN and is not flagged.
+    """
+
+    guard: str
+    score: Tensor
+    p_value: Tensor
+    flagged: Tensor
+    violated: Tensor | None = None
+    causes: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """All guards' answers: ``score``, ``p_value``, ``flagged`` are (g, n), ``action`` (n,) int64 of :class:`Action`.
+
+    ``flagged`` says what each guard found, also where the mode or a crash kept it from acting.
+    """
+
+    guards: tuple[str, ...]
+    score: Tensor
+    p_value: Tensor
+    flagged: Tensor
+    violated: Tensor
+    action: Tensor
+    causes: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """Everything the pipeline has to say of a batch."""
+
+    output: ModelOutput
+    prediction: Prediction
+    verdict: Verdict

@@ -1,0 +1,1 @@
+"""The server: BentoML, Starlette and Prometheus around the library in ``guards``."""
