@@ -163,6 +163,17 @@ class Bundle:
         fresh.rename(path)
         return replace(self, id=f"sha256:{_sha256(path / MANIFEST)}")
 
+    @staticmethod
+    def describe(path: Path) -> tuple[Config, InputSchema, tuple[str, ...]]:
+        """Read the config, the schema and the labels of a bundle, and none of its tensors.
+
+        Raises:
+            Mistake: there is no bundle.
+        """
+        manifest = _read_manifest(path, verify=False)
+        schema = InputSchema.model_validate(manifest["schema"])
+        return Config.model_validate(manifest["config"]), schema, tuple(manifest["classes"])
+
     @classmethod
     def load(
         cls, path: Path, *, config: Config | None = None, folder: Path | None = None, device: str | None = None
@@ -196,7 +207,7 @@ class Bundle:
         context = Context(schema, classes, tuple(spec.name for spec in config.guards))
         monitors = []
         for params in config.monitors:
-            monitor = cast("type[Monitor]", registered("monitors")[params.model_dump()["kind"]])(params, context)
+            monitor = cast("type[Monitor]", registered("monitors")[params.kind])(params, context)
             monitors.append(_restored(monitor, state, f"monitor.{params.name}").to(model.device))
         test = {name.removeprefix("self_test."): value for name, value in state.items() if name.startswith("self_test.")}
         return cls(
@@ -258,7 +269,7 @@ def make_model(  # noqa: PLR0913
     )
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path, *, verify: bool = True) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         raise Mistake(f"{path}: no bundle there; make one with `guardhouse fit CONFIG --out {path}`")
     try:
@@ -269,7 +280,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise Mistake(f"{path / MANIFEST}: its config is of another version: {invalid.errors()[0]['loc']}") from invalid
     except (ValueError, KeyError, TypeError) as broken:
         raise Mistake(f"{path / MANIFEST}: it cannot be read; fit the bundle anew") from broken
-    for name, digest in files.items():
+    for name, digest in files.items() if verify else ():
         if not (path / name).is_file():
             raise Mistake(f"{path / name}: the file is missing; fit or copy the bundle anew")
         if _sha256(path / name) != digest:

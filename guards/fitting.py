@@ -227,7 +227,7 @@ def _fit_monitors(  # noqa: PLR0913
     for index in track(range(len(config.monitors)), "monitors", len(config.monitors)):
         params = config.monitors[index]
         try:
-            kind = cast("type[Monitor]", registered("monitors")[params.model_dump()["kind"]])
+            kind = cast("type[Monitor]", registered("monitors")[params.kind])
             monitors.append(kind(params, context).to(clean.x.device).fit(heldout, outcome))
         except ValueError as unfit:
             raise Mistake(f"monitors.{index}: {unfit}") from unfit

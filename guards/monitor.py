@@ -51,6 +51,7 @@ class MonitorParams(Params):
     """What every monitor has: a name, and a ``kind`` that its own parameters narrow to a literal."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    kind: str
 
 
 class Monitor(nn.Module, ABC):
@@ -64,7 +65,7 @@ class Monitor(nn.Module, ABC):
 
     def __init__(self, params: MonitorParams, context: Context) -> None:
         super().__init__()
-        self.name, self.context = params.name, context
+        self.name, self.kind, self.context = params.name, params.kind, context
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:  # noqa: ARG002
         """Learn what the stream looks like on clean held-out rows, where there is anything to learn."""

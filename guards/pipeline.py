@@ -18,7 +18,7 @@ __all__ = ["Guard", "Pipeline", "decide"]
 class Guard:
     """A fitted detector with its calibration, the rank at which it flags, and what a flag does."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         *,
         name: str,

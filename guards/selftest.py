@@ -72,15 +72,15 @@ class SelfTest:
         if self.fingerprint == fingerprint(pipeline):
             equal = all(torch.equal(a.nan_to_num(-1.0), b.nan_to_num(-1.0)) for a, b in zip(known, found, strict=True))
             if not equal:
-                raise Mistake("self-test: the same device and build gave other verdicts on known rows; fit the bundle anew")
+                raise Mistake("self-test: this device and build gave other verdicts on known rows; fit the bundle anew")
             return
         tolerance = TOLERANCE[pipeline.model.precision]
         close = torch.allclose(known[0], found[0], rtol=tolerance, atol=tolerance, equal_nan=True)
         near = torch.allclose(known[2], found[2], rtol=0, atol=P_VALUE_TOLERANCE, equal_nan=True)
         if not (close and near):
             raise Mistake(
-                f"self-test: verdicts on known rows differ by more than {tolerance:g} from those of {self.fingerprint!r}; "
-                "fit the bundle anew on this device"
+                f"self-test: verdicts on known rows differ by more than {tolerance:g} from those of "
+                f"{self.fingerprint!r}; fit the bundle anew on this device"
             )
 
 

@@ -1,7 +1,7 @@
 """What travels through the pipeline: a batch of rows, what the model said of it, what the guards found."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,18 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from guards.schema import InputSchema
 
-__all__ = ["Action", "Batch", "Finding", "Mistake", "ModelOutput", "Outcome", "Prediction", "Reference", "Rows", "Verdict"]
+__all__ = [
+    "Action",
+    "Batch",
+    "Finding",
+    "Mistake",
+    "ModelOutput",
+    "Outcome",
+    "Prediction",
+    "Reference",
+    "Rows",
+    "Verdict",
+]
 
 
 class Mistake(Exception):  # noqa: N818 - it is the user's, and named for what it is
@@ -157,3 +168,27 @@ class Outcome:
     output: ModelOutput
     prediction: Prediction
     verdict: Verdict
+
+    def first(self, rows: int) -> "Outcome":
+        """Take the first rows, and leave those that only filled the batch up."""
+        if rows == len(self.verdict.action):
+            return self
+        prediction, verdict = self.prediction, self.verdict
+        return Outcome(
+            output=ModelOutput(self.output.logits[:rows], self.output.features[:rows]),
+            prediction=Prediction(
+                **{
+                    item.name: None if (tensor := getattr(prediction, item.name)) is None else tensor[:rows]
+                    for item in fields(Prediction)
+                }
+            ),
+            verdict=Verdict(
+                guards=verdict.guards,
+                score=verdict.score[:, :rows],
+                p_value=verdict.p_value[:, :rows],
+                flagged=verdict.flagged[:, :rows],
+                violated=verdict.violated[:, :rows],
+                action=verdict.action[:rows],
+                causes={name: causes[:rows] for name, causes in verdict.causes.items()},
+            ),
+        )

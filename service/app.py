@@ -1,0 +1,53 @@
+"""The BentoML service. No torch at the top: the supervisor and ``bentoml build`` import this module."""
+
+import os
+from typing import Any
+
+import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml.exceptions import BentoMLConfigException
+
+from service.door import Door
+
+# BentoML points prometheus_client at files shared by its workers; with one worker, memory does.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+
+class Gatehouse(bentoml.Service[Any]):
+    """A BentoML service with Door outside of every BentoML middleware, and exactly one worker."""
+
+    def inject_config(self) -> None:
+        """Refuse more workers: metrics, queue and monitors are one process's own (runs before any is started)."""
+        super().inject_config()
+        workers = BentoMLContainer.config.services[self.name].get()["workers"]
+        if workers != 1:
+            raise BentoMLConfigException(f"workers is {workers!r}: one worker a process; scale by replicas")
+
+    def to_asgi(self, is_main: bool = True) -> Any:  # noqa: ANN401, FBT001, FBT002 - BentoML's own signature
+        """Put Door in front (runs in the worker alone)."""
+        return Door(super().to_asgi(is_main))
+
+
+@bentoml.service(
+    name="Gateway",
+    service_class=Gatehouse,
+    workers=1,
+    traffic={"timeout": 60},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+    monitoring={"enabled": False},
+)
+class Gateway:
+    """Guarded predictions."""
+
+    @bentoml.api
+    def predict(
+        self,
+        instances: list[Any],
+        ids: list[str] | None = None,
+        groups: dict[str, list[str | None]] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Judge and predict rows. Door answers this path; the signature is here for the schema and BentoML's client."""
+        raise NotImplementedError

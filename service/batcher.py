@@ -1,0 +1,212 @@
+"""The micro-batcher: whatever waits when the device is free goes next, bounded in rows, fair between requests."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.answer import Answer
+from service.protocols.problem import unavailable
+
+__all__ = ["Computation", "MicroBatcher", "ModelFaultError"]
+
+Array = npt.NDArray[Any]
+SMOOTHING = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computation:
+    """One batch's answer, and what is left to do once the requests in it have theirs."""
+
+    answer: Answer
+    afterwards: Callable[[], None]
+
+
+Compute = Callable[[Array, Mapping[str, Array]], Computation]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """The rows of one request; ``cursor`` says how many went into a batch already."""
+
+    x: Array
+    groups: Mapping[str, Array]
+    deadline: float
+    future: "asyncio.Future[Answer]"
+    queued_at: float
+    cursor: int = 0
+    pieces: list[Answer] = field(default_factory=list)
+    abandoned: bool = False
+
+    @property
+    def remaining(self) -> int:
+        return len(self.x) - self.cursor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """The part of a job that rides in one batch."""
+
+    job: Job
+    start: int
+    stop: int
+
+
+Done = tuple[Job, Answer | Exception]
+
+
+class MicroBatcher:
+    """Feeds one worker thread. Rows wait only while the device is busy; a long request takes turns with the others."""
+
+    def __init__(
+        self,
+        compute: Compute,
+        *,
+        max_batch_rows: int,
+        max_queue_rows: int,
+        on_wait: Callable[[float], None],
+        on_fault: Callable[[Exception], None],
+        groups: Sequence[str] = (),
+    ) -> None:
+        """Run batches by ``compute``; ``on_wait`` is told every request's time in the queue, ``on_fault`` a crash.
+
+        Every job brings level codes of all ``groups``.
+        """
+        self._names = tuple(groups)
+        self._compute, self._on_wait, self._on_fault = compute, on_wait, on_fault
+        self.max_batch_rows, self.max_queue_rows = max_batch_rows, max_queue_rows
+        self._queue: deque[Job] = deque()
+        self._ready = threading.Condition()
+        self._closed = False
+        self._batch_seconds = 0.0
+        self.queued_rows = 0
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._thread.start()
+
+    async def submit(self, x: Array, groups: Mapping[str, Array], *, deadline: float) -> Answer:
+        """Wait for the answer to rows (n, ...); ``deadline``, by the loop's clock, is the caller's to enforce.
+
+        Raises:
+            Problem: 503, the queue is full or the deadline cannot be met.
+            ModelFaultError: the model raised.
+        """
+        now = self._loop.time()
+        job = Job(x, groups, deadline, self._loop.create_future(), queued_at=now)
+        with self._ready:
+            if self._closed:
+                raise unavailable("the server is shutting down", reason="draining")
+            if self.queued_rows + len(x) > self.max_queue_rows:
+                wait = self._wait(self.queued_rows)
+                raise unavailable("the queue is full", reason="queue_full", retry_after=wait)
+            wait = self._wait(self.queued_rows + len(x))
+            if now + wait > deadline and self.queued_rows:
+                raise unavailable("the deadline cannot be met", reason="deadline", retry_after=wait)
+            self.queued_rows += len(x)
+            self._queue.append(job)
+            self._ready.notify()
+        try:
+            return await job.future
+        finally:
+            job.abandoned = True
+
+    def _wait(self, rows: int) -> float:
+        """Guess how long so many rows take, from how long batches took of late."""
+        return -(-rows // self.max_batch_rows) * self._batch_seconds
+
+    async def close(self) -> None:
+        """Finish what is queued, and stop."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        while pieces := self._take():
+            started = time.perf_counter()
+            done, afterwards = self._run(pieces)
+            self._batch_seconds += SMOOTHING * (time.perf_counter() - started - self._batch_seconds)
+            with contextlib.suppress(RuntimeError):  # the loop is gone when the process is
+                self._loop.call_soon_threadsafe(_deliver, done)
+            for bookkeeping in afterwards:
+                try:
+                    bookkeeping()
+                except Exception as fault:  # noqa: BLE001 - it must not stop the worker
+                    self._on_fault(fault)
+
+    def _take(self) -> list[Piece]:
+        """Wait for rows, and take a batch of them; nothing once closed and empty."""
+        with self._ready:
+            while True:
+                while not self._queue:
+                    if self._closed:
+                        return []
+                    self._ready.wait()
+                if pieces := self._fill():
+                    return pieces
+
+    def _fill(self) -> list[Piece]:
+        pieces: list[Piece] = []
+        unfinished: list[Job] = []
+        space, now = self.max_batch_rows, self._loop.time()
+        while space and self._queue:
+            job = self._queue.popleft()
+            if job.abandoned or job.deadline <= now:  # its caller has been told, or is being told
+                self.queued_rows -= job.remaining
+                continue
+            if not job.cursor:
+                self._on_wait(now - job.queued_at)
+            rows = min(space, job.remaining)
+            pieces.append(Piece(job, job.cursor, job.cursor + rows))
+            job.cursor += rows
+            space -= rows
+            self.queued_rows -= rows
+            if job.remaining:
+                unfinished.append(job)
+        self._queue.extend(unfinished)  # behind the others: a long request waits its turn
+        return pieces
+
+    def _run(self, pieces: Sequence[Piece]) -> tuple[list[Done], list[Callable[[], None]]]:
+        """Compute a batch; where it fails, each request's rows alone, so that only the culprit fails."""
+        groups = {name: np.concatenate([p.job.groups[name][p.start : p.stop] for p in pieces]) for name in self._names}
+        try:
+            computed = self._compute(np.concatenate([p.job.x[p.start : p.stop] for p in pieces]), groups)
+        except Exception as fault:  # noqa: BLE001 - the user's model may raise anything
+            if len(pieces) == 1:
+                self._on_fault(fault)
+                pieces[0].job.abandoned = True
+                return [(pieces[0].job, fault)], []
+            alone = [self._run([piece]) for piece in pieces]
+            return [done for part, _ in alone for done in part], [after for _, part in alone for after in part]
+        done: list[Done] = []
+        start = 0
+        for piece in pieces:
+            stop = start + piece.stop - piece.start
+            piece.job.pieces.append(computed.answer.rows(start, stop))
+            if piece.stop == len(piece.job.x):
+                done.append((piece.job, Answer.join(piece.job.pieces)))
+            start = stop
+        return done, [computed.afterwards]
+
+
+def _deliver(done: Sequence[Done]) -> None:
+    for job, answer in done:
+        if job.future.done():
+            continue
+        if isinstance(answer, Answer):
+            job.future.set_result(answer)
+        else:
+            fault = ModelFaultError("the model failed on these rows")
+            fault.__cause__ = answer
+            job.future.set_exception(fault)
+
+
+class ModelFaultError(Exception):
+    """The model raised; its cause says what."""

@@ -1,0 +1,141 @@
+"""The ASGI application in front of BentoML's: it owns every HTTP path, loads the model, and drains at the end."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from service.http import Message, Receive, Send
+
+if TYPE_CHECKING:
+    from service.limits import Limits
+    from service.runtime import Runtime
+
+__all__ = ["Door"]
+
+LOG = logging.getLogger("guardhouse")
+SCHEMA = "/schema.json"
+WEBSOCKET_REFUSED = 1008
+DRAIN_SECONDS = 1.0
+"""How long readiness says no before connections are refused: the time a load balancer takes to notice."""
+
+
+class Door:
+    """Answers HTTP itself; BentoML's application behind it gets the lifespan and its own schema alone."""
+
+    def __init__(self, app: Any) -> None:  # noqa: ANN401 - any ASGI application
+        self.app = app
+        self.limits: Limits | None = None
+        self.runtime: Runtime | None = None
+        self.draining = False
+        self.failure: str | None = None
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": WEBSOCKET_REFUSED})
+        elif scope["path"] == SCHEMA and scope["method"] == "GET":
+            await self.app(scope, receive, send)
+        elif self.limits is not None:
+            await self.limits(scope, receive, send)
+
+    def trouble(self) -> str | None:
+        """Say why no prediction can be had, or None where it can."""
+        if self.draining:
+            return "the server is shutting down"
+        if self.failure is not None:
+            return self.failure
+        return "the model is still loading" if self.runtime is None else None
+
+    async def _lifespan(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        async def hear() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self.start()
+            elif self.runtime is not None:
+                await self.runtime.close()
+            return message
+
+        try:
+            await self.app(scope, hear, send)
+        except Exception as failure:  # noqa: BLE001 - uvicorn would serve on without a lifespan
+            LOG.critical("start-up failed: %s", failure)
+            os.kill(os.getppid(), signal.SIGTERM)  # BentoML's supervisor would start us again for ever
+            await send({"type": "lifespan.startup.failed", "message": str(failure)})
+
+    def start(self) -> None:
+        """Read settings and config, open every route, and load the model in a thread.
+
+        Raises:
+            Mistake: settings, config or bundle cannot be read.
+        """
+        # Imported here: the supervisor and `bentoml build` import this module and need none of it.
+        from service.handlers import Handlers  # noqa: PLC0415
+        from service.limits import COMMON_CODES, UNMATCHED, Limits  # noqa: PLC0415
+        from service.logs import configure  # noqa: PLC0415
+        from service.metrics import Metrics  # noqa: PLC0415
+        from service.openapi import pages  # noqa: PLC0415
+        from service.settings import Deployment, Settings  # noqa: PLC0415
+
+        settings = Settings.from_environment()
+        configure(settings.log_level)
+        deployment = Deployment.read(settings)
+        config = deployment.config
+        handlers = Handlers(config, runtime=lambda: self.runtime, trouble=self.trouble, pages=pages(deployment))
+        routes = handlers.routes()
+        codes = {route.template: route.codes for route in routes.values()} | {UNMATCHED: COMMON_CODES}
+        metrics = Metrics(codes, [config.explain.model_dump()["method"]])
+        handlers.metrics = metrics
+        self.limits = Limits(
+            routes,
+            metrics,
+            max_body_bytes=config.server.max_body_bytes,
+            timeout_seconds=config.server.timeout_seconds,
+            closing=lambda: self.draining,
+        )
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._load, args=(settings, deployment.deployed, metrics, loop), name="load", daemon=True).start()
+        if threading.current_thread() is threading.main_thread():
+            leave = signal.getsignal(signal.SIGTERM)  # uvicorn's own, which stops at once
+            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._drain, leave))
+
+    def _load(self, settings: Any, deployed: Any, metrics: Any, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ANN401
+        from guards.types import Mistake  # noqa: PLC0415
+        from service.runtime import Runtime, load  # noqa: PLC0415
+
+        try:
+            runtime = Runtime(load(settings.bundle, settings.config, deployed), metrics)
+        except Mistake as mistake:
+            self.failure = f"the model cannot be served: {mistake}"
+            LOG.critical("%s", self.failure)
+        except Exception as failure:
+            self.failure = f"the model cannot be served: {type(failure).__name__}; the log says where"
+            LOG.critical("%s", self.failure, exc_info=failure)
+        else:
+            loop.call_soon_threadsafe(self._open, runtime)
+
+    def _open(self, runtime: "Runtime") -> None:
+        runtime.start()
+        self.runtime = runtime
+        LOG.info("serving %s %s, bundle %s", runtime.config.name, runtime.config.version, runtime.bundle.id)
+
+    def _drain(self, leave: Any) -> None:  # noqa: ANN401 - a signal handler
+        if not self.draining:
+            self.draining = True
+            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._leave, leave)
+
+    def _leave(self, leave: Any) -> None:  # noqa: ANN401
+        """Refuse new connections, and let uvicorn finish what is in flight."""
+        if "--fd" in sys.argv:  # the supervisor holds the listening socket too: connections would hang, not fail
+            descriptor = os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))
+            with socket.socket(fileno=descriptor) as listening:
+                listening.shutdown(socket.SHUT_RDWR)
+        if callable(leave):
+            leave(signal.SIGTERM, None)

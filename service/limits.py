@@ -1,0 +1,149 @@
+"""The outermost layer: every byte a client sends gets a bounded, clear and cheap answer, and nothing escapes."""
+
+import asyncio
+import logging
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from service.http import JSON, Call, Message, Receive, Reply, Route, Send
+from service.metrics import Metrics
+from service.protocols.problem import Problem, deadline_passed
+
+__all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits"]
+
+LOG = logging.getLogger("guardhouse")
+UNMATCHED = "unmatched"
+COMMON_CODES = (404, 405, 500)
+POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
+REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class Limits:
+    """Finds the route, bounds the request, calls the handler, and writes and counts the answer, whatever happens."""
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        metrics: Metrics,
+        *,
+        max_body_bytes: int,
+        timeout_seconds: float,
+        closing: Callable[[], bool],
+    ) -> None:
+        """Serve ``routes`` by exact path; while ``closing`` says so, connections are not kept alive."""
+        self.routes, self.metrics, self.closing = routes, metrics, closing
+        self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        started = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        route = self.routes.get(scope["path"])
+        template = UNMATCHED if route is None else route.template
+        self.metrics.inflight += 1
+        try:
+            reply = await self._reply(route, scope, headers, request_id, receive)
+            await self._write(reply, request_id, send, head=scope["method"] == "HEAD")
+            self.metrics.requests.add(template, str(int(reply.status)))
+        finally:
+            self.metrics.inflight -= 1
+            self.metrics.duration.observe(time.perf_counter() - started, template)
+
+    async def _reply(
+        self, route: Route | None, scope: Mapping[str, Any], headers: dict[bytes, bytes], request_id: str, receive: Receive
+    ) -> Reply:
+        try:
+            if route is None:
+                raise Problem(HTTPStatus.NOT_FOUND, "there is nothing at this path; /docs says what there is")
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            handler = route.handlers.get(method)
+            if handler is None:
+                allowed = ", ".join(route.handlers)
+                raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {allowed} here", headers={"Allow": allowed})
+            deadline = asyncio.get_running_loop().time() + self._timeout(headers)
+            call = Call(method, scope["path"], headers, request_id, deadline)
+            async with asyncio.timeout_at(deadline):
+                if method == "POST":
+                    call.body = await self._body(headers, receive)
+                return await handler(call)
+        except Problem as problem:
+            if problem.reason is not None:
+                self.metrics.shed.add(problem.reason)
+            return _problem(problem, request_id)
+        except TimeoutError:
+            return _problem(deadline_passed(), request_id)
+        except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
+            log_fault(fault, request_id)
+            return _problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the server's; it is logged"), request_id)
+
+    def _timeout(self, headers: Mapping[bytes, bytes]) -> float:
+        given = headers.get(b"x-request-timeout")
+        if given is None:
+            return self.timeout_seconds
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = -1.0
+        if not seconds > 0:
+            raise Problem(HTTPStatus.BAD_REQUEST, "the header X-Request-Timeout takes a positive number of seconds")
+        return min(seconds, self.timeout_seconds)
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in (b"identity", b""):
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body with a content encoding is not taken")
+        kind, _, parameters = headers.get(b"content-type", JSON.encode()).lower().partition(b";")
+        charset = parameters.replace(b" ", b"").replace(b'"', b"")
+        if kind.strip() != JSON.encode() or (b"charset=" in charset and b"charset=utf-8" not in charset):
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {JSON} in UTF-8, and say so in Content-Type")
+        length = headers.get(b"content-length", b"0")
+        if len(length) > 18 or not length.isdigit() or int(length) > self.max_body_bytes:  # noqa: PLR2004
+            raise self._too_large()
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Problem(HTTPStatus.BAD_REQUEST, "the client went away before its body was read")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self.max_body_bytes:
+                raise self._too_large()
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self) -> Problem:
+        detail = f"the body is over the limit of {self.max_body_bytes} bytes"
+        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers={"Connection": "close"})
+
+    async def _write(self, reply: Reply, request_id: str, send: Send, *, head: bool) -> None:
+        headers = [
+            (b"content-type", reply.content_type.encode()),
+            (b"content-length", str(len(reply.body)).encode()),
+            (b"x-request-id", request_id.encode()),
+            *((name.lower().encode(), value.encode()) for name, value in reply.headers.items()),
+        ]
+        if self.closing():
+            headers.append((b"connection", b"close"))
+        start: Message = {"type": "http.response.start", "status": int(reply.status), "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"" if head else reply.body})
+
+
+def _problem(problem: Problem, request_id: str) -> Reply:
+    return Reply(problem.body(request_id), problem.status, "application/problem+json", problem.headers)
+
+
+def log_fault(fault: BaseException, request_id: str) -> None:
+    """Log where a fault of ours came from, once, and without its message: that may quote the payload."""
+    cause = fault.__cause__ or fault
+    frames = "".join(traceback.format_tb(cause.__traceback__)[-4:])
+    LOG.error("%s while answering request %s\n%s", type(cause).__name__, request_id, frames)

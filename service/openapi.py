@@ -1,0 +1,224 @@
+"""The interface as a document: OpenAPI 3.1 made from the fitted schema, and a page for people."""
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from guards.bundle import VERSION
+from guards.schema import InputSchema
+from service.protocols.problem import ProblemDocument
+from service.settings import Deployment
+
+__all__ = ["pages"]
+
+Schema = dict[str, Any]
+PROBLEMS = {
+    "400": "Not JSON, not UTF-8, a key given twice, or nested too deep.",
+    "405": "Another method than the path takes.",
+    "413": "The body is over the limit.",
+    "415": "Not JSON, or a content encoding.",
+    "422": "Well-formed, but no rows can be made of it; every fault is listed with its place.",
+    "500": "A fault of the server's.",
+    "503": "Loading, draining, or too busy; Retry-After says when to come again.",
+    "504": "The request's deadline passed.",
+}
+
+
+def pages(deployment: Deployment) -> Mapping[str, tuple[bytes, str]]:
+    """Make ``/openapi.json`` and ``/docs``."""
+    document = _document(deployment)
+    return {
+        "/openapi.json": (orjson.dumps(document), "application/json"),
+        "/docs": (_page(document).encode(), "text/html; charset=utf-8"),
+    }
+
+
+def _document(deployment: Deployment) -> Schema:
+    config = deployment.config
+    model = f"/v1/models/{config.name}"
+    problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions = problem.pop("$defs")
+    groups = sorted(
+        monitor.source.request
+        for monitor in config.monitors
+        if hasattr(monitor, "source") and monitor.source.request is not None
+    )
+    instance = _instance(deployment.schema)
+    detail = {"detail": {"type": "boolean", "default": False, "description": "every visible guard's p-value"}}
+    explain = {
+        "target": {"type": "string", "enum": list(deployment.classes)} if deployment.classes else False,
+        "method": {"type": "string", "const": config.explain.model_dump()["method"]},
+        "steps": {"type": "integer", "minimum": 1},
+        "top_k": {"type": "integer", "minimum": 1},
+    }
+    explain = {name: schema for name, schema in explain.items() if schema}
+    predict = _post("Judge and predict rows.", _request(instance, groups, detail), _predictions(deployment))
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"Guardhouse: {config.name}",
+            "version": config.version,
+            "description": "Predictions, each with the verdict of its guards.",
+        },
+        "paths": {
+            f"{model}:predict": {"post": {**predict, "operationId": "predict"}},
+            "/predict": {"post": {**predict, "operationId": "bentoml_predict"}},
+            f"{model}:explain": {
+                "post": {
+                    **_post("Explain predictions of rows.", _request(instance, groups, explain), {"type": "object"}),
+                    "operationId": "explain",
+                }
+            },
+            f"{model}/monitors": _get("monitors", "The state of every monitor.", busy=True),
+            model: _get("model", "Whether the model is ready.", busy=True),
+            "/v1/models": _get("models", "The models of this server."),
+            "/readyz": _get("readyz", "200 once the model is loaded and its self-test passed.", busy=True),
+            "/livez": _get("livez", "200 while the process answers."),
+            "/healthz": _get("healthz", "The same as /livez."),
+            "/metrics": _get("metrics", "Metrics for Prometheus.", media="text/plain"),
+            "/openapi.json": _get("openapi", "This document."),
+            "/docs": _get("docs", "This document, for people.", media="text/html"),
+        },
+        "components": {"schemas": {"Problem": problem, **definitions}},
+        "x-guardhouse-version": VERSION,
+    }
+
+
+def _instance(schema: InputSchema) -> Schema:
+    if schema.kind != "tabular":
+        nested: Schema = {"type": "number"}
+        for size in reversed(schema.shape):
+            nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
+        encoded = {
+            "type": "object",
+            "properties": {"b64": {"type": "string", "contentEncoding": "base64", "description": "a PNG or JPEG"}},
+            "required": ["b64"],
+            "additionalProperties": False,
+        }
+        return {"anyOf": [nested, encoded]} if schema.kind == "image" else nested
+    columns: dict[str, Schema] = {
+        column.name: {"type": ["number", "null"]}
+        if column.kind == "numeric"
+        else {"type": ["string", "null"], "examples": list(column.categories or ())[:3]}
+        for column in schema.columns
+    }
+    named = {"type": "object", "properties": columns, "required": list(columns), "additionalProperties": False}
+    ordered = {"type": "array", "prefixItems": list(columns.values()), "minItems": len(columns), "maxItems": len(columns)}
+    return {"anyOf": [named, ordered]}
+
+
+def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
+    each: Schema = {"type": "array", "items": {"type": ["string", "null"]}}
+    return {
+        "type": "object",
+        "properties": {
+            "instances": {"type": "array", "items": instance, "minItems": 1},
+            "ids": {
+                "type": ["array", "null"],
+                "items": {"type": "string", "minLength": 1, "maxLength": 256},
+                "uniqueItems": True,
+                "description": "one for each instance",
+            },
+            "groups": {
+                "type": ["object", "null"],
+                "properties": dict.fromkeys(groups, each),
+                "additionalProperties": False,
+            },
+            "parameters": {"type": ["object", "null"], "properties": parameters, "additionalProperties": False},
+        },
+        "required": ["instances"],
+        "additionalProperties": False,
+    }
+
+
+def _predictions(deployment: Deployment) -> Schema:
+    guards = [guard.name for guard in deployment.config.guards]
+    label = {"type": ["string", "null"], "enum": [*deployment.classes, None]} if deployment.classes else {"type": "null"}
+    prediction = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "label": label,
+            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
+            "prediction_set": {"type": "array", "items": {"type": "string"}},
+            "value": {"type": "number"},
+            "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+            "action": {"type": "string", "enum": ["allow", "flag", "abstain", "reject"]},
+            "reasons": {"type": "array", "items": {"type": "string", "enum": [*guards, "model"]}},
+            "guards": {"type": "object"},
+        },
+        "required": ["id", "action", "reasons"],
+    }
+    return {
+        "type": "object",
+        "properties": {"predictions": {"type": "array", "items": prediction}, "model": {"type": "object"}},
+        "required": ["predictions", "model"],
+    }
+
+
+def _post(summary: str, body: Schema, answer: Schema) -> Schema:
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {"description": "An answer for each row, in order.", "content": {"application/json": {"schema": answer}}},
+            **_problems(*PROBLEMS),
+        },
+    }
+
+
+def _get(name: str, summary: str, *, media: str = "application/json", busy: bool = False) -> Schema:
+    codes = ["405", "500", "504", *(["503"] if busy else [])]
+    return {
+        "get": {
+            "operationId": name,
+            "summary": summary,
+            "responses": {"200": {"description": summary, "content": {media: {}}}, **_problems(*codes)},
+        }
+    }
+
+
+def _problems(*codes: str) -> Schema:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: {"description": PROBLEMS[code], "content": content} for code in codes}
+
+
+def _page(document: Schema) -> str:
+    """Render the document without a script or a font from elsewhere."""
+    sections = []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            body = operation.get("requestBody")
+            schema = ""
+            if body:
+                text = orjson.dumps(body["content"]["application/json"]["schema"], option=orjson.OPT_INDENT_2).decode()
+                schema = f"<details><summary>body</summary><pre>{html.escape(text)}</pre></details>"
+            codes = "".join(
+                f"<tr><td>{code}</td><td>{html.escape(answer['description'])}</td></tr>"
+                for code, answer in operation["responses"].items()
+            )
+            sections.append(
+                f"<section><h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>"
+                f"<p>{html.escape(operation['summary'])}</p>{schema}"
+                f"<details><summary>answers</summary><table>{codes}</table></details></section>"
+            )
+    return PAGE.format(title=html.escape(document["info"]["title"]), sections="\n".join(sections))
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }}
+section {{ border-top: 1px solid #d0d7de; padding: .5rem 0 1rem; }}
+h2 {{ font-size: 1.1rem; margin: .5rem 0; }} h2 b {{ color: #0550ae; }} p {{ margin: .25rem 0; }}
+pre {{ background: #f6f8fa; padding: 1rem; overflow: auto; max-height: 24rem; }}
+td {{ padding: .1rem .8rem .1rem 0; vertical-align: top; }} summary {{ cursor: pointer; color: #57606a; }}
+</style></head><body>
+<h1>{title}</h1>
+<p>The machine-readable form of this page is <a href="/openapi.json">/openapi.json</a>.</p>
+{sections}
+</body></html>
+"""

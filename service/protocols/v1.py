@@ -1,0 +1,279 @@
+"""KServe's v1 data plane: ``{"instances": [...]}`` in, ``{"predictions": [...]}`` out."""
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from PIL import Image, UnidentifiedImageError
+
+from guards.bundle import Bundle
+from guards.schema import Fault, Floats, InputSchema, describe
+from guards.types import Action
+from service.answer import Answer
+from service.protocols.problem import Problem, unprocessable
+from service.protocols.strict_json import loads
+
+__all__ = ["Request", "decode", "encode", "shown_action"]
+
+Errors = list[tuple[tuple[str | int, ...], str]]
+MAX_ID = 256
+KEYS = frozenset({"instances", "ids", "groups", "parameters"})
+MODES = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4}
+ABSENT_IS_FLAG = int(Action.FLAG)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A decoded body: rows ``x`` (n, ...), one id each, the values of declared groups, and the parameters."""
+
+    x: Floats
+    ids: list[str]
+    groups: Mapping[str, list[str | None]]
+    parameters: Mapping[str, Any]
+
+
+def decode(
+    body: bytes,
+    *,
+    schema: InputSchema,
+    request_id: str,
+    max_rows: int,
+    groups: Sequence[str] = (),
+    parameters: Mapping[str, type | tuple[type, ...]],
+) -> Request:
+    """Turn a body into rows; ``groups`` are the declared attributes, ``parameters`` the known ones with their types.
+
+    Raises:
+        Problem: 400 where it is no JSON, 422 where no tensor can be made of it, with every fault and its place.
+    """
+    document = loads(body)
+    if not isinstance(document, dict):
+        raise unprocessable([((), f"expected an object with `instances`, got {describe(document)}")])
+    errors: Errors = [((key[:40],), "unknown key") for key in document if key not in KEYS]
+    instances = document.get("instances")
+    if not isinstance(instances, list) or not instances:
+        message = "missing" if "instances" not in document else f"expected a list of rows, got {_count(instances)}"
+        raise unprocessable([*errors, (("instances",), message)])
+    n = len(instances)
+    if n > max_rows:
+        raise unprocessable([*errors, (("instances",), f"{n} rows, where {max_rows} are the most in one request")])
+    x, faults = _rows(instances, schema)
+    errors += [(("instances", fault.row, *fault.place), fault.message) for fault in faults]
+    ids = _ids(document.get("ids"), n, request_id, errors)
+    given = _groups(document.get("groups"), n, groups, errors)
+    chosen = _parameters(document.get("parameters"), parameters, errors)
+    if errors:
+        raise unprocessable(errors)
+    return Request(x, ids, given, chosen)
+
+
+def _count(value: object) -> str:
+    return "an empty one" if value == [] else describe(value)
+
+
+def _rows(instances: list[object], schema: InputSchema) -> tuple[Floats, list[Fault]]:
+    if schema.kind == "tabular":
+        return _table(instances, schema)
+    if schema.kind == "image" and any(isinstance(instance, dict) for instance in instances):
+        return _images(instances, schema)
+    return schema.stack(instances)
+
+
+def _table(instances: list[object], schema: InputSchema) -> tuple[Floats, list[Fault]]:
+    """Turn rows into columns; those that have not the columns are set aside, and the rest is still checked."""
+    names, wanted = schema.names, set(schema.names)
+    faults: list[Fault] = []
+    sound: list[int] = []
+    rows: list[list[object]] = []
+    for index, instance in enumerate(instances):
+        if isinstance(instance, dict):
+            if instance.keys() == wanted:
+                sound.append(index)
+                rows.append([instance[name] for name in names])
+                continue
+            faults += [Fault(index, (name,), "missing column") for name in names if name not in instance]
+            faults += [Fault(index, (name[:40],), "unknown column") for name in instance if name not in wanted]
+        elif isinstance(instance, list) and len(instance) == len(names):
+            sound.append(index)
+            rows.append(instance)
+        else:
+            what = f"a list of {len(instance)}" if isinstance(instance, list) else describe(instance)
+            faults.append(Fault(index, (), f"expected an object, or a list of {len(names)} in column order, got {what}"))
+    if not rows:
+        return np.empty((0, len(names)), dtype=np.float32), faults
+    x, found = schema.encode(dict(zip(names, zip(*rows, strict=True), strict=True)))
+    faults += [Fault(sound[fault.row], fault.place, fault.message) for fault in found]
+    return x, sorted(faults, key=lambda fault: fault.row)
+
+
+def _images(instances: list[object], schema: InputSchema) -> tuple[Floats, list[Fault]]:
+    """Decode images one by one, and nested lists in the same request like any other."""
+    x = np.zeros((len(instances), *schema.shape), dtype=np.float32)
+    faults: list[Fault] = []
+    for index, instance in enumerate(instances):
+        if isinstance(instance, dict):
+            fault = _image(instance, schema.shape, x[index])
+            if fault is not None:
+                faults.append(Fault(index, *fault))
+        else:
+            row, found = schema.stack([instance])
+            x[index] = row[0]
+            faults += [Fault(index, f.place, f.message) for f in found]
+    return x, faults
+
+
+def _image(instance: Mapping[str, object], shape: tuple[int, ...], out: Floats) -> tuple[tuple[str, ...], str] | None:
+    encoded = instance.get("b64")
+    if set(instance) != {"b64"} or not isinstance(encoded, str):
+        return (), 'expected {"b64": "..."} with a PNG or JPEG'
+    channels, height, width = shape
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)), formats=("PNG", "JPEG")) as image:
+            # Told by the header, before a decompression bomb could go off.
+            if image.size != (width, height) or MODES.get(image.mode) != channels:
+                found = f"{image.width} x {image.height} pixels in mode {image.mode}"
+                return ("b64",), f"expected {width} x {height} pixels with {channels} channels, got {found}"
+            pixels = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+    except (binascii.Error, ValueError):
+        return ("b64",), "not base64"
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return ("b64",), "no PNG or JPEG can be decoded from it"
+    out[:] = pixels.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+    return None
+
+
+def _ids(ids: object, n: int, request_id: str, errors: Errors) -> list[str]:
+    if ids is None:
+        return [f"{request_id}-{row}" for row in range(n)]
+    if not isinstance(ids, list) or len(ids) != n:
+        errors.append((("ids",), f"expected a list of {n}, one for each instance"))
+        return []
+    seen: set[str] = set()
+    for row, name in enumerate(ids):
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_ID:
+            errors.append((("ids", row), f"expected a string of 1 to {MAX_ID} characters, got {describe(name)}"))
+        elif name in seen:
+            errors.append((("ids", row), "the id is given twice in this request"))
+        else:
+            seen.add(name)
+    return ids
+
+
+def _groups(
+    groups: object, n: int, declared: Sequence[str], errors: Errors
+) -> dict[str, list[str | None]]:
+    if groups is None:
+        return {}
+    if not isinstance(groups, dict):
+        errors.append((("groups",), f"expected an object of lists, got {describe(groups)}"))
+        return {}
+    for name, values in groups.items():
+        if name not in declared:
+            errors.append((("groups", name[:40]), f"not declared in the config; declared are {list(declared)}"))
+        elif not isinstance(values, list) or len(values) != n:
+            errors.append((("groups", name), f"expected a list of {n}, one for each instance"))
+        else:
+            errors += [
+                (("groups", name, row), f"expected a string or null, got {describe(value)}")
+                for row, value in enumerate(values)
+                if not isinstance(value, str | None)
+            ]
+    return groups
+
+
+def _parameters(
+    parameters: object, known: Mapping[str, type | tuple[type, ...]], errors: Errors
+) -> Mapping[str, Any]:
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        errors.append((("parameters",), f"expected an object, got {describe(parameters)}"))
+        return {}
+    for name, value in parameters.items():
+        if name not in known:
+            errors.append((("parameters", name[:40]), f"unknown parameter; there are {sorted(known)}"))
+        elif not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is not bool):
+            errors.append((("parameters", name), f"wrong type: {describe(value)}"))
+    return parameters
+
+
+def shown_action(action: int, reasons: Sequence[str]) -> int:
+    """Hide the flag of a guard that is not visible: what no answer may show, no action may either."""
+    return int(Action.ALLOW) if action == Action.FLAG and not reasons else action
+
+
+def encode(answer: Answer, *, ids: Sequence[str], bundle: Bundle, detail: bool) -> tuple[bytes, Action]:
+    """Write the answer, and tell the strictest action in it."""
+    config = bundle.config
+    visible = [(index, spec) for index, spec in enumerate(config.guards) if spec.visible]
+    shadow = config.mode == "shadow"
+    actions, flagged = answer.action.tolist(), answer.flagged.tolist()
+    crashed = np.isnan(answer.p_value).tolist()
+    rows = _classified(answer, bundle.classes) if bundle.classes else _regressed(answer)
+    predictions: list[dict[str, Any]] = []
+    strictest = 0
+    for row, (name, said) in enumerate(zip(ids, rows, strict=True)):
+        reasons = [] if shadow else [
+            spec.name
+            for index, spec in visible
+            if flagged[row][index] or (crashed[row][index] and spec.error_action)
+        ]  # fmt: skip
+        action = shown_action(actions[row], reasons)
+        strictest = max(strictest, action)
+        if action >= Action.ABSTAIN:
+            said = {"label": None}  # noqa: PLW2901
+        prediction = {"id": name, **said, "action": Action(action).label, "reasons": reasons}
+        if detail:
+            prediction["guards"] = {
+                spec.name: {
+                    "p_value": None if crashed[row][index] else answer.p_value[row, index].item(),
+                    "flagged": flagged[row][index],
+                    "causes": _causes(answer, row, bundle, spec.name) if flagged[row][index] else [],
+                }
+                for index, spec in visible
+            }
+        predictions.append(prediction)
+    model = {"name": config.name, "version": config.version, "bundle": bundle.id}
+    return orjson.dumps({"predictions": predictions, "model": model}), Action(strictest)
+
+
+def _causes(answer: Answer, row: int, bundle: Bundle, guard: str) -> list[str]:
+    if guard not in answer.causes:
+        return []
+    names = bundle.cause_names.get(guard, ())
+    return [names[cause] for cause in np.flatnonzero(answer.causes[guard][row])]
+
+
+def _classified(answer: Answer, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    assert answer.label is not None  # noqa: S101
+    assert answer.probabilities is not None  # noqa: S101
+    probabilities = answer.probabilities.tolist()
+    rows = [
+        {"label": classes[label], "probabilities": dict(zip(classes, row, strict=True))}
+        for label, row in zip(answer.label.tolist(), probabilities, strict=True)
+    ]
+    if answer.members is not None:
+        order = np.argsort(-answer.probabilities, axis=1, kind="stable")
+        inside = np.take_along_axis(answer.members, order, axis=1)
+        for said, labels, member in zip(rows, order.tolist(), inside.tolist(), strict=True):
+            said["prediction_set"] = [classes[label] for label, is_in in zip(labels, member, strict=True) if is_in]
+    return rows
+
+
+def _regressed(answer: Answer) -> list[dict[str, Any]]:
+    assert answer.value is not None  # noqa: S101
+    rows: list[dict[str, Any]] = [{"value": value} for value in answer.value.tolist()]
+    if answer.interval is not None:
+        for said, interval in zip(rows, answer.interval.tolist(), strict=True):
+            said["interval"] = interval
+    return rows
+
+
+def bad_parameter(name: str, message: str) -> Problem:
+    """Refuse a parameter's value."""
+    return unprocessable([(("parameters", name), message)])

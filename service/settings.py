@@ -1,0 +1,76 @@
+"""The environment variables: where things are, and what is secret; everything else is in the config."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from guards.bundle import Bundle
+from guards.config import Config, differences
+from guards.schema import InputSchema
+from guards.types import Mistake
+
+__all__ = ["Deployment", "Settings"]
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+# Known to the contract, and not to this version: to ignore them in silence would be to promise what is not kept.
+NOT_YET = ("GUARDHOUSE_API_KEYS_FILE", "GUARDHOUSE_DATABASE_URL", "GUARDHOUSE_REDIS_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the bundle and the config are, and how much to log."""
+
+    bundle: Path
+    config: Path | None = None
+    log_level: str = "info"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the variables.
+
+        Raises:
+            Mistake: the bundle is not named, or a variable asks for what this version has not got.
+        """
+        sentences = [f"{name}: this version does not support it yet; unset it" for name in NOT_YET if name in environment]
+        bundle = environment.get("GUARDHOUSE_BUNDLE")
+        if not bundle:
+            sentences.append("GUARDHOUSE_BUNDLE: not set; name the folder that `guardhouse fit` wrote")
+        level = environment.get("GUARDHOUSE_LOG_LEVEL", "info").lower()
+        if level not in LOG_LEVELS:
+            sentences.append(f"GUARDHOUSE_LOG_LEVEL: {level!r} is not one of {', '.join(LOG_LEVELS)}")
+        if sentences or not bundle:
+            raise Mistake(*sentences)
+        config = environment.get("GUARDHOUSE_CONFIG")
+        return cls(bundle=Path(bundle), config=Path(config) if config else None, log_level=level)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What is about to be served: the fitted config, the deployed one where there is one, rows and labels."""
+
+    fitted: Config
+    deployed: Config | None
+    schema: InputSchema
+    classes: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """The config to serve by."""
+        return self.deployed or self.fitted
+
+    @classmethod
+    def read(cls, settings: Settings) -> Self:
+        """Read a bundle's description and the deployed config.
+
+        Raises:
+            Mistake: either cannot be read, or the config asks for a refit.
+        """
+        from guards.cli.files import load_config  # noqa: PLC0415 - pandas is needed for a config file alone
+
+        fitted, schema, classes = Bundle.describe(settings.bundle)
+        deployed = None if settings.config is None else load_config(settings.config)
+        if deployed is not None and (keys := differences(fitted, deployed)):
+            raise Mistake(f"{settings.config}: it differs from the fitted config in {', '.join(keys)}; fit anew")
+        return cls(fitted, deployed, schema, classes)
