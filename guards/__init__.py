@@ -1,7 +1,6 @@
 """Guards around a PyTorch model: every one of them speaks calibrated p-values."""
 
-from guards.bundle import VERSION as __version__
-from guards.bundle import Bundle
+from guards.bundle import Bundle, __version__
 from guards.calibration import Budget, Calibration
 from guards.config import Config
 from guards.conformal import Classifier, Regressor

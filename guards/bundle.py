@@ -28,9 +28,9 @@ from guards.schema import InputSchema
 from guards.selftest import SelfTest
 from guards.types import Mistake
 
-__all__ = ["VERSION", "Bundle", "make_model"]
+__all__ = ["Bundle", "__version__", "make_model"]
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"
 M = TypeVar("M", bound=nn.Module)
 MANIFEST, STATE, WEIGHTS, PROGRAM = "manifest.json", "state.safetensors", "weights.safetensors", "model.pt2"
 
@@ -148,7 +148,7 @@ class Bundle:
             (fresh / "gateway.yaml").write_text(source, encoding="utf-8")
         manifest = {
             "format": 1,
-            "versions": {"guardhouse": VERSION, "torch": torch.__version__},
+            "versions": {"guardhouse": __version__, "torch": torch.__version__},
             "config": self.config.model_dump(mode="json"),
             "schema": self.schema.model_dump(mode="json"),
             "classes": self.classes,
@@ -202,14 +202,18 @@ class Bundle:
         )
         detectors = []
         for spec in config.guards:
-            detector = cast("type[Detector]", registered("detectors")[spec.detector.model_dump()["kind"]])(spec.detector)
+            detector = cast("type[Detector]", registered("detectors")[spec.detector.model_dump()["kind"]])(
+                spec.detector
+            )
             detectors.append(_restored(detector, state, f"detector.{spec.name}"))
         context = Context(schema, classes, tuple(spec.name for spec in config.guards))
         monitors = []
         for params in config.monitors:
             monitor = cast("type[Monitor]", registered("monitors")[params.kind])(params, context)
             monitors.append(_restored(monitor, state, f"monitor.{params.name}").to(model.device))
-        test = {name.removeprefix("self_test."): value for name, value in state.items() if name.startswith("self_test.")}
+        test = {
+            name.removeprefix("self_test."): value for name, value in state.items() if name.startswith("self_test.")
+        }
         return cls(
             config=config,
             schema=schema,
@@ -227,7 +231,7 @@ class Bundle:
         )
 
 
-def make_model(  # noqa: PLR0913
+def make_model(
     config: Config,
     schema: InputSchema,
     *,

@@ -36,7 +36,7 @@ class ModelConfig(Section):
     compile: bool = Field(default=False, description="run the model through torch.compile")
     features: str | None = Field(
         default=None,
-        description="dotted name of the submodule whose output is the feature vector; default: what the last Linear gets",
+        description="dotted name of the submodule whose output is the feature; default: what the last Linear gets",
     )
     task: Literal["classification", "regression"] = "classification"
     classes: tuple[Label, ...] | None = Field(

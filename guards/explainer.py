@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from guards.detector import Params
+from guards import detector
 from guards.model import TorchModel
 from guards.schema import InputSchema
 
@@ -34,10 +34,10 @@ class Attribution:
 class Explainer(ABC):
     """Explains rows of a model; stateless, and so safe to call from any thread."""
 
-    Params: ClassVar[type[Params]]
+    Params: ClassVar[type[detector.Params]]
 
     @abstractmethod
-    def __init__(self, params: Params, *, model: TorchModel, schema: InputSchema) -> None:
+    def __init__(self, params: detector.Params, *, model: TorchModel, schema: InputSchema) -> None:
         """Keep the model and its parameters."""
 
     @abstractmethod

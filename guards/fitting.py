@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,12 +26,12 @@ __all__ = ["FalseAlarms", "Fitted", "GuardReport", "false_alarms", "fit", "run_m
 CHUNK = 256
 FOLDS = 5
 TUNING_SHARE, TUNING_ROWS = 0.2, 2000
-T = TypeVar("T")
-Track = Callable[[Iterable[T], str, int], Iterable[T]]
+Track = Callable[[range, str], Iterable[int]]
+"""Wraps the steps of a named stage, to show their progress."""
 
 
-def _untracked(items: Iterable[T], _stage: str, _total: int) -> Iterable[T]:
-    return items
+def _untracked(steps: range, _stage: str) -> Iterable[int]:
+    return steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ def fit(  # noqa: PLR0913
     train: Rows,
     heldout: Rows,
     program: ExportedProgram | None = None,
-    track: Track[range] = _untracked,
+    track: Track = _untracked,
 ) -> Fitted:
-    """Fit on ``train``, calibrate on ``heldout``; ``track`` wraps each stage's steps, to show progress.
+    """Fit on ``train``, calibrate on ``heldout``; ``track`` shows progress.
 
     A part of the held-out rows is set aside for the temperature, so that the calibration rows fit nothing.
 
@@ -83,7 +83,7 @@ def fit(  # noqa: PLR0913
     """
     warnings: list[str] = []
     _check_imputation(model, schema)
-    output = run_model(model, train.x, lambda steps: track(steps, "reference", len(steps)))
+    output = run_model(model, train.x, lambda steps: track(steps, "reference"))
     tuning, calibration = _set_aside(heldout, config, bool(classes))
     temperature = 1.0
     if classes and tuning.y is not None and len(tuning):
@@ -96,7 +96,7 @@ def fit(  # noqa: PLR0913
         head=model.head,
         temperature=temperature,
     )
-    clean_output = run_model(model, calibration.x, lambda steps: track(steps, "calibration", len(steps)))
+    clean_output = run_model(model, calibration.x, lambda steps: track(steps, "calibration"))
     clean = Batch(calibration.x.to(device), output=clean_output)
     detectors, scores, violated = _fit_detectors(config, reference, clean, track)
     if bool(violated.any()):
@@ -136,7 +136,9 @@ def fit(  # noqa: PLR0913
 
 
 def run_model(
-    model: TorchModel, x: Tensor, track: Callable[[range], Iterable[int]] = iter  # type: ignore[assignment]
+    model: TorchModel,
+    x: Tensor,
+    track: Callable[[range], Iterable[int]] = iter,
 ) -> ModelOutput:
     """Run rows through the model, a chunk at a time."""
     chunks = [model(x[start : start + CHUNK].to(model.device)) for start in track(range(0, len(x), CHUNK))]
@@ -183,13 +185,13 @@ def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Row
 
 @torch.no_grad()
 def _fit_detectors(
-    config: Config, reference: Reference, clean: Batch, track: Track[range]
+    config: Config, reference: Reference, clean: Batch, track: Track
 ) -> tuple[tuple[Detector, ...], Tensor, Tensor]:
     """Fit the detectors, score the calibration rows (g, n), and mark those that break a declared bound (n,)."""
     device = clean.x.device
     violated = torch.zeros(len(clean), dtype=torch.bool, device=device)
     detectors, scores = [], [torch.empty((0, len(clean)), device=device)]
-    for index in track(range(len(config.guards)), "guards", len(config.guards)):
+    for index in track(range(len(config.guards)), "guards"):
         spec = config.guards[index]
         kind = spec.detector.model_dump()["kind"]
         detector = cast("type[Detector]", registered("detectors")[kind])(spec.detector).to(device)
@@ -212,19 +214,19 @@ def _fit_detectors(
     return tuple(detectors), torch.cat(scores), violated
 
 
-def _fit_monitors(  # noqa: PLR0913
+def _fit_monitors(
     config: Config,
     schema: InputSchema,
     classes: tuple[str, ...],
     reference: Reference,
     clean: Batch,
     outcome: Outcome,
-    track: Track[range],
+    track: Track,
 ) -> tuple[Monitor, ...]:
     context = Context(schema, classes, tuple(spec.name for spec in config.guards))
     heldout = replace(reference, batch=clean, y=None)
     monitors = []
-    for index in track(range(len(config.monitors)), "monitors", len(config.monitors)):
+    for index in track(range(len(config.monitors)), "monitors"):
         params = config.monitors[index]
         try:
             kind = cast("type[Monitor]", registered("monitors")[params.kind])

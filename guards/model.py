@@ -76,8 +76,10 @@ class TorchModel(nn.Module):
         device: torch.device | str = "cpu",
         compiled: bool = False,
     ) -> None:
-        """Wrap ``net``; ``example`` (n, ...) is a batch it is tried on, ``outputs`` the number of
-        classes (None: as many as it gives) or 1 for regression. One logit for two classes makes it ``binary``.
+        """Wrap ``net``, and try it on ``example`` (n, ...).
+
+        ``outputs`` is the number of classes (None: as many as it gives), or 1 for regression; one logit for two classes
+        makes it ``binary``.
 
         Raises:
             Mistake: the module does not take the example, or does not give one tensor of that many outputs.

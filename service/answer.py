@@ -19,8 +19,8 @@ Array = npt.NDArray[Any]
 class Answer:
     """Rows first: ``action`` (n,), ``p_value`` and ``flagged`` (n, g), ``causes`` (n, c) by guard.
 
-    Classification has ``probabilities`` (n, k), ``label`` (n,) and, where calibrated, ``members`` (n, k); regression has
-    ``value`` (n,) and ``interval`` (n, 2).
+    Classification has ``probabilities`` (n, k), ``label`` (n,) and, where calibrated, ``members`` (n, k); regression
+    has ``value`` (n,) and ``interval`` (n, 2).
     """
 
     action: Array

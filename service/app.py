@@ -13,7 +13,7 @@ from service.door import Door
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 
-class Gatehouse(bentoml.Service[Any]):
+class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
     """A BentoML service with Door outside of every BentoML middleware, and exactly one worker."""
 
     def inject_config(self) -> None:
@@ -23,7 +23,7 @@ class Gatehouse(bentoml.Service[Any]):
         if workers != 1:
             raise BentoMLConfigException(f"workers is {workers!r}: one worker a process; scale by replicas")
 
-    def to_asgi(self, is_main: bool = True) -> Any:  # noqa: ANN401, FBT001, FBT002 - BentoML's own signature
+    def to_asgi(self, is_main: bool = True) -> Any:  # noqa: ANN401 - BentoML's own signature
         """Put Door in front (runs in the worker alone)."""
         return Door(super().to_asgi(is_main))
 
@@ -41,7 +41,7 @@ class Gatehouse(bentoml.Service[Any]):
 class Gateway:
     """Guarded predictions."""
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]
     def predict(
         self,
         instances: list[Any],

@@ -101,7 +101,9 @@ class Door:
             closing=lambda: self.draining,
         )
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._load, args=(settings, deployment.deployed, metrics, loop), name="load", daemon=True).start()
+        threading.Thread(
+            target=self._load, args=(settings, deployment.deployed, metrics, loop), name="load", daemon=True
+        ).start()
         if threading.current_thread() is threading.main_thread():
             leave = signal.getsignal(signal.SIGTERM)  # uvicorn's own, which stops at once
             signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._drain, leave))

@@ -114,14 +114,18 @@ class Handlers:
         runtime = self._loaded()
         request = await self._decode(call, runtime, EXPLAIN_PARAMETERS)
         if len(request.x) > EXPLAIN_ROWS:
-            raise unprocessable([(("instances",), f"{len(request.x)} rows, where {EXPLAIN_ROWS} can be explained at once")])
+            raise unprocessable(
+                [(("instances",), f"{len(request.x)} rows, where {EXPLAIN_ROWS} can be explained at once")]
+            )
         method = runtime.config.explain.model_dump()["method"]
         if request.parameters.get("method", method) != method:
             raise v1.bad_parameter("method", f"not known; there is {method}")
         classes = runtime.bundle.classes
         target = request.parameters.get("target")
         if target is not None and target not in classes:
-            raise v1.bad_parameter("target", f"no label; there are {list(classes)}" if classes else "regression has none")
+            raise v1.bad_parameter(
+                "target", f"no label; there are {list(classes)}" if classes else "regression has none"
+            )
         top_k = request.parameters.get("top_k")
         if top_k is not None and (runtime.bundle.schema.kind != "tabular" or top_k < 1):
             raise v1.bad_parameter("top_k", "a positive number of columns, for tabular rows")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from service.http import JSON, Call, Message, Receive, Reply, Route, Send
+from service.http import JSON, Call, Handler, Message, Receive, Reply, Route, Send
 from service.metrics import Metrics
 from service.protocols.problem import Problem, deadline_passed
 
@@ -57,16 +57,16 @@ class Limits:
             self.metrics.duration.observe(time.perf_counter() - started, template)
 
     async def _reply(
-        self, route: Route | None, scope: Mapping[str, Any], headers: dict[bytes, bytes], request_id: str, receive: Receive
+        self,
+        route: Route | None,
+        scope: Mapping[str, Any],
+        headers: dict[bytes, bytes],
+        request_id: str,
+        receive: Receive,
     ) -> Reply:
         try:
-            if route is None:
-                raise Problem(HTTPStatus.NOT_FOUND, "there is nothing at this path; /docs says what there is")
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            handler = route.handlers.get(method)
-            if handler is None:
-                allowed = ", ".join(route.handlers)
-                raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {allowed} here", headers={"Allow": allowed})
+            handler = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)
             call = Call(method, scope["path"], headers, request_id, deadline)
             async with asyncio.timeout_at(deadline):
@@ -81,7 +81,9 @@ class Limits:
             return _problem(deadline_passed(), request_id)
         except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
             log_fault(fault, request_id)
-            return _problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the server's; it is logged"), request_id)
+            return _problem(
+                Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the server's; it is logged"), request_id
+            )
 
     def _timeout(self, headers: Mapping[bytes, bytes]) -> float:
         given = headers.get(b"x-request-timeout")
@@ -136,6 +138,16 @@ class Limits:
         start: Message = {"type": "http.response.start", "status": int(reply.status), "headers": headers}
         await send(start)
         await send({"type": "http.response.body", "body": b"" if head else reply.body})
+
+
+def _handler(route: Route | None, method: str) -> Handler:
+    if route is None:
+        raise Problem(HTTPStatus.NOT_FOUND, "there is nothing at this path; /docs says what there is")
+    handler = route.handlers.get(method)
+    if handler is None:
+        allowed = ", ".join(route.handlers)
+        raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {allowed} here", headers={"Allow": allowed})
+    return handler
 
 
 def _problem(problem: Problem, request_id: str) -> Reply:

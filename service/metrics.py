@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -56,7 +57,12 @@ class Histograms:
     """One histogram with a closed set of label values."""
 
     def __init__(
-        self, name: str, help_text: str, bounds: Sequence[float], labels: Sequence[str] = (), values: Iterable[Labels] = ((),)
+        self,
+        name: str,
+        help_text: str,
+        bounds: Sequence[float],
+        labels: Sequence[str] = (),
+        values: Iterable[Labels] = ((),),
     ) -> None:
         self.name, self.help, self.labels = name, help_text, tuple(labels)
         self.bounds = tuple(map(float, bounds))
@@ -70,7 +76,7 @@ class Histograms:
         self.counts[row, bisect_left(self.bounds, value)] += 1
         self.sums[row] += value
 
-    def observe_many(self, values: "np.ndarray[tuple[int, ...], np.dtype[np.floating]]", *labels: str) -> None:
+    def observe_many(self, values: "npt.NDArray[np.float32]", *labels: str) -> None:
         """Add observations (n,) in bulk, leaving out those that are NaN."""
         values = values[~np.isnan(values)]
         row = self.index[labels]
@@ -91,7 +97,9 @@ class Histograms:
 class ModelMetrics:
     """What there is to count once a bundle is loaded."""
 
-    def __init__(self, guards: Sequence[str], monitors: Sequence[Monitor], device: str, info: Mapping[str, str]) -> None:
+    def __init__(
+        self, guards: Sequence[str], monitors: Sequence[Monitor], device: str, info: Mapping[str, str]
+    ) -> None:
         names = [(guard,) for guard in guards]
         self.guards, self.monitors, self.device, self.info = tuple(guards), tuple(monitors), device, dict(info)
         self.rows = Counters(
@@ -103,7 +111,9 @@ class ModelMetrics:
         self.violations = Counters(
             "guard_violations", "Rows that break a declared bound, which flags whatever the budget.", ["guard"], names
         )
-        self.p_value = Histograms("guard_p_value", "P-values of a guard; flat on clean rows.", P_VALUES, ["guard"], names)
+        self.p_value = Histograms(
+            "guard_p_value", "P-values of a guard; flat on clean rows.", P_VALUES, ["guard"], names
+        )
         self.busy = Counters("device_busy_seconds", "Time the device spent on batches.", ["device"], [(device,)])
         self.batch_rows = Histograms("batch_rows", "Rows in a batch.", BATCH_ROWS)
 
@@ -165,10 +175,12 @@ class Metrics(Collector):
             [(route,) for route in routes],
         )  # fmt: skip
         self.stages = Histograms(
-            "stage_duration_seconds", "Time spent in a stage, once a request or once a batch.", STAGE_SECONDS, ["stage"],
+            "stage_duration_seconds", "Time in a stage, once a request or once a batch.", STAGE_SECONDS, ["stage"],
             [(stage,) for stage in STAGES],
         )  # fmt: skip
-        self.shed = Counters("shed_requests", "Requests refused to protect the others.", ["reason"], [(r,) for r in SHED])
+        self.shed = Counters(
+            "shed_requests", "Requests refused to protect the others.", ["reason"], [(r,) for r in SHED]
+        )
         self.explanations = Counters(
             "explanations", "Explanations asked for.", ["method", "result"], list(product(methods, EXPLAIN_RESULTS))
         )

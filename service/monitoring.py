@@ -1,6 +1,6 @@
 """Feeds the monitors once a batch, after the requests in it have their answers."""
 
-import datetime
+import datetime as dt
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -64,4 +64,4 @@ class Monitoring:
 
 
 def _now() -> str:
-    return datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
+    return dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds")

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from guards.bundle import VERSION
+from guards.bundle import __version__
 from guards.schema import InputSchema
 from service.protocols.problem import ProblemDocument
 from service.settings import Deployment
@@ -82,7 +82,7 @@ def _document(deployment: Deployment) -> Schema:
             "/docs": _get("docs", "This document, for people.", media="text/html"),
         },
         "components": {"schemas": {"Problem": problem, **definitions}},
-        "x-guardhouse-version": VERSION,
+        "x-guardhouse-version": __version__,
     }
 
 
@@ -105,7 +105,12 @@ def _instance(schema: InputSchema) -> Schema:
         for column in schema.columns
     }
     named = {"type": "object", "properties": columns, "required": list(columns), "additionalProperties": False}
-    ordered = {"type": "array", "prefixItems": list(columns.values()), "minItems": len(columns), "maxItems": len(columns)}
+    ordered = {
+        "type": "array",
+        "prefixItems": list(columns.values()),
+        "minItems": len(columns),
+        "maxItems": len(columns),
+    }
     return {"anyOf": [named, ordered]}
 
 
@@ -135,7 +140,9 @@ def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
 
 def _predictions(deployment: Deployment) -> Schema:
     guards = [guard.name for guard in deployment.config.guards]
-    label = {"type": ["string", "null"], "enum": [*deployment.classes, None]} if deployment.classes else {"type": "null"}
+    label = (
+        {"type": ["string", "null"], "enum": [*deployment.classes, None]} if deployment.classes else {"type": "null"}
+    )
     prediction = {
         "type": "object",
         "properties": {
@@ -163,7 +170,10 @@ def _post(summary: str, body: Schema, answer: Schema) -> Schema:
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
-            "200": {"description": "An answer for each row, in order.", "content": {"application/json": {"schema": answer}}},
+            "200": {
+                "description": "An answer for each row, in order.",
+                "content": {"application/json": {"schema": answer}},
+            },
             **_problems(*PROBLEMS),
         },
     }

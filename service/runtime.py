@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from guards.bundle import VERSION, Bundle
+from guards.bundle import Bundle, __version__
 from guards.config import Config
 from guards.explainer import Attribution
 from guards.pipeline import fatal
@@ -53,7 +53,7 @@ class Runtime:
         self.monitoring = Monitoring(bundle.monitors)
         self.request_groups = self.monitoring.by_request
         info = {
-            "version": VERSION,
+            "version": __version__,
             "model": self.config.name,
             "model_version": self.config.version,
             "bundle": bundle.id,

@@ -33,7 +33,9 @@ class Settings:
         Raises:
             Mistake: the bundle is not named, or a variable asks for what this version has not got.
         """
-        sentences = [f"{name}: this version does not support it yet; unset it" for name in NOT_YET if name in environment]
+        sentences = [
+            f"{name}: this version does not support it yet; unset it" for name in NOT_YET if name in environment
+        ]
         bundle = environment.get("GUARDHOUSE_BUNDLE")
         if not bundle:
             sentences.append("GUARDHOUSE_BUNDLE: not set; name the folder that `guardhouse fit` wrote")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from guards.bundle import VERSION, Bundle
+from guards.bundle import Bundle, __version__
 from guards.config import Config
 from guards.types import Mistake
 
@@ -24,9 +24,9 @@ app = typer.Typer(
 MISTAKE = 2
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
+def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"guardhouse {VERSION}")
+        typer.echo(f"guardhouse {__version__}")
         raise typer.Exit
 
 
@@ -74,7 +74,9 @@ def evaluate(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the config."""
-    typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema(), indent=2))
+    typer.echo(
+        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema(), indent=2)
+    )
 
 
 def load_bundle(bundle: Path, config: Path | None) -> Bundle:

@@ -19,6 +19,7 @@ from guards.types import Batch, Outcome, Rows
 __all__ = ["Detection", "Evaluation", "evaluate", "show"]
 
 Floats = npt.NDArray[np.float64]
+LARGEST = float(np.finfo(np.float64).max)
 
 
 class Detection(TypedDict):
@@ -57,7 +58,7 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None) -> Evaluation:
     total = sum(spec.share for spec in bundle.config.guards)
     weights = np.array([spec.share / total for spec in bundle.config.guards])[:, None]
     names = [guard.name for guard in pipeline.guards]
-    scores = [np.nan_to_num(_stack(run, "score"), nan=np.inf, posinf=np.finfo(np.float64).max) for run in runs]
+    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
     joint = [-(np.nan_to_num(_stack(run, "p_value"), nan=1.0) / weights).min(0) if names else None for run in runs]
     flags = [_stack(run, "flagged") > 0 for run in runs]
     return {
@@ -65,9 +66,7 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None) -> Evaluation:
         "accuracy": accuracy,
         "r2": r2,
         "coverage": coverage,
-        "guards": {
-            name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)
-        },
+        "guards": {name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)},
         "any": _detection([j for j in joint if j is not None], [f.any(0) for f in flags] if names else []),
     }
 

@@ -24,8 +24,8 @@ GROUP = "group_"
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's booleans alone, so that a label `no` stays a label; a key given twice is a mistake."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
@@ -33,9 +33,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
-    ]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -49,7 +47,9 @@ def load_config(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as unreadable:
-        raise Mistake(f"{path}: cannot be read ({unreadable.__class__.__name__}); give the path of a YAML file") from None
+        raise Mistake(
+            f"{path}: cannot be read ({unreadable.__class__.__name__}); give the path of a YAML file"
+        ) from None
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as broken:
@@ -106,7 +106,9 @@ def resolve_schema(spec: InputSpec, table: Table, *, label: str) -> tuple[InputS
     for name in names:
         if name not in table:
             raise Mistake(f"input.columns: no column {name!r} in the reference; there are {sorted(table)}")
-        given = declared[name].model_dump() if name in declared else {"name": name, "kind": _kind(name, table, warnings)}
+        given = (
+            declared[name].model_dump() if name in declared else {"name": name, "kind": _kind(name, table, warnings)}
+        )
         values = table[name]
         if given["kind"] == "numeric":
             numbers = _numbers(name, values)
@@ -268,15 +270,19 @@ def rows_from_npz(
     """
     x = arrays["x"]
     if x.shape[1:] != schema.shape:
-        raise Mistake(f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}")
+        raise Mistake(
+            f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}"
+        )
     if x.dtype.kind not in "fiub":
         raise Mistake(f"{path}: `x` holds {x.dtype}, not numbers")
     scale = schema.kind == "image" and x.dtype == np.uint8
     rows = torch.from_numpy(x.astype(np.float32))
     if scale:
         rows = rows / 255
-    elif schema.kind == "image" and not (0 <= rows.min() and rows.max() <= 1):
-        raise Mistake(f"{path}: image values reach from {rows.min():g} to {rows.max():g}; scale them to [0, 1] or give uint8")
+    elif schema.kind == "image" and (rows.min() < 0 or rows.max() > 1):
+        raise Mistake(
+            f"{path}: image values reach from {rows.min():g} to {rows.max():g}; scale them to [0, 1] or give uint8"
+        )
     groups = {
         name.removeprefix(GROUP): tuple(map(str, values)) for name, values in arrays.items() if name.startswith(GROUP)
     }

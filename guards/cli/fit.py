@@ -1,5 +1,6 @@
 """``guardhouse fit``: from a config to a bundle."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,8 @@ def run(config_path: Path, out: Path, console: Console) -> Fitted:
             )
         progress.advance(loading)
 
-        def track(steps: range, stage: str, total: int) -> "Progress | range":
-            return progress.track(steps, total=total, description=stage)  # type: ignore[return-value]
+        def track(steps: range, stage: str) -> Iterable[int]:
+            return progress.track(steps, description=stage)
 
         fitted = fit(
             config,
@@ -80,7 +81,7 @@ def run(config_path: Path, out: Path, console: Console) -> Fitted:
             train=train,
             heldout=heldout,
             program=program,
-            track=track,  # type: ignore[arg-type]
+            track=track,
         )
         saving = progress.add_task("saving", total=1)
         bundle = fitted.bundle.save(out, source=config_path.read_text(encoding="utf-8"))
@@ -114,7 +115,9 @@ def _split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
 
 def _print(fitted: Fitted, console: Console) -> None:
     config = fitted.bundle.config
-    grid = Grid(title=f"{config.name} {config.version}: false-alarm budget {config.false_alarm_budget:.3%}, {config.guarantee}")
+    grid = Grid(
+        title=f"{config.name} {config.version}: false-alarm budget {config.false_alarm_budget:.3%}, {config.guarantee}"
+    )
     for name in ("guard", "share of budget", "flags at p <=", "false alarms on held-out rows", "95 % interval"):
         grid.add_column(name, justify="left" if name == "guard" else "right")
     for report in fitted.guards:

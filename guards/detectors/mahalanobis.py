@@ -16,7 +16,10 @@ class MahalanobisParams(Params):
     """Parameters of the Mahalanobis detector."""
 
     kind: Literal["mahalanobis"] = "mahalanobis"
-    normalise: bool = Field(default=True, description="scale each feature vector to length 1 first")
+    normalise: bool | Literal["both"] = Field(
+        default="both",
+        description="scale each feature vector to length 1 first; both: the stranger of scaled and as it is",
+    )
     shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
         default="auto",
         description="how far the covariance is drawn to a multiple of the identity; auto: the oracle approximation",
@@ -24,7 +27,10 @@ class MahalanobisParams(Params):
 
 
 class Mahalanobis(Detector):
-    """Squared Mahalanobis distance to the nearest class mean; one mean for regression.
+    """Log of one plus the squared Mahalanobis distance to the nearest class mean; one mean for regression.
+
+    By default the larger of two such scores, each standardised on the reference: of the features as they are, which
+    see a slip of units by its length, and of the features scaled to length 1, which see a foreign direction.
 
     Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples and adversarial attacks";
     with ``normalise`` the features of Mueller & Hein 2025, "Mahalanobis++"; shrinkage of Chen et al. 2010, "Shrinkage
@@ -36,11 +42,13 @@ class Mahalanobis(Detector):
     centre: Tensor
     whitener: Tensor
     means: Tensor
+    level: Tensor
+    spread: Tensor
 
     def __init__(self, params: MahalanobisParams) -> None:
         super().__init__()
         self.params = params
-        for name in ("centre", "whitener", "means"):
+        for name in ("centre", "whitener", "means", "level", "spread"):
             self.register_buffer(name, torch.empty(0))
 
     def fit(self, reference: Reference) -> Self:
@@ -51,7 +59,7 @@ class Mahalanobis(Detector):
         """
         output = reference.batch.output
         assert output is not None  # noqa: S101 - needs_output says so
-        features = self._features(output.features).double()
+        features = output.features.double()
         if len(features) < 2:  # noqa: PLR2004 - a covariance needs two
             raise ValueError("mahalanobis needs at least two reference rows")
         if not features.isfinite().all():
@@ -61,27 +69,41 @@ class Mahalanobis(Detector):
             labels = torch.zeros(len(features), dtype=torch.int64, device=features.device)
         else:
             labels = output.logits.argmax(1) if reference.y is None else reference.y.long()
-        seen, labels = labels.unique(return_inverse=True)
-        sums = features.new_zeros((len(seen), features.shape[1])).index_add_(0, labels, features)
-        means = sums / labels.bincount(minlength=len(seen))[:, None]
-        residual = features - means[labels]
-        covariance = self._shrink(residual.T @ residual / len(features), len(features))
-        whitener = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
-        centre = features.mean(0)
-        self.centre, self.whitener = centre.float(), whitener.float()
-        self.means = ((means - centre) @ whitener).float()
+        seen, labels = torch.unique(labels, return_inverse=True)
+        fitted = [self._gaussian(view, labels, len(seen)) for view in self._views(features)]
+        self.centre, self.whitener, self.means = (torch.stack(part).float() for part in zip(*fitted, strict=True))
+        distance = self._distance(output.features)
+        self.level = distance.mean(1, keepdim=True)
+        # Never near zero: in a view where the reference rows are all alike, rounding would drown the other.
+        self.spread = distance.std(1, keepdim=True).clamp_min(0.01)
         return self
 
     def score(self, batch: Batch) -> Tensor:
         """Score each row by its smallest squared distance over the classes."""
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        white = (self._features(batch.output.features) - self.centre) @ self.whitener
-        cross = white @ self.means.T
-        squared = (white * white).sum(1, keepdim=True) - 2 * cross + (self.means * self.means).sum(1)
-        return squared.amin(1)
+        return ((self._distance(batch.output.features) - self.level) / self.spread).amax(0)
 
-    def _features(self, features: Tensor) -> Tensor:
-        return nn.functional.normalize(features, dim=1) if self.params.normalise else features
+    def _gaussian(self, features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        sums = features.new_zeros((classes, features.shape[1])).index_add_(0, labels, features)
+        means = sums / labels.bincount(minlength=classes)[:, None]
+        residual = features - means[labels]
+        covariance = self._shrink(residual.T @ residual / len(features), len(features))
+        whitener = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
+        centre = features.mean(0)
+        return centre[None], whitener, (means - centre) @ whitener
+
+    def _distance(self, features: Tensor) -> Tensor:
+        """Log of one plus the squared distance to the nearest class: (views, n)."""
+        white = (self._views(features) - self.centre) @ self.whitener
+        cross = white @ self.means.mT
+        squared = (white * white).sum(2, keepdim=True) - 2 * cross + (self.means * self.means).sum(2)[:, None]
+        return squared.amin(2).clamp_min(0).log1p()
+
+    def _views(self, features: Tensor) -> Tensor:
+        scaled = nn.functional.normalize(features, dim=1)
+        if self.params.normalise == "both":
+            return torch.stack([features, scaled])
+        return (scaled if self.params.normalise else features)[None]
 
     def _shrink(self, covariance: Tensor, n: int) -> Tensor:
         d = len(covariance)

@@ -78,7 +78,9 @@ class IntegratedGradients(Explainer):
         blind = categorical & (row != baseline) & (values == 0)
         incomplete = delta.abs() > 0.05 * change.abs() + 1e-4
         if bool((blind.any(1) & incomplete).any()):
-            columns = [name for name, is_blind in zip(self.schema.names, blind.any(0).tolist(), strict=True) if is_blind]
+            columns = [
+                name for name, is_blind in zip(self.schema.names, blind.any(0).tolist(), strict=True) if is_blind
+            ]
             raise NotExplainableError(
                 f"integrated_gradients: the model has no gradient in the categorical columns {columns}, so their "
                 "contribution would be lost"

@@ -78,7 +78,7 @@ class Bins(Monitor):
         self.mean = features.mean(0).float()
         wanted = min(self.params.projections, features.shape[1])
         directions = features.new_zeros((features.shape[1], self.params.projections))
-        values, vectors = torch.linalg.eigh(torch.atleast_2d(torch.cov(features.T)))
+        values, vectors = torch.linalg.eigh(torch.cov(features.T).reshape(features.shape[1], -1))
         top = vectors[:, values.argsort(descending=True)[:wanted]]
         directions[:, :wanted] = top * torch.where(top.sum(0) < 0, -1.0, 1.0)  # a sign that does not depend on LAPACK
         self.directions = directions.float()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -37,7 +38,7 @@ class Source(BaseModel):
         if self.edges is not None:
             if self.column is None:
                 raise ValueError("`edges` are for a column")
-            if not self.edges or any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            if not self.edges or any(b <= a for a, b in pairwise(self.edges)):
                 raise ValueError("`edges` must be increasing numbers")
         return self
 
@@ -51,7 +52,9 @@ class GroupsParams(MonitorParams):
     levels: tuple[Label, ...] = Field(
         default=(), description="the groups; every other value is `other`, an absent one `unknown`"
     )
-    positive: Label | None = Field(default=None, description="the label whose rate is the selection rate; default: each")
+    positive: Label | None = Field(
+        default=None, description="the label whose rate is the selection rate; default: each"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -169,7 +172,7 @@ def _bands(edges: tuple[float, ...] | None) -> tuple[str, ...]:
     """
     if not edges:
         return ()
-    inner = [f"{low:g}-{high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+    inner = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
     return (f"<{edges[0]:g}", *inner, f">={edges[-1]:g}")
 
 

@@ -7,7 +7,15 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, Field
 
-__all__ = ["MAX_ERRORS", "Problem", "ProblemDocument", "ProblemError", "deadline_passed", "unavailable", "unprocessable"]
+__all__ = [
+    "MAX_ERRORS",
+    "Problem",
+    "ProblemDocument",
+    "ProblemError",
+    "deadline_passed",
+    "unavailable",
+    "unprocessable",
+]
 
 MAX_ERRORS = 20
 

@@ -1,6 +1,7 @@
 """JSON as RFC 8259 has it: fast where the body is well-formed, exact about what is wrong where it is not."""
 
 import json
+from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
@@ -63,8 +64,7 @@ def _strictly(body: bytes) -> Any:  # noqa: ANN401
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise Problem(HTTPStatus.BAD_REQUEST, f"the key {twice[:40]!r} is given twice")
     return document
 

@@ -103,7 +103,9 @@ def _table(instances: list[object], schema: InputSchema) -> tuple[Floats, list[F
             rows.append(instance)
         else:
             what = f"a list of {len(instance)}" if isinstance(instance, list) else describe(instance)
-            faults.append(Fault(index, (), f"expected an object, or a list of {len(names)} in column order, got {what}"))
+            faults.append(
+                Fault(index, (), f"expected an object, or a list of {len(names)} in column order, got {what}")
+            )
     if not rows:
         return np.empty((0, len(names)), dtype=np.float32), faults
     x, found = schema.encode(dict(zip(names, zip(*rows, strict=True), strict=True)))
@@ -164,9 +166,7 @@ def _ids(ids: object, n: int, request_id: str, errors: Errors) -> list[str]:
     return ids
 
 
-def _groups(
-    groups: object, n: int, declared: Sequence[str], errors: Errors
-) -> dict[str, list[str | None]]:
+def _groups(groups: object, n: int, declared: Sequence[str], errors: Errors) -> dict[str, list[str | None]]:
     if groups is None:
         return {}
     if not isinstance(groups, dict):
@@ -186,9 +186,7 @@ def _groups(
     return groups
 
 
-def _parameters(
-    parameters: object, known: Mapping[str, type | tuple[type, ...]], errors: Errors
-) -> Mapping[str, Any]:
+def _parameters(parameters: object, known: Mapping[str, type | tuple[type, ...]], errors: Errors) -> Mapping[str, Any]:
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
