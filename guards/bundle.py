@@ -19,8 +19,8 @@ from guards.config import Config, differences
 from guards.conformal import Classifier, Predictor, Regressor
 from guards.detector import Detector
 from guards.explainer import Explainer
-from guards.loading import call_builder, load_program, load_weights, save_program, unflatten
-from guards.model import Imputation, TorchModel, resolve_device
+from guards.loading import load_program, make_model, save_program
+from guards.model import TorchModel
 from guards.monitor import Context, Monitor
 from guards.pipeline import Guard, Pipeline
 from guards.registry import registered
@@ -28,7 +28,7 @@ from guards.schema import InputSchema
 from guards.selftest import SelfTest
 from guards.types import Mistake
 
-__all__ = ["Bundle", "__version__", "make_model"]
+__all__ = ["Bundle", "__version__"]
 
 __version__ = "0.1.0"
 M = TypeVar("M", bound=nn.Module)
@@ -229,48 +229,6 @@ class Bundle:
             self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,
             id=f"sha256:{_sha256(path / MANIFEST)}",
         )
-
-
-def make_model(
-    config: Config,
-    schema: InputSchema,
-    *,
-    outputs: int | None,
-    folder: Path | None,
-    weights: Mapping[str, Tensor] | None,
-    program: ExportedProgram | None,
-    device: str | None = None,
-) -> TorchModel:
-    """Wrap the config's model for rows of the schema.
-
-    Raises:
-        Mistake: it cannot be built, or does not take such rows.
-    """
-    if program is not None:
-        net, last_linear = unflatten(program)
-    else:
-        assert config.model.builder is not None  # noqa: S101 - the config has one or the other
-        net, last_linear = call_builder(config.model.builder, folder), None
-        if weights is not None:
-            load_weights(net, weights)
-    imputation = None
-    if schema.kind == "tabular":
-        imputation = Imputation(
-            fill=torch.tensor([column.fill for column in schema.columns]),
-            categorical=schema.categorical,
-            keep=torch.tensor([column.impute == "none" for column in schema.columns]),
-        )
-    return TorchModel(
-        net,
-        example=schema.example_rows(4),
-        outputs=outputs,
-        feature_layer=config.model.features,
-        last_linear=last_linear,
-        imputation=imputation,
-        precision=config.model.precision,
-        device=resolve_device(device or config.model.device),
-        compiled=config.model.compile,
-    )
 
 
 def _read_manifest(path: Path, *, verify: bool = True) -> dict[str, Any]:

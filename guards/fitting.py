@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from guards.bundle import Bundle
-from guards.calibration import Budget, Calibration
 from guards.config import Config
 from guards.conformal import Classifier, Regressor, fit_temperature
 from guards.detector import Detector
+from guards.false_alarms import FalseAlarms, GuardReport, measure
 from guards.model import TorchModel
 from guards.monitor import Context, Monitor
 from guards.pipeline import Pipeline
@@ -21,10 +21,9 @@ from guards.schema import InputSchema
 from guards.selftest import SelfTest
 from guards.types import Batch, Mistake, ModelOutput, Outcome, Reference, Rows
 
-__all__ = ["FalseAlarms", "Fitted", "GuardReport", "false_alarms", "fit", "run_model"]
+__all__ = ["CHUNK", "Fitted", "fit", "run_model"]
 
 CHUNK = 256
-FOLDS = 5
 TUNING_SHARE, TUNING_ROWS = 0.2, 2000
 Track = Callable[[range, str], Iterable[int]]
 """Wraps the steps of a named stage, to show their progress."""
@@ -32,24 +31,6 @@ Track = Callable[[range, str], Iterable[int]]
 
 def _untracked(steps: range, _stage: str) -> Iterable[int]:
     return steps
-
-
-@dataclass(frozen=True, slots=True)
-class FalseAlarms:
-    """Clean rows flagged, out of those judged by thresholds that never saw them."""
-
-    flagged: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class GuardReport:
-    """One line of the closing table; ``false_alarms`` is None where too few rows are left to measure on."""
-
-    name: str
-    share: float
-    threshold: float
-    false_alarms: FalseAlarms | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +104,7 @@ def fit(  # noqa: PLR0913
     bundle = replace(bundle, monitors=_fit_monitors(config, schema, classes, reference, clean, outcome, track))
     rows = calibration.x[:16] if config.store_reference_rows else schema.example_rows(16)
     bundle = replace(bundle, self_test=SelfTest.record(pipeline, rows))
-    reports, any_guard = _measure(bundle, pipeline)
+    reports, any_guard = measure(bundle.scores, config, pipeline.guards)
     warnings += [
         f"guards.{index}: {report.name} cannot flag by its p-value: its share of the budget needs more than "
         f"{scores.shape[1]} calibration rows"
@@ -148,32 +129,6 @@ def run_model(
 def chunks_of(batch: Batch) -> Iterator[Batch]:
     """Cut a batch into chunks."""
     return (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
-
-
-def false_alarms(scores: Tensor, config: Config) -> tuple[list[FalseAlarms], FalseAlarms] | None:
-    """Count flagged rows of clean ``scores`` (g, n) fold by fold, each under thresholds from the other folds.
-
-    Gives the count of each guard and of any, or None where the other folds cannot support the budget.
-    """
-    n = scores.shape[1]
-    fold = torch.arange(n) % FOLDS
-    fold = fold[torch.randperm(n, generator=torch.Generator().manual_seed(config.reference.seed))]
-    flagged = torch.zeros(scores.shape, dtype=torch.bool)
-    for k in range(FOLDS):
-        inside = fold == k
-        others = scores[:, ~inside]
-        try:
-            budget = Budget(
-                scores=others,
-                shares=[spec.share for spec in config.guards],
-                budget=config.false_alarm_budget,
-                guarantee=config.guarantee,
-            )
-        except ValueError:
-            return None
-        for guard, rank in enumerate(budget.ranks):
-            flagged[guard, inside] = Calibration.from_scores(others[guard]).rank(scores[guard, inside]) <= rank
-    return [FalseAlarms(int(row.sum()), n) for row in flagged], FalseAlarms(int(flagged.any(0).sum()), n)
 
 
 def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Rows, Rows]:
@@ -247,19 +202,6 @@ def _nonconformity(output: ModelOutput, y: Tensor | None, classes: tuple[str, ..
     y = y.to(output.logits.device)
     scores = Classifier.scores(output.logits, y, temperature) if classes else Regressor.scores(output.logits, y)
     return scores.cpu()
-
-
-def _measure(bundle: Bundle, pipeline: Pipeline) -> tuple[tuple[GuardReport, ...], FalseAlarms | None]:
-    config = bundle.config
-    if not config.guards:
-        return (), None
-    measured = false_alarms(bundle.scores, config)
-    total = sum(spec.share for spec in config.guards)
-    reports = tuple(
-        GuardReport(spec.name, spec.share / total, guard.threshold, None if measured is None else measured[0][index])
-        for index, (spec, guard) in enumerate(zip(config.guards, pipeline.guards, strict=True))
-    )
-    return reports, None if measured is None else measured[1]
 
 
 def _check_imputation(model: TorchModel, schema: InputSchema) -> None:

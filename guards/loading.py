@@ -16,9 +16,62 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from guards.config import Config
+from guards.model import Imputation, TorchModel, resolve_device
+from guards.schema import InputSchema
 from guards.types import Mistake
 
-__all__ = ["call_builder", "load_program", "load_weights", "read_weights", "save_program", "unflatten"]
+__all__ = [
+    "call_builder",
+    "load_program",
+    "load_weights",
+    "make_model",
+    "read_weights",
+    "save_program",
+    "unflatten",
+]
+
+
+def make_model(
+    config: Config,
+    schema: InputSchema,
+    *,
+    outputs: int | None,
+    folder: Path | None,
+    weights: Mapping[str, Tensor] | None,
+    program: ExportedProgram | None,
+    device: str | None = None,
+) -> TorchModel:
+    """Wrap the config's model for rows of the schema.
+
+    Raises:
+        Mistake: it cannot be built, or does not take such rows.
+    """
+    if program is not None:
+        net, last_linear = unflatten(program)
+    else:
+        assert config.model.builder is not None  # noqa: S101 - the config has one or the other
+        net, last_linear = call_builder(config.model.builder, folder), None
+        if weights is not None:
+            load_weights(net, weights)
+    imputation = None
+    if schema.kind == "tabular":
+        imputation = Imputation(
+            fill=torch.tensor([column.fill for column in schema.columns]),
+            categorical=schema.categorical,
+            keep=torch.tensor([column.impute == "none" for column in schema.columns]),
+        )
+    return TorchModel(
+        net,
+        example=schema.example_rows(4),
+        outputs=outputs,
+        feature_layer=config.model.features,
+        last_linear=last_linear,
+        imputation=imputation,
+        precision=config.model.precision,
+        device=resolve_device(device or config.model.device),
+        compiled=config.model.compile,
+    )
 
 
 def call_builder(builder: str, folder: Path | None) -> nn.Module:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from guards.bundle import Bundle
+from guards.cli.configs import load_config
 from guards.config import Config, differences
 from guards.schema import InputSchema
 from guards.types import Mistake
@@ -69,8 +70,6 @@ class Deployment:
         Raises:
             Mistake: either cannot be read, or the config asks for a refit.
         """
-        from guards.cli.files import load_config  # noqa: PLC0415 - pandas is needed for a config file alone
-
         fitted, schema, classes = Bundle.describe(settings.bundle)
         deployed = None if settings.config is None else load_config(settings.config)
         if deployed is not None and (keys := differences(fitted, deployed)):

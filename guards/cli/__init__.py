@@ -85,7 +85,7 @@ def load_bundle(bundle: Path, config: Path | None) -> Bundle:
     Raises:
         Mistake: either is wrong, or they do not belong together.
     """
-    from guards.cli.files import load_config  # noqa: PLC0415
+    from guards.cli.configs import load_config  # noqa: PLC0415
 
     parsed = None if config is None else load_config(config)
     return Bundle.load(bundle, config=parsed, folder=None if config is None else config.resolve().parent)

@@ -127,7 +127,7 @@ def show(result: Evaluation, console: Console) -> None:
     rows = result["rows"]
     grid = Grid(title=f"{rows['clean']} clean rows, {rows['suspect']} suspect rows")
     for name in ("guard", "AUROC", "AUPR", "FPR@95TPR", "TPR", "false alarms", "95 % interval"):
-        grid.add_column(name, justify="left" if name == "guard" else "right")
+        grid.add_column(name, justify="left" if name == "guard" else "right", no_wrap=True)
     for name, found in [*result["guards"].items(), ("any", result["any"])]:
         interval = found["false_alarm_interval"]
         grid.add_row(

@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
-from guards.bundle import make_model
-from guards.cli.files import class_names, load_config, load_rows, read_npz, read_table, resolve_schema, table_of_npz
+from guards.cli.arrays import read_npz, table_of_npz
+from guards.cli.configs import load_config
+from guards.cli.files import class_names, load_rows
 from guards.cli.intervals import proportion, with_interval
-from guards.fitting import FalseAlarms, Fitted, fit
-from guards.loading import load_program, read_weights
+from guards.cli.tables import read_table, resolve_schema
+from guards.false_alarms import FalseAlarms
+from guards.fitting import Fitted, fit
+from guards.loading import load_program, make_model, read_weights
 from guards.types import Mistake, Rows
 
 __all__ = ["run"]
@@ -118,8 +121,8 @@ def _print(fitted: Fitted, console: Console) -> None:
     grid = Grid(
         title=f"{config.name} {config.version}: false-alarm budget {config.false_alarm_budget:.3%}, {config.guarantee}"
     )
-    for name in ("guard", "share of budget", "flags at p <=", "false alarms on held-out rows", "95 % interval"):
-        grid.add_column(name, justify="left" if name == "guard" else "right")
+    for name in ("guard", "budget", "flags at p <=", "held-out false alarms", "95 % interval"):
+        grid.add_column(name, justify="left" if name == "guard" else "right", no_wrap=True)
     for report in fitted.guards:
         threshold = f"{report.threshold:.5f}" if report.threshold else "never"
         grid.add_row(report.name, f"{report.share:.1%}", threshold, *_rate(report.false_alarms))

@@ -26,4 +26,4 @@ def proportion(hits: int, n: int) -> Proportion:
 
 def with_interval(share: Proportion) -> tuple[str, str]:
     """Print a share and its interval in percent."""
-    return f"{share.value:.2%} ({share.hits} of {share.n})", f"[{share.low:.2%}, {share.high:.2%}]"
+    return f"{share.value:.2%} ({share.hits}/{share.n})", f"[{share.low:.2%}, {share.high:.2%}]"

@@ -1,20 +1,17 @@
 """KServe's v1 data plane: ``{"instances": [...]}`` in, ``{"predictions": [...]}`` out."""
 
-import base64
-import binascii
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
-from PIL import Image, UnidentifiedImageError
 
 from guards.bundle import Bundle
 from guards.schema import Fault, Floats, InputSchema, describe
 from guards.types import Action
 from service.answer import Answer
+from service.protocols.images import stack_images
 from service.protocols.problem import Problem, unprocessable
 from service.protocols.strict_json import loads
 
@@ -23,8 +20,6 @@ __all__ = ["Request", "decode", "encode", "shown_action"]
 Errors = list[tuple[tuple[str | int, ...], str]]
 MAX_ID = 256
 KEYS = frozenset({"instances", "ids", "groups", "parameters"})
-MODES = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4}
-ABSENT_IS_FLAG = int(Action.FLAG)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +75,7 @@ def _rows(instances: list[object], schema: InputSchema) -> tuple[Floats, list[Fa
     if schema.kind == "tabular":
         return _table(instances, schema)
     if schema.kind == "image" and any(isinstance(instance, dict) for instance in instances):
-        return _images(instances, schema)
+        return stack_images(instances, schema)
     return schema.stack(instances)
 
 
@@ -111,42 +106,6 @@ def _table(instances: list[object], schema: InputSchema) -> tuple[Floats, list[F
     x, found = schema.encode(dict(zip(names, zip(*rows, strict=True), strict=True)))
     faults += [Fault(sound[fault.row], fault.place, fault.message) for fault in found]
     return x, sorted(faults, key=lambda fault: fault.row)
-
-
-def _images(instances: list[object], schema: InputSchema) -> tuple[Floats, list[Fault]]:
-    """Decode images one by one, and nested lists in the same request like any other."""
-    x = np.zeros((len(instances), *schema.shape), dtype=np.float32)
-    faults: list[Fault] = []
-    for index, instance in enumerate(instances):
-        if isinstance(instance, dict):
-            fault = _image(instance, schema.shape, x[index])
-            if fault is not None:
-                faults.append(Fault(index, *fault))
-        else:
-            row, found = schema.stack([instance])
-            x[index] = row[0]
-            faults += [Fault(index, f.place, f.message) for f in found]
-    return x, faults
-
-
-def _image(instance: Mapping[str, object], shape: tuple[int, ...], out: Floats) -> tuple[tuple[str, ...], str] | None:
-    encoded = instance.get("b64")
-    if set(instance) != {"b64"} or not isinstance(encoded, str):
-        return (), 'expected {"b64": "..."} with a PNG or JPEG'
-    channels, height, width = shape
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)), formats=("PNG", "JPEG")) as image:
-            # Told by the header, before a decompression bomb could go off.
-            if image.size != (width, height) or MODES.get(image.mode) != channels:
-                found = f"{image.width} x {image.height} pixels in mode {image.mode}"
-                return ("b64",), f"expected {width} x {height} pixels with {channels} channels, got {found}"
-            pixels = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
-    except (binascii.Error, ValueError):
-        return ("b64",), "not base64"
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return ("b64",), "no PNG or JPEG can be decoded from it"
-    out[:] = pixels.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
-    return None
 
 
 def _ids(ids: object, n: int, request_id: str, errors: Errors) -> list[str]:

@@ -1,0 +1,115 @@
+"""From .npz arrays to rows."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.npyio import NpzFile
+
+from guards.cli.tables import GROUP, Table, exists, labels
+from guards.schema import InputSchema, InputSpec
+from guards.types import Mistake, Rows
+
+__all__ = ["read_npz", "rows_from_npz", "table_of_npz"]
+
+
+def read_npz(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
+    """Read the arrays of an .npz file, without unpickling.
+
+    Raises:
+        Mistake: no such file, no `x` in it, or it holds Python objects.
+    """
+    exists(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, NpzFile):
+                raise Mistake(f"{path}: it is a single array; save it with numpy.savez(path, x=..., y=...)")
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError) as broken:
+        raise Mistake(f"{path}: cannot be read as .npz: {str(broken).splitlines()[0]}") from broken
+    if "x" not in arrays or not len(arrays["x"]):
+        raise Mistake(f"{path}: it has no rows under `x`; there are {sorted(arrays)}")
+    return arrays
+
+
+def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, path: Path, *, label: str) -> Table:
+    """Name the columns of a tabular `x` (n, d), which holds numbers and category indices.
+
+    Raises:
+        Mistake: the declared columns do not fit it.
+    """
+    x = arrays["x"]
+    if x.ndim != 2 or (spec.columns and len(spec.columns) != x.shape[1]):  # noqa: PLR2004
+        raise Mistake(f"{path}: `x` has shape {list(x.shape)}; a table needs (rows, {len(spec.columns) or 'columns'})")
+    table: Table = {label: arrays.get("y", np.zeros(len(x)))}
+    for index in range(x.shape[1]):
+        column = spec.columns[index] if spec.columns else None
+        values = x[:, index].astype(np.float64)
+        if column is not None and column.kind == "categorical":
+            if column.categories is None:
+                raise Mistake(f"input.columns.{index}: an .npz holds category indices; declare `categories`")
+            names = np.array([*column.categories, None], dtype=object)
+            known = (values >= 0) & (values < len(column.categories))
+            values = names[np.where(known, values, len(column.categories)).astype(np.int64)]
+        table[column.name if column is not None else f"x{index}"] = values
+    return table
+
+
+def rows_from_npz(
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    schema: InputSchema,
+    *,
+    classes: tuple[str, ...] | None,
+    regression: bool,
+    path: Path,
+) -> Rows:
+    """Turn arrays into rows; uint8 images are divided by 255.
+
+    Raises:
+        Mistake: a shape or a label does not fit.
+    """
+    x = arrays["x"]
+    if x.shape[1:] != schema.shape:
+        raise Mistake(
+            f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}"
+        )
+    if x.dtype.kind not in "fiub":
+        raise Mistake(f"{path}: `x` holds {x.dtype}, not numbers")
+    scale = schema.kind == "image" and x.dtype == np.uint8
+    rows = torch.from_numpy(x.astype(np.float32))
+    if scale:
+        rows = rows / 255
+    elif schema.kind == "image" and (rows.min() < 0 or rows.max() > 1):
+        raise Mistake(
+            f"{path}: image values reach from {rows.min():g} to {rows.max():g}; scale them to [0, 1] or give uint8"
+        )
+    groups = {
+        name.removeprefix(GROUP): tuple(map(str, values)) for name, values in arrays.items() if name.startswith(GROUP)
+    }
+    for name, values in {"y": arrays.get("y"), **arrays}.items():
+        if values is not None and len(values) != len(x):
+            raise Mistake(f"{path}: `{name}` has {len(values)} entries for {len(x)} rows")
+    return Rows(rows, _npz_labels(arrays.get("y"), classes, regression, path), groups)
+
+
+def _npz_labels(
+    y: np.ndarray[Any, Any] | None, classes: tuple[str, ...] | None, regression: bool, path: Path
+) -> torch.Tensor | None:
+    if y is None:
+        return None
+    y = y.reshape(len(y), -1)[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y  # noqa: PLR2004
+    if y.ndim != 1:
+        raise Mistake(f"{path}: `y` has shape {list(y.shape)}; it needs one entry per row")
+    if regression:
+        return torch.from_numpy(y.astype(np.float32))
+    if y.dtype.kind in "US":
+        assert classes is not None  # noqa: S101 - names are resolved before
+        return labels(np.array([str(name) for name in y.astype(str)], dtype=object), classes, path)
+    if y.dtype.kind not in "iub":
+        raise Mistake(f"{path}: `y` holds {y.dtype}; it needs class indices or names")
+    index = torch.from_numpy(y.astype(np.int64))
+    if classes is not None and (int(index.min()) < 0 or int(index.max()) >= len(classes)):
+        raise Mistake(f"{path}: `y` reaches from {index.min()} to {index.max()}, but there are {len(classes)} classes")
+    return index

@@ -1,0 +1,74 @@
+"""The false-alarm rate of the closing table: measured on calibration rows under thresholds that never saw them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guards.calibration import Budget, Calibration
+from guards.config import Config
+from guards.pipeline import Guard
+
+__all__ = ["FalseAlarms", "GuardReport", "false_alarms", "measure"]
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAlarms:
+    """Clean rows flagged, out of those judged by thresholds that never saw them."""
+
+    flagged: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuardReport:
+    """One line of the closing table; ``false_alarms`` is None where too few rows are left to measure on."""
+
+    name: str
+    share: float
+    threshold: float
+    false_alarms: FalseAlarms | None
+
+
+def false_alarms(scores: Tensor, config: Config) -> tuple[list[FalseAlarms], FalseAlarms] | None:
+    """Count flagged rows of clean ``scores`` (g, n) fold by fold, each under thresholds from the other folds.
+
+    Gives the count of each guard and of any, or None where the other folds cannot support the budget.
+    """
+    n = scores.shape[1]
+    fold = torch.arange(n) % FOLDS
+    fold = fold[torch.randperm(n, generator=torch.Generator().manual_seed(config.reference.seed))]
+    flagged = torch.zeros(scores.shape, dtype=torch.bool)
+    for k in range(FOLDS):
+        inside = fold == k
+        others = scores[:, ~inside]
+        try:
+            budget = Budget(
+                scores=others,
+                shares=[spec.share for spec in config.guards],
+                budget=config.false_alarm_budget,
+                guarantee=config.guarantee,
+            )
+        except ValueError:
+            return None
+        for guard, rank in enumerate(budget.ranks):
+            flagged[guard, inside] = Calibration.from_scores(others[guard]).rank(scores[guard, inside]) <= rank
+    return [FalseAlarms(int(row.sum()), n) for row in flagged], FalseAlarms(int(flagged.any(0).sum()), n)
+
+
+def measure(
+    scores: Tensor, config: Config, guards: Sequence[Guard]
+) -> tuple[tuple[GuardReport, ...], FalseAlarms | None]:
+    """Measure each guard, and all of them together, on rows that their thresholds never saw."""
+    if not config.guards:
+        return (), None
+    measured = false_alarms(scores, config)
+    total = sum(spec.share for spec in config.guards)
+    reports = tuple(
+        GuardReport(spec.name, spec.share / total, guard.threshold, None if measured is None else measured[0][index])
+        for index, (spec, guard) in enumerate(zip(config.guards, guards, strict=True))
+    )
+    return reports, None if measured is None else measured[1]
