@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test lint bench bento clean
+.PHONY: install serve demo test lint bench requirements bento clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -35,6 +35,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+requirements: $(STAMP)
+	$(BIN)/python tools/requirements.py
 
 bento: $(STAMP)
 	$(BIN)/bentoml build

@@ -24,7 +24,10 @@ class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
             raise BentoMLConfigException(f"workers is {workers!r}: one worker a process; scale by replicas")
 
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: ANN401 - BentoML's own signature
-        """Put Door in front (runs in the worker alone)."""
+        """Put Door in front (runs in the worker alone, before uvicorn is configured)."""
+        from service.wire import bound_headers  # noqa: PLC0415 - the worker's alone
+
+        bound_headers()
         return Door(super().to_asgi(is_main))
 
 

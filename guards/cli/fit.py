@@ -92,7 +92,7 @@ def run(config_path: Path, out: Path, console: Console) -> Fitted:
     for warning in [*warnings, *fitted.warnings]:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
     _print(fitted, console)
-    console.print(f"{out}  {bundle.id}", highlight=False)
+    console.print(f"{out}  {bundle.id}", highlight=False, soft_wrap=True)
     return fitted
 
 

@@ -1,0 +1,163 @@
+"""The made-up rows that the checks run on, and what both sets of checks need."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Literal, TypeVar, get_args
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from guards.bundle import _named_state, _plain, _restored
+from guards.conformal import Classifier, Regressor
+from guards.detector import Params
+from guards.monitor import Context
+from guards.schema import Column, InputSchema
+from guards.types import Batch, ModelOutput, Outcome, Reference, Verdict
+
+__all__ = [
+    "KINDS",
+    "ROWS",
+    "STRANGE",
+    "Example",
+    "Kind",
+    "Task",
+    "check_params",
+    "example",
+    "reloaded",
+    "require",
+    "take",
+    "tensors_of",
+    "with_strange_row",
+]
+
+Kind = Literal["tabular", "image", "tensor"]
+Task = Literal["classification", "regression"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+ROWS = 240
+SHAPES: dict[Kind, tuple[int, ...]] = {"tabular": (4,), "image": (3, 8, 6), "tensor": (4, 3)}
+CLASSES, GUARDS, FEATURES, LEVELS = ("a", "b", "c"), ("first", "second"), 8, 3
+MISSING, UNSEEN, ABSTAINED = 0.05, 0.02, 0.2
+STRANGE = (math.nan, math.inf, -math.inf, 1e30, -1e30)
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """Rows of one kind: ``reference`` to fit on, and two exchangeable lots of clean rows with the model's output.
+
+    A table has the numeric columns ``height``, ``weight`` and ``age`` and the categorical ``colour`` (red, green,
+    blue); some values are missing or unseen. Every batch has the attribute ``region`` with level codes 0 to 2. The
+    classes are a, b and c, the guards ``first`` and ``second``.
+    """
+
+    context: Context
+    reference: Reference
+    calibration: Batch
+    rows: Batch
+
+    def outcome(self, batch: Batch) -> Outcome:
+        """Judge rows as a pipeline would, with p-values made up of each row's own values."""
+        assert batch.output is not None  # noqa: S101 - every batch of an example has one
+        score = batch.x.flatten(1).nan_to_num(1.0, 1.0, 1.0).sum(1)
+        p_value = torch.sigmoid(torch.stack([score, -score]))
+        none = torch.zeros_like(p_value, dtype=torch.bool)
+        action = torch.where(p_value[0] < ABSTAINED, 2, 0)
+        verdict = Verdict(GUARDS, torch.stack([score, -score]), p_value, none, none, action, {})
+        unlabelled = torch.empty(0)
+        if self.context.classes:
+            prediction = Classifier(unlabelled, coverage=0.9, temperature=1.5)(batch.output)
+        else:
+            prediction = Regressor(unlabelled, coverage=0.9)(batch.output)
+        return Outcome(batch.output, prediction, verdict)
+
+
+@torch.inference_mode()
+def example(kind: Kind, task: Task = "classification", *, count: int = ROWS, seed: int = 0) -> Example:
+    """Make ``count`` rows for each purpose, the same for the same seed; inference tensors, as they are when served."""
+    generator = torch.Generator().manual_seed(seed)
+    shape, outputs = SHAPES[kind], len(CLASSES) if task == "classification" else 1
+    columns = tuple(Column(name=name, kind="numeric") for name in ("height", "weight", "age"))
+    colour = Column(name="colour", kind="categorical", categories=("red", "green", "blue"))
+    schema = InputSchema(kind=kind, shape=shape, columns=(*columns, colour) if kind == "tabular" else ())
+    mixing = torch.randn((math.prod(shape), FEATURES), generator=generator) / math.prod(shape) ** 0.5
+    head = nn.Linear(FEATURES, outputs).requires_grad_(requires_grad=False)
+    head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
+    head.bias.zero_()
+
+    def rows(unseen: float) -> Batch:
+        x = torch.randn((count, *shape), generator=generator)
+        if kind == "image":
+            x = torch.sigmoid(x + torch.randn((count, 1, 1, 1), generator=generator))
+        if kind == "tabular":
+            x[:, 3] = torch.randint(3, (count,), generator=generator).float()
+            x[torch.rand(count, generator=generator) < unseen, 3] = -1.0
+            x[torch.rand(x.shape, generator=generator) < MISSING] = torch.nan
+        features = torch.tanh(x.nan_to_num(0.0).flatten(1) @ mixing)
+        region = torch.randint(LEVELS, (count,), generator=generator)
+        return Batch(x, {"region": region}, ModelOutput(head(features), features))
+
+    batch, calibration, fresh = rows(0.0), rows(UNSEEN), rows(UNSEEN)
+    assert batch.output is not None  # noqa: S101
+    y = batch.output.logits.argmax(1) if outputs > 1 else batch.output.logits[:, 0]
+    context = Context(schema, CLASSES if outputs > 1 else (), GUARDS)
+    return Example(context, Reference(batch, y, schema, head, 1.5), calibration, fresh)
+
+
+def take(batch: Batch, index: Tensor) -> Batch:
+    """Copy rows out of a batch, in the order of ``index``."""
+    assert batch.output is not None  # noqa: S101
+    output = ModelOutput(batch.output.logits[index], batch.output.features[index])
+    return Batch(batch.x[index], {name: codes[index] for name, codes in batch.groups.items()}, output)
+
+
+def with_strange_row(batch: Batch, row: int, value: float) -> Batch:
+    """Copy a batch, with ``value`` in every place of one row: the input, the features, the logits.
+
+    A table's category is missing or unseen then: the schema lets no other number through.
+    """
+    copy = take(batch, torch.arange(len(batch)))
+    assert copy.output is not None  # noqa: S101
+    for tensor in (copy.x, copy.output.logits, copy.output.features):
+        tensor[row] = value
+    if copy.x.ndim == 2 and not math.isnan(value):  # noqa: PLR2004
+        copy.x[row, 3] = -1.0
+    return copy
+
+
+def tensors_of(value: object) -> list[Tensor]:
+    """Find every tensor in a batch, a reference or an outcome."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for inner in value.values() for tensor in tensors_of(inner)]
+    if isinstance(value, nn.Module):
+        return list(value.state_dict().values())
+    if is_dataclass(value):
+        return [tensor for item in fields(value) for tensor in tensors_of(getattr(value, item.name))]
+    return []
+
+
+def reloaded(fresh: M, fitted: nn.Module) -> M:
+    """Give a fresh instance the state of a fitted one by way of a safetensors file, as a bundle does."""
+    return _restored(fresh, load(save(_plain(_named_state("it", fitted)))), "it")
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Fail a check; an assert statement would vanish under ``python -O``."""
+    if not condition:
+        raise AssertionError(sentence)
+
+
+def check_params(params: Params) -> None:
+    """Require a closed model that a config's JSON can hold."""
+    kind = type(params)
+    try:
+        kind.model_validate({**params.model_dump(), "no_such_key": 1})
+    except ValidationError:
+        pass
+    else:
+        require(condition=False, sentence=f"{kind.__name__} takes an unknown key; it must forbid extra ones")
+    require(kind.model_validate_json(params.model_dump_json()) == params, f"{kind.__name__} does not survive JSON")
