@@ -126,6 +126,8 @@ class DetectorChecks:
         """A fresh instance with the fitted one's buffers gives the same scores, to the bit."""
         detector, rows = self._fitted()
         restored = reloaded(self._detector(self._params), detector)
+        known = restored.state_dict().keys() == detector.state_dict().keys()
+        require(known, "fit makes buffers that a fresh instance has not got; register them all in the constructor")
         for before, after in zip(_answers(detector), _answers(restored), strict=True):
             same = _equal(before(rows), after(rows))
             require(same, "restored from its buffers, the detector gives other scores; keep fitted state in buffers")

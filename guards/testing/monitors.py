@@ -127,6 +127,8 @@ class MonitorChecks:
         """A fresh instance with the fitted one's buffers counts the same rows alike."""
         monitor, made = self._fitted()
         restored = reloaded(self._fresh(), monitor)
+        known = restored.state_dict().keys() == monitor.state_dict().keys()
+        require(known, "fit makes buffers that a fresh instance has not got; register them all in the constructor")
         for each in (monitor, restored):
             _observe(each, made, made.rows)
         require(monitor.series() == restored.series(), "restored from its buffers, the monitor counts otherwise")
