@@ -99,9 +99,10 @@ def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
     ]
     keys.sort()
     if k >= len(keys):
-        return [scores.shape[1] + 1] * len(shares)
+        return [k if w > 0 else 0 for w in weight]
     limit = keys[k]  # the first row that may not be flagged, and with it all rows that tie with it
-    return [_largest_rank_below(limit, guard, w) for guard, w in enumerate(weight)]
+    # A rank beyond k is between the ranks of tied rows: nothing there is flagged, and one row more would be.
+    return [min(k, _largest_rank_below(limit, guard, w)) for guard, w in enumerate(weight)]
 
 
 def _largest_rank_below(limit: tuple[float, int], guard: int, weight: float) -> int:
