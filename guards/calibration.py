@@ -1,6 +1,7 @@
 """From scores to p-values, and from p-values to the thresholds that keep one false-alarm budget."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -133,11 +134,14 @@ class Budget:
         """
         self.budget, self.guarantee, self.shares = budget, guarantee, tuple(shares)
         self.rows = scores.shape[1]
+        several = len(shares) > 1
         k = largest_supported_rank(self.rows, budget, guarantee)
+        if guarantee == "pac" and several:
+            k -= 1  # the union of several regions may hold one row more: see allowed_ranks
         if k < 1:
             raise ValueError(
                 f"{self.rows} calibration rows cannot support a budget of {budget:g} with a {guarantee} guarantee: "
-                f"give at least {rows_needed(budget, guarantee)} rows, or a larger false_alarm_budget"
+                f"give at least {rows_needed(budget, guarantee, several=several)} rows, or a larger false_alarm_budget"
             )
         if not any(share > 0 for share in shares):
             self.ranks = [0] * len(shares)
@@ -149,12 +153,15 @@ class Budget:
         return self.ranks[guard] / (self.rows + 1)
 
 
-def rows_needed(budget: float, guarantee: Guarantee) -> int:
-    """Count the calibration rows that a budget needs for a single flagged one.
+def rows_needed(budget: float, guarantee: Guarantee, *, several: bool = False) -> int:
+    """Count the calibration rows that a budget needs for a single flagged one, under one guard or several.
 
-    >>> rows_needed(0.01, "marginal"), rows_needed(0.01, "pac")
-    (99, 299)
+    >>> rows_needed(0.01, "marginal"), rows_needed(0.01, "pac"), rows_needed(0.01, "pac", several=True)
+    (99, 299, 473)
     """
     if guarantee == "marginal":
         return math.ceil(1 / budget - 1 - 1e-9)
-    return math.ceil(math.log(1 - PAC_CONFIDENCE) / math.log1p(-budget))
+    rows = math.ceil(math.log(1 - PAC_CONFIDENCE) / math.log1p(-budget))
+    if not several:
+        return rows
+    return bisect_left(range(2 * rows + 2), 2, lo=rows, key=lambda n: largest_supported_rank(n, budget, guarantee))
