@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import re
 import sys
 import warnings
 import zipfile
@@ -138,38 +139,67 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def load_program(path: Path) -> ExportedProgram:
-    """Load a ``torch.export`` archive without unpickling anything from it.
+    """Load a ``torch.export`` archive, and run nothing that is in it: no pickle, no compiled library, no expression.
 
-    An archive holds its sample inputs as a pickle, and may hold pickled objects as constants: the former are left out
-    before torch reads it, the latter refused.
+    torch would unpickle sample inputs, legacy weights and opaque constants, load libraries, and evaluate the sizes'
+    expressions. Of an archive it therefore sees only the members that a plain program consists of, after a look inside.
 
     Raises:
-        Mistake: the file is missing, is no archive, or holds pickled objects.
+        Mistake: the file is missing, is no such archive, or holds what would have to be run.
     """
     if not path.is_file():
         raise Mistake(f"model.program: no file {path}")
     clean = io.BytesIO()
     try:
         with zipfile.ZipFile(path) as archive, zipfile.ZipFile(clean, "w", zipfile.ZIP_STORED) as copy:
-            for name in archive.namelist():
+            members = [name for name in archive.namelist() if MEMBERS.fullmatch(name)]
+            if not any(name.endswith("/models/model.json") for name in members):
+                raise KeyError("models/model.json")  # noqa: TRY301
+            for name in members:
                 content = archive.read(name)
-                if "/sample_inputs/" in name:
-                    content = b""
-                elif name.endswith(("weights_config.json", "constants_config.json")):
-                    _refuse_pickles(content, path)
+                if name.endswith(".json"):
+                    _refuse_code(json.loads(content), path)
                 copy.writestr(name, content)
+                if name.endswith("/models/model.json"):
+                    copy.writestr(name.replace("/models/model.json", "/data/sample_inputs/model.pt"), b"")
         clean.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own deprecations while it reads its own format
             return torch.export.load(clean)
-    except (zipfile.BadZipFile, RuntimeError, KeyError, ValueError) as broken:
-        raise Mistake(f"model.program: {path} is no torch.export archive: {_first_line(broken)}") from broken
+    except Mistake:
+        raise
+    except Exception as broken:  # torch asserts its way through an archive
+        raise Mistake(
+            f"model.program: {path} is no archive of torch.export.save ({_first_line(broken)}); export it anew"
+        ) from broken
 
 
-def _refuse_pickles(config: bytes, path: Path) -> None:
-    for name, entry in json.loads(config)["config"].items():
-        if entry.get("use_pickle"):
-            raise Mistake(f"model.program: {path} holds {name!r} as a pickle, which is never loaded; export it anew")
+MEMBERS = re.compile(
+    r"[^/]+/(archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id|models/model\.json"
+    r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json))"
+)
+TENSORS = re.compile(r"(weight|tensor)_\d+")
+OPERATORS = re.compile(r"torch\.ops\.[a-z]\w*\.\w+(\.\w+)?|torch\.sym_\w+|_operator\.[a-z]\w*|math\.[a-z]\w*")
+SIZES = re.compile(r"[A-Z][A-Za-z]*|[su]\d+|positive|nonnegative|integer|floor|ceiling|precision")
+
+
+def _refuse_code(value: object, path: Path) -> None:
+    """Refuse a pickled tensor, an operator that is none of torch's, and a size that is more than arithmetic."""
+    if isinstance(value, list):
+        for inner in value:
+            _refuse_code(inner, path)
+    if not isinstance(value, dict):
+        return
+    if value.get("use_pickle") or not TENSORS.fullmatch(value.get("path_name", "tensor_0")):
+        raise Mistake(f"model.program: {path} holds a tensor as a pickle, which is never loaded; export it anew")
+    for operator in (value.get("as_operator"), value.get("target") if "inputs" in value else None):
+        if operator is not None and not OPERATORS.fullmatch(operator):
+            raise Mistake(f"model.program: {path} calls {operator!r}, which is no operator of torch")
+    for token in re.findall(r"(?<![\w.])[^\W\d]\w*", value.get("expr_str", "")):
+        if not SIZES.fullmatch(token):
+            raise Mistake(f"model.program: {path} has a size computed by {token!r}, which is no arithmetic")
+    for inner in value.values():
+        _refuse_code(inner, path)
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:
