@@ -195,7 +195,7 @@ def _refuse_code(value: object, path: Path) -> None:
     for operator in (value.get("as_operator"), value.get("target") if "inputs" in value else None):
         if operator is not None and not OPERATORS.fullmatch(operator):
             raise Mistake(f"model.program: {path} calls {operator!r}, which is no operator of torch")
-    for token in re.findall(r"(?<![\w.])[^\W\d]\w*", value.get("expr_str", "")):
+    for token in re.findall(r"(?<!\w)[^\W\d]\w*", value.get("expr_str", "")):
         if not SIZES.fullmatch(token):
             raise Mistake(f"model.program: {path} has a size computed by {token!r}, which is no arithmetic")
     for inner in value.values():
