@@ -1,8 +1,8 @@
 """From scores to p-values, and from p-values to the thresholds that keep one false-alarm budget."""
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import islice
 from typing import Literal, Self
 
 import torch
@@ -82,37 +82,39 @@ def largest_supported_rank(rows: int, budget: float, guarantee: Guarantee) -> in
 
 
 def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
-    """Give each guard the largest rank at which it flags, so that at most ``k`` calibration rows are flagged by any.
+    """Give each guard the largest rank at which it flags, so that all together flag ``k`` blocks of the clean rows.
 
-    ``scores`` is (g, n). A row's joint statistic is the smallest (rank_j / w_j, j) over the guards, with
-    w_j = share_j / sum of shares: the guards' regions grow together in one total order, so the share of clean rows in
-    their union is k / (n + 1) for one guard, and for several at most (k + 1) / (n + 1). A guard whose rank is 0 never
-    flags by its p-value.
+    ``scores`` is (g, n). The guards take turns in proportion to their shares, in an order fixed beforehand: whose turn
+    it is cuts off the row that is strangest to it among those not yet cut off, and flags whatever is stranger still.
+    After k cuts the share of clean rows that is flagged by any guard has the law Beta(k, n + 1 - k), however the guards
+    depend on each other: Tukey 1947, "Statistically equivalent blocks and tolerance regions".
+
+    A guard to which the strangest rows left are equally strange has no row to cut off: it flags what is stranger than
+    those, and leaves its turn to the next, which is one cut by the pair of them. Ties so cost no more than the budget.
+    A guard of rank 0 never flags by its p-value.
     """
     total = sum(shares)
-    weight = [share / total for share in shares]
     scores = strangest(scores)
-    ordered = torch.sort(scores, dim=1).values
-    ranks = scores.shape[1] - torch.searchsorted(ordered, scores.contiguous(), right=False)  # among n, itself included
-    keys = [
-        min((rank / weight[guard], guard) for guard, rank in enumerate(row) if weight[guard] > 0)
-        for row in ranks.T.tolist()
-    ]
-    keys.sort()
-    if k >= len(keys):
-        return [k if w > 0 else 0 for w in weight]
-    limit = keys[k]  # the first row that may not be flagged, and with it all rows that tie with it
-    # A rank beyond k is between the ranks of tied rows: nothing there is flagged, and one row more would be.
-    return [min(k, _largest_rank_below(limit, guard, w)) for guard, w in enumerate(weight)]
-
-
-def _largest_rank_below(limit: tuple[float, int], guard: int, weight: float) -> int:
-    if weight <= 0:
-        return 0
-    rank = math.floor(limit[0] * weight + 1e-9) + 1
-    while rank > 0 and (rank / weight, guard) >= limit:
-        rank -= 1
-    return rank
+    values, rows = scores.tolist(), scores.shape[1]
+    order = torch.argsort(scores, dim=1, descending=True, stable=True).tolist()
+    place, cuts = [0] * len(shares), [0] * len(shares)
+    limit: list[float | None] = [None] * len(shares)  # what a guard flags is strictly stranger than this
+    playing = [guard for guard, share in enumerate(shares) if share > 0]
+    cut_off: set[int] = set()
+    while playing and len(cut_off) < min(k, rows):
+        guard = min(playing, key=lambda g: ((cuts[g] + 1) * total / shares[g], g))
+        while order[guard][place[guard]] in cut_off:
+            place[guard] += 1
+        strangest_left = order[guard][place[guard]]
+        value = limit[guard] = values[guard][strangest_left]
+        left = (row for row in islice(order[guard], place[guard] + 1, None) if row not in cut_off)
+        if values[guard][next(left, strangest_left)] == value and len(cut_off) + 1 < rows:
+            playing.remove(guard)
+            if playing:  # else this cut is its own
+                continue
+        cut_off.add(strangest_left)
+        cuts[guard] += 1
+    return [0 if t is None else 1 + sum(v > t for v in values[g]) for g, t in enumerate(limit)]
 
 
 class Budget:
@@ -134,34 +136,25 @@ class Budget:
         """
         self.budget, self.guarantee, self.shares = budget, guarantee, tuple(shares)
         self.rows = scores.shape[1]
-        several = len(shares) > 1
         k = largest_supported_rank(self.rows, budget, guarantee)
-        if guarantee == "pac" and several:
-            k -= 1  # the union of several regions may hold one row more: see allowed_ranks
         if k < 1:
             raise ValueError(
                 f"{self.rows} calibration rows cannot support a budget of {budget:g} with a {guarantee} guarantee: "
-                f"give at least {rows_needed(budget, guarantee, several=several)} rows, or a larger false_alarm_budget"
+                f"give at least {rows_needed(budget, guarantee)} rows, or a larger false_alarm_budget"
             )
-        if not any(share > 0 for share in shares):
-            self.ranks = [0] * len(shares)
-        else:
-            self.ranks = allowed_ranks(scores, shares, k)
+        self.ranks = allowed_ranks(scores, shares, k)
 
     def threshold(self, guard: int) -> float:
         """Give the p-value at and under which a guard flags; 0 where it cannot at this many rows."""
         return self.ranks[guard] / (self.rows + 1)
 
 
-def rows_needed(budget: float, guarantee: Guarantee, *, several: bool = False) -> int:
-    """Count the calibration rows that a budget needs for a single flagged one, under one guard or several.
+def rows_needed(budget: float, guarantee: Guarantee) -> int:
+    """Count the calibration rows that a budget needs for a single flagged one.
 
-    >>> rows_needed(0.01, "marginal"), rows_needed(0.01, "pac"), rows_needed(0.01, "pac", several=True)
-    (99, 299, 473)
+    >>> rows_needed(0.01, "marginal"), rows_needed(0.01, "pac")
+    (99, 299)
     """
     if guarantee == "marginal":
         return math.ceil(1 / budget - 1 - 1e-9)
-    rows = math.ceil(math.log(1 - PAC_CONFIDENCE) / math.log1p(-budget))
-    if not several:
-        return rows
-    return bisect_left(range(2 * rows + 2), 2, lo=rows, key=lambda n: largest_supported_rank(n, budget, guarantee))
+    return math.ceil(math.log(1 - PAC_CONFIDENCE) / math.log1p(-budget))

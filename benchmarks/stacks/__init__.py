@@ -1,0 +1,1 @@
+"""What the serving benchmark serves, and with what."""

@@ -1,0 +1,78 @@
+"""Servers that the end-to-end, chaos and security tests share; none is started before a test asks for it."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+if TYPE_CHECKING:
+    from gateways import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Bundles:
+    """Where the fitted bundles and their configs are, by name, and the folder of the plug-in they need."""
+
+    folder: Path
+    plugins: Path
+
+    def bundle(self, name: str) -> Path:
+        """Give the folder of a bundle."""
+        return self.folder / name / "bundle"
+
+    def config(self, name: str) -> Path:
+        """Give its config."""
+        return self.folder / name / "gateway.yaml"
+
+    def serve(self, name: str, *, config: Path | None = None, **environment: str) -> "Gateway":
+        """Start a server on a bundle."""
+        from gateways import Gateway
+
+        environment = {"PYTHONPATH": str(self.plugins)} | environment
+        return Gateway(self.bundle(name), config or self.config(name), self.folder / "logs", **environment)
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """Fit the made-up models by the command line."""
+    import made_up
+    from gateways import fit_all
+
+    folder = tmp_path_factory.mktemp("gateways")
+    bundles = Bundles(folder, made_up.write_plugins(folder / "plugins"))
+    configs = (
+        made_up.write_table(folder / "table"),
+        made_up.write_images(folder / "images"),
+        made_up.write_values(folder / "values"),
+    )
+    fit_all({config: config.parent / "bundle" for config in configs}, PYTHONPATH=str(bundles.plugins))
+    return bundles
+
+
+@pytest.fixture(scope="session")
+def table(bundles: Bundles) -> "Iterator[Gateway]":
+    """Serve a classifier of a table, with guards of every action."""
+    yield from _running(bundles, "table")
+
+
+@pytest.fixture(scope="session")
+def images(bundles: Bundles) -> "Iterator[Gateway]":
+    """Serve a classifier of images, which takes small bodies alone."""
+    yield from _running(bundles, "images")
+
+
+@pytest.fixture(scope="session")
+def values(bundles: Bundles) -> "Iterator[Gateway]":
+    """Serve a regression model that sleeps on command, behind a short queue."""
+    yield from _running(bundles, "values")
+
+
+def _running(bundles: Bundles, name: str) -> "Iterator[Gateway]":
+    gateway = bundles.serve(name).wait_ready()
+    yield gateway
+    gateway.stop()

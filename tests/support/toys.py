@@ -1,0 +1,255 @@
+"""Tiny models and made-up rows of every kind, fitted in a fraction of a second.
+
+The builders are functions without arguments, so that a config may name them: ``toys:tabular_net``.
+"""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from guards import Batch, InputSchema, Reference, Rows, TorchModel
+from guards.config import parse
+from guards.fitting import Fitted, fit
+from guards.loading import make_model
+from guards.schema import Column
+
+CLASSES = ("ant", "bee", "cat")
+COLOURS = ("blue", "green", "red")
+COLUMNS = ("length", "mass", "age", "colour")
+KINDS = ("tabular", "image", "tensor")
+SHAPES: dict[str, tuple[int, ...]] = {"tabular": (4,), "image": (1, 6, 6), "tensor": (5,)}
+
+Document = dict[str, Any]
+T = TypeVar("T")
+
+
+class Table(nn.Module):
+    """Three numbers and an embedded category, so that a number that is no index of one crashes it."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(COLOURS), 2)
+        self.body = nn.Sequential(nn.Linear(5, 8), nn.Tanh())
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        category = self.embedding(x[:, 3].long())
+        return self.head(self.body(torch.cat([x[:, :3], category], dim=1)))
+
+
+class Flat(nn.Module):
+    """A linear body and a linear head on the flattened input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 8), nn.Tanh())
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+class Convolutional(nn.Module):
+    """A small picture model with a map of features (n, 4, 6, 6) named ``conv``."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 36, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.conv(x)).flatten(1))
+
+
+class Squeezed(nn.Module):
+    """Gives (n,) where the net inside gives (n, 1)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)[:, 0]
+
+
+def seeded(make: Callable[[], T]) -> T:
+    """Call with a fixed random state, and leave the global one alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return make()
+
+
+def sharp(net: nn.Module) -> nn.Module:
+    """Spread the logits of a net with a linear ``head``, so that it is sure of some rows."""
+    with torch.no_grad():
+        net.head.weight.mul_(6)
+    return net
+
+
+def tabular_net() -> nn.Module:
+    return sharp(seeded(lambda: Table(len(CLASSES))))
+
+
+def image_net() -> nn.Module:
+    return sharp(seeded(lambda: Convolutional(len(CLASSES))))
+
+
+def tensor_net() -> nn.Module:
+    return sharp(seeded(lambda: Flat(5, len(CLASSES))))
+
+
+def binary_net() -> nn.Module:
+    return sharp(seeded(lambda: Flat(5, 1)))
+
+
+def value_net() -> nn.Module:
+    return seeded(lambda: Table(1))
+
+
+def squeezed_net() -> nn.Module:
+    return Squeezed(value_net())
+
+
+def not_a_net() -> str:
+    return "a string"
+
+
+def schema(kind: str = "tabular") -> InputSchema:
+    fills = (0.5, -0.5, 1.0)
+    columns = tuple(Column(name=name, kind="numeric", fill=fill) for name, fill in zip(COLUMNS[:3], fills, strict=True))
+    colour = Column(name="colour", kind="categorical", categories=COLOURS, fill=1.0)
+    return InputSchema.model_validate(
+        {"kind": kind, "shape": SHAPES[kind], "columns": (*columns, colour) if kind == "tabular" else ()}
+    )
+
+
+def document(kind: str, **changes: Any) -> Document:
+    """Give a config with two or three guards and two monitors; ``changes`` replace whole sections."""
+    columns = [{"name": name, "kind": "numeric"} for name in COLUMNS[:3]]
+    colour = {"name": "colour", "kind": "categorical", "categories": list(COLOURS)}
+    shape = {"columns": [*columns, colour]} if kind == "tabular" else {"shape": list(SHAPES[kind])}
+    group = {"kind": "groups", "name": "region", "attribute": "region", "source": {"request": "region"}}
+    return {
+        "name": "toy",
+        "model": {"builder": f"toys:{kind}_net", "classes": list(CLASSES), "device": "cpu"},
+        "input": {"kind": kind, **shape},
+        "reference": {"path": "train.npz", "calibration": "heldout.npz"},
+        "false_alarm_budget": 0.05,
+        "guards": [
+            {"name": "quality", "detector": {"kind": "ranges"}},
+            {"name": "ood", "detector": {"kind": "mahalanobis"}, "action": "abstain", "share": 2.0},
+            {"name": "unsure", "detector": {"kind": "confidence"}},
+        ],
+        "monitors": [{"kind": "bins", "name": "streams"}, {**group, "levels": ["north", "south"]}],
+        **changes,
+    }
+
+
+def inputs(kind: str, count: int, seed: int) -> Tensor:
+    """Make up rows; of a table 3 % of the values are missing."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn((count, *SHAPES[kind]), generator=generator)
+    if kind == "image":
+        return torch.sigmoid(x)
+    if kind == "tabular":
+        x[:, 3] = torch.randint(len(COLOURS), (count,), generator=generator).float()
+        x[torch.rand(x.shape, generator=generator) < 0.03] = torch.nan
+    return x
+
+
+def model(kind: str, builder: str | None = None, **changes: Any) -> TorchModel:
+    """Wrap the toy of a kind, or what another of the builders here makes; ``changes`` are of the model's section."""
+    section = {**document(kind)["model"], "classes": None, "builder": builder or f"toys:{kind}_net", **changes}
+    outputs = 1 if section.get("task") == "regression" else None
+    config = parse(document(kind, model=section))
+    return make_model(config, schema(kind), outputs=outputs, folder=None, weights=None, program=None)
+
+
+def rows(kind: str, count: int = 300, seed: int = 0, *, labeller: TorchModel | None = None) -> Rows:
+    """Make up rows, labelled by chance as the toy of that kind predicts, in groups north and south."""
+    x = inputs(kind, count, seed)
+    logits = (labeller or model(kind))(x).logits
+    generator = torch.Generator().manual_seed(seed + 1)
+    if logits.shape[1] > 1:
+        y = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]
+    else:
+        y = logits[:, 0] + 0.3 * torch.randn(count, generator=generator)
+    north = (torch.rand(count, generator=generator) < 0.5).tolist()
+    return Rows(x, y.clone(), {"region": tuple("north" if each else "south" for each in north)})
+
+
+def reference(kind: str, count: int = 300, seed: int = 0, *, labeller: TorchModel | None = None) -> Reference:
+    """Make up what detectors are fitted on."""
+    wrapped = labeller or model(kind)
+    made = rows(kind, count, seed, labeller=wrapped)
+    return Reference(Batch(made.x, output=wrapped(made.x)), made.y, schema(kind), wrapped.head, 1.5)
+
+
+def fitted(kind: str, *, train: Rows | None = None, heldout: Rows | None = None, **changes: Any) -> Fitted:
+    """Fit the toy of a kind in memory."""
+    config = parse(document(kind, **changes))
+    outputs = 1 if config.model.task == "regression" else len(config.model.classes or CLASSES)
+    wrapped = make_model(config, schema(kind), outputs=outputs, folder=None, weights=None, program=None)
+    return fit(
+        config,
+        schema=schema(kind),
+        classes=() if outputs == 1 else config.model.classes or CLASSES,
+        model=wrapped,
+        train=rows(kind, labeller=wrapped) if train is None else train,
+        heldout=rows(kind, 400, 50, labeller=wrapped) if heldout is None else heldout,
+    )
+
+
+def program(kind: str, *, net: nn.Module | None = None, dynamic: bool = True) -> ExportedProgram:
+    """Export the toy of a kind, or another net, for any number of rows."""
+    made = net or cast("nn.Module", {"tabular": tabular_net, "image": image_net, "tensor": tensor_net}[kind]())
+    example = torch.zeros((2, *SHAPES[kind]))
+    dims = ({0: torch.export.Dim("batch")},) if dynamic else None
+    return torch.export.export(made.eval(), (example,), dynamic_shapes=dims)
+
+
+def write(folder: Path, kind: str, **changes: Any) -> Path:
+    """Write a config with its weights and data files, as a user would, and give the config's path."""
+    written = document(kind, **changes)
+    write_rows(folder, kind, written)
+    if "weights" in written["model"]:
+        net = {"tabular": tabular_net, "image": image_net, "tensor": tensor_net}[kind]()
+        save_file(net.state_dict(), folder / written["model"]["weights"])
+    path = folder / "gateway.yaml"
+    path.write_text(yaml.safe_dump(written), encoding="utf-8")
+    return path
+
+
+def write_rows(folder: Path, kind: str, written: Document) -> None:
+    files = {written["reference"]["path"]: 0, "test.npz": 90, "suspect.npz": 91}
+    if written["reference"].get("calibration"):
+        files[written["reference"]["calibration"]] = 50
+    for name, seed in files.items():
+        made = rows(kind, 400 if seed else 300, seed)
+        suspect = 5.0 if seed == 91 and kind != "image" else 0.0
+        assert made.y is not None
+        if name.endswith(".npz"):
+            x = (1 - made.x if kind == "image" and seed == 91 else made.x + suspect).numpy()
+            np.savez(folder / name, x=x, y=made.y.numpy(), group_region=np.array(made.groups["region"]))
+        else:
+            write_csv(folder / name, made)
+
+
+def write_csv(path: Path, made: Rows) -> None:
+    """Write a table, missing values as empty fields."""
+    assert made.y is not None
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*COLUMNS, "y", "group_region"])
+        for values, y, region in zip(made.x.tolist(), made.y.tolist(), made.groups["region"], strict=True):
+            numbers = ["" if value != value else repr(value) for value in values[:3]]  # noqa: PLR0124 - NaN
+            colour = "" if values[3] != values[3] else COLOURS[int(values[3])]  # noqa: PLR0124
+            writer.writerow([*numbers, colour, CLASSES[y], region])
