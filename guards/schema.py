@@ -78,9 +78,17 @@ class Column(ColumnSpec):
     fill: float = 0.0
 
     def encode(self, values: Sequence[object] | npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float64], list[Fault]]:
-        """Turn one column's values into numbers: NaN for missing, the category's index, -1 for an unseen one."""
+        """Turn one column's values into numbers: NaN for missing, the category's index, -1 for an unseen one.
+
+        An array of numbers holds NaN for missing, and of a categorical column the index already.
+        """
         if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
-            return self._checked(values.astype(np.float64))
+            numbers = values.astype(np.float64)
+            if self.kind == "categorical":
+                # A model looks its categories up: one that is not there would crash it, and on a GPU the process.
+                known = np.isin(numbers, np.arange(len(self.categories or ()))) | np.isnan(numbers)
+                numbers = np.where(known, numbers, -1.0)
+            return self._checked(numbers)
         values = list(values)
         return self._encode_numbers(values) if self.kind == "numeric" else self._encode_categories(values)
 
