@@ -1,5 +1,7 @@
 """From .npz arrays to rows."""
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,16 @@ def read_npz(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
             if not isinstance(archive, NpzFile):
                 raise Mistake(f"{path}: it is a single array; save it with numpy.savez(path, x=..., y=...)")
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError) as broken:
-        raise Mistake(f"{path}: cannot be read as .npz: {str(broken).splitlines()[0]}") from broken
-    if "x" not in arrays or not len(arrays["x"]):
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as broken:
+        raise Mistake(f"{path}: cannot be read as .npz: {(str(broken).splitlines() or ['damaged'])[0]}") from broken
+    if "x" not in arrays or not arrays["x"].ndim or not len(arrays["x"]):
         raise Mistake(f"{path}: it has no rows under `x`; there are {sorted(arrays)}")
+    if arrays["x"].dtype.kind not in "fiub":
+        raise Mistake(f"{path}: `x` holds {arrays['x'].dtype}, not numbers")
+    rows = len(arrays["x"])
+    for name, values in arrays.items():
+        if (name == "y" or name.startswith(GROUP)) and values.shape[:1] != (rows,):
+            raise Mistake(f"{path}: `{name}` has shape {list(values.shape)} for {rows} rows")
     return arrays
 
 
@@ -75,10 +83,14 @@ def rows_from_npz(
         raise Mistake(
             f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}"
         )
-    if x.dtype.kind not in "fiub":
-        raise Mistake(f"{path}: `x` holds {x.dtype}, not numbers")
+    if schema.kind == "tabular":
+        encoded, faults = schema.encode(dict(zip(schema.names, x.astype(np.float64).T, strict=True)))
+        if faults:
+            raise Mistake(f"{path}, row {faults[0].row}, column {faults[0].place[0]}: {faults[0].message}")
+        rows = torch.from_numpy(encoded)
+    else:
+        rows = torch.from_numpy(x.astype(np.float32))
     scale = schema.kind == "image" and x.dtype == np.uint8
-    rows = torch.from_numpy(x.astype(np.float32))
     if scale:
         rows = rows / 255
     elif schema.kind == "image" and (rows.min() < 0 or rows.max() > 1):
@@ -88,9 +100,6 @@ def rows_from_npz(
     groups = {
         name.removeprefix(GROUP): tuple(map(str, values)) for name, values in arrays.items() if name.startswith(GROUP)
     }
-    for name, values in {"y": arrays.get("y"), **arrays}.items():
-        if values is not None and len(values) != len(x):
-            raise Mistake(f"{path}: `{name}` has {len(values)} entries for {len(x)} rows")
     return Rows(rows, _npz_labels(arrays.get("y"), classes, regression, path), groups)
 
 
@@ -103,6 +112,8 @@ def _npz_labels(
     if y.ndim != 1:
         raise Mistake(f"{path}: `y` has shape {list(y.shape)}; it needs one entry per row")
     if regression:
+        if y.dtype.kind not in "fiub" or not np.isfinite(y).all():
+            raise Mistake(f"{path}: `y` holds {y.dtype}, or is not finite; a regression needs a number for each row")
         return torch.from_numpy(y.astype(np.float32))
     if y.dtype.kind in "US":
         assert classes is not None  # noqa: S101 - names are resolved before

@@ -1,5 +1,6 @@
 """From .csv and .parquet tables to rows."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def read_table(path: Path, *, missing: tuple[str, ...] = ()) -> Table:
             frame = pd.read_parquet(path)
         else:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=["", *missing], encoding="utf-8")
-    except (ValueError, OSError, pd.errors.ParserError) as broken:
-        raise Mistake(f"{path}: cannot be read as a table: {str(broken).splitlines()[0]}") from broken
+    except (ValueError, OSError, EOFError, zlib.error) as broken:
+        raise Mistake(f"{path}: cannot be read as a table: {(str(broken).splitlines() or ['damaged'])[0]}") from broken
     if not len(frame):
         raise Mistake(f"{path}: it has no rows")
     return {str(name): _values(frame[name]) for name in frame}
@@ -124,9 +125,12 @@ def _numbers(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def as_texts(values: np.ndarray[Any, Any]) -> list[str | None]:
     """Read categories: numbers as their shortest digits, missing values as None."""
-    if values.dtype == object:
-        return list(values)
-    return [None if value != value else f"{value:.17g}" for value in values.tolist()]  # noqa: PLR0124 - NaN
+    if values.dtype.kind == "S":
+        values = values.astype(str)
+    if values.dtype.kind not in "fiub":
+        return [None if value is None else str(value) for value in values.astype(object)]
+    numbers = values.astype(np.float64).tolist()
+    return [None if value != value else repr(value).removesuffix(".0") for value in numbers]  # noqa: PLR0124 - NaN
 
 
 def rows_from_table(
