@@ -20,8 +20,8 @@ from service.runtime import Runtime
 
 __all__ = ["Handlers"]
 
-GET_CODES = (200, 405, 500, 504)
-READY_CODES = (200, 405, 500, 503, 504)
+GET_CODES = (200, 400, 405, 500, 504)
+READY_CODES = (200, 400, 405, 500, 503, 504)
 LARGE_BODY = 65536
 EXPLAIN_ROWS = 32
 PREDICT_PARAMETERS: Mapping[str, type | tuple[type, ...]] = {"detail": bool}
@@ -102,9 +102,9 @@ class Handlers:
         started = time.perf_counter()
         request = await self._decode(call, runtime, PREDICT_PARAMETERS)
         self.metrics.stages.observe(time.perf_counter() - started, "decode")
-        answer = await runtime.predict(request.x, request.groups, deadline=call.deadline)
-        started = time.perf_counter()
         detail = bool(request.parameters.get("detail", False))
+        answer = await runtime.predict(request.x, request.groups, deadline=call.deadline, causes=detail)
+        started = time.perf_counter()
         body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail)
         self.metrics.stages.observe(time.perf_counter() - started, "encode")
         return Reply(body, headers={"X-Guardhouse-Action": strictest.label})

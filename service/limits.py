@@ -102,8 +102,9 @@ class Limits:
         if encoding not in (b"identity", b""):
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body with a content encoding is not taken")
         kind, _, parameters = headers.get(b"content-type", JSON.encode()).lower().partition(b";")
-        charset = parameters.replace(b" ", b"").replace(b'"', b"")
-        if kind.strip() != JSON.encode() or (b"charset=" in charset and b"charset=utf-8" not in charset):
+        given = parameters.replace(b" ", b"").replace(b'"', b"").split(b";")
+        charsets = {parameter for parameter in given if parameter.startswith(b"charset=")}
+        if kind.strip() != JSON.encode() or not charsets <= {b"charset=utf-8"}:
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {JSON} in UTF-8, and say so in Content-Type")
         length = headers.get(b"content-length", b"0")
         if len(length) > 18 or not length.isdigit() or int(length) > self.max_body_bytes:  # noqa: PLR2004
@@ -145,7 +146,7 @@ def _handler(route: Route | None, method: str) -> Handler:
         raise Problem(HTTPStatus.NOT_FOUND, "there is nothing at this path; /docs says what there is")
     handler = route.handlers.get(method)
     if handler is None:
-        allowed = ", ".join(route.handlers)
+        allowed = ", ".join(route.handlers).replace("GET", "GET, HEAD")
         raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {allowed} here", headers={"Allow": allowed})
     return handler
 

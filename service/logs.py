@@ -48,7 +48,8 @@ class RateLimit(logging.Filter):
 
 
 def configure(level: str) -> None:
-    """Log JSON lines to standard error; BentoML's and uvicorn's own only from warnings and errors."""
+    """Log JSON lines to standard error; BentoML's, uvicorn's and Python's own only from warnings and errors."""
+    logging.captureWarnings(capture=True)
     quiet = {"level": "WARNING", "handlers": [], "propagate": True}
     logging.config.dictConfig(
         {

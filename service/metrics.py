@@ -80,7 +80,8 @@ class Histograms:
         """Add observations (n,) in bulk, leaving out those that are NaN."""
         values = values[~np.isnan(values)]
         row = self.index[labels]
-        places = np.searchsorted(self.bounds, values, side="left")
+        # Bounds as float32 too: the p-value 1/10 is a float32 just above the float64 0.1, and must count as at it.
+        places = np.searchsorted(np.asarray(self.bounds, values.dtype), values, side="left")
         self.counts[row] += np.bincount(places, minlength=len(self.bounds) + 1)
         self.sums[row] += float(values.sum())
 
@@ -214,5 +215,8 @@ class Metrics(Collector):
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Write the exposition in the format that the scraper asks for."""
-        encoder, content_type = choose_encoder(accept)
+        try:
+            encoder, content_type = choose_encoder(accept)
+        except TypeError:  # a version that is no number
+            encoder, content_type = choose_encoder("")
         return encoder(self.registry), content_type

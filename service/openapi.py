@@ -15,7 +15,7 @@ __all__ = ["pages"]
 
 Schema = dict[str, Any]
 PROBLEMS = {
-    "400": "Not JSON, not UTF-8, a key given twice, or nested too deep.",
+    "400": "Not JSON, not UTF-8, a key given twice, nested too deep, or a deadline that is no number.",
     "405": "Another method than the path takes.",
     "413": "The body is over the limit.",
     "415": "Not JSON, or a content encoding.",
@@ -139,7 +139,7 @@ def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
 
 
 def _predictions(deployment: Deployment) -> Schema:
-    guards = [guard.name for guard in deployment.config.guards]
+    guards = [guard.name for guard in deployment.config.guards if guard.visible]
     label = (
         {"type": ["string", "null"], "enum": [*deployment.classes, None]} if deployment.classes else {"type": "null"}
     )
@@ -180,7 +180,7 @@ def _post(summary: str, body: Schema, answer: Schema) -> Schema:
 
 
 def _get(name: str, summary: str, *, media: str = "application/json", busy: bool = False) -> Schema:
-    codes = ["405", "500", "504", *(["503"] if busy else [])]
+    codes = ["400", "405", "500", *(["503"] if busy else []), "504"]
     return {
         "get": {
             "operationId": name,

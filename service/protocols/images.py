@@ -1,12 +1,11 @@
 """Images in JSON: PNG or JPEG in base64, or nested lists."""
 
 import base64
-import binascii
 import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from guards.schema import Fault, Floats, InputSchema
 
@@ -37,15 +36,17 @@ def _image(instance: Mapping[str, object], shape: tuple[int, ...], out: Floats) 
         return (), 'expected {"b64": "..."} with a PNG or JPEG'
     channels, height, width = shape
     try:
-        with Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)), formats=("PNG", "JPEG")) as image:
+        file = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return ("b64",), "not base64"
+    try:
+        with Image.open(io.BytesIO(file), formats=("PNG", "JPEG")) as image:
             # Told by the header, before a decompression bomb could go off.
             if image.size != (width, height) or MODES.get(image.mode) != channels:
                 found = f"{image.width} x {image.height} pixels in mode {image.mode}"
                 return ("b64",), f"expected {width} x {height} pixels with {channels} channels, got {found}"
             pixels = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
-    except (binascii.Error, ValueError):
-        return ("b64",), "not base64"
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return ("b64",), "no PNG or JPEG can be decoded from it"
     out[:] = pixels.reshape(height, width, channels).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
     return None

@@ -57,7 +57,7 @@ def _strictly(body: bytes) -> Any:  # noqa: ANN401
     except UnicodeEncodeError:
         raise Problem(HTTPStatus.BAD_REQUEST, "a string in the body holds half of a surrogate pair") from None
     except json.JSONDecodeError as bad:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {bad.msg} at byte {bad.pos}") from None
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {bad.msg} at character {bad.pos}") from None
     return document
 
 
