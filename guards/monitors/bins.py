@@ -54,12 +54,12 @@ class Bins(Monitor):
             "confidence" if context.classes else "label",
         )
         self.discrete: dict[str, tuple[str, ...]] = {
-            f"column:{c.name}": (*(c.categories or ()), UNSEEN, MISSING)
+            f"column:{c.name}": (*map(_bin_name, c.categories or ()), UNSEEN, MISSING)
             for c in schema.columns
             if c.kind == "categorical"
         }
         if context.classes:
-            self.discrete["label"] = (*context.classes, UNSEEN, MISSING)
+            self.discrete["label"] = (*map(_bin_name, context.classes), UNSEEN, MISSING)
         self.streams: dict[str, tuple[str, ...]] = {
             **dict.fromkeys(self.continuous, (BELOW, *map(str, range(params.bins)), ABOVE, MISSING)),
             **self.discrete,
@@ -150,6 +150,11 @@ class Bins(Monitor):
                 series.append(Series("reference_bin_ratio", "gauge", labels, reference[place] / total))
             start += len(bins)
         return series
+
+
+def _bin_name(category: str) -> str:
+    """Name a category's bin after it, unless that is the name of a bin already."""
+    return f"category:{category}" if category in (UNSEEN, MISSING) else category
 
 
 def _image_statistics(x: Tensor) -> Tensor:

@@ -82,17 +82,20 @@ class Groups(Monitor):
         self.params = params
         if params.positive is not None and params.positive not in context.classes:
             raise ValueError(f"positive: {params.positive!r} is no label; there are {list(context.classes)}")
+        if UNANSWERED in context.classes:
+            raise ValueError(f"a label is named {UNANSWERED!r}, which stands for rows without an answer: rename it")
         self.labels: tuple[str, ...] = context.classes or (VALUE,)
         levels = _bands(params.source.edges) or params.levels
         self.column = -1
-        self.codes = torch.empty(0, dtype=torch.int64)
+        categories: tuple[str, ...] = ()
         if params.source.column is not None:
             self.column, categories = self._find(params.source.column)
-            levels = levels or categories
-            codes = [levels.index(name) if name in levels else len(levels) for name in categories]
-            self.codes = torch.tensor([*codes, len(levels)])  # the last is for an unseen category, whose index is -1
+        # A level of one of these two names is that one: a series must not be there twice.
+        self.levels: tuple[str, ...] = (*(x for x in levels or categories if x not in (OTHER, UNKNOWN)), OTHER, UNKNOWN)
+        other = self.levels.index(OTHER)
+        codes = [self.levels.index(name) if name in self.levels else other for name in categories]
+        self.codes = torch.tensor([*codes, other])  # the last is for an unseen category, whose index is -1
         self.edges = torch.tensor(params.source.edges or (), dtype=torch.float32)
-        self.levels: tuple[str, ...] = (*levels, OTHER, UNKNOWN)
         self.counts = np.zeros((len(self.levels), len(self.labels) + 1), dtype=np.int64)
 
     def _find(self, name: str) -> tuple[int, tuple[str, ...]]:
@@ -109,7 +112,7 @@ class Groups(Monitor):
 
     def encode(self, values: Sequence[str | None]) -> Tensor:
         """Turn a request's values into level codes (n,)."""
-        known = {name: code for code, name in enumerate(self.levels[:-2])}
+        known = {name: code for code, name in enumerate(self.levels)}
         other, unknown = len(self.levels) - 2, len(self.levels) - 1
         return torch.tensor([unknown if value is None else known.get(value, other) for value in values])
 
