@@ -196,9 +196,13 @@ class TorchModel(nn.Module):
         raw = self._try(example)
         if not isinstance(raw, Tensor):
             raise Mistake(f"model: it returned a {type(raw).__name__}; it must return one tensor of logits or values")
+        if raw.shape[:1] != (len(example),):
+            raise Mistake(
+                f"model: it returned shape {tuple(raw.shape)} for {len(example)} rows; the first size is rows"
+            )
         width = 1 if raw.ndim == 1 else raw[0].numel()
         self.binary = width == 1 and outputs in (None, 2)
-        if raw.shape[0] != len(example) or (not self.binary and outputs not in (None, width)):
+        if not self.binary and outputs not in (None, width):
             expected = (len(example), outputs)
             raise Mistake(f"model: it returned shape {tuple(raw.shape)} where {expected} fits model.task and classes")
         if not self._captured:

@@ -42,7 +42,7 @@ def load_config(path: Path) -> Config:
         ) from None
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as broken:
+    except (yaml.YAMLError, ValueError) as broken:  # a date such as 2024-13-45 is a ValueError
         mark = getattr(broken, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise Mistake(f"{place}: no valid YAML: {getattr(broken, 'problem', None) or broken}") from None

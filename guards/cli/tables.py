@@ -61,6 +61,8 @@ def resolve_schema(spec: InputSpec, table: Table, *, label: str) -> tuple[InputS
     warnings: list[str] = []
     declared = {column.name: column for column in spec.columns}
     names = list(declared) or [name for name in table if name != label and not name.startswith(GROUP)]
+    if not names:
+        raise Mistake(f"input.columns: the reference has no column but the label; there are {sorted(table)}")
     columns = []
     for name in names:
         if name not in table:
