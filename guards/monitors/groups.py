@@ -124,7 +124,7 @@ class Groups(Monitor):
             return batch.groups.get(self.params.attribute, absent)
         values = batch.x[:, self.column]
         if len(self.edges):
-            code = torch.bucketize(values, self.edges.to(values.device), right=True)
+            code = torch.bucketize(values.contiguous(), self.edges.to(values.device), right=True)
         else:
             code = self.codes.to(values.device)[values.nan_to_num(-1).long()]  # -1, unseen, finds the last: other
         return torch.where(values.isnan(), unknown, code)
