@@ -251,5 +251,5 @@ def write_csv(path: Path, made: Rows) -> None:
         writer.writerow([*COLUMNS, "y", "group_region"])
         for values, y, region in zip(made.x.tolist(), made.y.tolist(), made.groups["region"], strict=True):
             numbers = ["" if value != value else repr(value) for value in values[:3]]  # noqa: PLR0124 - NaN
-            colour = "" if values[3] != values[3] else COLOURS[int(values[3])]  # noqa: PLR0124
+            colour = "" if values[3] != values[3] else COLOURS[int(values[3])]
             writer.writerow([*numbers, colour, CLASSES[y], region])

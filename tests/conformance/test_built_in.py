@@ -1,0 +1,56 @@
+"""Every registered detector and monitor, put through the checks that third parties get."""
+
+from typing import Any, get_args
+
+import pytest
+
+from guards.registry import registered
+from guards.testing import detector_checks, example, monitor_checks
+from guards.testing.example import KINDS, Task
+
+TASKS: tuple[Task, ...] = get_args(Task)
+# What a detector or monitor is not meant for, as its own refusal says.
+REFUSED = {("confidence", "regression"): "needs a classifier"}
+PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
+    "bins": [{"name": "streams"}, {"name": "coarse", "bins": 2, "projections": 0}],
+    "groups": [
+        {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["north"]},
+        {"name": "g", "attribute": "colour", "source": {"column": "colour"}},
+        {"name": "g", "attribute": "age", "source": {"column": "age", "edges": [-0.5, 0.5]}},
+    ],
+}
+
+
+def parametrised(group: str) -> list[Any]:
+    """Every class of a group, with each of its parameters, kinds of input and tasks."""
+    return [
+        pytest.param(name, params, kind, task, id=f"{name}-{index}-{kind}-{task}")
+        for name in registered(group)
+        for index, params in enumerate(PARAMETERS.get(name, [{}]))
+        for kind in KINDS
+        for task in TASKS
+        if kind == "tabular" or "column" not in params.get("source", {})
+    ]
+
+
+@pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("detectors"))
+def test_detector(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
+    """A built-in detector passes every check for every kind of input, or refuses the task with a sentence."""
+    detector = registered("detectors")[name]
+    chosen = detector.Params.model_validate({"kind": name, **params})
+    if (name, task) in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[name, task]):
+            detector(chosen).fit(example(kind, task).reference)
+        return
+    for check in detector_checks(detector, chosen, kind=kind, task=task).values():
+        check()
+
+
+@pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("monitors"))
+def test_monitor(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
+    """A built-in monitor passes every check for every kind of input and task."""
+    monitor = registered("monitors")[name]
+    chosen = monitor.Params.model_validate({"kind": name, **params})
+    for check in monitor_checks(monitor, chosen, kind=kind, task=task).values():
+        check()
