@@ -65,25 +65,20 @@ class Bundle:
             Mistake: the calibration rows cannot support the budget or the coverage.
         """
         config, device = self.config, self.model.device
-        guards: list[Guard] = []
-        if config.guards:
-            try:
-                budget = self.budget()
-            except ValueError as unsupported:
-                raise Mistake(f"false_alarm_budget: {unsupported}") from unsupported
-            for index, (spec, detector) in enumerate(zip(config.guards, self.detectors, strict=True)):
-                guards.append(
-                    Guard(
-                        name=spec.name,
-                        detector=detector.to(device),
-                        calibration=Calibration.from_scores(self.scores[index]).to(device),
-                        max_rank=budget.ranks[index],
-                        action=spec.flag_action,
-                        on_error=spec.error_action,
-                    )
-                )
+        try:
+            ranks = self.budget().ranks if config.guards else []
+        except ValueError as unsupported:
+            raise Mistake(f"false_alarm_budget: {unsupported}") from unsupported
         return Pipeline(
-            model=self.model, guards=guards, predictor=self._predictor().to(device), shadow=config.mode == "shadow"
+            model=self.model,
+            guards=[
+                Guard(spec.name, detector.to(device), spec.flag_action, spec.error_action)
+                for spec, detector in zip(config.guards, self.detectors, strict=True)
+            ],
+            calibration=Calibration.from_scores(self.scores) if config.guards else None,
+            max_ranks=ranks,
+            predictor=self._predictor(),
+            shadow=config.mode == "shadow",
         )
 
     def budget(self) -> Budget:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal, Self
 
 import torch
@@ -29,27 +29,26 @@ class Calibration(nn.Module):
 
     @classmethod
     def from_scores(cls, scores: Tensor) -> Self:
-        """Calibrate on scores (n,) of clean rows; NaN counts as the strangest score there is.
+        """Calibrate on scores (n,) of clean rows, or (g, n) for g guards; NaN counts as the strangest score there is.
 
         >>> Calibration.from_scores(torch.tensor([1.0, 2.0, 3.0])).p_value(torch.tensor([0.0, 2.0, 9.0]))
         tensor([1.0000, 0.7500, 0.2500])
         """
-        if scores.ndim != 1 or not len(scores):
-            raise ValueError(f"calibration needs a vector of at least one score, got shape {tuple(scores.shape)}")
+        if scores.ndim not in (1, 2) or not scores.shape[-1]:
+            raise ValueError(f"calibration needs at least one score of each guard, got shape {tuple(scores.shape)}")
         return cls(torch.sort(strangest(scores.detach().float())).values)
 
     def __len__(self) -> int:
         """Count the calibration rows."""
-        return len(self.scores)
+        return self.scores.shape[-1]
 
     def rank(self, score: Tensor) -> Tensor:
         """Count, for each score, itself and the calibration scores at least as strange: 1 to n + 1."""
-        below = torch.searchsorted(self.scores, strangest(score).contiguous(), right=False)
-        return 1 + len(self.scores) - below
+        return len(self) + 1 - torch.searchsorted(self.scores, strangest(score).contiguous())
 
     def p_value(self, score: Tensor) -> Tensor:
-        """Turn scores (n,) into p-values (n,) in [1 / (n + 1), 1]; ties are counted against the alarm."""
-        return self.rank(score).float() / (len(self.scores) + 1)
+        """Turn scores into p-values in [1 / (n + 1), 1]; ties are counted against the alarm."""
+        return self.rank(score) / (len(self) + 1)
 
 
 def strangest(score: Tensor) -> Tensor:
@@ -89,11 +88,12 @@ def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
     After k cuts the share of clean rows that is flagged by any guard has the law Beta(k, n + 1 - k), however the guards
     depend on each other: Tukey 1947, "Statistically equivalent blocks and tolerance regions".
 
-    A guard to which the strangest rows left are equally strange has no row to cut off: it flags what is stranger than
-    those, and leaves its turn to the next, which is one cut by the pair of them. Ties so cost no more than the budget.
+    Rows that are equally strange to a guard are cut off one by one, and flagged once all of them are. A guard with more
+    such rows before it than turns leaves instead: it flags what is stranger than those, and the next guard takes the
+    turn, which is one cut by the pair of them. So ties cost no more than the budget, and waste none of it.
+
     A guard of rank 0 never flags by its p-value.
     """
-    total = sum(shares)
     scores = strangest(scores)
     values, rows = scores.tolist(), scores.shape[1]
     order = torch.argsort(scores, dim=1, descending=True, stable=True).tolist()
@@ -102,13 +102,15 @@ def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
     playing = [guard for guard, share in enumerate(shares) if share > 0]
     cut_off: set[int] = set()
     while playing and len(cut_off) < min(k, rows):
-        guard = min(playing, key=lambda g: ((cuts[g] + 1) * total / shares[g], g))
+        guard = min(playing, key=lambda g: ((cuts[g] + 1) / shares[g], g))
         while order[guard][place[guard]] in cut_off:
             place[guard] += 1
         strangest_left = order[guard][place[guard]]
         value = limit[guard] = values[guard][strangest_left]
-        left = (row for row in islice(order[guard], place[guard] + 1, None) if row not in cut_off)
-        if values[guard][next(left, strangest_left)] == value and len(cut_off) + 1 < rows:
+        turns = (k - len(cut_off)) * shares[guard] / sum(shares[g] for g in playing)
+        behind = islice(order[guard], place[guard], None)
+        tied = takewhile(lambda row: values[guard][row] == value, behind)  # noqa: B023 - used at once
+        if sum(row not in cut_off for row in tied) > max(1, math.ceil(turns)):
             playing.remove(guard)
             if playing:  # else this cut is its own
                 continue

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from guards.types import Batch, Reference
+from guards.types import Batch, Finding, Reference
 
 __all__ = ["Detector", "Params"]
 
@@ -39,6 +39,13 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def score(self, batch: Batch) -> Tensor:
         """Score each row: (n,) float32, larger is stranger, NaN where it cannot be judged."""
+
+    def examine(self, batch: Batch, *, causes: bool) -> Finding:
+        """Score rows, and say what else there is to say of them; ``causes`` only where they are asked for.
+
+        A detector whose score, causes and violations share their work may override this.
+        """
+        return Finding(self.score(batch), self.violations(batch), self.causes(batch) if causes else None)
 
     def causes(self, batch: Batch) -> Tensor | None:  # noqa: ARG002
         """Mark what made each row strange: (n, c) bool, columns named by :meth:`cause_names`."""

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from guards.calibration import Budget, Calibration
 from guards.config import Config
-from guards.pipeline import Guard
 
 __all__ = ["FalseAlarms", "GuardReport", "false_alarms", "measure"]
 
@@ -60,7 +59,7 @@ def false_alarms(scores: Tensor, config: Config) -> tuple[list[FalseAlarms], Fal
 
 
 def measure(
-    scores: Tensor, config: Config, guards: Sequence[Guard]
+    scores: Tensor, config: Config, thresholds: Sequence[float]
 ) -> tuple[tuple[GuardReport, ...], FalseAlarms | None]:
     """Measure each guard, and all of them together, on rows that their thresholds never saw."""
     if not config.guards:
@@ -68,7 +67,7 @@ def measure(
     measured = false_alarms(scores, config)
     total = sum(spec.share for spec in config.guards)
     reports = tuple(
-        GuardReport(spec.name, spec.share / total, guard.threshold, None if measured is None else measured[0][index])
-        for index, (spec, guard) in enumerate(zip(config.guards, guards, strict=True))
+        GuardReport(spec.name, spec.share / total, threshold, None if measured is None else measured[0][index])
+        for index, (spec, threshold) in enumerate(zip(config.guards, thresholds, strict=True))
     )
     return reports, None if measured is None else measured[1]

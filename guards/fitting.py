@@ -104,7 +104,7 @@ def fit(  # noqa: PLR0913
     bundle = replace(bundle, monitors=_fit_monitors(config, schema, classes, reference, clean, outcome, track))
     rows = calibration.x[:16] if config.store_reference_rows else schema.example_rows(16)
     bundle = replace(bundle, self_test=SelfTest.record(pipeline, rows))
-    reports, any_guard = measure(bundle.scores, config, pipeline.guards)
+    reports, any_guard = measure(bundle.scores, config, pipeline.thresholds)
     warnings += [
         f"guards.{index}: {report.name} cannot flag by its p-value: its share of the budget needs more than "
         f"{scores.shape[1]} calibration rows"
@@ -193,7 +193,7 @@ def _fit_monitors(
 
 def _observe(pipeline: Pipeline, batch: Batch) -> Outcome:
     """Judge rows whose output is there already."""
-    return pipeline.conclude(batch, [*pipeline.check_input(batch), *pipeline.check_output(batch)])
+    return pipeline.conclude(batch, pipeline.check_input(batch) | pipeline.check_output(batch))
 
 
 def _nonconformity(output: ModelOutput, y: Tensor | None, classes: tuple[str, ...], temperature: float) -> Tensor:

@@ -131,32 +131,31 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """One guard's answer: ``score``, ``p_value`` and ``flagged`` are (n,), ``causes`` (n, c) where the guard has any.
+    """What a detector found: ``score`` (n,), larger is stranger; the rest where there is any.
 
-    ``violated`` (n,) marks rows that break a declared bound, whatever the p-value says. A row on which the detector
-    crashed has p-value NaN and is not flagged.
+    ``violated`` (n,) marks rows that break a declared bound, ``causes`` (n, c) what made each row strange, ``crashed``
+    (n,) the rows that the detector could not take.
     """
 
-    guard: str
     score: Tensor
-    p_value: Tensor
-    flagged: Tensor
     violated: Tensor | None = None
     causes: Tensor | None = None
+    crashed: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
     """All guards' answers: ``score``, ``p_value``, ``flagged`` are (g, n), ``action`` (n,) int64 of :class:`Action`.
 
-    ``flagged`` says what each guard found, also where the mode or a crash kept it from acting.
+    ``flagged`` says what each guard found, also where the mode kept it from acting. A row on which a detector crashed
+    has p-value NaN and is not flagged by it. ``violated`` (g, n) is None where no guard knows declared bounds.
     """
 
     guards: tuple[str, ...]
     score: Tensor
     p_value: Tensor
     flagged: Tensor
-    violated: Tensor
+    violated: Tensor | None
     action: Tensor
     causes: Mapping[str, Tensor]
 
@@ -187,7 +186,7 @@ class Outcome:
                 score=verdict.score[:, :rows],
                 p_value=verdict.p_value[:, :rows],
                 flagged=verdict.flagged[:, :rows],
-                violated=verdict.violated[:, :rows],
+                violated=None if verdict.violated is None else verdict.violated[:, :rows],
                 action=verdict.action[:rows],
                 causes={name: causes[:rows] for name, causes in verdict.causes.items()},
             ),

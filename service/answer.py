@@ -26,7 +26,7 @@ class Answer:
     action: Array
     p_value: Array
     flagged: Array
-    violated: Array
+    violated: Array | None
     causes: Mapping[str, Array]
     probabilities: Array | None
     label: Array | None
@@ -46,7 +46,7 @@ class Answer:
             action=_host(verdict.action),
             p_value=_host(verdict.p_value.T),
             flagged=_host(verdict.flagged.T),
-            violated=_host(verdict.violated.T),
+            violated=None if verdict.violated is None else _host(verdict.violated.T),
             causes={name: _host(causes) for name, causes in verdict.causes.items()},
             probabilities=_optional(prediction.probabilities),
             label=_optional(prediction.label),
@@ -67,8 +67,9 @@ class Answer:
         values: dict[str, Any] = {}
         for name in (field.name for field in fields(cls)):
             pieces = [getattr(part, name) for part in parts]
-            if name == "causes":
-                values[name] = {guard: np.concatenate([p[guard] for p in pieces]) for guard in pieces[0]}
+            if name == "causes":  # which pieces of a request that wants none may lack
+                named = set.intersection(*map(set, pieces))
+                values[name] = {guard: np.concatenate([p[guard] for p in pieces]) for guard in named}
             else:
                 values[name] = None if pieces[0] is None else np.concatenate(pieces)
         return cls(**values)

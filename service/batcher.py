@@ -29,7 +29,8 @@ class Computation:
     afterwards: Callable[[], None]
 
 
-Compute = Callable[[Array, Mapping[str, Array]], Computation]
+Compute = Callable[[Array, Mapping[str, Array], bool], Computation]
+"""Rows, level codes by attribute, and whether any request wants to know causes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +42,7 @@ class Job:
     deadline: float
     future: "asyncio.Future[Answer]"
     queued_at: float
+    causes: bool = False
     cursor: int = 0
     pieces: list[Answer] = field(default_factory=list)
     abandoned: bool = False
@@ -91,7 +93,7 @@ class MicroBatcher:
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
 
-    async def submit(self, x: Array, groups: Mapping[str, Array], *, deadline: float) -> Answer:
+    async def submit(self, x: Array, groups: Mapping[str, Array], *, deadline: float, causes: bool = False) -> Answer:
         """Wait for the answer to rows (n, ...); ``deadline``, by the loop's clock, is the caller's to enforce.
 
         Raises:
@@ -99,7 +101,7 @@ class MicroBatcher:
             ModelFaultError: the model raised.
         """
         now = self._loop.time()
-        job = Job(x, groups, deadline, self._loop.create_future(), queued_at=now)
+        job = Job(x, groups, deadline, self._loop.create_future(), queued_at=now, causes=causes)
         with self._ready:
             if self._closed:
                 raise unavailable("the server is shutting down", reason="draining")
@@ -177,7 +179,8 @@ class MicroBatcher:
         """Compute a batch; where it fails, each request's rows alone, so that only the culprit fails."""
         groups = {name: np.concatenate([p.job.groups[name][p.start : p.stop] for p in pieces]) for name in self._names}
         try:
-            computed = self._compute(np.concatenate([p.job.x[p.start : p.stop] for p in pieces]), groups)
+            x = np.concatenate([p.job.x[p.start : p.stop] for p in pieces])
+            computed = self._compute(x, groups, any(p.job.causes for p in pieces))
         except Exception as fault:  # noqa: BLE001 - the user's model may raise anything
             if len(pieces) == 1:
                 self._on_fault(fault)

@@ -128,7 +128,8 @@ class ModelMetrics:
         self.guard_errors.values += crashed.sum(0)
         self.guard_rows.values += (~crashed).sum(0)
         self.guard_flags.values += answer.flagged.sum(0)
-        self.violations.values += answer.violated.sum(0)
+        if answer.violated is not None:
+            self.violations.values += answer.violated.sum(0)
         for index, guard in enumerate(self.guards):
             self.p_value.observe_many(answer.p_value[:, index], guard)
 

@@ -70,7 +70,7 @@ class Runtime:
         rows = self.bundle.schema.example_rows(1)
         size = 1
         while True:
-            self._outcome(np.repeat(rows.numpy(), min(size, self.config.server.max_batch_rows), 0), {})
+            self._outcome(np.repeat(rows.numpy(), min(size, self.config.server.max_batch_rows), 0), {}, causes=False)
             if size >= self.config.server.max_batch_rows:
                 break
             size *= 2
@@ -98,15 +98,17 @@ class Runtime:
             await self.batcher.close()
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, x: Array, groups: Mapping[str, list[str | None]], *, deadline: float) -> Answer:
-        """Judge and predict rows (n, ...).
+    async def predict(
+        self, x: Array, groups: Mapping[str, list[str | None]], *, deadline: float, causes: bool = False
+    ) -> Answer:
+        """Judge and predict rows (n, ...); with ``causes`` the guards also say what made each row strange.
 
         Raises:
             Problem: the queue is full, or the deadline cannot be met.
         """
         if self.batcher is None:
             raise unavailable("the model is still loading", reason="loading", retry_after=2)
-        return await self.batcher.submit(x, self._codes(len(x), groups), deadline=deadline)
+        return await self.batcher.submit(x, self._codes(len(x), groups), deadline=deadline, causes=causes)
 
     async def explain(
         self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
@@ -152,9 +154,9 @@ class Runtime:
             codes[attribute] = monitor.encode(values).numpy()
         return codes
 
-    def _compute(self, x: Array, groups: Mapping[str, Array]) -> Computation:
+    def _compute(self, x: Array, groups: Mapping[str, Array], causes: bool) -> Computation:
         started = time.perf_counter()
-        batch, outcome, stages = self._outcome(x, groups)
+        batch, outcome, stages = self._outcome(x, groups, causes=causes)
         answer = Answer.of(outcome)
         seconds = time.perf_counter() - started
 
@@ -166,7 +168,9 @@ class Runtime:
 
         return Computation(answer, afterwards)
 
-    def _outcome(self, x: Array, groups: Mapping[str, Array]) -> tuple[Batch, Outcome, dict[str, float]]:
+    def _outcome(
+        self, x: Array, groups: Mapping[str, Array], *, causes: bool
+    ) -> tuple[Batch, Outcome, dict[str, float]]:
         """Fill the batch up to a static shape, so that the same rows give the same bits, and run it stage by stage."""
         n, size = len(x), self._bucket(len(x))
         filled = Batch(
@@ -175,11 +179,11 @@ class Runtime:
         )
         with self._device_lock:
             begun = time.perf_counter()
-            findings = self.pipeline.check_input(filled)
+            findings = self.pipeline.check_input(filled, causes=causes)
             judged = time.perf_counter()
             filled = self.pipeline.forward(filled)
             ran = time.perf_counter()
-            outcome = self.pipeline.conclude(filled, [*findings, *self.pipeline.check_output(filled)])
+            outcome = self.pipeline.conclude(filled, findings | self.pipeline.check_output(filled, causes=causes))
             done = time.perf_counter()
         stages = {"input_guards": judged - begun, "model": ran - judged, "output_guards": done - ran}
         return filled[:n], outcome.first(n), stages

@@ -1,5 +1,6 @@
 """Servers that the end-to-end, chaos and security tests share; none is started before a test asks for it."""
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,8 +34,13 @@ class Bundles:
         """Start a server on a bundle."""
         from gateways import Gateway
 
-        environment = {"PYTHONPATH": str(self.plugins)} | environment
+        environment = {"PYTHONPATH": self.python_path} | environment
         return Gateway(self.bundle(name), config or self.config(name), self.folder / "logs", **environment)
+
+    @property
+    def python_path(self) -> str:
+        """Give an import path with the plug-in on it."""
+        return os.pathsep.join([str(self.plugins), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +56,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
         made_up.write_images(folder / "images"),
         made_up.write_values(folder / "values"),
     )
-    fit_all({config: config.parent / "bundle" for config in configs}, PYTHONPATH=str(bundles.plugins))
+    fit_all({config: config.parent / "bundle" for config in configs}, PYTHONPATH=bundles.python_path)
     return bundles
 
 

@@ -126,7 +126,7 @@ def show(result: Evaluation, console: Console) -> None:
     """Print an evaluation for people."""
     rows = result["rows"]
     grid = Grid(title=f"{rows['clean']} clean rows, {rows['suspect']} suspect rows")
-    for name in ("guard", "AUROC", "AUPR", "FPR@95TPR", "TPR", "false alarms", "95 % interval"):
+    for name in ("guard", "AUROC", "AUPR", "FPR@95", "TPR", "false alarms", "95 % interval"):
         grid.add_column(name, justify="left" if name == "guard" else "right", no_wrap=True)
     for name, found in [*result["guards"].items(), ("any", result["any"])]:
         interval = found["false_alarm_interval"]
@@ -146,7 +146,7 @@ def show(result: Evaluation, console: Console) -> None:
 
 
 def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else f"{value:.3f}"
 
 
 def _percent(value: float | None) -> str:

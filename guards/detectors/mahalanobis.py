@@ -40,15 +40,15 @@ class Mahalanobis(Detector):
     Params: ClassVar[type[Params]] = MahalanobisParams
     needs_output: ClassVar[bool] = True
     centre: Tensor
-    whitener: Tensor
-    means: Tensor
+    projection: Tensor
+    offset: Tensor
     level: Tensor
     spread: Tensor
 
     def __init__(self, params: MahalanobisParams) -> None:
         super().__init__()
         self.params = params
-        for name in ("centre", "whitener", "means", "level", "spread"):
+        for name in ("centre", "projection", "offset", "level", "spread"):
             self.register_buffer(name, torch.empty(0))
 
     def fit(self, reference: Reference) -> Self:
@@ -71,7 +71,7 @@ class Mahalanobis(Detector):
             labels = output.logits.argmax(1) if reference.y is None else reference.y.long()
         seen, labels = torch.unique(labels, return_inverse=True)
         fitted = [self._gaussian(view, labels, len(seen)) for view in self._views(features)]
-        self.centre, self.whitener, self.means = (torch.stack(part).float() for part in zip(*fitted, strict=True))
+        self.centre, self.projection, self.offset = (torch.stack(part).float() for part in zip(*fitted, strict=True))
         distance = self._distance(output.features)
         self.level = distance.mean(1, keepdim=True)
         # Never near zero: in a view where the reference rows are all alike, rounding would drown the other.
@@ -79,25 +79,32 @@ class Mahalanobis(Detector):
         return self
 
     def score(self, batch: Batch) -> Tensor:
-        """Score each row by its smallest squared distance over the classes."""
+        """Score each row by its distance to the nearest class, in the view where it is the stranger."""
         assert batch.output is not None  # noqa: S101 - needs_output says so
         return ((self._distance(batch.output.features) - self.level) / self.spread).amax(0)
 
     def _gaussian(self, features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Fit one view: its centre (1, d), and what turns a centred row f into whitened coordinates and class terms.
+
+        With w = f W and class means m, |w - m|^2 = |w|^2 + (|m|^2 - 2 w m): one product with [W, -2 W m'] gives both.
+        """
         sums = features.new_zeros((classes, features.shape[1])).index_add_(0, labels, features)
         means = sums / labels.bincount(minlength=classes)[:, None]
         residual = features - means[labels]
         covariance = self._shrink(residual.T @ residual / len(features), len(features))
         whitener = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
         centre = features.mean(0)
-        return centre[None], whitener, (means - centre) @ whitener
+        white = (means - centre) @ whitener
+        projection = torch.cat([whitener, -2 * whitener @ white.T], dim=1)
+        offset = torch.cat([centre.new_zeros(len(centre)), (white * white).sum(1)])
+        return centre[None], projection, offset[None]
 
     def _distance(self, features: Tensor) -> Tensor:
         """Log of one plus the squared distance to the nearest class: (views, n)."""
-        white = (self._views(features) - self.centre) @ self.whitener
-        cross = white @ self.means.mT
-        squared = (white * white).sum(2, keepdim=True) - 2 * cross + (self.means * self.means).sum(2)[:, None]
-        return squared.amin(2).clamp_min(0).log1p()
+        projected = torch.baddbmm(self.offset, self._views(features) - self.centre, self.projection)
+        white, classes = projected[..., : features.shape[1]], projected[..., features.shape[1] :]
+        squared: Tensor = torch.linalg.vecdot(white, white) + classes.amin(2)
+        return squared.clamp_min(0).log1p()
 
     def _views(self, features: Tensor) -> Tensor:
         scaled = nn.functional.normalize(features, dim=1)

@@ -294,6 +294,7 @@ def test_bentoml_client_works_unchanged(table: "Gateway") -> None:
     with bentoml.SyncHTTPClient(table.url) as client:
         answer = client.predict(instances=[ALLOWED, FLAGGED], ids=["a", "b"])
         detailed = client.predict(instances=[ALLOWED], parameters=DETAIL)
+    client._temp_dir.cleanup()  # which it forgets
     assert answer["predictions"] == table.predict([ALLOWED, FLAGGED], ids=["a", "b"])
     assert "quality" in detailed["predictions"][0]["guards"]
 
@@ -325,6 +326,7 @@ def test_monitors_report(table: "Gateway") -> None:
     """Every monitor tells its kind, state and statistics in the contract's shape."""
     before = _statistics(table.client)
     table.predict([ALLOWED] * 3 + [REJECTED], groups={"sex": ["Female", "Female", "x", None]})
+    table.metrics()  # waits until all is counted
     after = _statistics(table.client)
     sex = {key: after[key][0] - before[key][0] for key in after if key[0] == "sex"}
     assert sex == {("sex", "Female"): 2, ("sex", "Male"): 0, ("sex", "other"): 1, ("sex", "unknown"): 0}

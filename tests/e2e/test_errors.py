@@ -332,7 +332,9 @@ def test_faults_do_not_quote_long_values(table: "Gateway") -> None:
 
 def _file(mode: str = "RGB", size: tuple[int, int] = (8, 6), kind: str = "PNG", cut: int | None = None) -> str:
     file = io.BytesIO()
-    Image.new(mode, size).save(file, kind)
+    noise = np.random.default_rng(0).bytes(8 * size[0] * size[1])
+    bytes_a_pixel = {"L": 1, "I;16": 2, "RGB": 3, "RGBA": 4}[mode]
+    Image.frombytes(mode, size, noise[: bytes_a_pixel * size[0] * size[1]]).save(file, kind)
     return json.dumps({"b64": base64.b64encode(file.getvalue()[:cut]).decode()})
 
 

@@ -60,9 +60,14 @@ def fit_all(configs: Mapping[Path, Path], **environment: str) -> None:
         )
         for config, out in configs.items()
     }
-    for config, process in running.items():
-        said, _ = process.communicate(timeout=180)
-        assert process.returncode == 0, f"fit {config}:\n{said}"
+    try:
+        for config, process in running.items():
+            said, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, f"fit {config}:\n{said}"
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
 
 
 def free_port() -> int:
@@ -226,7 +231,16 @@ class Gateway:
             return read_answer(connection)
 
     def metrics(self) -> dict[str, float]:
-        """Scrape: every series by its name and labels."""
+        """Scrape: every series by its name and labels, once what was answered has been counted everywhere."""
+        time.sleep(0.02)  # rows are counted after their answer is sent
+        for _ in range(100):
+            found = self._scrape()
+            if _consistent(found):
+                break
+            time.sleep(0.02)
+        return found
+
+    def _scrape(self) -> dict[str, float]:
         text = httpx.get(f"{self.url}/metrics").text
         samples = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
@@ -267,7 +281,7 @@ class Gateway:
         asked = request.headers.get("x-request-id", "")
         told = response.headers["x-request-id"]
         assert told == asked or not re.fullmatch(r"[\x21-\x7e]{1,128}", asked)
-        assert status != 500 or self.faults_allowed, self.log()
+        assert status != 500 or self.faults_allowed, self.log()[-2000:]
         head = request.method == "HEAD"
         assert not (head and response.content)
         if status >= 400:
@@ -292,6 +306,18 @@ class Gateway:
                 self.validate(
                     json.loads(request.content), *place, "requestBody", "content", "application/json", "schema"
                 )
+
+
+def _consistent(metrics: Mapping[str, float]) -> bool:
+    """Tell whether rows, streams and groups all count the same rows."""
+    sums: dict[str, float] = {}
+    for name, value in metrics.items():
+        counter = re.match(r"guardhouse_(rows_total|stream_bin_total.*stream=|group_predictions_total.*attribute=)", name)
+        if counter:
+            key = re.search(r'(?:stream|attribute)="[^"]*"', name)
+            key_name = key.group() if key else "rows"
+            sums[key_name] = sums.get(key_name, 0) + value
+    return len(set(sums.values())) <= 1
 
 
 def read_answer(connection: socket.socket) -> RawAnswer:

@@ -189,6 +189,7 @@ TABLE_CONFIG: dict[str, Any] = {
             "positive": "yes",
         },
     ],
+    "server": {"max_queue_rows": 8192},
 }
 
 
