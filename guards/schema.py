@@ -225,6 +225,7 @@ class InputSchema(BaseModel):
             else:
                 low = column.fill - 1 if column.minimum is None else column.minimum
                 high = max(low, column.fill + 1) if column.maximum is None else column.maximum
+                low = min(low, high)
                 x[:, index] = low + (high - low) * torch.rand(count, generator=generator)
         x[-1] = torch.nan
         return x
