@@ -1,4 +1,4 @@
-"""The conformance kit finds no fault with honest detectors and monitors, and catches every cheat by the check for it."""
+"""The conformance kit passes honest detectors and monitors, and catches every cheat by the check for it."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
