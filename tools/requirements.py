@@ -28,9 +28,12 @@ def closure(requirement: str) -> set[str]:
         except PackageNotFoundError:
             continue
         seen.add(key)
-        for need in map(Requirement, needs):
-            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in {"", *wanted.extras}):
-                waiting.append(need)
+        extras = {"", *wanted.extras}
+        waiting += [
+            need
+            for need in map(Requirement, needs)
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras)
+        ]
     return {name for name, _ in seen}
 
 
