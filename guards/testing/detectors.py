@@ -162,6 +162,17 @@ class DetectorChecks:
         shape = None if violations is None else (tuple(violations.shape), violations.dtype)
         require(shape in (None, ((len(rows),), torch.bool)), f"violations are {shape}")
 
+    def examine_says_what_its_parts_say(self) -> None:
+        """``examine`` finds what ``score``, ``violations`` and ``causes`` find, and no causes unless asked."""
+        detector, rows = self._fitted()
+        with torch.inference_mode():
+            full, brief = detector.examine(rows, causes=True), detector.examine(rows, causes=False)
+            parts = (detector.score(rows), detector.violations(rows), detector.causes(rows))
+        require(brief.causes is None, "examine gives causes that nobody asked for")
+        agreed = zip((full.score, full.violated, full.causes, brief.score), (*parts, parts[0]), strict=True)
+        same = all(a is b if a is None or b is None else _equal(a, b) for a, b in agreed)
+        require(same, "examine gives another score, violations or causes than the methods of that name")
+
     def clean_rows_have_honest_p_values(self) -> None:
         """Calibrated on clean rows, other clean rows have p-values that are no smaller than uniform ones."""
         detector, rows = self._fitted()

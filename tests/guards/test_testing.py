@@ -1,6 +1,7 @@
 """The conformance kit passes honest detectors and monitors, and catches every cheat by the check for it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guards import Batch, Detector, Monitor, MonitorParams, Outcome, Params, Reference, Statistic
+from guards import Batch, Detector, Finding, Monitor, MonitorParams, Outcome, Params, Reference, Statistic
 from guards.monitor import Context, Series
 from guards.testing import (
     detector_checks,
@@ -208,7 +209,19 @@ class SmallBatchesAreStrange(Honest):
         return super().score(batch) + (1000 if len(batch) < 9 else 0)
 
 
+class ExaminesOtherwise(Honest):
+    def examine(self, batch: Batch, *, causes: bool) -> Finding:
+        return replace(super().examine(batch, causes=causes), violated=None)
+
+
+class VolunteersCauses(Honest):
+    def examine(self, batch: Batch, *, causes: bool) -> Finding:  # noqa: ARG002
+        return super().examine(batch, causes=True)
+
+
 CHEATS: dict[type[Detector], str] = {
+    ExaminesOtherwise: "examine_says_what_its_parts_say",
+    VolunteersCauses: "examine_says_what_its_parts_say",
     NotItself: "fit_gives_itself",
     Column: "score_is_one_float_per_row",
     Double: "score_is_one_float_per_row",
