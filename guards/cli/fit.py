@@ -23,7 +23,7 @@ __all__ = ["run"]
 
 
 def run(config_path: Path, out: Path, console: Console) -> Fitted:
-    """Load model and data, fit, save, and print what came out.
+    """Load model and data, fit, save, and print what came out; ``console`` shows progress and warnings.
 
     Raises:
         Mistake: something in the config or a file is wrong.
@@ -89,10 +89,11 @@ def run(config_path: Path, out: Path, console: Console) -> Fitted:
         saving = progress.add_task("saving", total=1)
         bundle = fitted.bundle.save(out, source=config_path.read_text(encoding="utf-8"))
         progress.advance(saving)
+    report = Console()
     for warning in [*warnings, *fitted.warnings]:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
-    _print(fitted, console)
-    console.print(f"{out}  {bundle.id}", highlight=False, soft_wrap=True)
+    _print(fitted, report)
+    report.print(f"{out}  {bundle.id}", highlight=False, soft_wrap=True)
     return fitted
 
 
