@@ -1,0 +1,137 @@
+"""P-values of calibration scores, and the ranks that keep a budget, against counts done by hand."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import beta, binom
+
+from guards import Budget, Calibration
+from guards.calibration import allowed_ranks, largest_supported_rank, rows_needed
+
+
+def test_p_values_by_hand() -> None:
+    """A p-value is one plus the scores at least as large, out of n + 1; ties count against the alarm."""
+    calibration = Calibration.from_scores(torch.tensor([3.0, 1.0, 2.0, 2.0]))
+    p_value = calibration.p_value(torch.tensor([0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 9.0]))
+    assert p_value.tolist() == pytest.approx([1.0, 1.0, 0.8, 0.8, 0.4, 0.4, 0.2])
+    assert calibration.rank(torch.tensor([2.0])).tolist() == [4]
+    assert len(calibration) == 4
+
+
+def test_p_values_of_several_guards() -> None:
+    """Scores (g, n) are ranked each among the scores of their own guard."""
+    scores = torch.tensor([[1.0, 2.0, 3.0], [30.0, 10.0, 20.0]])
+    both = Calibration.from_scores(scores)
+    score = torch.tensor([[2.5, 0.0], [2.5, 25.0]])
+    alone = [Calibration.from_scores(scores[i]).rank(score[i]) for i in range(2)]
+    assert torch.equal(both.rank(score), torch.stack(alone))
+    assert len(both) == 3
+
+
+def test_nan_is_the_strangest_score() -> None:
+    """NaN counts as plus infinity, when calibrating and when judging."""
+    calibration = Calibration.from_scores(torch.tensor([1.0, math.nan, 2.0]))
+    p_value = calibration.p_value(torch.tensor([math.nan, math.inf, 5.0, -math.inf]))
+    assert p_value.tolist() == [0.5, 0.5, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("scores", [torch.empty(0), torch.empty((2, 0)), torch.tensor(1.0), torch.zeros((1, 1, 1))])
+def test_calibration_needs_scores(scores: torch.Tensor) -> None:
+    """No scores, or scores of another shape, are refused."""
+    with pytest.raises(ValueError, match="at least one score of each guard"):
+        Calibration.from_scores(scores)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 98, 99, 100, 299, 1000, 20000])
+@pytest.mark.parametrize("budget", [0.001, 0.01, 0.05, 0.3])
+def test_supported_rank_is_the_largest(rows: int, budget: float) -> None:
+    """The rank is the largest whose mean rate (marginal) or 95 % quantile (pac) keeps the budget."""
+    marginal = largest_supported_rank(rows, budget, "marginal")
+    assert marginal / (rows + 1) <= budget + 1e-12
+    assert (marginal + 1) / (rows + 1) > budget
+    pac = largest_supported_rank(rows, budget, "pac")
+    assert pac <= marginal
+    if pac:
+        assert beta.ppf(0.95, pac, rows + 1 - pac) <= budget + 1e-9
+        assert binom.sf(pac - 1, rows, budget) >= 0.95 - 1e-9
+    assert binom.sf(pac, rows, budget) < 0.95
+
+
+@pytest.mark.parametrize("guarantee", ["marginal", "pac"])
+@pytest.mark.parametrize("budget", [0.002, 0.01, 0.05, 0.1, 0.5])
+def test_rows_needed_are_the_fewest(guarantee: str, budget: float) -> None:
+    """As many rows as a refusal asks for are enough, and one less is not."""
+    rows = rows_needed(budget, guarantee)
+    assert largest_supported_rank(rows, budget, guarantee) >= 1
+    assert largest_supported_rank(rows - 1, budget, guarantee) == 0
+
+
+@pytest.mark.parametrize(("guarantee", "rows"), [("marginal", 98), ("pac", 298)])
+def test_budget_without_support_is_refused(guarantee: str, rows: int) -> None:
+    """Too few rows are refused with how many would do."""
+    with pytest.raises(ValueError, match=f"give at least {rows + 1} rows, or a larger false_alarm_budget"):
+        Budget(scores=torch.rand(2, rows), shares=[1, 1], budget=0.01, guarantee=guarantee)
+    Budget(scores=torch.rand(2, rows + 1), shares=[1, 1], budget=0.01, guarantee=guarantee)
+
+
+def test_one_guard_gets_the_whole_budget() -> None:
+    """One guard flags at rank k: the k-th strangest calibration row is the first that it lets pass."""
+    scores = torch.arange(1.0, 100.0)[None]
+    budget = Budget(scores=scores, shares=[1.0], budget=0.05)
+    assert budget.ranks == [5]
+    assert budget.threshold(0) == 0.05
+    rank = Calibration.from_scores(scores).rank(torch.tensor([[95.5, 95.0]]))
+    assert (rank <= 5).tolist() == [[True, False]]
+
+
+def test_guards_take_turns_by_their_shares() -> None:
+    """On separate strange rows the cuts are divided as the shares are."""
+    n = 99
+    scores = torch.zeros((2, n)) + torch.arange(n) * 1e-3
+    scores[0, :40] += torch.arange(40.0) + 10
+    scores[1, 40:80] += torch.arange(40.0) + 10
+    assert Budget(scores=scores, shares=[1, 1], budget=0.2).ranks == [10, 10]
+    assert Budget(scores=scores, shares=[3, 1], budget=0.2).ranks == [15, 5]
+    assert Budget(scores=scores, shares=[1, 9], budget=0.2).ranks == [2, 18]
+
+
+def test_guards_that_agree_share_their_cuts() -> None:
+    """Two guards with the same scores flag together what one would flag alone."""
+    scores = torch.rand(1, 99, generator=torch.Generator().manual_seed(0)).expand(2, -1)
+    ranks = Budget(scores=scores, shares=[1, 1], budget=0.1).ranks
+    assert max(ranks) == 10
+    assert min(ranks) == 9
+
+
+def test_guard_whose_scores_all_tie_leaves_its_turns() -> None:
+    """A guard to which no row is strange never flags clean rows, and its part goes to the other."""
+    scores = torch.stack([torch.zeros(99), torch.arange(99.0)])
+    ranks = allowed_ranks(scores, [1, 1], 10)
+    rank = Calibration.from_scores(scores).rank(torch.tensor([[0.0], [0.0]]))
+    assert rank[0] > ranks[0]
+    assert ranks[1] == 10
+    assert Calibration.from_scores(scores).rank(torch.tensor([[1.0], [0.0]]))[0] <= ranks[0]
+
+
+def test_small_share_cannot_flag() -> None:
+    """A guard whose share is less than one cut has rank 0, and threshold 0."""
+    budget = Budget(scores=torch.rand(2, 99), shares=[1000, 1], budget=0.02)
+    assert budget.ranks == [2, 0]
+    assert budget.threshold(1) == 0
+
+
+def test_share_of_zero_never_flags() -> None:
+    """Without a share a guard takes no turn; without any share nobody does."""
+    scores = torch.rand(2, 99)
+    assert allowed_ranks(scores, [0, 1], 5) == [0, 5]
+    assert allowed_ranks(scores, [0, 0], 5) == [0, 0]
+
+
+def test_nan_scores_use_up_budget() -> None:
+    """Calibration rows that cannot be judged are the strangest: they are cut off first."""
+    scores = torch.arange(99.0)[None].clone()
+    scores[0, :3] = torch.nan
+    assert Budget(scores=scores, shares=[1], budget=0.05).ranks == [5]
+    rank = Calibration.from_scores(scores).rank(torch.tensor([[98.0, 97.5, 96.5]]))
+    assert (rank <= 5).tolist() == [[True, True, False]]
