@@ -67,9 +67,14 @@ class Answer:
         values: dict[str, Any] = {}
         for name in (field.name for field in fields(cls)):
             pieces = [getattr(part, name) for part in parts]
-            if name == "causes":  # which pieces of a request that wants none may lack
-                named = set.intersection(*map(set, pieces))
-                values[name] = {guard: np.concatenate([p[guard] for p in pieces]) for guard in named}
+            if name == "causes":  # which a piece lacks where nobody asked, or where a guard crashed on all of it
+                blank = {guard: causes[:1] & False for piece in pieces for guard, causes in piece.items()}
+                values[name] = {
+                    guard: np.concatenate(
+                        [p.causes.get(guard, np.repeat(blank[guard], len(p), axis=0)) for p in parts]
+                    )
+                    for guard in blank
+                }
             else:
                 values[name] = None if pieces[0] is None else np.concatenate(pieces)
         return cls(**values)

@@ -23,6 +23,20 @@ POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
+class Incoming:
+    """Receives a request, and knows whether any of its body may still come."""
+
+    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes]) -> None:
+        self._receive = receive
+        self.unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+    async def __call__(self) -> Message:
+        """Receive a part."""
+        message = await self._receive()
+        self.unread = bool(message.get("more_body"))
+        return message
+
+
 class Limits:
     """Finds the route, bounds the request, calls the handler, and writes and counts the answer, whatever happens."""
 
@@ -47,10 +61,13 @@ class Limits:
         request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         route = self.routes.get(scope["path"])
         template = UNMATCHED if route is None else route.template
+        incoming = Incoming(receive, headers)
         self.metrics.inflight += 1
         try:
-            reply = await self._reply(route, scope, headers, request_id, receive)
-            await self._write(reply, request_id, send, head=scope["method"] == "HEAD")
+            reply = await self._reply(route, scope, headers, request_id, incoming)
+            # A body that nobody reads could go on for ever: its connection serves no other request.
+            close = incoming.unread or self.closing()
+            await self._write(reply, request_id, send, head=scope["method"] == "HEAD", close=close)
             self.metrics.requests.add(template, str(int(reply.status)))
         finally:
             self.metrics.inflight -= 1
@@ -125,16 +142,16 @@ class Limits:
 
     def _too_large(self) -> Problem:
         detail = f"the body is over the limit of {self.max_body_bytes} bytes"
-        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers={"Connection": "close"})
+        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
-    async def _write(self, reply: Reply, request_id: str, send: Send, *, head: bool) -> None:
+    async def _write(self, reply: Reply, request_id: str, send: Send, *, head: bool, close: bool) -> None:
         headers = [
             (b"content-type", reply.content_type.encode()),
             (b"content-length", str(len(reply.body)).encode()),
             (b"x-request-id", request_id.encode()),
             *((name.lower().encode(), value.encode()) for name, value in reply.headers.items()),
         ]
-        if self.closing():
+        if close:
             headers.append((b"connection", b"close"))
         start: Message = {"type": "http.response.start", "status": int(reply.status), "headers": headers}
         await send(start)
