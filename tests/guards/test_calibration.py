@@ -70,7 +70,7 @@ def test_rows_needed_are_the_fewest(guarantee: str, budget: float) -> None:
 @pytest.mark.parametrize(("guarantee", "rows"), [("marginal", 98), ("pac", 298)])
 def test_budget_without_support_is_refused(guarantee: str, rows: int) -> None:
     """Too few rows are refused with how many would do."""
-    with pytest.raises(ValueError, match=f"give at least {rows + 1} rows, or a larger false_alarm_budget"):
+    with pytest.raises(ValueError, match=rf"give at least {rows + 1} rows, or a larger false_alarm_budget"):
         Budget(scores=torch.rand(2, rows), shares=[1, 1], budget=0.01, guarantee=guarantee)
     Budget(scores=torch.rand(2, rows + 1), shares=[1, 1], budget=0.01, guarantee=guarantee)
 

@@ -1,0 +1,290 @@
+"""The model adapter: logits, features, imputation, precision, and what it refuses."""
+
+import math
+import shutil
+from typing import Any
+
+import pytest
+import torch
+import toys
+from torch import Tensor, nn
+
+from guards import Mistake, TorchModel
+from guards.model import Imputation, resolve_device
+
+
+def wrap(net: nn.Module, *shape: int, outputs: int | None = None, **options: Any) -> TorchModel:
+    return TorchModel(net, example=torch.rand(4, *shape), outputs=outputs, **options)
+
+
+class Gives(nn.Module):
+    """Gives whatever a function makes of the input; the linear layer is there for its features."""
+
+    def __init__(self, give: Any) -> None:
+        super().__init__()
+        self.linear, self.give = nn.Linear(3, 2), give
+
+    def forward(self, x: Tensor) -> Any:
+        return self.give(self.linear(x))
+
+
+def test_classifier() -> None:
+    """Logits are the module's own, float32, and the default features what the last linear layer gets."""
+    net = toys.tensor_net()
+    x = torch.randn(7, 5)
+    output = wrap(net, 5)(x)
+    assert torch.equal(output.logits, net(x))
+    assert torch.equal(output.features, net.body(x))
+    assert output.logits.dtype == output.features.dtype == torch.float32
+
+
+def test_module_is_frozen_and_in_evaluation_mode() -> None:
+    """The wrapped module neither trains nor collects gradients, and dropout is off."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)).train()
+    model = wrap(net, 3)
+    assert not net.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    x = torch.rand(5, 3)
+    assert torch.equal(model(x).logits, model(x).logits)
+
+
+def test_named_features() -> None:
+    """The features are the output of the submodule that the config names."""
+    net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+    x = torch.randn(4, 3)
+    assert torch.equal(wrap(net, 3, feature_layer="0")(x).features, net[0](x))
+    assert torch.equal(wrap(net, 3, feature_layer="1")(x).features, net[1](net[0](x)))
+
+
+def test_maps_are_averaged_over_positions() -> None:
+    """A convolution's map is averaged over height and width, a sequence model's over its steps."""
+    net = toys.image_net()
+    x = torch.rand(3, 1, 6, 6)
+    features = wrap(net, 1, 6, 6, feature_layer="conv")(x).features
+    assert torch.allclose(features, net.conv(x).mean((2, 3)))
+    steps = nn.Sequential(nn.Linear(2, 4), nn.Flatten(), nn.Linear(12, 2))
+    x = torch.rand(5, 3, 2)
+    assert torch.allclose(wrap(steps, 3, 2, feature_layer="0")(x).features, steps[0](x).mean(1))
+
+
+def test_last_linear_that_gets_a_sequence() -> None:
+    """Where the last linear layer sees a sequence, its input is averaged over the steps."""
+    net = nn.Sequential(nn.Linear(2, 3), nn.AdaptiveAvgPool2d((1, None)), nn.Flatten())
+    x = torch.rand(4, 5, 2)
+    assert torch.allclose(wrap(net, 5, 2)(x).features, x.mean(1))
+
+
+def test_tuple_features() -> None:
+    """Of a submodule that gives several tensors, the first is the feature."""
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.GRU(2, 3, batch_first=True), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0][:, -1])
+
+    net = Recurrent()
+    assert wrap(net, 4, 2, feature_layer="rnn")(torch.rand(6, 4, 2)).features.shape == (6, 4)
+
+
+def test_linear_layer_that_is_called_by_keyword() -> None:
+    """The features are found where the last linear layer gets its input by name."""
+
+    class Keyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(input=2 * x)
+
+    x = torch.rand(2, 3)
+    assert torch.equal(wrap(Keyword(), 3)(x).features, 2 * x)
+
+
+def test_last_linear_is_the_last_to_run() -> None:
+    """The default feature layer is the linear layer that runs last, in whatever order they were made."""
+
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.body = nn.Linear(4, 2), nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.body(x))
+
+    net = Backwards()
+    model = wrap(net, 3)
+    assert model(torch.rand(2, 3)).features.shape == (2, 4)
+    assert model.head is not None
+    assert torch.equal(model.head.weight, net.head.weight)
+    assert torch.equal(model.head.bias, net.head.bias)
+
+
+def test_head_without_bias() -> None:
+    """The head is a linear layer with the module's weights, also where it has no bias."""
+    model = wrap(nn.Sequential(nn.Linear(3, 2, bias=False)), 3)
+    assert model.head is not None
+    x = torch.rand(2, 3)
+    assert torch.equal(model.head(x), model(x).logits)
+
+
+def test_one_logit_is_binary() -> None:
+    """A model with one logit z is a classifier of two, with logits [0, z]."""
+    net = toys.binary_net()
+    x = torch.randn(6, 5)
+    for outputs in (None, 2):
+        model = wrap(net, 5, outputs=outputs)
+        assert model.binary
+        assert model.outputs == 2
+        assert torch.equal(model(x).logits, torch.stack([torch.zeros(6), net(x)[:, 0]], dim=1))
+
+
+def test_flat_binary_logit() -> None:
+    """A single logit may come as (n,)."""
+    model = wrap(Gives(lambda y: y[:, 0]), 3, outputs=2)
+    assert model(torch.rand(5, 3)).logits.shape == (5, 2)
+
+
+@pytest.mark.parametrize("builder", ["toys:value_net", "toys:squeezed_net"])
+def test_regression(builder: str) -> None:
+    """A value may come as (n, 1) or (n,), and is (n, 1) for the pipeline."""
+    model = toys.model("tabular", builder, task="regression")
+    assert model.outputs == 1
+    assert not model.binary
+    x = toys.inputs("tabular", 8, 0)
+    assert model(x).logits.shape == (8, 1)
+    assert torch.equal(model(x).logits, toys.model("tabular", "toys:value_net", task="regression")(x).logits)
+
+
+def test_as_many_classes_as_the_model_gives() -> None:
+    """Where nobody declares the classes, their number is the width of the logits."""
+    assert wrap(nn.Linear(3, 7), 3).outputs == 7
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_precision(precision: Any, tolerance: float) -> None:
+    """In half precision logits and features come back as float32, near those of full precision."""
+    x = torch.rand(5, 5)
+    full, half = wrap(toys.tensor_net(), 5)(x), wrap(toys.tensor_net(), 5, precision=precision)(x)
+    assert half.logits.dtype == half.features.dtype == torch.float32
+    assert torch.allclose(full.logits, half.logits, atol=tolerance, rtol=tolerance)
+    assert not torch.equal(full.logits, half.logits)
+
+
+def test_category_indices_survive_half_precision() -> None:
+    """The input is not rounded: a category's index beyond 256 still finds its embedding."""
+
+    class Lookup(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(1000, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.embedding(x[:, 0].long()))
+
+    net, x = Lookup(), torch.tensor([[515.0], [516.0], [999.0]])
+    assert torch.allclose(wrap(net, 1)(x).logits, wrap(net, 1, precision="bfloat16")(x).logits, atol=0.05)
+
+
+def test_missing_and_unseen_values_are_imputed() -> None:
+    """NaN and, in a categorical column, -1 are replaced; a numeric -1 stays."""
+    imputation = Imputation(
+        fill=torch.tensor([5.0, 2.0]), categorical=torch.tensor([False, True]), keep=torch.tensor([False, False])
+    )
+    x = torch.tensor([[1.0, 0.0], [math.nan, 1.0], [-1.0, -1.0], [0.0, math.nan]])
+    assert imputation(x).tolist() == [[1, 0], [5, 1], [-1, 2], [0, 2]]
+
+
+def test_columns_that_are_kept_are_not_imputed() -> None:
+    """A kept column passes NaN, or -1 for a category that is missing or unseen."""
+    imputation = Imputation(
+        fill=torch.tensor([5.0, 2.0]), categorical=torch.tensor([False, True]), keep=torch.tensor([True, True])
+    )
+    x = imputation(torch.tensor([[math.nan, -1.0], [2.0, math.nan]]))
+    assert x[0].isnan().tolist() == [True, False]
+    assert x[:, 1].tolist() == [-1, -1]
+
+
+def test_model_gets_imputed_rows() -> None:
+    """A table's missing values reach the model as the schema's fill, and guards see them as they are."""
+    model = toys.model("tabular")
+    x = torch.tensor([[0.1, 0.2, 0.3, 2.0]]).repeat(2, 1)
+    x[1] = torch.tensor([0.5, math.nan, 0.3, -1.0])
+    filled = torch.tensor([[0.1, 0.2, 0.3, 2.0], [0.5, -0.5, 0.3, 1.0]])
+    assert torch.equal(model(x).logits, model(filled).logits)
+    assert torch.equal(model.prepare(x), filled)
+    assert x[1, 1].isnan()
+
+
+def test_logits_with_gradients() -> None:
+    """Explainers get gradients with regard to prepared rows, and leave the tapped features alone."""
+    model = wrap(toys.tensor_net(), 5)
+    x = torch.rand(3, 5, requires_grad=True)
+    model.logits(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert torch.equal(model.logits(x), model(x.detach()).logits)
+
+
+@pytest.mark.parametrize(
+    ("net", "sentence"),
+    [
+        (nn.Linear(4, 2), "model: it does not take a batch of shape (4, 3): RuntimeError"),
+        (Gives(lambda y: [y]), "model: it returned a list; it must return one tensor of logits or values"),
+        (Gives(lambda y: y.sum()), "model: it returned shape () for 4 rows; the first size is rows"),
+        (Gives(lambda y: y[:2]), "model: it returned shape (2, 2) for 4 rows; the first size is rows"),
+        (Gives(lambda y: y), "model: it returned shape (4, 2) where (4, 5) fits model.task and classes"),
+        (nn.Sequential(nn.ReLU()), "model.features: the model has no linear layer: name the submodule"),
+    ],
+)
+def test_unfit_module_is_refused(net: nn.Module, sentence: str) -> None:
+    """A module that does not take the rows, or gives something else, is refused in a sentence."""
+    with pytest.raises(Mistake) as refused:
+        wrap(net, 3, outputs=5)
+    assert str(refused.value).startswith(sentence)
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.spare, self.whole = nn.Linear(3, 2), nn.Linear(3, 2), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x) + self.whole(x.mean(0, keepdim=True)).sum()
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [
+        ("hed", "model.features: no submodule 'hed'; there are ['head', 'spare', 'whole']"),
+        ("spare", "model.features: that submodule did not run in a forward pass"),
+        ("whole", "model.features: that submodule's output does not have one entry per row"),
+    ],
+)
+def test_unfit_feature_layer_is_refused(layer: str, sentence: str) -> None:
+    """A feature layer that is not there, does not run, or is not per row is refused in a sentence."""
+    with pytest.raises(Mistake) as refused:
+        wrap(Unused(), 3, feature_layer=layer)
+    assert str(refused.value) == sentence
+
+
+def test_device_is_resolved() -> None:
+    """`auto` is the GPU where there is one; a device that is absent is refused."""
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(Mistake, match=r"model.device: cuda:99 is not there"):
+        resolve_device("cuda:99")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_model_agrees() -> None:
+    """Compiled, the model gives the same logits and features within rounding."""
+    x = torch.rand(4, 5)
+    plain, compiled = wrap(toys.tensor_net(), 5), wrap(toys.tensor_net(), 5, compiled=True)
+    assert torch.allclose(plain(x).logits, compiled(x).logits, atol=1e-5)
+    assert torch.allclose(plain(x).features, compiled(x).features, atol=1e-5)
