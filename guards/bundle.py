@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from guards.calibration import Budget, Calibration
-from guards.config import Config, differences
+from guards.config import Config, differences, parse
 from guards.conformal import Classifier, Predictor, Regressor
 from guards.detector import Detector
 from guards.explainer import Explainer
@@ -33,6 +32,7 @@ __all__ = ["Bundle", "__version__"]
 __version__ = "0.1.0"
 M = TypeVar("M", bound=nn.Module)
 MANIFEST, STATE, WEIGHTS, PROGRAM = "manifest.json", "state.safetensors", "weights.safetensors", "model.pt2"
+FORMAT, KEYS = 1, {"schema", "classes", "outputs", "temperature", "cause_names", "self_test"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +122,7 @@ class Bundle:
         Raises:
             Mistake: the folder holds something else.
         """
-        if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir()):
+        if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
             raise Mistake(f"{path}: it is not empty and no bundle; choose another folder")
         fresh = path.with_name(path.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -142,7 +142,7 @@ class Bundle:
         if source is not None:
             (fresh / "gateway.yaml").write_text(source, encoding="utf-8")
         manifest = {
-            "format": 1,
+            "format": FORMAT,
             "versions": {"guardhouse": __version__, "torch": torch.__version__},
             "config": self.config.model_dump(mode="json"),
             "schema": self.schema.model_dump(mode="json"),
@@ -231,12 +231,16 @@ def _read_manifest(path: Path, *, verify: bool = True) -> dict[str, Any]:
         raise Mistake(f"{path}: no bundle there; make one with `guardhouse fit CONFIG --out {path}`")
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        files = dict(manifest["sha256"])
-        Config.model_validate(manifest["config"])
-    except ValidationError as invalid:
-        raise Mistake(f"{path / MANIFEST}: its config is of another version: {invalid.errors()[0]['loc']}") from invalid
+        config, files = manifest["config"], dict(manifest["sha256"])
+        whole = manifest["format"] == FORMAT and manifest.keys() >= KEYS
     except (ValueError, KeyError, TypeError) as broken:
         raise Mistake(f"{path / MANIFEST}: it cannot be read; fit the bundle anew") from broken
+    try:
+        program = parse(config).model.program is not None
+    except Mistake as unfit:
+        raise Mistake(*(f"{path / MANIFEST}: {sentence}" for sentence in unfit.sentences)) from unfit
+    if not whole or not {STATE, PROGRAM if program else WEIGHTS} <= files.keys():
+        raise Mistake(f"{path / MANIFEST}: it is incomplete, or of another version; fit the bundle anew")
     for name, digest in files.items() if verify else ():
         if not (path / name).is_file():
             raise Mistake(f"{path / name}: the file is missing; fit or copy the bundle anew")
@@ -260,9 +264,11 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _restored(module: M, state: Mapping[str, Tensor], prefix: str) -> M:
-    """Set every buffer from the bundle, whatever shape it had before it was fitted."""
+    """Set every buffer and parameter from the bundle, whatever shape it had before it was fitted."""
     for name, tensor in state.items():
         if name.startswith(prefix + "."):
             owner, _, buffer = name.removeprefix(prefix + ".").rpartition(".")
-            setattr(module.get_submodule(owner), buffer, tensor)
+            holder = module.get_submodule(owner)
+            learned = buffer in dict(holder.named_parameters(recurse=False))
+            setattr(holder, buffer, nn.Parameter(tensor, requires_grad=False) if learned else tensor)
     return module
