@@ -50,7 +50,7 @@ class Context:
 class MonitorParams(Params):
     """What every monitor has: a name, and a ``kind`` that its own parameters narrow to a literal."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     kind: str
 
 
