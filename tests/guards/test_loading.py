@@ -296,11 +296,8 @@ def size(expression: str) -> Callable[[Any], None]:
             edit(MODEL, size("Symbol.__init__.__globals__")),
             "has a size computed by '__init__', which is no arithmetic",
         ),
-        (
-            lambda root, found: {k: v for k, v in found.items() if WEIGHTS not in k},
-            "is no archive of torch.export.save",
-        ),
-        (lambda root, found: {k: v for k, v in found.items() if MODEL not in k}, "is no archive of torch.export.save"),
+        (without(WEIGHTS), "is no archive of torch.export.save"),
+        (without(MODEL), "is no archive of torch.export.save"),
         (edit(MODEL, lambda document: document.clear()), "is no archive of torch.export.save"),
         (lambda root, found: found | {f"{root}/{MODEL}": b"{"}, "is no archive of torch.export.save"),
     ],
