@@ -51,7 +51,9 @@ def _refuse_taken(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as taken:
-            raise Mistake(f"--port {port}: cannot listen there ({taken.strerror}); choose another") from None
+            raise Mistake(
+                f"--host {host} --port {port}: cannot listen there ({taken.strerror}); choose another"
+            ) from None
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ class BoundedHeaders(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*args, **kwargs)
-        self._head_bytes = 0
+        self._head_bytes = self._unfinished = 0
+        self._in_head = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -34,10 +35,20 @@ class BoundedHeaders(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Count what arrives inside a head too: the parser tells of a header only once it is whole."""
+        inside = self._in_head
+        super().data_received(data)
+        if inside and self._in_head:
+            self._unfinished += len(data)
+            if self._unfinished > MAX_HEADER_BYTES:
+                self._refuse_size()
+
     def on_message_begin(self) -> None:
         """Count a new head; on a connection kept alive its clock starts now."""
         super().on_message_begin()
-        self._head_bytes = 0
+        self._head_bytes = self._unfinished = 0
+        self._in_head = True
         if self._timer is None:
             self._start_timer()
 
@@ -54,6 +65,7 @@ class BoundedHeaders(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Stop the clock: the body's is the request's deadline."""
         self._stop_timer()
+        self._in_head = False
         if not self.transport.is_closing():
             super().on_headers_complete()
 
@@ -74,8 +86,11 @@ class BoundedHeaders(HttpToolsProtocol):
     def _counts(self, *parts: bytes) -> bool:
         self._head_bytes += sum(map(len, parts))
         if self._head_bytes > MAX_HEADER_BYTES:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head may have {MAX_HEADER_BYTES} bytes")
+            self._refuse_size()
         return self._head_bytes <= MAX_HEADER_BYTES
+
+    def _refuse_size(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head may have {MAX_HEADER_BYTES} bytes")
 
     def _start_timer(self) -> None:
         too_slow = f"the head of a request must arrive in {HEADER_SECONDS:g} seconds"
@@ -89,10 +104,11 @@ class BoundedHeaders(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         if self.transport.is_closing():
             return
-        body = Problem(status, detail).body(uuid.uuid4().hex)
+        request_id = uuid.uuid4().hex
+        body = Problem(status, detail).body(request_id)
         head = (
             f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()

@@ -20,8 +20,10 @@ from made_up import (
     REJECTED,
     TABLE_COLUMNS,
     WIRED,
-    images as draw,
     loans,
+)
+from made_up import (
+    images as draw,
 )
 from PIL import Image
 

@@ -184,9 +184,7 @@ def test_chunked_body_is_cut_off(images: "Gateway") -> None:
 
 def test_whole_large_body_gets_its_answer(table: "Gateway") -> None:
     """A client that sends all of a body that is too large still gets to read why it was refused."""
-    response = table.client.post(
-        "/predict", content=b" " * (17 << 20), headers={"Content-Type": "application/json"}
-    )
+    response = table.client.post("/predict", content=b" " * (17 << 20), headers={"Content-Type": "application/json"})
     assert response.status_code == 413
 
 
@@ -429,7 +427,9 @@ def test_crashing_model_is_one_500(table: "Gateway") -> None:
     """A fault of ours is a 500 that is counted, logged with its request id, and never with the payload."""
     before = table.metrics()
     with faults_allowed(table, "a batch failed: ValueError", "ValueError while answering request crash-me"):
-        response = table.post({"instances": [ALLOWED | {"trap": CRASH_MODEL, "income": 61234.5}]}, X_Request_ID="crash-me")
+        response = table.post(
+            {"instances": [ALLOWED | {"trap": CRASH_MODEL, "income": 61234.5}]}, X_Request_ID="crash-me"
+        )
     assert response.status_code == 500
     assert response.json()["request_id"] == "crash-me"
     assert response.json()["errors"] == []

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from gateways import Gateway
 
 REQUESTS = 200
-MALFORMED = [b"{", b'{"instances": [5]}', b'{"instances": [], "instances": []}', b"\xff", b'{"instances": [{"age": "x"}]}']
+MALFORMED = [
+    b"{",
+    b'{"instances": [5]}',
+    b'{"instances": [], "instances": []}',
+    b"\xff",
+    b'{"instances": [{"age": "x"}]}',
+]
 
 
 def _bodies() -> list[dict[str, Any]]:

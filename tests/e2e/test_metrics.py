@@ -126,7 +126,9 @@ def test_odd_accept_headers_get_some_format(table: "Gateway", accept: str) -> No
 
 def test_p_value_bounds(table: "Gateway") -> None:
     """The p-value histogram has the contract's bounds, so that one rule fits every guard."""
-    bounds = [float(le) for le in re.findall(r'guard_p_value_bucket\{guard="ood",le="([^"]+)"', "\n".join(table.metrics()))]
+    bounds = [
+        float(le) for le in re.findall(r'guard_p_value_bucket\{guard="ood",le="([^"]+)"', "\n".join(table.metrics()))
+    ]
     tenths = [round(0.1 * i, 1) for i in range(1, 11)]
     assert bounds == [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, *tenths, float("inf")]
 
@@ -174,10 +176,11 @@ def test_rows_are_counted_once(table: "Gateway") -> None:
         total = rest.pop(series("guardhouse_guard_p_value_sum", guard=guard))
         assert total == pytest.approx(sum(p for p in p_values if p is not None), abs=1e-4)
     took("guardhouse_guard_violations_total", 1, guard="quality")
-    took("guardhouse_batch_rows_count", 1)
+    sizes = [min(table.batch_rows, n - start) for start in range(0, n, table.batch_rows)]
+    took("guardhouse_batch_rows_count", len(sizes))
     took("guardhouse_batch_rows_sum", n)
-    for le in ("16.0", "32.0", "64.0", "128.0", "256.0", "512.0", "1024.0", "+Inf"):
-        took("guardhouse_batch_rows_bucket", 1, le=le)
+    for le in (*(f"{2**power}.0" for power in range(11)), "+Inf"):
+        took("guardhouse_batch_rows_bucket", sum(size <= float(le) for size in sizes), le=le)
     labels = ["none" if one["label"] is None else one["label"] for one in said]
     sexes = ["Female"] * 4 + ["Male"] * 3 + ["other"] + ["unknown"] * 3
     bands = ["45-65"] * 5 + [">=65"] * 2 + ["45-65"] * 4

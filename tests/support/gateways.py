@@ -97,8 +97,7 @@ class Gateway:
         folder.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / f"{self.port}.log"
         self.expected: list[str] = []
-        self.faults_allowed = False
-        self.answers = 0
+        self.faults_allowed = self.leaving = False
         command = [sys.executable, "-m", "service.cli", "serve", bundle, "--host", "127.0.0.1"]
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
@@ -133,8 +132,10 @@ class Gateway:
         raise AssertionError(f"nobody listens after {seconds} s:\n{self.log()}")
 
     def terminate(self) -> None:
-        """Ask the server to leave, as Kubernetes does."""
-        self.process.send_signal(signal.SIGTERM)
+        """Ask the server to leave, once, as Kubernetes does."""
+        if not self.leaving:
+            self.leaving = True
+            self.process.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float = 30) -> int:
         """Wait for the server to leave; its exit status."""
@@ -179,6 +180,13 @@ class Gateway:
             return json.loads(line)["level"] in QUIET
         except ValueError:
             return False
+
+    @property
+    def batch_rows(self) -> int:
+        """Find the most rows of a batch, as the server measured at its start."""
+        found = re.search(r"batches of up to (\d+) rows", self.log())
+        assert found
+        return int(found[1])
 
     # Questions
 
@@ -276,7 +284,6 @@ class Gateway:
 
     def check(self, response: httpx.Response) -> None:
         """Check an answer against the contract and against what the server declares."""
-        self.answers += 1
         request, status, kind = response.request, response.status_code, response.headers["content-type"]
         asked = request.headers.get("x-request-id", "")
         told = response.headers["x-request-id"]
@@ -312,7 +319,9 @@ def _consistent(metrics: Mapping[str, float]) -> bool:
     """Tell whether rows, streams and groups all count the same rows."""
     sums: dict[str, float] = {}
     for name, value in metrics.items():
-        counter = re.match(r"guardhouse_(rows_total|stream_bin_total.*stream=|group_predictions_total.*attribute=)", name)
+        counter = re.match(
+            r"guardhouse_(rows_total|stream_bin_total.*stream=|group_predictions_total.*attribute=)", name
+        )
         if counter:
             key = re.search(r'(?:stream|attribute)="[^"]*"', name)
             key_name = key.group() if key else "rows"

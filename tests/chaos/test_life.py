@@ -1,0 +1,346 @@
+"""A server's life: loading, serving, losing its worker, draining, and what it says when it cannot begin."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from gateways import cli, free_port
+from made_up import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
+from safetensors.torch import load_file, save_file
+
+import service.cli
+
+if TYPE_CHECKING:
+    from conftest import Bundles
+    from gateways import Gateway
+
+ROW = {"instances": [[1, 1, 1]]}
+VALUE = "/v1/models/value"
+
+
+@pytest.fixture
+def serve(bundles: "Bundles") -> Iterator[Callable[..., "Gateway"]]:
+    """Start servers that are stopped at the end, in order, whatever happened."""
+    started: list[Gateway] = []
+
+    def start(name: str, **options: Any) -> "Gateway":
+        started.append(bundles.serve(name, **options))
+        return started[-1]
+
+    yield start
+    for gateway in started:
+        gateway.stop()
+
+
+def test_loading_serving_and_draining(serve: Callable[..., "Gateway"]) -> None:
+    """Readiness follows the model in and out, requests in flight are answered, and the process leaves with 0."""
+    gateway = serve("values", MADE_UP_BUILD_SECONDS="2").wait_listening()
+    _is_loading(gateway)
+    gateway.wait_ready()
+    assert gateway.client.get(VALUE).json() == {"name": "value", "ready": True}
+    processes = gateway._processes()
+    with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=gateway.url) as kept:
+        assert kept.post("/predict", json=ROW).status_code == 200
+        nap = {"instances": [{"a": NAP, "b": 1, "c": 2.5}]}
+        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        _until(lambda: gateway._scrape()["guardhouse_inflight_requests"] == 2)
+        asked = time.monotonic()
+        gateway.terminate()
+        _until(lambda: gateway.client.get("/readyz").status_code == 503)
+        refused = gateway.client.get("/readyz")
+        assert "shutting down" in refused.json()["detail"]
+        assert refused.headers["connection"] == "close"
+        late = kept.post("/predict", json=ROW, timeout=20)  # a request on its way when the signal came
+        _until(lambda: _refuses(gateway.port))
+        assert time.monotonic() - asked > 0.8
+        assert not asleep.done() or asleep.result().status_code == 200
+        answered = asleep.result()
+    assert answered.status_code == late.status_code == 200
+    assert answered.json()["predictions"][0]["value"] == pytest.approx(3 * NAP - 2 + 2.5, abs=1e-4)
+    assert gateway.wait() == 0
+    assert time.monotonic() - asked < 8
+    assert not [process for process in processes if process.is_running()]
+    assert not gateway.surprises()
+
+
+def _is_loading(gateway: "Gateway") -> None:
+    """Check every path of a server whose model is not there yet."""
+    assert gateway.client.get("/livez").status_code == 200
+    assert "loading" in gateway.client.get("/readyz").json()["detail"]
+    for path in ("/predict", f"{VALUE}:predict", f"{VALUE}:explain"):
+        refused = gateway.client.post(path, json=ROW)
+        assert refused.status_code == 503
+        assert "loading" in refused.json()["detail"]
+    assert gateway.client.get(f"{VALUE}/monitors").status_code == 503
+    assert gateway.client.get(VALUE).json() == {"name": "value", "ready": False}
+    metrics = gateway.metrics()
+    assert metrics['guardhouse_shed_requests_total{reason="loading"}'] == 4
+    assert gateway.client.get("/openapi.json").status_code == gateway.client.get("/docs").status_code == 200
+
+
+def _until(true: Callable[[], bool], seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_leaving_while_loading(serve: Callable[..., "Gateway"]) -> None:
+    """A server that is told to go before its model is there goes."""
+    gateway = serve("values", MADE_UP_BUILD_SECONDS="20").wait_listening()
+    gateway.terminate()
+    assert gateway.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_worker_comes_back(serve: Callable[..., "Gateway"]) -> None:
+    """The supervisor starts a new worker where one was killed, and it serves."""
+    gateway = serve("values").wait_ready()
+    (worker,) = psutil.Process(gateway.process.pid).children()
+    worker.send_signal(signal.SIGKILL)
+    gateway.expected.append("WARNING|circus|restart")
+    worker.wait(10)
+    gateway.wait_ready()
+    assert gateway.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2, abs=1e-4)
+
+
+def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"]) -> None:
+    """Clients that send without pause until they are refused get an answer to everything that was taken."""
+    gateway = serve("values").wait_ready()
+    statuses: list[int] = []
+
+    def send(_: int) -> None:
+        with contextlib.suppress(httpx.ConnectError):
+            while True:
+                statuses.append(httpx.post(f"{gateway.url}/predict", json=ROW, timeout=10).status_code)
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(send, i) for i in range(4)]
+        time.sleep(0.4)
+        gateway.terminate()
+        for one in running:
+            one.result()  # a connection that broke in the middle would raise here
+    assert gateway.wait() == 0
+    assert len(statuses) > 20
+    assert set(statuses) == {200}
+
+
+# What cannot be served
+
+
+def _flip_a_byte(bundle: Path) -> None:
+    path = bundle / "state.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def _lose_a_file(bundle: Path) -> None:
+    (bundle / "weights.safetensors").unlink()
+
+
+def _promise_otherwise(bundle: Path) -> None:
+    """Change the known verdicts and the checksum with them: only the self-test can tell."""
+    path = bundle / "state.safetensors"
+    state = load_file(path)
+    state["self_test.logits"] += 0.5
+    save_file(state, path)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["sha256"][path.name] = sha256(path.read_bytes()).hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+DAMAGES = {"sha256 differs": _flip_a_byte, "is missing": _lose_a_file, "self-test": _promise_otherwise}
+
+
+def test_a_damaged_bundle_is_never_ready(bundles: "Bundles", tmp_path: Path) -> None:
+    """The server stays up to say why it is not ready, in readyz and in one line of the log."""
+    from gateways import Gateway
+
+    gateways: dict[str, Gateway] = {}
+    for reason, damage in DAMAGES.items():
+        bundle = tmp_path / damage.__name__
+        shutil.copytree(bundles.bundle("values"), bundle)
+        damage(bundle)
+        config = bundles.config("values")
+        gateways[reason] = Gateway(bundle, config, tmp_path, PYTHONPATH=bundles.python_path)
+    for reason, gateway in gateways.items():
+        gateway.wait_listening().expected.append(f'"level": "critical".*{reason}')
+        _until(lambda client=gateway.client: "loading" not in client.get("/readyz").text, 20)
+        for path, method in (("/readyz", "GET"), ("/predict", "POST")):
+            refused = gateway.client.request(method, path, content=json.dumps(ROW))
+            assert refused.status_code == 503
+            assert reason in refused.json()["detail"]
+        assert gateway.client.get("/livez").status_code == 200
+    for gateway in gateways.values():
+        gateway.terminate()
+    for gateway in gateways.values():
+        gateway.stop()
+        assert "Traceback" not in gateway.log()
+        assert gateway.log().count("critical") == 1
+
+
+def test_a_builder_that_cannot_be_found_is_a_sentence(bundles: "Bundles", tmp_path: Path) -> None:
+    """Without the config beside the code the builder is not importable: the reason says what to set."""
+    from gateways import Gateway
+
+    gateway = Gateway(bundles.bundle("values"), None, tmp_path, PYTHONPATH=bundles.python_path).wait_listening()
+    gateway.expected.append('"level": "critical"')
+    _until(lambda: "loading" not in gateway.client.get("/readyz").text, 20)
+    assert "GUARDHOUSE_CONFIG" in gateway.client.get("/readyz").json()["detail"]
+    gateway.stop()
+    assert "Traceback" not in gateway.log()
+
+
+# What may and may not change at deploy time
+
+
+def _changed(bundles: "Bundles", name: str, document: dict[str, Any], file: str) -> Path:
+    path = bundles.config(name).with_name(file)
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_shadow_mode_judges_and_never_acts(bundles: "Bundles", serve: Callable[..., "Gateway"]) -> None:
+    """Mode, budget, actions, shares and bounds change without a refit; in shadow every answer is allow, and counted."""
+    guards = [guard | {"action": "reject", "share": 2.0} for guard in TABLE_CONFIG["guards"]]
+    changes = {"mode": "shadow", "false_alarm_budget": 0.2, "guards": guards, "server": {"max_rows_per_request": 3}}
+    config = _changed(bundles, "table", TABLE_CONFIG | changes, "shadow.yaml")
+    gateway = serve("table", config=config).wait_ready()
+    response = gateway.post({"instances": [ALLOWED, REJECTED], "parameters": {"detail": True}})
+    allowed, shadowed = response.json()["predictions"]
+    assert response.headers["X-Guardhouse-Action"] == "allow"
+    for said in (allowed, shadowed):
+        assert said["action"] == "allow"
+        assert said["reasons"] == []
+        assert said["label"] in {"no", "yes"}
+    assert shadowed["guards"]["quality"]["flagged"] is True
+    assert shadowed["guards"]["quality"]["causes"] == ["age"]
+    metrics = gateway.metrics()
+    assert metrics['guardhouse_guard_flags_total{guard="quality"}'] == 1
+    assert metrics['guardhouse_rows_total{action="allow"}'] == 2
+    assert gateway.post({"instances": [ALLOWED] * 4}).status_code == 422
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Run `guardhouse serve` in this process up to where it would become the server, and give its complaint."""
+
+    def serve(*arguments: str | Path, **environment: str) -> str:
+        for name in list(os.environ):
+            if name.startswith("GUARDHOUSE_"):
+                monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("sys.argv", ["guardhouse", "serve", *map(str, arguments)])
+        monkeypatch.setattr("os.chdir", pytest.fail)
+        with pytest.raises(SystemExit) as left:
+            service.cli.run()
+        assert left.value.code == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "Traceback" not in said.err
+        return said.err
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"version": "2"}, "version"),
+        ({"reference": VALUE_CONFIG["reference"] | {"seed": 1}}, "reference.seed"),
+        ({"guards": [{"name": "other", "detector": {"kind": "mahalanobis"}}]}, "guards.0.name"),
+        ({"input": {"kind": "tensor", "shape": [3]}}, "input.kind"),
+        ({"guards": []}, "guards.0.name"),
+        ({"monitors": [{"name": "streams", "kind": "bins", "bins": 5}]}, "monitors.0.bins"),
+    ],
+)
+def test_changes_that_need_a_refit_are_refused(
+    bundles: "Bundles", refused: Refused, changes: dict[str, Any], key: str
+) -> None:
+    """Anything else that differs ends the start with status 2 and the name of the key."""
+    config = _changed(bundles, "values", VALUE_CONFIG | changes, "changed.yaml")
+    said = refused(bundles.bundle("values"), "--config", config)
+    assert key in said
+    assert "fit anew" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "word"),
+    [
+        (["/nowhere/at/all"], {}, "guardhouse fit"),
+        (["{bundle}", "--config", "/nowhere.yaml"], {}, "/nowhere.yaml"),
+        (["{bundle}"], {"GUARDHOUSE_CONFIG": "/nowhere.yaml"}, "/nowhere.yaml"),
+        (["{bundle}", "--port", "0"], {}, "--port"),
+        (["{bundle}", "--port", "99999"], {}, "--port"),
+        (["{bundle}", "--host", "256.256.256.256"], {}, "--host"),
+        (["{bundle}"], {"GUARDHOUSE_REDIS_URL": "redis://x"}, "GUARDHOUSE_REDIS_URL"),
+        (["{bundle}"], {"GUARDHOUSE_LOG_LEVEL": "loud"}, "GUARDHOUSE_LOG_LEVEL"),
+        ([], {}, "Missing argument"),
+    ],
+)
+def test_mistakes_of_a_start_are_sentences(
+    bundles: "Bundles", refused: Refused, arguments: list[str], environment: dict[str, str], word: str
+) -> None:
+    """A wrong path, port, host or variable ends the start with status 2 and its name, never with a traceback."""
+    filled = [argument.replace("{bundle}", str(bundles.bundle("values"))) for argument in arguments]
+    assert word in refused(*filled, **environment)
+
+
+def test_a_mistake_in_the_config_is_named(bundles: "Bundles", refused: Refused) -> None:
+    """A misspelt key of the deployed config is told by its dotted place."""
+    config = _changed(bundles, "values", VALUE_CONFIG | {"server": {"max_batch_row": 4}}, "misspelt.yaml")
+    assert "server.max_batch_row: unknown key" in refused(bundles.bundle("values"), "--config", config)
+
+
+def test_a_taken_port_is_refused(bundles: "Bundles") -> None:
+    """A port that somebody listens on ends the whole process with status 2 and its number."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        done = cli(
+            "serve", bundles.bundle("values"), "--config", bundles.config("values"), "--host", "127.0.0.1",
+            "--port", str(port),
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert str(port) in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_more_workers_are_refused(bundles: "Bundles", tmp_path: Path) -> None:
+    """Two workers would count twice and queue apart: BentoML's own configuration cannot ask for them."""
+    config = tmp_path / "bentoml.yaml"
+    config.write_text(yaml.safe_dump({"services": {"Gateway": {"workers": 2}}}))
+    done = cli(
+        "serve", bundles.bundle("values"), "--config", bundles.config("values"), "--port", str(free_port()),
+        BENTOML_CONFIG=str(config), BENTOML_HOME=os.fspath(tmp_path),
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "workers is 2: one worker" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout

@@ -1,0 +1,104 @@
+"""Images in JSON: pixels or a fault, whatever the file holds."""
+
+import base64
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from guards.schema import InputSchema
+from service.protocols.images import stack_images
+
+SHAPES = {"L": (1, 6, 8), "RGB": (3, 6, 8), "RGBA": (4, 6, 8)}
+
+
+def file_of(mode: str, kind: str, seed: int = 0, **options: Any) -> bytes:
+    """Write noise as an image file."""
+    pixels = np.random.default_rng(seed).bytes(48 * SHAPES[mode][0])
+    file = io.BytesIO()
+    Image.frombytes(mode, (8, 6), pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def stack(file: bytes, mode: str = "RGB") -> tuple[Any, list[Any]]:
+    """Decode one file."""
+    instance = {"b64": base64.b64encode(file).decode()}
+    return stack_images([instance], InputSchema(kind="image", shape=SHAPES[mode]))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("L", "PNG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("L", "JPEG"), ("RGB", "JPEG")]
+)
+def test_pixels_are_divided_by_255(mode: str, kind: str) -> None:
+    """A byte b becomes exactly float32(b) / 255, channels first."""
+    file = file_of(mode, kind)
+    x, faults = stack(file, mode)
+    assert not faults
+    with Image.open(io.BytesIO(file)) as image:
+        pixels = np.asarray(image).reshape(6, 8, -1)
+    assert np.array_equal(x[0], pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
+    assert x.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_damaged_files_are_faults(kind: str) -> None:
+    """A file with bytes changed, cut or inserted is decoded or told as a fault, and never more."""
+    whole = file_of("RGB", kind)
+
+    @given(st.integers(0, len(whole) - 1), st.binary(max_size=6), st.integers(0, 40))
+    def check(place: int, damage: bytes, skipped: int) -> None:
+        x, faults = stack(whole[:place] + damage + whole[place + skipped :])
+        assert x.shape == (1, 3, 6, 8)
+        assert ((x >= 0) & (x <= 1)).all()
+        assert all(fault.place == ("b64",) for fault in faults)
+
+    check()
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Write a PNG chunk with a right checksum."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"iCCP",
+          b"eXIf", b"acTL", b"fcTL", b"fdAT", b"cHRM")  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(CHUNKS), st.binary(max_size=30)), max_size=4), st.booleans())
+def test_chunks_of_any_kind_are_faults(chunks: list[tuple[bytes, bytes]], first: bool) -> None:
+    """A PNG with made-up chunks of known names, checksums right, is decoded or told as a fault."""
+    whole = file_of("RGB", "PNG")
+    odd = b"".join(chunk(name, content) for name, content in chunks)
+    head, rest = (8, whole[8:]) if first else (33, whole[33:])
+    _, faults = stack(whole[:head] + odd + rest)
+    assert all("base64" not in fault.message for fault in faults)
+
+
+@pytest.mark.parametrize("side", [8000, 30000, 2**31 - 1])
+def test_a_bomb_is_told_by_its_header(side: int) -> None:
+    """A small file that claims to be huge is refused by its size, before a pixel of it is unpacked."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    file = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    _, (fault,) = stack(file)
+    assert fault.place == ("b64",)
+
+
+def test_a_compressed_text_bomb_is_a_fault_or_an_image() -> None:
+    """Text chunks that unpack to much more than they are do no harm."""
+    whole = file_of("RGB", "PNG")
+    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200 * 1024 * 1024 // 8)))
+    _, faults = stack(whole[:33] + bomb + whole[33:])
+    assert all("base64" not in fault.message for fault in faults)
+
+
+@pytest.mark.parametrize("text", ["", "!", "AAA", "A" * 5, "é", "QUJD\n", " QUJD"])
+def test_what_is_no_base64_is_told(text: str) -> None:
+    """Base64 is taken strictly, and told apart from a file that is no image."""
+    _, (fault,) = stack_images([{"b64": text}], InputSchema(kind="image", shape=(3, 6, 8)))
+    assert ("base64" in fault.message) == (text != "")

@@ -1,0 +1,95 @@
+"""The environment variables, and what they point at."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from made_up import TABLE_CONFIG
+
+from guards.config import parse
+from guards.types import Mistake
+from service.settings import NOT_YET, Deployment, Settings
+
+CONFIG = TABLE_CONFIG | {"guards": [{"name": "ood", "detector": {"kind": "mahalanobis"}}]}
+
+
+def test_all_variables_are_read() -> None:
+    """Where the bundle and the config are, and how much to log."""
+    settings = Settings.from_environment(
+        {"GUARDHOUSE_BUNDLE": "a", "GUARDHOUSE_CONFIG": "b", "GUARDHOUSE_LOG_LEVEL": "DEBUG", "OTHER": "x"}
+    )
+    assert settings == Settings(bundle=Path("a"), config=Path("b"), log_level="debug")
+
+
+@pytest.mark.parametrize("environment", [{}, {"GUARDHOUSE_BUNDLE": ""}])
+def test_a_bundle_must_be_named(environment: dict[str, str]) -> None:
+    """Without a bundle there is nothing to serve, and the sentence says how to make one."""
+    with pytest.raises(Mistake, match=r"GUARDHOUSE_BUNDLE.*guardhouse fit"):
+        Settings.from_environment(environment)
+
+
+@pytest.mark.parametrize("name", NOT_YET)
+def test_what_is_not_there_yet_is_refused(name: str) -> None:
+    """A variable of the contract that this version does not keep is refused, and not ignored in silence."""
+    with pytest.raises(Mistake, match=name):
+        Settings.from_environment({"GUARDHOUSE_BUNDLE": "a", name: "x"})
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    """One sentence for each variable that is wrong."""
+    with pytest.raises(Mistake) as mistake:
+        Settings.from_environment({"GUARDHOUSE_LOG_LEVEL": "loud", NOT_YET[0]: "x"})
+    assert len(mistake.value.sentences) == 3
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """Write the description of a bundle, without its tensors."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    columns = [{**column, "categories": column.get("categories", ["x"]) if column["kind"] == "categorical" else None}
+               for column in CONFIG["input"]["columns"]]  # fmt: skip
+    manifest = {
+        "format": 1,
+        "config": parse(CONFIG).model_dump(mode="json"),
+        "schema": {"kind": "tabular", "shape": [5], "columns": columns},
+        "classes": ["no", "yes"],
+        "sha256": {},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def deployed(bundle: Path, document: object) -> Deployment:
+    """Read a bundle with a config beside it."""
+    path = bundle.parent / "gateway.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return Deployment.read(Settings(bundle=bundle, config=path))
+
+
+def test_a_bundle_alone_is_served_as_fitted(bundle: Path) -> None:
+    """Without a config the fitted one holds."""
+    deployment = Deployment.read(Settings(bundle=bundle))
+    assert deployment.config == deployment.fitted == parse(CONFIG)
+    assert deployment.classes == ("no", "yes")
+
+
+def test_deploy_time_keys_may_change(bundle: Path) -> None:
+    """What the contract lets change at deploy time is taken from the config beside the code."""
+    changes = {"mode": "shadow", "false_alarm_budget": 0.2, "server": {"timeout_seconds": 3}}
+    deployment = deployed(bundle, CONFIG | changes)
+    assert deployment.config.mode == "shadow"
+    assert deployment.fitted.mode == "enforce"
+
+
+def test_what_needs_a_refit_is_refused_by_name(bundle: Path) -> None:
+    """Anything else that differs is named, key by key."""
+    with pytest.raises(Mistake, match=r"model\.builder, version; fit anew"):
+        deployed(bundle, CONFIG | {"version": "2", "model": CONFIG["model"] | {"builder": "other:build"}})
+
+
+def test_a_missing_bundle_is_a_sentence(tmp_path: Path) -> None:
+    """A path with no bundle says how to make one there."""
+    with pytest.raises(Mistake, match="guardhouse fit"):
+        Deployment.read(Settings(bundle=tmp_path))

@@ -1,0 +1,304 @@
+"""The v1 protocol: any JSON in is rows or a list of faults, any verdict out is an answer of the declared shape."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from made_up import COLOURS, TABLE_CONFIG
+
+from guards.bundle import Bundle
+from guards.config import Config, parse
+from guards.schema import Column, InputSchema
+from guards.types import Action
+from service.answer import Answer
+from service.openapi import pages
+from service.protocols.problem import Problem
+from service.protocols.v1 import Request, decode, encode, shown_action
+from service.settings import Deployment
+
+TABLE = InputSchema(
+    kind="tabular",
+    shape=(3,),
+    columns=(
+        Column(name="age", kind="numeric", minimum=0, maximum=120),
+        Column(name="job", kind="categorical", categories=("cook", "pilot")),
+        Column(name="code", kind="categorical", categories=("1", "2"), categories_declared=True),
+    ),
+)
+IMAGE = InputSchema(kind="image", shape=(1, 2, 3))
+TENSOR = InputSchema(kind="tensor", shape=(2, 2))
+SCHEMAS = {"table": TABLE, "image": IMAGE, "tensor": TENSOR}
+GUARDS: list[dict[str, Any]] = [
+    {"name": "quality", "detector": {"kind": "ranges"}, "action": "reject"},
+    {"name": "ood", "detector": {"kind": "mahalanobis"}, "on_error": "reject"},
+    {"name": "secret", "detector": {"kind": "confidence"}, "visible": False},
+]
+
+
+def config(**changes: Any) -> Config:
+    """Make a config; its files need not be there."""
+    return parse(TABLE_CONFIG | {"input": {"kind": "tabular"}, "guards": GUARDS} | changes)
+
+
+def read(body: object, schema: InputSchema = TABLE, **options: Any) -> Request:
+    """Decode a body."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return decode(
+        raw,
+        schema=schema,
+        request_id="r",
+        **{"max_rows": 50, "groups": ["sex"], "parameters": {"detail": bool}} | options,
+    )
+
+
+# In
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+ROWS: dict[str, st.SearchStrategy[Any]] = {
+    "table": st.fixed_dictionaries(
+        {
+            "age": st.none() | st.floats(-1e6, 1e6) | st.integers(-1000, 1000) | junk,
+            "job": st.none() | st.sampled_from(["cook", "pilot", "x", ""]) | junk,
+            "code": st.sampled_from(["1", "2", None, 1, 2, 3, 1.0, True]),
+        },
+        optional={"extra": junk},
+    )
+    | st.tuples(st.integers(0, 99), st.just("cook"), st.just("1")),
+    "image": st.lists(
+        st.lists(st.lists(st.floats(0, 1) | junk, min_size=3, max_size=3), min_size=2, max_size=2), max_size=2
+    )
+    | st.fixed_dictionaries({"b64": st.text(max_size=20) | st.binary(max_size=20).map(str)}),
+    "tensor": st.lists(st.lists(st.floats() | st.integers(), min_size=2, max_size=2), min_size=2, max_size=2),
+}
+
+
+def bodies(kind: str) -> st.SearchStrategy[Any]:
+    """Make up bodies that are nearly right."""
+    return st.fixed_dictionaries(
+        {"instances": st.lists(ROWS[kind] | junk, max_size=4) | junk},
+        optional={
+            "ids": st.lists(st.text(max_size=3) | junk, max_size=4) | junk,
+            "groups": st.dictionaries(st.sampled_from(["sex", "x"]), st.lists(st.none() | st.text()) | junk) | junk,
+            "parameters": st.dictionaries(st.sampled_from(["detail", "x"]), st.booleans() | junk) | junk,
+            "other": junk,
+        },
+    )
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_any_json_is_rows_or_a_problem(kind: str) -> None:
+    """No document crashes the decoder: it gives finite float32 rows, or faults with places that can be sent."""
+
+    @given(bodies(kind) | junk)
+    def check(body: Any) -> None:
+        try:
+            request = read(body, SCHEMAS[kind])
+        except Problem as problem:
+            _can_be_sent(problem)
+            return
+        n = len(body["instances"])
+        assert request.x.shape == (n, *SCHEMAS[kind].shape)
+        assert request.x.dtype == np.float32
+        assert not np.isinf(request.x).any()
+        assert len(set(request.ids)) == n
+        assert all(len(values) == n for values in request.groups.values())
+
+    check()
+
+
+def _can_be_sent(problem: Problem) -> None:
+    assert problem.status in {400, 422}
+    told = json.loads(problem.body("r"))
+    assert problem.status == 400 or 1 <= len(told["errors"]) <= 20
+    assert all(error["msg"] for error in told["errors"])
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_problem(body: bytes) -> None:
+    """Bytes that are no body are a Problem and nothing else."""
+    with pytest.raises(Problem):
+        read(body)
+
+
+def _declared(schema: InputSchema) -> Draft202012Validator:
+    fitted = config()
+    document = json.loads(pages(Deployment(fitted, None, schema, ("no", "yes")))["/openapi.json"][0])
+    return Draft202012Validator(
+        document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    )
+
+
+plain = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.sampled_from(["", "cook", "x"])
+LOOSE: dict[str, st.SearchStrategy[Any]] = {
+    "table": st.dictionaries(st.sampled_from(["age", "job", "code", "x"]), plain, max_size=4)
+    | st.fixed_dictionaries({"age": plain, "job": plain, "code": st.sampled_from(["1", None, 2.5, "x", True])})
+    | st.lists(plain, min_size=2, max_size=4),
+    "tensor": st.lists(st.lists(plain, min_size=1, max_size=3), min_size=1, max_size=3) | plain,
+}
+
+
+@pytest.mark.parametrize("kind", LOOSE)
+def test_the_decoder_takes_what_the_schema_declares(kind: str) -> None:
+    """For rows of ordinary numbers, the declared JSON Schema and the decoder agree on what is well-formed."""
+    declared = _declared(SCHEMAS[kind])
+
+    @given(st.lists(LOOSE[kind], max_size=3))
+    def check(instances: list[Any]) -> None:
+        body = {"instances": instances}
+        try:
+            read(body, SCHEMAS[kind])
+            taken = True
+        except Problem:
+            taken = False
+        assert taken == declared.is_valid(body)
+
+    check()
+
+
+def test_rows_become_columns() -> None:
+    """Numbers are numbers, categories their index, null is NaN, an unseen category -1."""
+    request = read(
+        {
+            "instances": [
+                {"age": 5, "job": "pilot", "code": "2"},
+                [None, None, None],
+                {"code": "9", "job": "x", "age": -1.5},
+            ]
+        }
+    )
+    assert np.array_equal(
+        request.x, np.array([[5, 1, 1], [np.nan] * 3, [-1.5, -1, -1]], dtype=np.float32), equal_nan=True
+    )
+    assert request.ids == ["r-0", "r-1", "r-2"]
+
+
+def test_an_integer_names_a_category_that_is_written_as_one() -> None:
+    """A category of digits may come as a number, and only where there is such a category."""
+    assert read({"instances": [{"age": 1, "job": "cook", "code": 2}]}).x.tolist() == [[1, 0, 1]]
+    with pytest.raises(Problem):
+        read({"instances": [{"age": 1, "job": 2, "code": "2"}]})
+
+
+def test_too_many_rows_are_not_looked_at() -> None:
+    """Over max_rows_per_request there is one fault, not one for each row."""
+    with pytest.raises(Problem) as refused:
+        read({"instances": [5] * 51})
+    assert [loc for loc, _ in refused.value.errors] == [("instances",)]
+
+
+# Out
+
+
+def bundle_like(fitted: Config, classes: tuple[str, ...]) -> Bundle:
+    """Make what the encoder reads of a bundle."""
+    causes = {"quality": ("age", "job", "code")}
+    return cast("Bundle", SimpleNamespace(config=fitted, classes=classes, cause_names=causes, id="sha256:0"))
+
+
+@st.composite
+def answers(draw: st.DrawFn, k: int) -> Answer:
+    """Make up what the pipeline may say of some rows: k classes, or a regression."""
+    n, g = draw(st.integers(1, 5)), len(GUARDS)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    p_value = rng.uniform(0, 1, (n, g)).astype(np.float32)
+    p_value[rng.random((n, g)) < 0.2] = np.nan
+    flagged = (rng.random((n, g)) < 0.3) & ~np.isnan(p_value)
+    classified = k > 0
+    probabilities = rng.dirichlet(np.ones(max(k, 1)), n).astype(np.float32)
+    return Answer(
+        action=rng.integers(0, 4, n),
+        p_value=p_value,
+        flagged=flagged,
+        violated=None,
+        causes={"quality": rng.random((n, 3)) < 0.5} if rng.random() < 0.8 else {},
+        probabilities=probabilities if classified else None,
+        label=probabilities.argmax(1) if classified else None,
+        members=probabilities > 0.3 if classified and rng.random() < 0.7 else None,
+        value=None if classified else rng.normal(size=n).astype(np.float32),
+        interval=None if classified or rng.random() < 0.3 else np.sort(rng.normal(size=(n, 2))).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+@pytest.mark.parametrize("classes", [COLOURS, ()])
+def test_any_answer_has_the_declared_shape(mode: str, classes: tuple[str, ...]) -> None:
+    """Whatever guards and model say, the answer holds the contract: nulls, absences, reasons, and nothing hidden."""
+    task = {"model": {"builder": "m:b", "task": "classification" if classes else "regression"}}
+    fitted = config(mode=mode, **task, monitors=[])
+    document = json.loads(pages(Deployment(fitted, None, TABLE, classes))["/openapi.json"][0])
+    content = document["paths"]["/predict"]["post"]["responses"]["200"]["content"]
+    declared = Draft202012Validator(content["application/json"]["schema"])
+
+    @given(answers(len(classes)), st.booleans())
+    def check(answer: Answer, detail: bool) -> None:
+        ids = [f"i{row}" for row in range(len(answer))]
+        body, strictest = encode(answer, ids=ids, bundle=bundle_like(fitted, classes), detail=detail)
+        said = orjson.loads(body)
+        declared.validate(said)
+        assert b"secret" not in body
+        rows = said["predictions"]
+        assert [row["id"] for row in rows] == ids
+        assert strictest == max(Action[row["action"].upper()] for row in rows)
+        for index, row in enumerate(rows):
+            withheld = row["action"] in {"abstain", "reject"}
+            assert withheld == (answer.action[index] >= Action.ABSTAIN)
+            if withheld:
+                assert row["label"] is None
+            assert not withheld or not {"probabilities", "prediction_set", "value", "interval"} & row.keys()
+            assert withheld or ("probabilities" in row) == bool(classes)
+            assert withheld or ("value" in row) == (not classes)
+            assert ("guards" in row) == detail
+            if mode == "shadow":
+                assert row["reasons"] == []
+            if detail:
+                assert list(row["guards"]) == ["quality", "ood"]
+                for guard in row["guards"].values():
+                    assert guard["flagged"] or not guard["causes"]
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("action", "reasons", "shown"),
+    [
+        (Action.FLAG, [], Action.ALLOW),
+        (Action.FLAG, ["ood"], Action.FLAG),
+        (Action.ABSTAIN, [], Action.ABSTAIN),
+        (Action.REJECT, [], Action.REJECT),
+        (Action.ALLOW, [], Action.ALLOW),
+    ],
+)
+def test_a_hidden_flag_is_not_shown(action: Action, reasons: list[str], shown: Action) -> None:
+    """A flag without a visible reason would tell of a hidden guard; a withheld answer has to be told."""
+    assert shown_action(action, reasons) == shown
+
+
+def test_prediction_sets_are_ordered_by_probability() -> None:
+    """The likeliest label comes first, and only members are in."""
+    answer = Answer(
+        action=np.array([0]),
+        p_value=np.ones((1, 3), dtype=np.float32),
+        flagged=np.zeros((1, 3), dtype=bool),
+        violated=None,
+        causes={},
+        probabilities=np.array([[0.3, 0.1, 0.6]], dtype=np.float32),
+        label=np.array([2]),
+        members=np.array([[True, False, True]]),
+        value=None,
+        interval=None,
+    )
+    body, _ = encode(answer, ids=["a"], bundle=bundle_like(config(), COLOURS), detail=False)
+    (said,) = orjson.loads(body)["predictions"]
+    assert said["label"] == "blue"
+    assert said["prediction_set"] == ["blue", "red"]
+    assert list(said["probabilities"]) == list(COLOURS)
