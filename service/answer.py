@@ -42,17 +42,29 @@ class Answer:
     def of(cls, outcome: Outcome) -> Self:
         """Copy an outcome to the host."""
         verdict, prediction = outcome.verdict, outcome.prediction
+        violated = None if verdict.violated is None else verdict.violated.T
+        names = tuple(verdict.causes)
+        action, p_value, flagged, violations, probabilities, label, members, value, interval, *causes = _to_host(
+            [
+                verdict.action, verdict.p_value.T, verdict.flagged.T, violated, prediction.probabilities,
+                prediction.label, prediction.members, prediction.value, prediction.interval,
+                *(verdict.causes[name] for name in names),
+            ]
+        )  # fmt: skip
+        assert action is not None  # noqa: S101 - these three are always there
+        assert p_value is not None  # noqa: S101
+        assert flagged is not None  # noqa: S101
         return cls(
-            action=_host(verdict.action),
-            p_value=_host(verdict.p_value.T),
-            flagged=_host(verdict.flagged.T),
-            violated=None if verdict.violated is None else _host(verdict.violated.T),
-            causes={name: _host(causes) for name, causes in verdict.causes.items()},
-            probabilities=_optional(prediction.probabilities),
-            label=_optional(prediction.label),
-            members=_optional(prediction.members),
-            value=_optional(prediction.value),
-            interval=_optional(prediction.interval),
+            action=action,
+            p_value=p_value,
+            flagged=flagged,
+            violated=violations,
+            causes={name: marks for name, marks in zip(names, causes, strict=True) if marks is not None},
+            probabilities=probabilities,
+            label=label,
+            members=members,
+            value=value,
+            interval=interval,
         )
 
     def rows(self, start: int, stop: int) -> Self:
@@ -70,9 +82,7 @@ class Answer:
             if name == "causes":  # which a piece lacks where nobody asked, or where a guard crashed on all of it
                 blank = {guard: causes[:1] & False for piece in pieces for guard, causes in piece.items()}
                 values[name] = {
-                    guard: np.concatenate(
-                        [p.causes.get(guard, np.repeat(blank[guard], len(p), axis=0)) for p in parts]
-                    )
+                    guard: np.concatenate([p.causes.get(guard, np.repeat(blank[guard], len(p), axis=0)) for p in parts])
                     for guard in blank
                 }
             else:
@@ -90,10 +100,20 @@ class Answer:
         return type(self)(**values)
 
 
-def _host(tensor: torch.Tensor) -> Array:
-    array: Array = tensor.cpu().numpy()
-    return array
+def _to_host(tensors: Sequence[torch.Tensor | None]) -> list[Array | None]:
+    """Copy tensors (n, ...) to the host; from a GPU as one, since every copy waits for the device."""
+    if any(tensor is not None and tensor.is_cuda for tensor in tensors):
+        return packed_to_host(tensors)
+    return [None if tensor is None else tensor.numpy() for tensor in tensors]
 
 
-def _optional(tensor: torch.Tensor | None) -> Array | None:
-    return None if tensor is None else _host(tensor)
+def packed_to_host(tensors: Sequence[torch.Tensor | None]) -> list[Array | None]:
+    """Copy tensors (n, ...) in one piece of float32, which holds every label, action and mark exactly."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    rows = len(present[0])
+    packed = torch.cat([tensor.reshape(rows, -1).float() for tensor in present], dim=1).cpu()
+    widths = [tensor.numel() // rows for tensor in present]
+    parts = iter(torch.split(packed, widths, dim=1))
+    return [
+        None if tensor is None else next(parts).reshape(tensor.shape).to(tensor.dtype).numpy() for tensor in tensors
+    ]

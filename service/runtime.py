@@ -22,6 +22,7 @@ from guards.pipeline import fatal
 from guards.types import Action, Batch, Mistake, Outcome
 from service.answer import Answer
 from service.batcher import Computation, MicroBatcher
+from service.clock import Laps
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
@@ -170,38 +171,42 @@ class Runtime:
         return codes
 
     def _compute(self, x: Array, groups: Mapping[str, Array], causes: bool) -> Computation:
-        started = time.perf_counter()
-        batch, outcome, stages = self._outcome(x, groups, causes=causes)
+        batch, outcome, laps = self._outcome(x, groups, causes=causes)
         answer = Answer.of(outcome)
-        seconds = time.perf_counter() - started
+        laps.mark()
 
         def afterwards() -> None:
-            for stage, spent in stages.items():
+            seconds = laps.seconds()
+            for stage, spent in zip(("input_guards", "model", "output_guards"), seconds[1:], strict=False):
                 self.metrics.stages.observe(spent, stage)
-            self.model_metrics.observe(answer, seconds)
+            self.model_metrics.observe(answer, sum(seconds))
             self.monitoring.observe(batch, outcome)
 
         return Computation(answer, afterwards)
 
-    def _outcome(
-        self, x: Array, groups: Mapping[str, Array], *, causes: bool
-    ) -> tuple[Batch, Outcome, dict[str, float]]:
+    def _outcome(self, x: Array, groups: Mapping[str, Array], *, causes: bool) -> tuple[Batch, Outcome, Laps]:
         """Fill the batch up to a static shape, so that the same rows give the same bits, and run it stage by stage."""
         n, size = len(x), self._bucket(len(x))
+        laps = Laps(self.device)
         filled = Batch(
-            torch.from_numpy(_fill(x, size)).to(self.device),
-            {name: torch.from_numpy(_fill(codes, size)).to(self.device) for name, codes in groups.items()},
+            self._copy_in(_fill(x, size)), {name: self._copy_in(_fill(codes, size)) for name, codes in groups.items()}
         )
         with self._device_lock:
-            begun = time.perf_counter()
+            laps.mark()
             findings = self.pipeline.check_input(filled, causes=causes)
-            judged = time.perf_counter()
+            laps.mark()
             filled = self.pipeline.forward(filled)
-            ran = time.perf_counter()
+            laps.mark()
             outcome = self.pipeline.conclude(filled, findings | self.pipeline.check_output(filled, causes=causes))
-            done = time.perf_counter()
-        stages = {"input_guards": judged - begun, "model": ran - judged, "output_guards": done - ran}
-        return filled[:n], outcome.first(n), stages
+            laps.mark()
+        return filled[:n], outcome.first(n), laps
+
+    def _copy_in(self, rows: Array) -> torch.Tensor:
+        """Copy rows to the device; to a GPU from pinned memory, without waiting for it."""
+        tensor = torch.from_numpy(rows)
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def _bucket(self, n: int) -> int:
         return min(1 << (n - 1).bit_length(), max(n, self.config.server.max_batch_rows))
