@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
@@ -91,9 +92,9 @@ def run(config_path: Path, out: Path, console: Console) -> Fitted:
         progress.advance(saving)
     report = Console()
     for warning in [*warnings, *fitted.warnings]:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
     _print(fitted, report)
-    report.print(f"{out}  {bundle.id}", highlight=False, soft_wrap=True)
+    report.print(f"{out}  {bundle.id}", highlight=False, markup=False, soft_wrap=True)
     return fitted
 
 
