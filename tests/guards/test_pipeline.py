@@ -78,7 +78,7 @@ def test_guards_keep_the_configs_order() -> None:
     outcome = pipeline(batch(1.0, 2.0, second=50.0))
     assert outcome.verdict.guards == pipeline.names == ("flags", "abstains", "rejects")
     assert outcome.verdict.score.tolist() == [[50, 50], [1, 2], [1, 2]]
-    assert [finding for finding in pipeline.check_input(batch(1.0))] == [1, 2]
+    assert list(pipeline.check_input(batch(1.0))) == [1, 2]
 
 
 def test_p_values_and_flags() -> None:
@@ -142,7 +142,7 @@ def test_detector_that_always_crashes() -> None:
 
     class Broken(Scripted):
         def score(self, batch: Batch) -> Tensor:
-            raise ZeroDivisionError
+            raise ZeroDivisionError(len(batch))
 
     outcome = scripted(Scripted(), Broken()).pipeline()(batch(1.0, 2.0, 3.0))
     assert actions(outcome) == ["reject"] * 3
@@ -165,17 +165,17 @@ def test_score_of_another_shape_counts_as_a_crash(shape: tuple[int, int]) -> Non
 def test_lost_device_is_no_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the device is passed on at once: no retry can help."""
 
-    class Lost(RuntimeError):
+    class LostError(RuntimeError):
         pass
 
     class Dies(Scripted):
         def score(self, batch: Batch) -> Tensor:
             self.calls.append(len(batch))
-            raise Lost("device-side assert triggered")
+            raise LostError("device-side assert triggered")
 
-    monkeypatch.setattr(torch, "AcceleratorError", Lost)
+    monkeypatch.setattr(torch, "AcceleratorError", LostError)
     detector = Dies()
-    with pytest.raises(Lost):
+    with pytest.raises(LostError):
         scripted(detector).pipeline()(batch(1.0, 2.0))
     assert detector.calls == [2]
     assert not fatal(ValueError())

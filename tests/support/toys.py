@@ -69,6 +69,17 @@ class Convolutional(nn.Module):
         return self.head(torch.relu(self.conv(x)).flatten(1))
 
 
+class Tolerant(nn.Module):
+    """Takes whatever it gets: NaN, and -1 for a category."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.nan_to_num(0.0))
+
+
 class Squeezed(nn.Module):
     """Gives (n,) where the net inside gives (n, 1)."""
 
@@ -116,6 +127,10 @@ def value_net() -> nn.Module:
 
 def squeezed_net() -> nn.Module:
     return Squeezed(value_net())
+
+
+def tolerant_net() -> nn.Module:
+    return sharp(seeded(lambda: Tolerant(len(CLASSES))))
 
 
 def not_a_net() -> str:
