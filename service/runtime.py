@@ -36,6 +36,8 @@ DEVICE_LOST = 70
 WARM_UP_TRIALS = 3
 NEARLY, GIVE_UP = 0.95, 0.8
 """A larger batch is preferred if nearly as fast; none larger is tried once one is so much slower."""
+QUICK_SECONDS = 0.05
+"""A batch that takes less says little alone: one busy moment of the machine must not settle for batches of one."""
 
 
 class Runtime:
@@ -80,7 +82,7 @@ class Runtime:
             x = np.repeat(rows, size, axis=0)
             self._outcome(x, {}, causes=False)
             rates[size] = size / min(self._seconds(x) for _ in range(WARM_UP_TRIALS))
-            if rates[size] < GIVE_UP * max(rates.values()):
+            if rates[size] < GIVE_UP * max(rates.values()) and size / rates[size] > QUICK_SECONDS:
                 break
         best = max(size for size, rate in rates.items() if rate >= NEARLY * max(rates.values()))
         LOG.info("batches of up to %d rows: %.0f rows a second", best, rates[best])

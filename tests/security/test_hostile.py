@@ -34,7 +34,7 @@ def unharmed(table: "Gateway", images: "Gateway") -> Iterator[None]:
     for gateway, (resident, series) in before.items():
         assert gateway.client.get("/readyz").status_code == 200
         assert set(gateway.metrics()) == series
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while gateway.metrics()["guardhouse_inflight_requests"] > 1:
             assert time.monotonic() < end
             time.sleep(0.1)

@@ -1,17 +1,19 @@
 """The environment variables, and what they point at."""
 
-import json
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from made_up import TABLE_CONFIG
+from made_up import VALUE_CONFIG
 
 from guards.config import parse
 from guards.types import Mistake
 from service.settings import NOT_YET, Deployment, Settings
 
-CONFIG = TABLE_CONFIG | {"guards": [{"name": "ood", "detector": {"kind": "mahalanobis"}}]}
+if TYPE_CHECKING:
+    from conftest import Bundles
 
 
 def test_all_variables_are_read() -> None:
@@ -44,20 +46,11 @@ def test_every_mistake_is_told_at_once() -> None:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """Write the description of a bundle, without its tensors."""
+def bundle(bundles: "Bundles", tmp_path: Path) -> Path:
+    """Copy the description of a bundle, without its tensors."""
     folder = tmp_path / "bundle"
     folder.mkdir()
-    columns = [{**column, "categories": column.get("categories", ["x"]) if column["kind"] == "categorical" else None}
-               for column in CONFIG["input"]["columns"]]  # fmt: skip
-    manifest = {
-        "format": 1,
-        "config": parse(CONFIG).model_dump(mode="json"),
-        "schema": {"kind": "tabular", "shape": [5], "columns": columns},
-        "classes": ["no", "yes"],
-        "sha256": {},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copy(bundles.bundle("values") / "manifest.json", folder)
     return folder
 
 
@@ -71,14 +64,15 @@ def deployed(bundle: Path, document: object) -> Deployment:
 def test_a_bundle_alone_is_served_as_fitted(bundle: Path) -> None:
     """Without a config the fitted one holds."""
     deployment = Deployment.read(Settings(bundle=bundle))
-    assert deployment.config == deployment.fitted == parse(CONFIG)
-    assert deployment.classes == ("no", "yes")
+    assert deployment.config == deployment.fitted == parse(VALUE_CONFIG)
+    assert deployment.classes == ()
+    assert deployment.schema.names == ("a", "b", "c")
 
 
 def test_deploy_time_keys_may_change(bundle: Path) -> None:
     """What the contract lets change at deploy time is taken from the config beside the code."""
     changes = {"mode": "shadow", "false_alarm_budget": 0.2, "server": {"timeout_seconds": 3}}
-    deployment = deployed(bundle, CONFIG | changes)
+    deployment = deployed(bundle, VALUE_CONFIG | changes)
     assert deployment.config.mode == "shadow"
     assert deployment.fitted.mode == "enforce"
 
@@ -86,7 +80,7 @@ def test_deploy_time_keys_may_change(bundle: Path) -> None:
 def test_what_needs_a_refit_is_refused_by_name(bundle: Path) -> None:
     """Anything else that differs is named, key by key."""
     with pytest.raises(Mistake, match=r"model\.builder, version; fit anew"):
-        deployed(bundle, CONFIG | {"version": "2", "model": CONFIG["model"] | {"builder": "other:build"}})
+        deployed(bundle, VALUE_CONFIG | {"version": "2", "model": VALUE_CONFIG["model"] | {"builder": "other:build"}})
 
 
 def test_a_missing_bundle_is_a_sentence(tmp_path: Path) -> None:
