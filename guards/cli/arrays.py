@@ -25,7 +25,8 @@ def read_npz(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
     """
     exists(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream:  # np.load would leave a damaged file open
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, NpzFile):
                 raise Mistake(f"{path}: it is a single array; save it with numpy.savez(path, x=..., y=...)")
             arrays = {name: archive[name] for name in archive.files}

@@ -30,7 +30,7 @@ def read_table(path: Path, *, missing: tuple[str, ...] = ()) -> Table:
             frame = pd.read_parquet(path)
         else:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=["", *missing], encoding="utf-8")
-    except (ValueError, OSError, EOFError, zlib.error) as broken:
+    except (ValueError, OSError, EOFError, zlib.error, ImportError) as broken:
         raise Mistake(f"{path}: cannot be read as a table: {(str(broken).splitlines() or ['damaged'])[0]}") from broken
     if not len(frame):
         raise Mistake(f"{path}: it has no rows")
