@@ -156,8 +156,7 @@ def test_unlabelled_rows() -> None:
     [
         (
             {"guards": ONE, "false_alarm_budget": 0.001},
-            "false_alarm_budget: 320 calibration rows cannot support a budget of 0.001 with a marginal guarantee: "
-            "give at least 999 rows, or a larger false_alarm_budget",
+            "false_alarm_budget: 320 calibration rows cannot support a budget of 0.001 with a marginal guarantee",
         ),
         (
             {"monitors": [{"name": "g", "kind": "groups", "attribute": "a", "source": {"column": "sex"}}]},
@@ -218,9 +217,7 @@ def test_imputation_none_of_numbers_is_refused_in_a_sentence() -> None:
     config = parse(toys.document("tensor", guards=[], monitors=[]))
     model = make_model(config, schema, outputs=3, folder=None, weights=None, program=None)
     parts = [toys.rows("tensor", count, seed) for count, seed in ((300, 0), (400, 50))]
-    with pytest.raises(
-        Mistake, match=r"^input.columns: impute `none` on \['x1'\] passes NaN and -1 to the model, which"
-    ):
+    with pytest.raises(Mistake, match=r"^input.columns: impute `none` on \['x1'\] passes NaN and -1 to"):
         fit(config, schema=schema, classes=toys.CLASSES, model=model, train=parts[0], heldout=parts[1])
 
 
