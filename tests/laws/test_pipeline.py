@@ -159,10 +159,12 @@ def test_crash_costs_the_culprits_alone(on_error: Action, culprits: set[int]) ->
     for name in ("p_value", "flagged", "score"):
         assert torch.equal(getattr(verdict, name)[:, ~at], getattr(calm, name)[:, ~at])
     assert torch.equal(verdict.action[~at], calm.action[~at])
-    assert torch.equal(verdict.causes["touchy"][~at], calm.causes["touchy"][~at])
+    if len(culprits) < ROWS:  # else there is nobody to have a cause, and no blank one either
+        assert torch.equal(verdict.causes["touchy"][~at], calm.causes["touchy"][~at])
+        assert not verdict.causes["touchy"][at].any()
     assert verdict.violated is not None
     assert calm.violated is not None
-    assert torch.equal(verdict.violated[1, ~at], calm.violated[1, ~at])
+    assert torch.equal(verdict.violated[1], calm.violated[1] & ~at)
 
 
 def test_strictest_action_wins() -> None:

@@ -1,76 +1,21 @@
 """A detector of an installed package is found by its entry point, fitted, kept in a bundle and measured."""
 
 import json
-import os
-import subprocess
-import sys
-import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-import toys
 import yaml
 from guardhouse_example import MedianDistance, MedianDistanceParams
 
 from guards.testing import detector_conformance
 
-PACKAGE = Path(__file__).parent / "guardhouse_example"
-GUARDS = [
-    {"name": "middle", "detector": {"kind": "median_distance", "power": 2.0}},
-    {"name": "ood", "detector": {"kind": "mahalanobis"}},
-]
+Guardhouse = Callable[..., Any]
 
 
 @detector_conformance(MedianDistance, MedianDistanceParams(power=2.0))
 class TestMedianDistance:
     """The package's own conformance test: one decorator."""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the package as a wheel would be: its module, and the metadata that importlib.metadata reads."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "guardhouse_example.py").write_text((PACKAGE / "src/guardhouse_example/__init__.py").read_text())
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    info = folder / f"guardhouse_example-{project['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    lines = [
-        line
-        for group, entries in project["entry-points"].items()
-        for line in (f"[{group}]", *(f"{name} = {value}" for name, value in entries.items()))
-    ]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a config that names the detector as any other."""
-    return toys.write(tmp_path_factory.mktemp("project"), "tensor", guards=GUARDS)
-
-
-def guardhouse(*arguments: str | Path, site: Path | None) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, with the package installed or without."""
-    path = [str(Path(toys.__file__).parent), *([str(site)] if site else [])]
-    return subprocess.run(
-        [sys.executable, "-c", "from guards.cli import run; run()", *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def bundle(config: Path, site: Path) -> Path:
-    """Fit it."""
-    out = config.parent / "bundle"
-    done = guardhouse("fit", config, "--out", out, site=site)
-    assert done.returncode == 0, done.stderr
-    assert "middle" in done.stdout
-    return out
 
 
 def test_bundle_keeps_its_parameters_and_state(bundle: Path) -> None:
@@ -84,7 +29,7 @@ def test_bundle_keeps_its_parameters_and_state(bundle: Path) -> None:
     assert state["detector.middle.deviation"].min() > 0
 
 
-def test_bundle_is_evaluated(bundle: Path, config: Path, site: Path) -> None:
+def test_bundle_is_evaluated(bundle: Path, config: Path, site: Path, guardhouse: Guardhouse) -> None:
     """The fitted detector tells the suspect rows, and leaves most clean ones."""
     files = ["--clean", config.parent / "test.npz", "--suspect", config.parent / "suspect.npz"]
     done = guardhouse("evaluate", bundle, *files, "--config", config, "--json", site=site)
@@ -95,7 +40,7 @@ def test_bundle_is_evaluated(bundle: Path, config: Path, site: Path) -> None:
     assert found["false_alarm_rate"] < 0.1
 
 
-def test_uninstalled_detector_is_named(bundle: Path, config: Path) -> None:
+def test_uninstalled_detector_is_named(bundle: Path, config: Path, guardhouse: Guardhouse) -> None:
     """Without the package, config and bundle are refused with the detector's name and status 2."""
     for arguments in (
         ["fit", config, "--out", config.parent / "other"],
@@ -107,7 +52,7 @@ def test_uninstalled_detector_is_named(bundle: Path, config: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_mistake_in_its_parameters(config: Path, site: Path) -> None:
+def test_mistake_in_its_parameters(config: Path, site: Path, guardhouse: Guardhouse) -> None:
     """The config's sentences reach into a third party's parameters."""
     document = yaml.safe_load(config.read_text())
     document["guards"][0]["detector"] = {"kind": "median_distance", "powr": 1, "power": 0}
