@@ -64,7 +64,7 @@ def make_model(
         )
     return TorchModel(
         net,
-        example=schema.example_rows(4),
+        example=schema.example_rows(5)[:-1],  # whole rows: what lacks values is tried at fit
         outputs=outputs,
         feature_layer=config.model.features,
         last_linear=last_linear,
