@@ -106,6 +106,19 @@ def test_fit_of_a_program(tmp_path: Path, guardhouse: Guardhouse) -> None:
     assert (tmp_path / "b" / "model.pt2").is_file()
 
 
+def test_fit_of_a_regression(tmp_path: Path, guardhouse: Guardhouse) -> None:
+    """A regression has no labels to resolve, and its guards and intervals are fitted."""
+    model = {"builder": "toys:value_net", "task": "regression", "device": "cpu"}
+    guards = [{"name": "ood", "detector": {"kind": "mahalanobis"}}]
+    status, _, err = guardhouse(
+        "fit", toys.write(tmp_path, "tabular", model=model, guards=guards), "--out", tmp_path / "b"
+    )
+    assert status == 0, err
+    loaded = Bundle.load(tmp_path / "b")
+    assert loaded.classes == ()
+    assert loaded.pipeline()(Batch(toys.inputs("tabular", 2, 0))).prediction.interval is not None
+
+
 def test_fit_without_calibration_rows(tmp_path: Path, guardhouse: Guardhouse) -> None:
     """Without held-out rows a part of the reference is split off, with a warning."""
     config = toys.write(tmp_path, "tensor", reference={"path": "train.npz", "calibration_fraction": 0.4})

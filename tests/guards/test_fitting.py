@@ -1,8 +1,10 @@
 """Fitting: what is set aside for what, what is warned of, what is refused; and the self-test it leaves behind."""
 
+import platform
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,7 +205,9 @@ def test_imputation_none(builder: str, refused: bool) -> None:
         return fit(config, schema=schema, classes=toys.CLASSES, model=wrapped, train=parts[0], heldout=parts[1])
 
     if refused:
-        with pytest.raises(Mistake):
+        with pytest.raises(
+            Mistake, match=r"^input.columns: impute `none` on \['length', 'mass', 'age', 'colour'\] pas"
+        ):
             fitting()
     else:
         outcome = fitting().bundle.pipeline()(Batch(torch.full((1, 4), torch.nan)))
@@ -316,6 +320,17 @@ def test_fingerprint_names_what_matters() -> None:
     assert f"{torch.get_num_threads()} threads" in said
     assert "float32" in said
     assert "compiled=False" in said
+
+
+def test_fingerprint_without_processor_information(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system does not name its processor, its architecture stands in."""
+
+    def refuse(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError
+
+    _, pipeline = self_test()
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert platform.machine() in fingerprint(pipeline)
 
 
 def test_self_test_judges_nan_as_equal(monkeypatch: pytest.MonkeyPatch) -> None:

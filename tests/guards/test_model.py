@@ -131,6 +131,14 @@ def test_head_without_bias() -> None:
     assert torch.equal(model.head(x), model(x).logits)
 
 
+def test_head_with_computed_weights() -> None:
+    """A last layer whose weights are computed has features, and is no head that could be copied."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)))
+    model = wrap(net, 3)
+    assert model.head is None
+    assert model(torch.rand(2, 3)).features.shape == (2, 4)
+
+
 def test_one_logit_is_binary() -> None:
     """A model with one logit z is a classifier of two, with logits [0, z]."""
     net = toys.binary_net()
