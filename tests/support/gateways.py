@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -247,6 +247,13 @@ class Gateway:
                 break
             time.sleep(0.02)
         return found
+
+    def wait_for(self, true: Callable[[Mapping[str, float]], bool], seconds: float = 10) -> None:
+        """Scrape until something is true."""
+        end = time.monotonic() + seconds
+        while not true(self._scrape()):
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     def _scrape(self) -> dict[str, float]:
         text = httpx.get(f"{self.url}/metrics").text

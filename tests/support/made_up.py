@@ -12,6 +12,8 @@ import yaml
 CRASH_MODEL, CRASH_HIDDEN, CRASH_WIRE = 0.25, 0.5, 0.75
 NAP = 3.125
 """The value of `a` at which the regression model sleeps for `c` seconds."""
+BROKEN = 2.625
+"""The value of `a` at which its answer is NaN."""
 
 ALLOWED = {"age": 60, "income": 70, "region": "north", "job": "cook", "trap": 0.6}
 FLAGGED = ALLOWED | {"age": 45, "income": 50, "region": "south"}  # the model cannot tell
@@ -72,7 +74,7 @@ def build() -> nn.Module:
 '''
 
 VALUE_MODEL = '''
-"""3 a - 2 b + c, after a nap where a row asks for one; building takes as long as the environment says."""
+"""3 a - 2 b + c, or NaN, after a nap where a row asks for one; building takes as long as the environment says."""
 
 import os
 import time
@@ -92,7 +94,7 @@ class Value(nn.Module):
         tired = x[:, 0] == 3.125
         if tired.any():
             time.sleep(float(x[tired, 2].max()))
-        return self.head(x)
+        return torch.where(x[:, :1] == 2.625, torch.nan, self.head(x))
 
 
 def build() -> nn.Module:
