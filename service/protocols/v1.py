@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 
 from guards.bundle import Bundle
+from guards.config import Config
 from guards.schema import Fault, Floats, InputSchema, describe
 from guards.types import Action
 from service.answer import Answer
@@ -15,7 +16,7 @@ from service.protocols.images import stack_images
 from service.protocols.problem import Problem, unprocessable
 from service.protocols.strict_json import loads
 
-__all__ = ["Request", "decode", "encode", "shown_action"]
+__all__ = ["Errors", "Request", "decode", "encode", "read_groups", "read_ids", "shown_action", "verdicts"]
 
 Errors = list[tuple[tuple[str | int, ...], str]]
 MAX_ID = 256
@@ -59,8 +60,8 @@ def decode(
         raise unprocessable([*errors, (("instances",), f"{n} rows, where {max_rows} are the most in one request")])
     x, faults = _rows(instances, schema)
     errors += [(("instances", fault.row, *fault.place), fault.message) for fault in faults]
-    ids = _ids(document.get("ids"), n, request_id, errors)
-    given = _groups(document.get("groups"), n, groups, errors)
+    ids = read_ids(document.get("ids"), n, request_id, errors)
+    given = read_groups(document.get("groups"), n, groups, errors)
     chosen = _parameters(document.get("parameters"), parameters, errors)
     if errors:
         raise unprocessable(errors)
@@ -108,7 +109,8 @@ def _table(instances: list[object], schema: InputSchema) -> tuple[Floats, list[F
     return x, sorted(faults, key=lambda fault: fault.row)
 
 
-def _ids(ids: object, n: int, request_id: str, errors: Errors) -> list[str]:
+def read_ids(ids: object, n: int, request_id: str, errors: Errors) -> list[str]:
+    """Check the rows' ids, or make them up from the request's."""
     if ids is None:
         return [f"{request_id}-{row}" for row in range(n)]
     if not isinstance(ids, list) or len(ids) != n:
@@ -125,7 +127,8 @@ def _ids(ids: object, n: int, request_id: str, errors: Errors) -> list[str]:
     return ids
 
 
-def _groups(groups: object, n: int, declared: Sequence[str], errors: Errors) -> dict[str, list[str | None]]:
+def read_groups(groups: object, n: int, declared: Sequence[str], errors: Errors) -> dict[str, list[str | None]]:
+    """Check the rows' values of the attributes that the config declares."""
     if groups is None:
         return {}
     if not isinstance(groups, dict):
@@ -164,27 +167,31 @@ def shown_action(action: int, reasons: Sequence[str]) -> int:
     return int(Action.ALLOW) if action == Action.FLAG and not reasons else action
 
 
+def verdicts(answer: Answer, config: Config) -> tuple[list[int], list[list[str]]]:
+    """Give each row's action and reasons as an answer may show them: of visible guards, and none in shadow mode."""
+    visible = [(index, spec) for index, spec in enumerate(config.guards) if spec.visible]
+    if config.mode == "shadow":
+        visible = []
+    flagged, crashed = answer.flagged.tolist(), np.isnan(answer.p_value).tolist()
+    reasons = [
+        [spec.name for index, spec in visible if flagged[row][index] or (crashed[row][index] and spec.error_action)]
+        for row in range(len(answer))
+    ]
+    return [shown_action(*said) for said in zip(answer.action.tolist(), reasons, strict=True)], reasons
+
+
 def encode(answer: Answer, *, ids: Sequence[str], bundle: Bundle, detail: bool) -> tuple[bytes, Action]:
     """Write the answer, and tell the strictest action in it."""
     config = bundle.config
     visible = [(index, spec) for index, spec in enumerate(config.guards) if spec.visible]
-    shadow = config.mode == "shadow"
-    actions, flagged = answer.action.tolist(), answer.flagged.tolist()
-    crashed = np.isnan(answer.p_value).tolist()
+    flagged, crashed = answer.flagged.tolist(), np.isnan(answer.p_value).tolist()
+    actions, reasons = verdicts(answer, config)
     rows = _classified(answer, bundle.classes) if bundle.classes else _regressed(answer)
     predictions: list[dict[str, Any]] = []
-    strictest = 0
-    for row, (name, said) in enumerate(zip(ids, rows, strict=True)):
-        reasons = [] if shadow else [
-            spec.name
-            for index, spec in visible
-            if flagged[row][index] or (crashed[row][index] and spec.error_action)
-        ]  # fmt: skip
-        action = shown_action(actions[row], reasons)
-        strictest = max(strictest, action)
+    for row, (name, said, action) in enumerate(zip(ids, rows, actions, strict=True)):
         if action >= Action.ABSTAIN:
             said = {"label": None}  # noqa: PLW2901
-        prediction = {"id": name, **said, "action": Action(action).label, "reasons": reasons}
+        prediction = {"id": name, **said, "action": Action(action).label, "reasons": reasons[row]}
         if detail:
             prediction["guards"] = {
                 spec.name: {
@@ -196,7 +203,7 @@ def encode(answer: Answer, *, ids: Sequence[str], bundle: Bundle, detail: bool) 
             }
         predictions.append(prediction)
     model = {"name": config.name, "version": config.version, "bundle": bundle.id}
-    return orjson.dumps({"predictions": predictions, "model": model}), Action(strictest)
+    return orjson.dumps({"predictions": predictions, "model": model}), Action(max(actions))
 
 
 def _causes(answer: Answer, row: int, bundle: Bundle, guard: str) -> list[str]:
