@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from torch import Tensor
 
-__all__ = ["Column", "ColumnSpec", "Fault", "Floats", "InputSchema", "InputSpec", "Label"]
+__all__ = ["Column", "ColumnSpec", "Fault", "Floats", "InputSchema", "InputSpec", "Label", "first_in_rows"]
 
 Floats = npt.NDArray[np.float32]
 Kind = Literal["numeric", "categorical"]
@@ -204,6 +204,33 @@ class InputSchema(BaseModel):
             return self._faulty(rows)
         return numbers.astype(np.float32).reshape(len(rows), *self.shape), []
 
+    def take(self, x: npt.NDArray[np.number[Any]]) -> tuple[Floats, list[Fault]]:
+        """Take rows (n, *shape) that are numbers already, without a copy where they are float32.
+
+        In a table NaN is a missing value, a category its index, and an index beyond them an unseen category.
+        """
+        numbers = x if x.dtype == np.float32 else x.astype(np.float64)
+        bad = ~(np.abs(numbers) <= LARGEST)
+        if self.kind == "tabular":
+            bad &= ~np.isnan(numbers)
+        faults = [Fault(row, place, NOT_FINITE) for row, place in first_in_rows(bad)]
+        rows = np.where(bad, 0, numbers).astype(np.float32) if faults else numbers.astype(np.float32, copy=False)
+        if any(column.kind == "categorical" for column in self.columns):
+            rows, found = self._codes(rows)
+            faults += found
+        return rows, faults
+
+    def _codes(self, rows: Floats) -> tuple[Floats, list[Fault]]:
+        """Check the categories' indices: beyond them is unseen, and between two of them a mistake."""
+        counts = np.array([len(column.categories or ()) for column in self.columns])
+        categorical = self.categorical.numpy()
+        between = categorical & (rows != np.floor(rows)) & ~np.isnan(rows)
+        faults = [
+            Fault(row, place, f"expected the index of a category, got {rows[(row, *place)]:g}")
+            for row, place in first_in_rows(between)
+        ]
+        return np.where(categorical & ((rows < 0) | (rows >= counts)), np.float32(-1), rows), faults
+
     def _faulty(self, rows: Sequence[object]) -> tuple[Floats, list[Fault]]:
         """Say what is wrong with each row that is; one fault a row is enough to mend it."""
         faults = []
@@ -229,6 +256,16 @@ class InputSchema(BaseModel):
                 x[:, index] = low + (high - low) * torch.rand(count, generator=generator)
         x[-1] = torch.nan
         return x
+
+
+def first_in_rows(bad: npt.NDArray[np.bool_]) -> list[tuple[int, tuple[int, ...]]]:
+    """Name the rows of a mask (n, ...) where it holds, and the first such place in each."""
+    flat = bad.reshape(len(bad), -1)
+    firsts = np.unravel_index(flat.argmax(1), bad.shape[1:] or (1,))
+    return [
+        (row, tuple(int(axis[row]) for axis in firsts) if bad.ndim > 1 else ())
+        for row in np.flatnonzero(flat.any(1)).tolist()
+    ]
 
 
 def describe(value: object) -> str:
