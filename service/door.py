@@ -78,6 +78,7 @@ class Door:
         """
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
         from service.handlers import Handlers  # noqa: PLC0415
+        from service.inference import InferenceService  # noqa: PLC0415
         from service.limits import COMMON_CODES, UNMATCHED, Limits  # noqa: PLC0415
         from service.logs import configure  # noqa: PLC0415
         from service.metrics import Metrics  # noqa: PLC0415
@@ -89,10 +90,11 @@ class Door:
         deployment = Deployment.read(settings)
         config = deployment.config
         handlers = Handlers(config, runtime=lambda: self.runtime, trouble=self.trouble, pages=pages(deployment))
-        routes = handlers.routes()
+        inference = InferenceService(deployment, runtime=lambda: self.runtime, trouble=self.trouble)
+        routes = handlers.routes() | inference.routes()
         codes = {route.template: route.codes for route in routes.values()} | {UNMATCHED: COMMON_CODES}
         metrics = Metrics(codes, [config.explain.model_dump()["method"]])
-        handlers.metrics = metrics
+        handlers.metrics = inference.metrics = metrics
         self.limits = Limits(
             routes,
             metrics,

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["JSON", "Call", "Handler", "Message", "Receive", "Reply", "Route", "Send"]
+__all__ = ["JSON", "OCTETS", "Call", "Handler", "Message", "Receive", "Reply", "Route", "Send"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 JSON = "application/json"
+OCTETS = "application/octet-stream"
 
 
 @dataclass(slots=True, eq=False)
@@ -45,3 +46,5 @@ class Route:
     template: str
     handlers: Mapping[str, Handler]
     codes: tuple[int, ...]
+    binary: bool = False
+    """Whether a body may be application/octet-stream, too."""

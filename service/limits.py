@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from service.http import JSON, Call, Handler, Message, Receive, Reply, Route, Send
+from service.http import JSON, OCTETS, Call, Handler, Message, Receive, Reply, Route, Send
 from service.metrics import Metrics
-from service.protocols.problem import Problem, deadline_passed
+from service.protocols.problem import Problem, deadline_passed, fault_of_ours
 
-__all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits"]
+__all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits", "known_or_new", "log_fault"]
 
 LOG = logging.getLogger("guardhouse")
 UNMATCHED = "unmatched"
@@ -58,7 +58,7 @@ class Limits:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = known_or_new(given)
         route = self.routes.get(scope["path"])
         template = UNMATCHED if route is None else route.template
         incoming = Incoming(receive, headers)
@@ -83,24 +83,22 @@ class Limits:
     ) -> Reply:
         try:
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            handler = _handler(route, method)
+            handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)
             call = Call(method, scope["path"], headers, request_id, deadline)
             async with asyncio.timeout_at(deadline):
                 if method == "POST":
-                    call.body = await self._body(headers, receive)
+                    call.body = await self._body(headers, receive, binary=binary)
                 return await handler(call)
         except Problem as problem:
             if problem.reason is not None:
                 self.metrics.shed.add(problem.reason)
-            return _problem(problem, request_id)
+            return _problem(problem, request_id, scope["path"])
         except TimeoutError:
-            return _problem(deadline_passed(), request_id)
+            return _problem(deadline_passed(), request_id, scope["path"])
         except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
             log_fault(fault, request_id)
-            return _problem(
-                Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the server's; it is logged"), request_id
-            )
+            return _problem(fault_of_ours(), request_id, scope["path"])
 
     def _timeout(self, headers: Mapping[bytes, bytes]) -> float:
         given = headers.get(b"x-request-timeout")
@@ -114,15 +112,17 @@ class Limits:
             raise Problem(HTTPStatus.BAD_REQUEST, "the header X-Request-Timeout takes a positive number of seconds")
         return min(seconds, self.timeout_seconds)
 
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, *, binary: bool) -> bytes:
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in (b"identity", b""):
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body with a content encoding is not taken")
         kind, _, parameters = headers.get(b"content-type", JSON.encode()).lower().partition(b";")
         given = parameters.replace(b" ", b"").replace(b'"', b"").split(b";")
         charsets = {parameter for parameter in given if parameter.startswith(b"charset=")}
-        if kind.strip() != JSON.encode() or not charsets <= {b"charset=utf-8"}:
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {JSON} in UTF-8, and say so in Content-Type")
+        octets = binary and kind.strip() == OCTETS.encode()
+        if not octets and (kind.strip() != JSON.encode() or not charsets <= {b"charset=utf-8"}):
+            what = f"{JSON} in UTF-8, or {OCTETS}," if binary else f"{JSON} in UTF-8,"
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {what} and say so in Content-Type")
         length = headers.get(b"content-length", b"0")
         if len(length) > 18 or not length.isdigit() or int(length) > self.max_body_bytes:  # noqa: PLR2004
             raise self._too_large()
@@ -158,18 +158,24 @@ class Limits:
         await send({"type": "http.response.body", "body": b"" if head else reply.body})
 
 
-def _handler(route: Route | None, method: str) -> Handler:
+def _handler(route: Route | None, method: str) -> tuple[Handler, bool]:
     if route is None:
         raise Problem(HTTPStatus.NOT_FOUND, "there is nothing at this path; /docs says what there is")
     handler = route.handlers.get(method)
     if handler is None:
         allowed = ", ".join(route.handlers).replace("GET", "GET, HEAD")
         raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {allowed} here", headers={"Allow": allowed})
-    return handler
+    return handler, route.binary
 
 
-def _problem(problem: Problem, request_id: str) -> Reply:
-    return Reply(problem.body(request_id), problem.status, "application/problem+json", problem.headers)
+def _problem(problem: Problem, request_id: str, path: str) -> Reply:
+    body = problem.body(request_id, error=path == "/v2" or path.startswith("/v2/"))
+    return Reply(body, problem.status, "application/problem+json", problem.headers)
+
+
+def known_or_new(request_id: bytes) -> str:
+    """Take the caller's id of a request, or make one up where there is none, or none that may be passed on."""
+    return request_id.decode("ascii") if REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex
 
 
 def log_fault(fault: BaseException, request_id: str) -> None:

@@ -8,7 +8,8 @@ import orjson
 
 from guards.bundle import __version__
 from guards.schema import InputSchema
-from service.protocols.problem import ProblemDocument
+from service.openapi_v2 import inference_paths
+from service.protocols.problem import InferenceProblemDocument, ProblemDocument
 from service.settings import Deployment
 
 __all__ = ["pages"]
@@ -40,6 +41,8 @@ def _document(deployment: Deployment) -> Schema:
     model = f"/v1/models/{config.name}"
     problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions = problem.pop("$defs")
+    inference_problem = InferenceProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions |= inference_problem.pop("$defs")
     groups = sorted(
         monitor.source.request
         for monitor in config.monitors
@@ -80,8 +83,9 @@ def _document(deployment: Deployment) -> Schema:
             "/metrics": _get("metrics", "Metrics for Prometheus.", media="text/plain"),
             "/openapi.json": _get("openapi", "This document."),
             "/docs": _get("docs", "This document, for people.", media="text/html"),
+            **inference_paths(deployment, groups, _problems),
         },
-        "components": {"schemas": {"Problem": problem, **definitions}},
+        "components": {"schemas": {"Problem": problem, "InferenceProblem": inference_problem, **definitions}},
         "x-guardhouse-version": __version__,
     }
 
@@ -190,9 +194,9 @@ def _get(name: str, summary: str, *, media: str = "application/json", busy: bool
     }
 
 
-def _problems(*codes: str) -> Schema:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {code: {"description": PROBLEMS[code], "content": content} for code in codes}
+def _problems(*codes: str, document: str = "Problem") -> Schema:
+    content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{document}"}}}
+    return {code: {"description": PROBLEMS[code], "content": content} for code in codes or PROBLEMS}
 
 
 def _page(document: Schema) -> str:

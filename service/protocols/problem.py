@@ -9,15 +9,18 @@ from pydantic import BaseModel, Field
 
 __all__ = [
     "MAX_ERRORS",
+    "InferenceProblemDocument",
     "Problem",
     "ProblemDocument",
     "ProblemError",
     "deadline_passed",
+    "fault_of_ours",
     "unavailable",
     "unprocessable",
 ]
 
 MAX_ERRORS = 20
+MAX_SENTENCE = 1000
 
 
 class ProblemError(BaseModel):
@@ -38,6 +41,12 @@ class ProblemDocument(BaseModel):
     errors: list[ProblemError]
 
 
+class InferenceProblemDocument(ProblemDocument):
+    """The same with what the Open Inference Protocol asks for."""
+
+    error: str
+
+
 class Problem(Exception):  # noqa: N818 - the RFC's own word
     """An answer that is an error; raised anywhere in a request, written by the outermost layer."""
 
@@ -55,8 +64,15 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
         self.status, self.detail, self.errors = status, detail, errors
         self.headers, self.reason = dict(headers or {}), reason
 
-    def body(self, request_id: str) -> bytes:
-        """Write the problem document."""
+    @property
+    def sentence(self) -> str:
+        """Say everything in one line, for protocols that have no more room than that."""
+        places = (f"{'.'.join(map(str, loc))}: {msg}" if loc else msg for loc, msg in self.errors[:MAX_ERRORS])
+        sentence = "; ".join([self.detail, *places])
+        return sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[:MAX_SENTENCE]}..."
+
+    def body(self, request_id: str, *, error: bool = False) -> bytes:
+        """Write the problem document, with the Open Inference Protocol's ``error`` where it is to have one."""
         document: dict[str, Any] = {
             "type": "about:blank",
             "title": self.status.phrase,
@@ -65,6 +81,8 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
             "request_id": request_id,
             "errors": [{"loc": list(loc), "msg": msg} for loc, msg in self.errors[:MAX_ERRORS]],
         }
+        if error:
+            document["error"] = self.sentence
         return orjson.dumps(document)
 
 
@@ -80,6 +98,11 @@ def unavailable(detail: str, *, reason: str, retry_after: float = 1.0) -> Proble
     """Say that this server cannot take the request now, and when to come again."""
     headers = {"Retry-After": str(max(1, round(retry_after)))}
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers, reason=reason)
+
+
+def fault_of_ours() -> Problem:
+    """Say that the server is at fault, and nothing of how."""
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the server's; it is logged")
 
 
 def deadline_passed() -> Problem:

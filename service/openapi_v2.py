@@ -1,0 +1,137 @@
+"""The Open Inference Protocol's part of the interface's document."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from guards.schema import InputSchema
+from service.http import JSON, OCTETS
+from service.protocols.outputs import TensorSpec, inputs_of, outputs_of
+from service.protocols.rows import GROUP, ID, IMAGE_TYPES, MATRIX, NUMERIC_TYPES
+from service.protocols.tensors import BYTES
+from service.protocols.v2 import HEADER_LENGTH
+from service.settings import Deployment
+
+__all__ = ["inference_paths"]
+
+Schema = dict[str, Any]
+PROBLEM = "InferenceProblem"
+OPEN: Schema = {"type": ["object", "null"]}
+TEXT: Schema = {"type": "string"}
+SIZES: Schema = {"type": "array", "items": {"type": "integer"}}
+INFER = f"""Judge and predict rows, by the Open Inference Protocol v2. Tensors may be sent and answered as binary data
+behind the JSON, whose length is then in the header {HEADER_LENGTH}."""
+
+
+def inference_paths(deployment: Deployment, groups: Sequence[str], problems: Callable[..., Schema]) -> Schema:
+    """Describe the protocol's paths; ``problems`` describes the answers of error codes."""
+    config, schema, classes = deployment.config, deployment.schema, deployment.classes
+    inputs, outputs = inputs_of(schema), outputs_of(classes, config)
+    live, ready = (_object({name: {"type": "boolean"}}, more=True) for name in ("live", "ready"))
+
+    def get(summary: str, answer: Schema, *, busy: bool = False) -> Schema:
+        codes = ["405", "500", "504", *(["503"] if busy else [])]
+        return {"get": _operation(summary, {JSON: {"schema": answer}}, problems(*codes, document=PROBLEM))}
+
+    answers = {JSON: {"schema": _response(outputs)}, OCTETS: {}}
+    infer = _operation(" ".join(INFER.split()), answers, problems(document=PROBLEM))
+    body = _request(schema, inputs, [spec.name for spec in outputs], groups)
+    infer["requestBody"] = {"required": True, "content": {JSON: {"schema": body}, OCTETS: {}}}
+    paths: Schema = {
+        "/v2": get("The server and the protocol's extensions that it has.", _server()),
+        "/v2/health/live": get("200 while the process answers.", live),
+        "/v2/health/ready": get("200 once the model is loaded and its self-test passed.", ready, busy=True),
+    }
+    model = f"/v2/models/{config.name}"
+    for path in (model, f"{model}/versions/{config.version}"):
+        paths[path] = get("The model's tensors.", _model())
+        paths[f"{path}/ready"] = get("Whether the model is ready.", ready, busy=True)
+        paths[f"{path}/infer"] = {"post": dict(infer)}
+    for path, methods in paths.items():
+        for operation in methods.values():
+            operation["operationId"] = path.strip("/").replace("/", "_")
+    return paths
+
+
+def _operation(summary: str, answers: Schema, problems: Schema) -> Schema:
+    return {"summary": summary, "responses": {"200": {"description": summary, "content": answers}, **problems}}
+
+
+def _object(properties: Schema, *, more: bool = False, optional: Sequence[str] = ()) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": more}
+
+
+def _server() -> Schema:
+    return _object({"name": TEXT, "version": TEXT, "extensions": {"type": "array", "items": TEXT}})
+
+
+def _model() -> Schema:
+    tensors = {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SIZES})}
+    versions = {"type": "array", "items": TEXT}
+    return _object({"name": TEXT, "versions": versions, "platform": TEXT, "inputs": tensors, "outputs": tensors})
+
+
+def _request(
+    schema: InputSchema, inputs: Sequence[TensorSpec], outputs: Sequence[str], groups: Sequence[str]
+) -> Schema:
+    numeric = IMAGE_TYPES if schema.kind == "image" else NUMERIC_TYPES
+    each = [_input(spec.name, [BYTES] if spec.datatype == BYTES else numeric, len(spec.shape)) for spec in inputs]
+    if schema.kind == "tabular":
+        # Of a table all columns at once, a category as its index.
+        each.append(_input(MATRIX, numeric, 2))
+    each += [_input(name, [BYTES], 1) for name in [ID, *(GROUP + group for group in groups)]]
+    wanted = _object({"name": {"type": "string", "enum": list(outputs)}, "parameters": OPEN}, optional=["parameters"])
+    properties: Schema = {
+        "inputs": {"type": "array", "items": {"anyOf": each}, "minItems": 1},
+        "outputs": {"type": ["array", "null"], "items": wanted},
+        "id": {"type": ["string", "null"], "description": "the client's own name for the request"},
+        "parameters": {
+            "type": ["object", "null"],
+            "properties": {
+                "detail": {"type": "boolean", "description": "every visible guard's p-value, too"},
+                "binary_data_output": {"type": "boolean", "description": "answer tensors as binary data"},
+            },
+        },
+        "model_name": {},
+        "model_version": {},
+    }
+    return _object(properties, optional=[name for name in properties if name != "inputs"])
+
+
+def _input(name: str, datatypes: Sequence[str], rank: int) -> Schema:
+    properties: Schema = {
+        "name": {"const": name},
+        "datatype": {"enum": list(datatypes)},
+        "shape": {**SIZES, "minItems": rank, "maxItems": max(rank, 2)},
+        "data": {"type": "array", "description": "nested as the shape is, or flat; a null is a missing value"},
+        "parameters": OPEN,
+    }
+    return _object(properties, optional=["data", "parameters"])
+
+
+def _response(outputs: Sequence[TensorSpec]) -> Schema:
+    each = [
+        _object(
+            {
+                "name": {"const": spec.name},
+                "datatype": {"const": spec.datatype},
+                "shape": {**SIZES, "minItems": len(spec.shape), "maxItems": len(spec.shape)},
+                "data": {
+                    "type": "array",
+                    "items": TEXT if spec.datatype == BYTES else {"type": ["number", "null"]},
+                    "description": "flat; a row without an answer has nulls, or an empty label",
+                },
+                "parameters": {"type": "object"},
+            },
+            optional=["data", "parameters"],
+        )
+        for spec in outputs
+    ]
+    properties: Schema = {
+        "model_name": TEXT,
+        "model_version": TEXT,
+        "id": TEXT,
+        "parameters": {"type": "object"},
+        "outputs": {"type": "array", "items": {"anyOf": each}},
+    }
+    return _object(properties, optional=["id"])

@@ -1,0 +1,113 @@
+"""From the pipeline's answer to the output tensors of the Open Inference Protocol, and what a model's tensors are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from guards.config import Config
+from guards.schema import InputSchema
+from guards.types import Action
+from service.answer import Answer
+from service.protocols.rows import MATRIX
+from service.protocols.tensors import BYTES, Numbers
+from service.protocols.v1 import verdicts
+
+__all__ = ["Output", "TensorSpec", "default_outputs", "inputs_of", "outputs_of", "to_outputs"]
+
+FLOAT = "FP32"
+P_VALUE = "p_value"
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a tensor is called and may be; -1 is the number of rows."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """A tensor to answer; ``values`` are strings (n,), or float32 of its shape."""
+
+    name: str
+    values: list[str] | Numbers
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def datatype(self) -> str:
+        """The datatype on the wire."""
+        return BYTES if isinstance(self.values, list) else FLOAT
+
+    @property
+    def shape(self) -> list[int]:
+        """The sizes."""
+        return [len(self.values)] if isinstance(self.values, list) else list(self.values.shape)
+
+
+def inputs_of(schema: InputSchema) -> list[TensorSpec]:
+    """Name the tensors that make a row: one for each column, or one for all of it."""
+    if schema.kind == "tabular":
+        return [TensorSpec(c.name, BYTES if c.kind == "categorical" else FLOAT, (-1,)) for c in schema.columns]
+    return [TensorSpec(MATRIX, FLOAT, (-1, *schema.shape))]
+
+
+def outputs_of(classes: Sequence[str], config: Config) -> list[TensorSpec]:
+    """Name the tensors that may be asked for; the p-values come last, and only when asked for."""
+    label, value = TensorSpec("label", BYTES, (-1,)), TensorSpec("value", FLOAT, (-1,))
+    answers = (
+        [label, TensorSpec("probabilities", FLOAT, (-1, len(classes)))]
+        if classes
+        else [value, TensorSpec("interval", FLOAT, (-1, 2))]
+    )
+    verdict = [TensorSpec("action", BYTES, (-1,)), TensorSpec("id", BYTES, (-1,))]
+    return [*answers, *verdict, TensorSpec(P_VALUE, FLOAT, (-1, sum(guard.visible for guard in config.guards)))]
+
+
+def default_outputs(classes: Sequence[str], config: Config, *, detail: bool) -> list[str]:
+    """Name the tensors that are answered where a request names none."""
+    return [spec.name for spec in outputs_of(classes, config) if detail or spec.name != P_VALUE]
+
+
+def to_outputs(
+    names: Sequence[str], answer: Answer, *, ids: Sequence[str], classes: Sequence[str], config: Config
+) -> tuple[list[Output], Action]:
+    """Make the named tensors, and tell the strictest action; rows that have no answer are blank: NaN, or ""."""
+    actions, _ = verdicts(answer, config)
+    silent = np.array(actions) >= Action.ABSTAIN
+    made = {output.name: output for output in _make(answer, actions, silent, ids, classes, config)}
+    return [made[name] for name in names], Action(max(actions))
+
+
+def _make(
+    answer: Answer,
+    actions: list[int],
+    silent: Flags,
+    ids: Sequence[str],
+    classes: Sequence[str],
+    config: Config,
+) -> Iterator[Output]:
+    n = len(answer)
+    if answer.label is not None:
+        labels = zip(answer.label.tolist(), silent.tolist(), strict=True)
+        yield Output("label", ["" if blank else classes[label] for label, blank in labels])
+    yield Output("probabilities", _shown(answer.probabilities, (n, len(classes)), silent))
+    yield Output("value", _shown(answer.value, (n,), silent))
+    yield Output("interval", _shown(answer.interval, (n, 2), silent))
+    yield Output("action", [Action(action).label for action in actions])
+    yield Output("id", list(ids))
+    visible = [index for index, spec in enumerate(config.guards) if spec.visible]
+    names = ",".join(config.guards[index].name for index in visible)
+    yield Output(P_VALUE, np.ascontiguousarray(answer.p_value[:, visible], dtype="<f4"), {"guards": names})
+
+
+def _shown(values: Numbers | None, shape: tuple[int, ...], silent: Flags) -> Numbers:
+    """Blank the rows that have no answer; a model without labelled calibration rows has no intervals at all."""
+    if values is None:
+        return np.full(shape, np.nan, dtype="<f4")
+    blank = silent.reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(blank, np.float32(np.nan), values).astype("<f4")

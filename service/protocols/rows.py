@@ -1,0 +1,194 @@
+"""From the input tensors of a request to the rows that the pipeline judges."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from guards.schema import Column, Fault, Floats, InputSchema
+from service.protocols.problem import unprocessable
+from service.protocols.tensors import BYTES, DTYPES, Numbers, Tensor
+from service.protocols.v1 import Errors, Request, read_groups, read_ids
+
+__all__ = ["GROUP", "ID", "MATRIX", "to_rows"]
+
+MATRIX, ID, GROUP = "x", "id", "group_"
+IMAGE_TYPES = ("FP16", "FP32", "FP64", "UINT8")
+NUMERIC_TYPES = tuple(DTYPES)
+INPUTS = ("inputs",)
+
+
+@dataclass(slots=True, eq=False)
+class Roles:
+    """What each tensor of a request is for."""
+
+    matrix: Tensor | None = None
+    columns: dict[str, Tensor] = field(default_factory=dict)
+    ids: Tensor | None = None
+    groups: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[Tensor]:
+        """The tensors that hold the rows' values."""
+        return [*self.columns.values(), *([self.matrix] if self.matrix is not None else [])]
+
+    def drop(self, tensor: Tensor) -> None:
+        """Leave a tensor out that was found to be unsound."""
+        self.columns = {name: other for name, other in self.columns.items() if other is not tensor}
+        self.groups = {name: other for name, other in self.groups.items() if other is not tensor}
+        self.ids = None if self.ids is tensor else self.ids
+
+    @property
+    def beside(self) -> list[Tensor]:
+        """The others."""
+        return [*self.groups.values(), *([self.ids] if self.ids is not None else [])]
+
+
+def to_rows(
+    tensors: Sequence[Tensor],
+    *,
+    schema: InputSchema,
+    request_id: str,
+    max_rows: int,
+    groups: Sequence[str],
+    parameters: Mapping[str, Any],
+    errors: Errors,
+) -> Request:
+    """Turn sound tensors into rows; ``errors`` are those of the heads, ``groups`` the declared attributes.
+
+    Raises:
+        Problem: 422 where no rows can be made of them, with every fault and its place; 400 for binary data that lie.
+    """
+    roles = _roles(tensors, schema, errors)
+    n = _count(roles, max_rows, errors)
+    x = _matrix(roles.matrix, schema, errors) if roles.matrix is not None else _table(roles.columns, n, schema, errors)
+    ids = _ids(roles.ids, n, request_id, errors)
+    given = _groups(roles.groups, n, groups, errors)
+    if errors:
+        raise unprocessable(errors)
+    return Request(x, ids, given, parameters)
+
+
+def _roles(tensors: Sequence[Tensor], schema: InputSchema, errors: Errors) -> Roles:
+    """A column's name goes before any other meaning; of a table `x` is all columns at once, unless one is called so."""
+    roles = Roles()
+    names = set(schema.names)
+    alone = not any(tensor.name in names - {MATRIX} for tensor in tensors)
+    for tensor in tensors:
+        as_matrix = schema.kind != "tabular" or MATRIX not in names or (alone and len(names) > 1)
+        if tensor.name == MATRIX and as_matrix:
+            roles.matrix = tensor
+            if schema.kind == "tabular" and not alone:
+                errors.append((tensor.place, "give either `x` or one tensor for each column"))
+        elif tensor.name in names:
+            roles.columns[tensor.name] = tensor
+        elif tensor.name == ID:
+            roles.ids = tensor
+        elif tensor.name.startswith(GROUP):
+            roles.groups[tensor.name.removeprefix(GROUP)] = tensor
+        else:
+            known = ", ".join([*(schema.names or [MATRIX]), ID, f"{GROUP}NAME"])
+            errors.append(((*tensor.place, "name"), f"unknown input; there are {known}"))
+    if roles.matrix is None and not errors:
+        missing = [name for name in (schema.names or [MATRIX]) if name not in roles.columns]
+        errors += [(INPUTS, f"missing input {name!r}") for name in missing]
+    return roles
+
+
+def _count(roles: Roles, max_rows: int, errors: Errors) -> int:
+    """Count the rows before any of them is read, and leave out tensors that disagree.
+
+    Raises:
+        Problem: 422, there are none or too many.
+    """
+    counts = [tensor.shape[0] for tensor in roles.rows if tensor.shape]
+    if not counts:
+        errors += [((*tensor.place, "shape"), "expected rows, got a scalar") for tensor in roles.rows]
+        raise unprocessable(errors)
+    n = counts[0]
+    if not 1 <= n <= max_rows:
+        place = (*roles.rows[0].place, "shape")
+        raise unprocessable([*errors, (place, f"{n} rows, where a request may have 1 to {max_rows}")])
+    for tensor in [*roles.columns.values(), *roles.beside]:
+        if tensor.shape not in ((n,), (n, 1)):
+            errors.append(((*tensor.place, "shape"), f"expected [{n}], got {list(tensor.shape)}"))
+            roles.drop(tensor)
+    return n
+
+
+def _matrix(tensor: Tensor, schema: InputSchema, errors: Errors) -> Floats:
+    nothing = np.empty((0, *schema.shape), dtype=np.float32)
+    if tensor.shape[1:] != schema.shape:
+        wanted = ", ".join(map(str, schema.shape))
+        errors.append(((*tensor.place, "shape"), f"expected [rows, {wanted}], got {list(tensor.shape)}"))
+        return nothing
+    image = schema.kind == "image"
+    if not _typed(tensor, IMAGE_TYPES if image else NUMERIC_TYPES, errors):
+        return nothing
+    numbers = tensor.numbers(errors, nullable=schema.kind == "tabular")
+    if numbers is None:
+        return nothing
+    if image and tensor.datatype == "UINT8":
+        return numbers.astype(np.float32) / np.float32(255)
+    x, faults = schema.take(numbers)
+    errors += [(tensor.spot(fault.row, *_index(fault)), fault.message) for fault in faults]
+    return x
+
+
+def _table(columns: Mapping[str, Tensor], n: int, schema: InputSchema, errors: Errors) -> Floats:
+    if schema.kind != "tabular":
+        return np.empty((0, *schema.shape), dtype=np.float32)
+    table = {column.name: _column(columns.get(column.name), column, n, errors) for column in schema.columns}
+    x, faults = schema.encode(table)
+    for fault in faults:
+        tensor = columns[str(fault.place[0])]
+        errors.append((tensor.spot(*(fault.row, 0)[: len(tensor.shape)]), fault.message))
+    return x
+
+
+def _column(tensor: Tensor | None, column: Column, n: int, errors: Errors) -> Sequence[object] | Numbers:
+    """Read one column; where it has faults, blanks, so that the faults of the others are found too."""
+    if column.kind == "numeric":
+        sound = tensor is not None and _typed(tensor, NUMERIC_TYPES, errors)
+        numbers = tensor.numbers(errors, nullable=True) if tensor is not None and sound else None
+        return np.zeros(n) if numbers is None else numbers.reshape(n)
+    sound = tensor is not None and _typed(tensor, (BYTES,), errors)
+    texts = tensor.strings(errors) if tensor is not None and sound else None
+    return [text or None for text in texts or [None] * n]
+
+
+def _ids(tensor: Tensor | None, n: int, request_id: str, errors: Errors) -> list[str]:
+    if tensor is None:
+        return read_ids(None, n, request_id, errors)
+    texts = tensor.strings(errors) if _typed(tensor, (BYTES,), errors) else None
+    found: Errors = []
+    ids = read_ids(texts, n, request_id, found)
+    errors += [(tensor.spot(*(int(row), 0)[: len(tensor.shape)]), message) for (_, row), message in found]
+    return ids
+
+
+def _groups(
+    tensors: Mapping[str, Tensor], n: int, declared: Sequence[str], errors: Errors
+) -> Mapping[str, list[str | None]]:
+    given: dict[str, list[str | None]] = {}
+    for name, tensor in tensors.items():
+        texts = tensor.strings(errors) if _typed(tensor, (BYTES,), errors) else None
+        given[name] = [text or None for text in texts or []]
+        found: Errors = []
+        if texts is not None:
+            read_groups({name: given[name]}, n, declared, found)
+        errors += [((*tensor.place, "name"), message) for _, message in found]
+    return given
+
+
+def _typed(tensor: Tensor, datatypes: Sequence[str], errors: Errors) -> bool:
+    if tensor.datatype in datatypes:
+        return True
+    known = ", ".join(datatypes)
+    errors.append(((*tensor.place, "datatype"), f"expected {known}, got {tensor.datatype}"))
+    return False
+
+
+def _index(fault: Fault) -> tuple[int, ...]:
+    return tuple(int(axis) for axis in fault.place)
