@@ -102,6 +102,12 @@ class ServerConfig(Section):
     max_rows_per_request: int = Field(default=1024, ge=1)
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     timeout_seconds: float = Field(default=30, gt=0, le=55, description="BentoML gives up on any request at 60")
+    grpc_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="where the Open Inference Protocol is spoken over gRPC; default: nowhere",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -32,8 +32,13 @@ def serve(
     environment = {**os.environ, "GUARDHOUSE_BUNDLE": str(bundle.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
     if config is not None:
         environment["GUARDHOUSE_CONFIG"] = str(config.resolve())
-    Deployment.read(Settings.from_environment(environment))
-    _refuse_taken(host, port)
+    deployment = Deployment.read(Settings.from_environment(environment))
+    _refuse_taken(f"--host {host} --port {port}", host, port)
+    grpc_port = deployment.config.server.grpc_port
+    if grpc_port == port:
+        raise Mistake(f"server.grpc_port {port}: HTTP is served there; choose another")
+    if grpc_port is not None:
+        _refuse_taken(f"server.grpc_port {grpc_port} on {host}", host, grpc_port)
     command = [
         sys.executable, "-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", str(ROOT),
         "--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(GRACE_SECONDS),
@@ -44,16 +49,14 @@ def serve(
     os.execve(sys.executable, command, environment)  # noqa: S606 - this very interpreter
 
 
-def _refuse_taken(host: str, port: int) -> None:
+def _refuse_taken(key: str, host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as taken:
-            raise Mistake(
-                f"--host {host} --port {port}: cannot listen there ({taken.strerror}); choose another"
-            ) from None
+            raise Mistake(f"{key}: cannot listen there ({taken.strerror}); choose another") from None
 
 
 if __name__ == "__main__":

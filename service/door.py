@@ -1,25 +1,28 @@
 """The ASGI application in front of BentoML's: it owns every HTTP path, loads the model, and drains at the end."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from service.http import Message, Receive, Send
 
 if TYPE_CHECKING:
     from service.limits import Limits
+    from service.rpc import RpcServer
     from service.runtime import Runtime
 
 __all__ = ["Door"]
 
 LOG = logging.getLogger("guardhouse")
 SCHEMA = "/schema.json"
+ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's
 WEBSOCKET_REFUSED = 1008
 DRAIN_SECONDS = 1.0
 """How long readiness says no before connections are refused: the time a load balancer takes to notice."""
@@ -32,8 +35,10 @@ class Door:
         self.app = app
         self.limits: Limits | None = None
         self.runtime: Runtime | None = None
+        self.rpc: RpcServer | None = None
         self.draining = False
         self.failure: str | None = None
+        self._stopping: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -58,9 +63,9 @@ class Door:
         async def hear() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self.start()
-            elif self.runtime is not None:
-                await self.runtime.close()
+                await self.start()
+            else:
+                await self._stop()
             return message
 
         try:
@@ -70,11 +75,11 @@ class Door:
             os.kill(os.getppid(), signal.SIGTERM)  # BentoML's supervisor would start us again for ever
             await send({"type": "lifespan.startup.failed", "message": str(failure)})
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Read settings and config, open every route, and load the model in a thread.
 
         Raises:
-            Mistake: settings, config or bundle cannot be read.
+            Mistake: settings, config or bundle cannot be read, or the port for gRPC is taken.
         """
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
         from service.handlers import Handlers  # noqa: PLC0415
@@ -93,6 +98,11 @@ class Door:
         inference = InferenceService(deployment, runtime=lambda: self.runtime, trouble=self.trouble)
         routes = handlers.routes() | inference.routes()
         codes = {route.template: route.codes for route in routes.values()} | {UNMATCHED: COMMON_CODES}
+        port = config.server.grpc_port
+        if port is not None:
+            from service.rpc import RPC_ROUTES, RpcServer  # noqa: PLC0415 - needs grpcio, which HTTP does not
+
+            codes |= RPC_ROUTES
         metrics = Metrics(codes, [config.explain.model_dump()["method"]])
         handlers.metrics = inference.metrics = metrics
         self.limits = Limits(
@@ -102,6 +112,9 @@ class Door:
             timeout_seconds=config.server.timeout_seconds,
             closing=lambda: self.draining,
         )
+        if port is not None:
+            self.rpc = RpcServer(inference, metrics)
+            await self.rpc.start(_host(), port)
         loop = asyncio.get_running_loop()
         threading.Thread(
             target=self._load, args=(settings, deployment.deployed, metrics, loop), name="load", daemon=True
@@ -136,10 +149,36 @@ class Door:
             asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._leave, leave)
 
     def _leave(self, leave: Any) -> None:  # noqa: ANN401
-        """Refuse new connections, and let uvicorn finish what is in flight."""
-        if "--fd" in sys.argv:  # the supervisor holds the listening socket too: connections would hang, not fail
-            descriptor = os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))
-            with socket.socket(fileno=descriptor) as listening:
+        """Refuse new connections, and let uvicorn and gRPC finish what is in flight."""
+        with _listening() as listening:
+            if listening is not None:  # the supervisor holds it too: connections would hang, not fail
                 listening.shutdown(socket.SHUT_RDWR)
+        self._stopping = asyncio.ensure_future(self._stop_rpc())
         if callable(leave):
             leave(signal.SIGTERM, None)
+
+    async def _stop(self) -> None:
+        await self._stop_rpc()
+        if self.runtime is not None:
+            await self.runtime.close()
+
+    async def _stop_rpc(self) -> None:
+        if self.rpc is not None:
+            await self.rpc.stop()
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[socket.socket | None]:
+    """Borrow the socket that BentoML's supervisor opened and handed down."""
+    if "--fd" not in sys.argv:
+        yield None
+        return
+    with socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))) as listening:
+        yield listening
+
+
+def _host() -> str:
+    """Tell the address that HTTP is served on, for gRPC to be served on the same."""
+    with _listening() as listening:
+        inherited = listening is not None and listening.family in (socket.AF_INET, socket.AF_INET6)
+        return str(listening.getsockname()[0]) if listening is not None and inherited else ANYWHERE
