@@ -137,8 +137,6 @@ def _matrix(tensor: Tensor, schema: InputSchema, errors: Errors) -> Floats:
 
 
 def _table(columns: Mapping[str, Tensor], n: int, schema: InputSchema, errors: Errors) -> Floats:
-    if schema.kind != "tabular":
-        return np.empty((0, *schema.shape), dtype=np.float32)
     table = {column.name: _column(columns.get(column.name), column, n, errors) for column in schema.columns}
     x, faults = schema.encode(table)
     for fault in faults:
