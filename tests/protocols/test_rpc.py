@@ -1,0 +1,254 @@
+"""The Open Inference Protocol over gRPC: statuses, deadlines, bounds, counting, and an orderly end."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from made_up import ABSTAINED, ALLOWED, CRASH_MODEL, NAP
+from oip import Speaker, columns, head, packed, same_bits, start, v1_answer
+
+from service.protocols import grpc_predict_v2_pb2 as messages
+
+SERVICE = "/inference.GRPCInferenceService"
+
+
+def raw(arrays: dict[str, Any], model: str, **more: Any) -> Any:
+    """Write a request with raw contents."""
+    request = messages.ModelInferRequest(model_name=model, **more)
+    for name, array in arrays.items():
+        request.inputs.add(**head(name, array))
+        request.raw_input_contents.append(packed(array))
+    return request
+
+
+def nap(seconds: float) -> Any:
+    """Write a request for the regression model to sleep on."""
+    values = {"a": NAP, "b": 0.0, "c": seconds}
+    return raw({name: np.array([value], dtype=np.float32) for name, value in values.items()}, "value")
+
+
+@contextlib.contextmanager
+def calling(address: str) -> Iterator[Callable[..., Any]]:
+    """Give a function that calls a method with a message, and gives the answer and the call."""
+    with grpc.insecure_channel(address) as channel:
+
+        def call(method: str, message: Any, timeout: float = 10, metadata: Any = ()) -> tuple[Any, Any]:
+            kind = getattr(messages, f"{method}Response")
+            body = message if isinstance(message, bytes) else message.SerializeToString()
+            stub = channel.unary_unary(f"{SERVICE}/{method}")
+            answer, rpc = stub.with_call(body, timeout=timeout, metadata=metadata, wait_for_ready=False)
+            return kind.FromString(answer), rpc
+
+        yield call
+
+
+def refused(speaker: Speaker, message: Any, method: str = "ModelInfer", timeout: float = 10) -> Any:
+    """Give the status and the details that a call ends with."""
+    with calling(speaker.rpc) as call, pytest.raises(grpc.RpcError) as told:
+        call(method, message, timeout=timeout)
+    return told.value.code(), told.value.details()
+
+
+def test_health_and_metadata(loans: Speaker) -> None:
+    """Every method but ModelInfer says what its counterpart over HTTP says."""
+    with calling(loans.rpc) as call:
+        assert call("ServerLive", messages.ServerLiveRequest())[0].live
+        assert call("ServerReady", messages.ServerReadyRequest())[0].ready
+        assert call("ModelReady", messages.ModelReadyRequest(name="loans", version="2024.1"))[0].ready
+        server, _ = call("ServerMetadata", messages.ServerMetadataRequest())
+        model, _ = call("ModelMetadata", messages.ModelMetadataRequest(name="loans"))
+    over_http = loans.gateway.client.get("/v2").json()
+    assert {"name": server.name, "version": server.version, "extensions": list(server.extensions)} == over_http
+    expected = loans.gateway.client.get("/v2/models/loans").json()
+    assert (model.name, list(model.versions), model.platform) == ("loans", ["2024.1"], expected["platform"])
+    for side in ("inputs", "outputs"):
+        specs = [{"name": s.name, "datatype": s.datatype, "shape": list(s.shape)} for s in getattr(model, side)]
+        assert specs == expected[side]
+
+
+def test_typed_contents_are_answered_with_typed_contents(loans: Speaker) -> None:
+    """Who sends typed contents gets them back, with the same bits as v1's."""
+    request = messages.ModelInferRequest(model_name="loans", id="7")
+    request.parameters["detail"].bool_param = True
+    for name, array in {**columns([ALLOWED]), "id": np.array(["a"], dtype=object)}.items():
+        contents = request.inputs.add(**head(name, array)).contents
+        if array.dtype == object:
+            contents.bytes_contents.extend(value.encode() for value in array)
+        else:
+            contents.fp32_contents.extend(array.tolist())
+    with calling(loans.rpc) as call:
+        answer, rpc = call("ModelInfer", request, metadata=[("x-request-id", "mine")])
+    assert answer.id == "7"
+    assert not answer.raw_output_contents
+    tensors = {}
+    for output in answer.outputs:
+        values = output.contents.bytes_contents or output.contents.fp32_contents
+        dtype = object if output.datatype == "BYTES" else np.float32
+        tensors[output.name] = np.array(list(values), dtype=dtype).reshape(output.shape)
+    predictions = loans.gateway.predict([ALLOWED], ids=["a"], parameters={"detail": True})
+    assert same_bits(tensors, v1_answer(predictions))
+    guards = {output.name: output.parameters["guards"].string_param for output in answer.outputs}["p_value"]
+    assert guards == "quality,ood,confidence,wire"
+    trailing = dict(rpc.trailing_metadata())
+    assert (trailing["x-request-id"], trailing["x-guardhouse-action"]) == ("mine", "allow")
+
+
+@pytest.mark.parametrize(
+    ("method", "message", "status"),
+    [
+        ("ModelInfer", b"\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        ("ModelInfer", raw({}, "loans"), grpc.StatusCode.INVALID_ARGUMENT),
+        ("ModelInfer", raw({"age": np.zeros(2)}, "loans"), grpc.StatusCode.INVALID_ARGUMENT),
+        ("ModelInfer", raw({}, "nobody"), grpc.StatusCode.NOT_FOUND),
+        ("ModelInfer", raw({}, "loans", model_version="1"), grpc.StatusCode.NOT_FOUND),
+        ("ModelReady", messages.ModelReadyRequest(name="nobody"), grpc.StatusCode.NOT_FOUND),
+        ("ModelMetadata", messages.ModelMetadataRequest(name="loans", version="1"), grpc.StatusCode.NOT_FOUND),
+    ],
+    ids=["no message", "no inputs", "missing inputs", "no model", "no version", "not ready", "no metadata"],
+)
+def test_statuses(loans: Speaker, method: str, message: Any, status: grpc.StatusCode) -> None:
+    """What is the client's fault has the status that says so, and details that say what."""
+    code, details = refused(loans, message, method)
+    assert code == status
+    assert len(details) > 10
+
+
+def test_details_name_the_place(loans: Speaker) -> None:
+    """The details hold every fault with its place."""
+    arrays = columns([ALLOWED]) | {"age": np.array(["old"], dtype=object), "taste": np.zeros(1)}
+    _, details = refused(loans, raw(arrays, "loans"))
+    assert "inputs.0.datatype" in details
+    assert "inputs.5.name" in details
+
+
+def test_a_fault_of_the_models(loans: Speaker) -> None:
+    """A crash of the model is INTERNAL, and nothing of the rows leaks."""
+    loans.gateway.expected += ["a batch failed", "ValueError while answering"]
+    code, details = refused(loans, raw(columns([ALLOWED | {"trap": CRASH_MODEL, "income": 61234.5}]), "loans"))
+    assert code == grpc.StatusCode.INTERNAL
+    assert details == "a fault of the server's; it is logged"
+    assert "61234.5" not in loans.gateway.log()
+
+
+def test_messages_beyond_the_limit(colours: Speaker) -> None:
+    """A message over max_body_bytes is refused before it is read."""
+    code, _ = refused(colours, raw({"x": np.zeros((200, 3, 6, 8), dtype=np.float32)}, "colours"))
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_calls_are_counted(loans: Speaker) -> None:
+    """Calls count under their method, with the code that HTTP would have."""
+
+    def counts() -> list[float]:
+        codes = {"200": "ModelInfer", "422": "ModelInfer", "404": "ModelReady"}
+        metrics = loans.gateway.metrics()
+        rows = sum(value for name, value in metrics.items() if name.startswith("guardhouse_rows_total"))
+        return [
+            *(metrics[f'guardhouse_requests_total{{code="{c}",route="grpc:{m}"}}'] for c, m in codes.items()),
+            metrics['guardhouse_request_duration_seconds_count{route="grpc:ModelInfer"}'],
+            rows,
+            metrics["guardhouse_inflight_requests"],
+        ]
+
+    before = counts()
+    with calling(loans.rpc) as call:
+        call("ModelInfer", raw(columns([ALLOWED, ABSTAINED]), "loans"))
+    refused(loans, raw({}, "loans"))
+    refused(loans, messages.ModelReadyRequest(name="nobody"), "ModelReady")
+    after = counts()
+    assert [a - b for a, b in zip(after[:-1], before[:-1], strict=True)] == [1, 1, 1, 2, 2]
+    assert after[-1] == before[-1]
+
+
+def test_the_deadline_is_the_callers(numbers: Speaker) -> None:
+    """A caller's deadline ends the call for both, and its rows count for nobody."""
+    started = time.monotonic()
+    code, _ = refused(numbers, nap(1.0), timeout=0.3)
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert time.monotonic() - started < 0.9
+    time.sleep(1.0)
+    metrics = numbers.gateway.metrics()
+    late = [metrics[f'guardhouse_requests_total{{code="{code}",route="grpc:ModelInfer"}}'] for code in ("499", "504")]
+    assert sum(late) == 1
+    assert metrics["guardhouse_inflight_requests"] == 1  # the scrape itself
+
+
+def test_a_full_queue(numbers: Speaker) -> None:
+    """Where the queue is full the call is UNAVAILABLE at once, and the metrics say why."""
+    series = 'guardhouse_shed_requests_total{reason="queue_full"}'
+    before = numbers.gateway.metrics()[series]
+    codes: list[Any] = []
+
+    def ask(message: Any) -> None:
+        with calling(numbers.rpc) as call:
+            try:
+                call("ModelInfer", message)
+                codes.append(grpc.StatusCode.OK)
+            except grpc.RpcError as told:
+                codes.append(told.code())
+
+    rows = {name: np.ones(8, dtype=np.float32) for name in "abc"}
+    threads = [threading.Thread(target=ask, args=(message,)) for message in (nap(1.0), *[raw(rows, "value")] * 3)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert numbers.gateway.metrics()[series] - before == codes.count(grpc.StatusCode.UNAVAILABLE)
+
+
+def test_it_listens_where_http_does(loans: Speaker) -> None:
+    """A server for this machine alone has no gRPC for others."""
+    port = int(loans.rpc.rpartition(":")[2])
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.2", port)) != 0
+
+
+def test_a_port_that_is_taken(bundles: Any, loans: Speaker) -> None:
+    """A port that somebody listens on is told before the server starts, and names the key."""
+    import yaml
+
+    path = bundles.config("table")
+    config = yaml.safe_load(path.read_text())
+    config["server"]["grpc_port"] = int(loans.rpc.rpartition(":")[2])
+    changed = path.with_name("taken.yaml")
+    changed.write_text(yaml.safe_dump(config))
+    gateway = bundles.serve("table", config=changed)
+    assert gateway.wait() == 2
+    assert "server.grpc_port" in gateway.log()
+
+
+def test_loading_and_leaving(bundles: Any) -> None:
+    """While the model loads calls are UNAVAILABLE; at the end those in flight are answered, and no new ones taken."""
+    gateway, address = start(bundles, "values", environment={"MADE_UP_BUILD_SECONDS": "2"})
+    gateway.wait_listening()
+    with calling(address) as call:
+        assert call("ServerLive", messages.ServerLiveRequest())[0].live
+        assert not call("ServerReady", messages.ServerReadyRequest())[0].ready
+        with pytest.raises(grpc.RpcError) as told:
+            call("ModelInfer", nap(0.0))
+        assert told.value.code() == grpc.StatusCode.UNAVAILABLE
+        gateway.wait_ready()
+        assert call("ServerReady", messages.ServerReadyRequest())[0].ready
+        answers: list[Any] = []
+        thread = threading.Thread(target=lambda: answers.append(call("ModelInfer", nap(2.5))[0]))
+        thread.start()
+        time.sleep(0.3)
+        gateway.terminate()
+        time.sleep(0.3)
+        assert not call("ServerReady", messages.ServerReadyRequest())[0].ready
+        time.sleep(1.2)
+        with calling(address) as late, pytest.raises(grpc.RpcError):
+            late("ServerLive", messages.ServerLiveRequest(), timeout=1)
+        thread.join()
+    assert [output.name for output in answers[0].outputs] == ["value", "interval", "action", "id"]
+    gateway.stop()
