@@ -133,9 +133,10 @@ class Tensor:
         wrong = not set(map(type, values)) <= kinds
         if not wrong:
             numbers = np.array(values, dtype=np.float64).reshape(self.shape)
-            limits = (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-            outside = (numbers < limits[0]) | (numbers > limits[1])
-            wrong = bool(outside.any()) or np.isnan(numbers).sum() > values.count(None)
+            absent = int(np.isnan(numbers).sum())
+            wrong = absent > 0 and absent > values.count(None)
+            if dtype.kind != "f":
+                wrong = bool(((numbers < np.iinfo(dtype).min) | (numbers > np.iinfo(dtype).max)).any())
         if not wrong:
             return numbers
         # Only now, in a body that is refused, is every value looked at.
