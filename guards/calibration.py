@@ -92,8 +92,8 @@ def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
     the rate. A guard that calls at least two in three rows alike has a floor there: it never flags those, leaves once
     it has cut off all that are stranger, and the next guard takes the turn, which is one cut by the pair of them; so
     such ties waste none of the budget. Which guard leaves must not hang on fewer rows than that: a choice by how many
-    rows tie for a cut would raise the rate. Between one in two and two in three, the turns of a guard that leaves are lost,
-    so that the choice between leaving and not only ever lowers the rate.
+    rows tie for a cut would raise the rate. Between one in two and two in three, the turns of a guard that leaves are
+    lost, so that the choice between leaving and not only ever lowers the rate.
 
     A guard of rank 0 never flags by its p-value.
     """
@@ -126,9 +126,10 @@ def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
 
 
 def _floor(values: Sequence[float]) -> tuple[float | None, bool]:
-    """Find the score that at least half of the rows share, and whether two in three do."""
+    """Find the score that at least half of the rows share, and whether two in three do, and one row more."""
     value, count = Counter(values).most_common(1)[0]
-    return (value if 2 * count >= len(values) else None), 3 * count >= 2 * len(values)
+    # The one row more keeps half of the rows between the two answers, however few there are.
+    return (value if 2 * count >= len(values) else None), 3 * count >= 2 * len(values) + 3
 
 
 class Budget:
