@@ -129,7 +129,7 @@ def _floor(values: Sequence[float]) -> tuple[float | None, bool]:
     """Find the score that at least half of the rows share, and whether two in three do, and one row more."""
     value, count = Counter(values).most_common(1)[0]
     # The one row more keeps half of the rows between the two answers, however few there are.
-    return (value if 2 * count >= len(values) else None), 3 * count >= 2 * len(values) + 3
+    return (value if 2 * count >= len(values) and count > 1 else None), 3 * count >= 2 * len(values) + 3
 
 
 class Budget:
