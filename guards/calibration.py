@@ -81,7 +81,7 @@ def largest_supported_rank(rows: int, budget: float, guarantee: Guarantee) -> in
     return int(supported[-1]) + 1 if len(supported) else 0
 
 
-def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
+def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int, *, proven: bool = True) -> list[int]:
     """Give each guard the largest rank at which it flags, so that all together flag ``k`` blocks of the clean rows.
 
     ``scores`` is (g, n). The guards take turns in proportion to their shares, in an order fixed beforehand: whose turn
@@ -96,8 +96,9 @@ def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
     rows tie for a cut would raise the rate. Between one in two and two in three, the turns of a guard that leaves are
     lost, so that the choice between leaving and not only ever lowers the rate.
 
-    The one exception keeps the usual case from wasting a share: where a single guard has ties at all, it also leaves
-    before more tied rows than it has turns for. The rate is then not proven but simulated: within 2 % of k / (n + 1).
+    Unless the law has to be ``proven``, one exception keeps the usual case from wasting a share: where a single guard
+    has ties at all, it also leaves before more tied rows than it has turns for. The rate of single sets of rows may
+    then exceed k, its mean was simulated within 2 % of k / (n + 1).
 
     A guard of rank 0 never flags by its p-value.
     """
@@ -108,7 +109,7 @@ def allowed_ranks(scores: Tensor, shares: Sequence[float], k: int) -> list[int]:
     limit: list[float | None] = [None] * len(shares)  # what a guard flags is strictly stranger than this
     floors = [_floor(guard) for guard in values]
     tied = [guard for guard, scored in enumerate(values) if 2 * len(set(scored)) < rows]
-    alone = tied[0] if len(tied) == 1 else None
+    alone = tied[0] if len(tied) == 1 and not proven else None
     playing = [guard for guard, share in enumerate(shares) if share > 0]
     cut_off: set[int] = set()
     lost = 0
@@ -169,7 +170,7 @@ class Budget:
                 f"{self.rows} calibration rows cannot support a budget of {budget:g} with a {guarantee} guarantee: "
                 f"give at least {rows_needed(budget, guarantee)} rows, or a larger false_alarm_budget"
             )
-        self.ranks = allowed_ranks(scores, shares, k)
+        self.ranks = allowed_ranks(scores, shares, k, proven=guarantee == "pac")
 
     def threshold(self, guard: int) -> float:
         """Give the p-value at and under which a guard flags; 0 where it cannot at this many rows."""
