@@ -23,6 +23,8 @@ SCHEMA = "/schema.json"
 WEBSOCKET_REFUSED = 1008
 DRAIN_SECONDS = 1.0
 """How long readiness says no before connections are refused: the time a load balancer takes to notice."""
+LAST_SECONDS = 0.25
+"""How long a connection that was taken just before that has to send its request: uvicorn closes those that have not."""
 
 
 class Door:
@@ -140,4 +142,4 @@ class Door:
             with socket.socket(fileno=descriptor) as listening:
                 listening.shutdown(socket.SHUT_RDWR)
         if callable(leave):
-            leave(signal.SIGTERM, None)
+            asyncio.get_running_loop().call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
