@@ -26,6 +26,8 @@ ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's
 WEBSOCKET_REFUSED = 1008
 DRAIN_SECONDS = 1.0
 """How long readiness says no before connections are refused: the time a load balancer takes to notice."""
+LAST_SECONDS = 0.25
+"""How long a connection that was taken just before that has to send its request: uvicorn closes those that have not."""
 
 
 class Door:
@@ -155,7 +157,7 @@ class Door:
                 listening.shutdown(socket.SHUT_RDWR)
         self._stopping = asyncio.ensure_future(self._stop_rpc())
         if callable(leave):
-            leave(signal.SIGTERM, None)
+            asyncio.get_running_loop().call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
 
     async def _stop(self) -> None:
         await self._stop_rpc()

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ from made_up import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
 from safetensors.torch import load_file, save_file
 
 import service.cli
+from guards.types import Mistake
+from service.metrics import Metrics
+from service.runtime import Runtime, load
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -171,46 +175,47 @@ def _promise_otherwise(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
-DAMAGES = {"sha256 differs": _flip_a_byte, "is missing": _lose_a_file, "self-test": _promise_otherwise}
-
-
 def test_a_damaged_bundle_is_never_ready(bundles: "Bundles", tmp_path: Path) -> None:
     """The server stays up to say why it is not ready, in readyz and in one line of the log."""
     from gateways import Gateway
 
-    gateways: dict[str, Gateway] = {}
-    for reason, damage in DAMAGES.items():
-        bundle = tmp_path / damage.__name__
-        shutil.copytree(bundles.bundle("values"), bundle)
-        damage(bundle)
-        config = bundles.config("values")
-        gateways[reason] = Gateway(bundle, config, tmp_path, PYTHONPATH=bundles.python_path)
-    for reason, gateway in gateways.items():
-        gateway.wait_listening().expected.append(f'"level": "critical".*{reason}')
-        _until(lambda client=gateway.client: "loading" not in client.get("/readyz").text, 20)
-        for path, method in (("/readyz", "GET"), ("/predict", "POST")):
-            refused = gateway.client.request(method, path, content=json.dumps(ROW))
-            assert refused.status_code == 503
-            assert reason in refused.json()["detail"]
-        assert gateway.client.get("/livez").status_code == 200
-    for gateway in gateways.values():
-        gateway.terminate()
-    for gateway in gateways.values():
-        gateway.stop()
-        assert "Traceback" not in gateway.log()
-        assert gateway.log().count("critical") == 1
-
-
-def test_a_builder_that_cannot_be_found_is_a_sentence(bundles: "Bundles", tmp_path: Path) -> None:
-    """Without the config beside the code the builder is not importable: the reason says what to set."""
-    from gateways import Gateway
-
-    gateway = Gateway(bundles.bundle("values"), None, tmp_path, PYTHONPATH=bundles.python_path).wait_listening()
-    gateway.expected.append('"level": "critical"')
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundles.bundle("values"), bundle)
+    _flip_a_byte(bundle)
+    gateway = Gateway(bundle, bundles.config("values"), tmp_path, PYTHONPATH=bundles.python_path).wait_listening()
+    gateway.expected.append('"level": "critical".*sha256 differs')
     _until(lambda: "loading" not in gateway.client.get("/readyz").text, 20)
-    assert "GUARDHOUSE_CONFIG" in gateway.client.get("/readyz").json()["detail"]
+    for path, method in (("/readyz", "GET"), ("/predict", "POST")):
+        refused = gateway.client.request(method, path, content=json.dumps(ROW))
+        assert refused.status_code == 503
+        assert "sha256 differs" in refused.json()["detail"]
+    assert gateway.client.get("/livez").status_code == 200
     gateway.stop()
     assert "Traceback" not in gateway.log()
+    assert gateway.log().count("critical") == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(_flip_a_byte, "sha256 differs"), (_lose_a_file, "is missing"), (_promise_otherwise, "self-test")],
+)
+def test_every_damage_is_told_in_a_sentence(
+    bundles: "Bundles", tmp_path: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    """A changed byte, a lost file, and verdicts other than those on known rows: none of them is served."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundles.bundle("values"), bundle)
+    damage(bundle)
+    with pytest.raises(Mistake, match=reason):
+        Runtime(load(bundle, bundles.config("values"), None), Metrics({}, []))
+
+
+def test_a_builder_that_cannot_be_found_is_a_sentence(bundles: "Bundles", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the config beside the code the builder is not importable: the reason says what to set."""
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(bundles.config("values").parent)])
+    monkeypatch.delitem(sys.modules, "made_up_value", raising=False)
+    with pytest.raises(Mistake, match="GUARDHOUSE_CONFIG"):
+        load(bundles.bundle("values"), None, None)
 
 
 # What may and may not change at deploy time

@@ -135,3 +135,21 @@ def test_nan_scores_use_up_budget() -> None:
     assert Budget(scores=scores, shares=[1], budget=0.05).ranks == [5]
     rank = Calibration.from_scores(scores).rank(torch.tensor([[98.0, 97.5, 96.5]]))
     assert (rank <= 5).tolist() == [[True, True, False]]
+
+
+def test_ties_of_several_guards_cost_no_more_than_the_budget() -> None:
+    """Two guards of three levels beside a continuous one touch k of n + 1 clean rows on average, and not more."""
+    rows, k, sets = 300, 15, 1000
+    generator = torch.Generator().manual_seed(3)
+    levels = [torch.tensor([0.97, 0.02, 0.01]), torch.tensor([0.96, 0.03, 0.01])]
+    rates = []
+    for _ in range(sets):
+        tied = [torch.multinomial(p, rows, replacement=True, generator=generator).float() for p in levels]
+        scores = torch.stack([*tied, torch.rand(rows, generator=generator)])
+        ranks = allowed_ranks(scores, [1, 1, 1], k)
+        level = Calibration.from_scores(scores[:2]).rank(torch.arange(3.0).repeat(2, 1))
+        alarms = [float(p[level[j] <= ranks[j]].sum()) for j, p in enumerate(levels)]
+        above = 1 - scores[2].sort().values[rows - ranks[2]] if ranks[2] else 0.0
+        rates.append(1 - (1 - alarms[0]) * (1 - alarms[1]) * (1 - float(above)))
+    rate = torch.tensor(rates)
+    assert rate.mean() * (rows + 1) <= k + 4 * rate.std() * (rows + 1) / math.sqrt(sets)

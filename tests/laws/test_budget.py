@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 import toys
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import beta, betabinom, binom, kstest
 from torch import Tensor
 
 from guards import Budget, Calibration
-from guards.calibration import Guarantee
+from guards.calibration import Guarantee, allowed_ranks
 from guards.config import parse
 from guards.false_alarms import false_alarms
 
@@ -123,6 +125,55 @@ def test_pac_keeps_the_budget_in_95_of_100_fits(name: str) -> None:
     # The grid's own error is less than one of its points for each end of a flagged interval.
     kept = int((found <= 0.01 + 4 / len(GRID)).sum())
     assert kept >= binom.ppf(UNLIKELY, sets, 0.95)
+
+
+def flagged_in_turn(scores: Tensor, shares: Sequence[float], k: int) -> int:
+    """Count the rows flagged when calibrated on all the others: over n + 1, the rate of exchangeable rows."""
+    count = 0
+    for row in range(scores.shape[1]):
+        others = torch.cat([scores[:, :row], scores[:, row + 1 :]], dim=1)
+        rank = Calibration.from_scores(others).rank(scores[:, row : row + 1])[:, 0]
+        count += bool((rank <= torch.tensor(allowed_ranks(others, shares, k))).any())
+    return count
+
+
+def test_no_more_than_k_of_any_rows_are_flagged() -> None:
+    """Of any n + 1 rows, however they tie, at most k are flagged in their turn: the marginal law, not simulated."""
+    rng = np.random.default_rng(4)
+    for _ in range(2500):
+        rows, guards = int(rng.integers(2, 9)), int(rng.integers(2, 4))
+        scores = np.stack([rng.integers(0, rng.choice([2, 3, 5, 100]), rows) for _ in range(guards)])
+        shares, k = rng.choice([0.5, 1, 1, 2], guards).tolist(), int(rng.integers(1, min(rows, 4)))
+        assert flagged_in_turn(torch.tensor(scores).float(), shares, k) <= k, (scores, shares, k)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    rows=st.integers(3, 14),
+    shares=st.lists(st.sampled_from([0.3, 1, 2.5]), min_size=1, max_size=3),
+    k=st.integers(1, 6),
+)
+def test_exactly_k_of_untied_rows_are_flagged(seed: int, rows: int, shares: list[float], k: int) -> None:
+    """Of any n + 1 rows without ties exactly k are flagged in their turn."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.stack([torch.randperm(rows, generator=generator) for _ in shares]).float()
+    k = min(k, rows - 1)
+    assert flagged_in_turn(scores, shares, k) == k
+
+
+def test_coarse_ties_of_two_guards_raise_nothing() -> None:
+    """Two guards of many tied levels beside a finer one, on few rows, flag no more than the budget."""
+    rows, k, sets, fresh = 60, 3, 2000, 200
+    generator = torch.Generator().manual_seed(2)
+    atoms = torch.stack([torch.randint(0, count, (200,), generator=generator) for count in (500, 20, 20)])
+    mass = torch.rand(200, generator=generator) ** 3
+    hits = []
+    for _ in range(sets):
+        scores = atoms[:, torch.multinomial(mass, rows + fresh, replacement=True, generator=generator)].float()
+        rank = Calibration.from_scores(scores[:, :rows]).rank(scores[:, rows:])
+        hits.append(float((rank <= torch.tensor(allowed_ranks(scores[:, :rows], [1, 1, 1], k))[:, None]).any(0).sum()))
+    assert np.mean(hits) <= fresh * k / (rows + 1) + 4 * np.std(hits) / math.sqrt(sets)
 
 
 def test_ties_waste_none_of_the_budget() -> None:
