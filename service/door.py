@@ -23,8 +23,8 @@ SCHEMA = "/schema.json"
 WEBSOCKET_REFUSED = 1008
 DRAIN_SECONDS = 1.0
 """How long readiness says no before connections are refused: the time a load balancer takes to notice."""
-LAST_SECONDS = 0.25
-"""How long a connection that was taken just before that has to send its request: uvicorn closes those that have not."""
+QUEUE_SECONDS, LAST_SECONDS = 0.05, 0.25
+"""How long connections in the queue have to be taken, and those taken last to send their request, before the end."""
 
 
 class Door:
@@ -137,9 +137,15 @@ class Door:
 
     def _leave(self, leave: Any) -> None:  # noqa: ANN401
         """Refuse new connections, and let uvicorn finish what is in flight."""
+        loop = asyncio.get_running_loop()
         if "--fd" in sys.argv:  # the supervisor holds the listening socket too: connections would hang, not fail
-            descriptor = os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))
-            with socket.socket(fileno=descriptor) as listening:
-                listening.shutdown(socket.SHUT_RDWR)
+            listening = socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1])))
+            listening.listen(0)  # no more are queued, and those that are can be taken: the end would reset them
+            loop.call_later(QUEUE_SECONDS, _refuse, listening)
         if callable(leave):
-            asyncio.get_running_loop().call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
+            loop.call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
+
+
+def _refuse(listening: socket.socket) -> None:
+    with listening:
+        listening.shutdown(socket.SHUT_RDWR)
