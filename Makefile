@@ -26,6 +26,7 @@ serve: demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	$(BIN)/coverage report --include='guards/*' --fail-under=95 --format=total
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

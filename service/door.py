@@ -1,14 +1,13 @@
 """The ASGI application in front of BentoML's: it owns every HTTP path, loads the model, and drains at the end."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from service.http import Message, Receive, Send
@@ -26,8 +25,8 @@ ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's
 WEBSOCKET_REFUSED = 1008
 DRAIN_SECONDS = 1.0
 """How long readiness says no before connections are refused: the time a load balancer takes to notice."""
-LAST_SECONDS = 0.25
-"""How long a connection that was taken just before that has to send its request: uvicorn closes those that have not."""
+QUEUE_SECONDS, LAST_SECONDS = 0.05, 0.25
+"""How long connections in the queue have to be taken, and those taken last to send their request, before the end."""
 
 
 class Door:
@@ -152,12 +151,14 @@ class Door:
 
     def _leave(self, leave: Any) -> None:  # noqa: ANN401
         """Refuse new connections, and let uvicorn and gRPC finish what is in flight."""
-        with _listening() as listening:
-            if listening is not None:  # the supervisor holds it too: connections would hang, not fail
-                listening.shutdown(socket.SHUT_RDWR)
+        loop = asyncio.get_running_loop()
+        listening = _inherited()
+        if listening is not None:  # the supervisor holds it too: connections would hang, not fail
+            listening.listen(0)  # no more are queued, and those that are can be taken: the end would reset them
+            loop.call_later(QUEUE_SECONDS, _refuse, listening)
         self._stopping = asyncio.ensure_future(self._stop_rpc())
         if callable(leave):
-            asyncio.get_running_loop().call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
+            loop.call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
 
     async def _stop(self) -> None:
         await self._stop_rpc()
@@ -169,18 +170,23 @@ class Door:
             await self.rpc.stop()
 
 
-@contextlib.contextmanager
-def _listening() -> Iterator[socket.socket | None]:
-    """Borrow the socket that BentoML's supervisor opened and handed down."""
+def _inherited() -> socket.socket | None:
+    """Copy the socket that BentoML's supervisor opened and handed down."""
     if "--fd" not in sys.argv:
-        yield None
-        return
-    with socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))) as listening:
-        yield listening
+        return None
+    return socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1])))
+
+
+def _refuse(listening: socket.socket) -> None:
+    with listening:
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def _host() -> str:
     """Tell the address that HTTP is served on, for gRPC to be served on the same."""
-    with _listening() as listening:
-        inherited = listening is not None and listening.family in (socket.AF_INET, socket.AF_INET6)
-        return str(listening.getsockname()[0]) if listening is not None and inherited else ANYWHERE
+    listening = _inherited()
+    if listening is None:
+        return ANYWHERE
+    with listening:
+        inherited = listening.family in (socket.AF_INET, socket.AF_INET6)
+        return str(listening.getsockname()[0]) if inherited else ANYWHERE
