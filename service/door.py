@@ -140,7 +140,7 @@ class Door:
         loop = asyncio.get_running_loop()
         if "--fd" in sys.argv:  # the supervisor holds the listening socket too: connections would hang, not fail
             listening = socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1])))
-            listening.listen(0)  # no more are queued, and those that are can be taken: the end would reset them
+            listening.listen(0)  # the end resets what is queued: from here one at most, and the others are taken
             loop.call_later(QUEUE_SECONDS, _refuse, listening)
         if callable(leave):
             loop.call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
