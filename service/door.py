@@ -154,7 +154,7 @@ class Door:
         loop = asyncio.get_running_loop()
         listening = _inherited()
         if listening is not None:  # the supervisor holds it too: connections would hang, not fail
-            listening.listen(0)  # no more are queued, and those that are can be taken: the end would reset them
+            listening.listen(0)  # the end resets what is queued: from here one at most, and the others are taken
             loop.call_later(QUEUE_SECONDS, _refuse, listening)
         self._stopping = asyncio.ensure_future(self._stop_rpc())
         if callable(leave):

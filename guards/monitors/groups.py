@@ -186,4 +186,5 @@ def _wilson(hits: int, n: int) -> tuple[float, float] | None:
     rate, z2 = hits / n, Z95 * Z95
     middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Rounding must not leave the rate itself outside.
+    return max(0.0, min(rate, middle - half)), min(1.0, max(rate, middle + half))
