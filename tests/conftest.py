@@ -80,5 +80,6 @@ def values(bundles: Bundles) -> "Iterator[Gateway]":
 
 def _running(bundles: Bundles, name: str) -> "Iterator[Gateway]":
     gateway = bundles.serve(name).wait_ready()
+    assert gateway.predict_path  # asked for now, so that no test finds the question in what it counts
     yield gateway
     gateway.stop()
