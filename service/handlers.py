@@ -192,6 +192,7 @@ def _explanations(
     ids: list[str], targets: list[int], attribution: Attribution, runtime: Runtime, top_k: int | None
 ) -> list[dict[str, Any]]:
     bundle = runtime.bundle
+    method = runtime.config.explain.model_dump()["method"]
     values = attribution.values.cpu().numpy()
     scalars = [
         tensor.double().tolist()
@@ -207,7 +208,7 @@ def _explanations(
             {
                 "id": name,
                 "label": bundle.classes[target] if bundle.classes else None,
-                "method": runtime.config.explain.model_dump()["method"],
+                "method": method,
                 "attributions": shown,
                 "baseline_value": scalars[0][row],
                 "output_value": scalars[1][row],

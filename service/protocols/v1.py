@@ -183,9 +183,8 @@ def verdicts(answer: Answer, config: Config) -> tuple[list[int], list[list[str]]
 def encode(answer: Answer, *, ids: Sequence[str], bundle: Bundle, detail: bool) -> tuple[bytes, Action]:
     """Write the answer, and tell the strictest action in it."""
     config = bundle.config
-    visible = [(index, spec) for index, spec in enumerate(config.guards) if spec.visible]
-    flagged, crashed = answer.flagged.tolist(), np.isnan(answer.p_value).tolist()
     actions, reasons = verdicts(answer, config)
+    details = _details(answer, bundle) if detail else []
     rows = _classified(answer, bundle.classes) if bundle.classes else _regressed(answer)
     predictions: list[dict[str, Any]] = []
     for row, (name, said, action) in enumerate(zip(ids, rows, actions, strict=True)):
@@ -193,17 +192,27 @@ def encode(answer: Answer, *, ids: Sequence[str], bundle: Bundle, detail: bool) 
             said = {"label": None}  # noqa: PLW2901
         prediction = {"id": name, **said, "action": Action(action).label, "reasons": reasons[row]}
         if detail:
-            prediction["guards"] = {
-                spec.name: {
-                    "p_value": None if crashed[row][index] else answer.p_value[row, index].item(),
-                    "flagged": flagged[row][index],
-                    "causes": _causes(answer, row, bundle, spec.name) if flagged[row][index] else [],
-                }
-                for index, spec in visible
-            }
+            prediction["guards"] = details[row]
         predictions.append(prediction)
     model = {"name": config.name, "version": config.version, "bundle": bundle.id}
     return orjson.dumps({"predictions": predictions, "model": model}), Action(max(actions))
+
+
+def _details(answer: Answer, bundle: Bundle) -> list[dict[str, Any]]:
+    """Give each row's findings by visible guard."""
+    visible = [(index, spec) for index, spec in enumerate(bundle.config.guards) if spec.visible]
+    flagged, crashed = answer.flagged.tolist(), np.isnan(answer.p_value).tolist()
+    return [
+        {
+            spec.name: {
+                "p_value": None if crashed[row][index] else answer.p_value[row, index].item(),
+                "flagged": flagged[row][index],
+                "causes": _causes(answer, row, bundle, spec.name) if flagged[row][index] else [],
+            }
+            for index, spec in visible
+        }
+        for row in range(len(answer))
+    ]
 
 
 def _causes(answer: Answer, row: int, bundle: Bundle, guard: str) -> list[str]:
