@@ -5,12 +5,12 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from service.http import Message, Receive, Send
+from service.listening import inherited, refuse, take_no_more
 
 if TYPE_CHECKING:
     from service.limits import Limits
@@ -25,7 +25,7 @@ ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's
 WEBSOCKET_REFUSED = 1008
 DRAIN_SECONDS = 1.0
 """How long readiness says no before connections are refused: the time a load balancer takes to notice."""
-QUEUE_SECONDS, LAST_SECONDS = 0.05, 0.25
+QUEUE_SECONDS, LAST_SECONDS = 0.1, 0.6
 """How long connections in the queue have to be taken, and those taken last to send their request, before the end."""
 
 
@@ -152,10 +152,10 @@ class Door:
     def _leave(self, leave: Any) -> None:  # noqa: ANN401
         """Refuse new connections, and let uvicorn and gRPC finish what is in flight."""
         loop = asyncio.get_running_loop()
-        listening = _inherited()
+        listening = inherited()
         if listening is not None:  # the supervisor holds it too: connections would hang, not fail
-            listening.listen(0)  # the end resets what is queued: from here one at most, and the others are taken
-            loop.call_later(QUEUE_SECONDS, _refuse, listening)
+            take_no_more(listening)
+            loop.call_later(QUEUE_SECONDS, refuse, listening)
         self._stopping = asyncio.ensure_future(self._stop_rpc())
         if callable(leave):
             loop.call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
@@ -170,21 +170,9 @@ class Door:
             await self.rpc.stop()
 
 
-def _inherited() -> socket.socket | None:
-    """Copy the socket that BentoML's supervisor opened and handed down."""
-    if "--fd" not in sys.argv:
-        return None
-    return socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1])))
-
-
-def _refuse(listening: socket.socket) -> None:
-    with listening:
-        listening.shutdown(socket.SHUT_RDWR)
-
-
 def _host() -> str:
     """Tell the address that HTTP is served on, for gRPC to be served on the same."""
-    listening = _inherited()
+    listening = inherited()
     if listening is None:
         return ANYWHERE
     with listening:

@@ -130,19 +130,15 @@ def test_a_killed_worker_comes_back(serve: Callable[..., "Gateway"]) -> None:
 
 
 def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"]) -> None:
-    """Clients that connect without pause until they are refused get their answers; one may be reset at the very end."""
+    """Clients that connect without pause until they are refused all get their answers, to the very end."""
     gateway = serve("values").wait_ready()
     statuses: list[int] = []
-    reset: list[str] = []
 
     def send(_: int) -> None:
         fresh = httpx.Limits(max_keepalive_connections=0)
         with httpx.Client(base_url=gateway.url, limits=fresh, timeout=10) as client, suppress(httpx.ConnectError):
             while True:
-                try:
-                    statuses.append(client.post("/predict", json=ROW).status_code)
-                except (httpx.ReadError, httpx.RemoteProtocolError) as broken:
-                    reset.append(type(broken).__name__)
+                statuses.append(client.post("/predict", json=ROW).status_code)
 
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(send, i) for i in range(8)]
@@ -153,7 +149,6 @@ def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"]) -> None
     assert gateway.wait() == 0
     assert len(statuses) > 100
     assert set(statuses) == {200}
-    assert len(reset) <= 1
 
 
 # What cannot be served
