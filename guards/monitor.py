@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 from torch import nn
 
 from guards.detector import Params
+from guards.records import Records
 from guards.schema import InputSchema
 from guards.types import Batch, Outcome, Reference
 
@@ -62,6 +65,8 @@ class Monitor(nn.Module, ABC):
     """
 
     Params: ClassVar[type[MonitorParams]]
+    totals: npt.NDArray[np.int64] | None = None
+    """The sum of all tallies, where the monitor keeps any: of this process, or of all, where a store keeps them."""
 
     def __init__(self, params: MonitorParams, context: Context) -> None:
         super().__init__()
@@ -75,6 +80,14 @@ class Monitor(nn.Module, ABC):
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Take note of rows that were answered. Cheap; called once a micro-batch, from one thread."""
 
+    def tally(self, records: Records) -> npt.NDArray[np.int64] | None:  # noqa: ARG002
+        """Turn answered rows into counts of a fixed shape, which add up over batches, replicas and restarts.
+
+        Called once with the rows of a batch as they are answered, and for those whose truth comes to be known once
+        more with ``actual``: what was counted the first time must not be counted again. None where nothing is kept.
+        """
+        return None
+
     @abstractmethod
     def report(self) -> list[Statistic]:
         """Say what was seen so far. May be called from another thread than ``observe``."""
@@ -86,3 +99,14 @@ class Monitor(nn.Module, ABC):
     def series(self) -> list[Series]:
         """Give the counters and gauges that Prometheus adds up over replicas; all of them from the start."""
         return []
+
+    def snapshot(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Give the live state that a restart must not lose; none by default."""
+        return {}
+
+    def restore(self, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Go on from a snapshot that a monitor of the same bundle gave.
+
+        Raises:
+            ValueError: it is not such a snapshot.
+        """

@@ -176,5 +176,5 @@ def _host() -> str:
     if listening is None:
         return ANYWHERE
     with listening:
-        inherited = listening.family in (socket.AF_INET, socket.AF_INET6)
-        return str(listening.getsockname()[0]) if inherited else ANYWHERE
+        numeric = listening.family in (socket.AF_INET, socket.AF_INET6)
+        return str(listening.getsockname()[0]) if numeric else ANYWHERE

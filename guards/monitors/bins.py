@@ -1,167 +1,47 @@
 """The streams of a deployment, counted into the bins of their reference: the raw material of every drift figure."""
 
-import math
 from typing import ClassVar, Literal, Self
 
 import numpy as np
-import torch
-from pydantic import Field
-from torch import Tensor
 
 from guards.monitor import Context, Monitor, MonitorParams, Series, Statistic
+from guards.streams import StreamParams, Streams
 from guards.types import Batch, Outcome, Reference
 
 __all__ = ["Bins", "BinsParams"]
 
-BELOW, ABOVE, MISSING, UNSEEN = "below", "above", "missing", "unseen"
 
-
-class BinsParams(MonitorParams):
+class BinsParams(StreamParams):
     """Parameters of the bins monitor."""
 
     kind: Literal["bins"] = "bins"
-    bins: int = Field(default=10, ge=2, le=100, description="equally filled reference bins of a continuous stream")
-    projections: int = Field(default=4, ge=0, le=64, description="principal directions of the features to watch")
 
 
 class Bins(Monitor):
-    """Counts rows by stream and bin.
-
-    A continuous stream (a numeric column, an image statistic, a feature projection, a guard's p-value, the confidence,
-    a predicted value) has bins of equal reference mass, and three more: below and above all the reference, and
-    missing. A discrete one (a categorical column, the predicted class) has one for each category, unseen and missing.
-    """
+    """Counts rows by stream and bin."""
 
     Params: ClassVar[type[MonitorParams]] = BinsParams
-    edges: Tensor
-    mean: Tensor
-    directions: Tensor
-    reference_counts: Tensor
 
     def __init__(self, params: BinsParams, context: Context) -> None:
         super().__init__(params, context)
         self.params = params
-        schema = context.schema
-        numeric = [c.name for c in schema.columns if c.kind == "numeric"]
-        self._numeric = [i for i, c in enumerate(schema.columns) if c.kind == "numeric"]
-        self._discrete = [i for i, c in enumerate(schema.columns) if c.kind == "categorical"]
-        statistics = {"image": ("brightness", "contrast", "sharpness"), "tensor": ("mean", "deviation")}
-        self.continuous: tuple[str, ...] = (
-            *(f"column:{name}" for name in numeric),
-            *(f"statistic:{name}" for name in statistics.get(schema.kind, ())),
-            *(f"feature:{i}" for i in range(params.projections)),
-            *(f"guard:{name}" for name in context.guards),
-            "confidence" if context.classes else "label",
-        )
-        self.discrete: dict[str, tuple[str, ...]] = {
-            f"column:{c.name}": (*map(_bin_name, c.categories or ()), UNSEEN, MISSING)
-            for c in schema.columns
-            if c.kind == "categorical"
-        }
-        if context.classes:
-            self.discrete["label"] = (*map(_bin_name, context.classes), UNSEEN, MISSING)
-        self.streams: dict[str, tuple[str, ...]] = {
-            **dict.fromkeys(self.continuous, (BELOW, *map(str, range(params.bins)), ABOVE, MISSING)),
-            **self.discrete,
-        }
-        self.offsets = torch.tensor(np.cumsum([0, *map(len, self.streams.values())])[:-1])
-        size = sum(map(len, self.streams.values()))
-        self.register_buffer("edges", torch.zeros((len(self.continuous), params.bins + 1)))
-        self.register_buffer("mean", torch.zeros(1))
-        self.register_buffer("directions", torch.zeros((1, params.projections)))
-        self.register_buffer("reference_counts", torch.zeros(size, dtype=torch.int64))
-        self.counts = np.zeros(size, dtype=np.int64)
+        self.streams = Streams(params, context)
+        self.counts = np.zeros(self.streams.size, dtype=np.int64)
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
         """Set the bins' edges at the reference's quantiles, and count the reference into them."""
-        features = outcome.output.features.double()
-        self.mean = features.mean(0).float()
-        wanted = min(self.params.projections, features.shape[1])
-        directions = features.new_zeros((features.shape[1], self.params.projections))
-        values, vectors = torch.linalg.eigh(torch.cov(features.T).reshape(features.shape[1], -1))
-        top = vectors[:, values.argsort(descending=True)[:wanted]]
-        directions[:, :wanted] = top * torch.where(top.sum(0) < 0, -1.0, 1.0)  # a sign that does not depend on LAPACK
-        self.directions = directions.float()
-        self.edges = torch.stack([self._edges(stream) for stream in self._continuous(reference.batch, outcome)])
-        self.reference_counts = self._count(reference.batch, outcome)
+        self.streams.fit(reference, outcome)
         return self
-
-    def _edges(self, values: Tensor) -> Tensor:
-        present = values[~values.isnan()].double().cpu().numpy()
-        if not len(present):
-            return torch.zeros(self.params.bins + 1, device=values.device)
-        edges = np.quantile(present, np.linspace(0, 1, self.params.bins + 1)).astype(np.float32)
-        edges[0] = min(edges[0], np.float32(present.min()))
-        edges[-1] = np.nextafter(max(edges[-1], np.float32(present.max())), np.float32(math.inf))
-        return torch.tensor(edges, device=values.device)
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Count every row once in every stream."""
-        self.counts += self._count(batch, outcome).cpu().numpy()
-
-    def _count(self, batch: Batch, outcome: Outcome) -> Tensor:
-        continuous = self._continuous(batch, outcome)
-        bins = torch.searchsorted(self.edges, continuous.nan_to_num().contiguous(), right=True)
-        bins = torch.where(continuous.isnan(), self.params.bins + 2, bins)
-        discrete = [self._category(batch.x[:, i], name) for i, name in zip(self._discrete, self.discrete, strict=False)]
-        if outcome.prediction.label is not None:
-            discrete.append(outcome.prediction.label)
-        if discrete:
-            bins = torch.cat([bins, torch.stack(discrete)])
-        flat = bins + self.offsets.to(bins.device)[:, None]
-        return torch.bincount(flat.flatten(), minlength=len(self.reference_counts))
-
-    def _category(self, values: Tensor, stream: str) -> Tensor:
-        categories = len(self.discrete[stream]) - 2
-        code = torch.where(values < 0, categories, values)
-        return torch.where(values.isnan(), categories + 1, code).long()
-
-    def _continuous(self, batch: Batch, outcome: Outcome) -> Tensor:
-        """Compute the continuous streams' values, (streams, n)."""
-        x, prediction = batch.x, outcome.prediction
-        rows: list[Tensor] = []
-        if self.context.schema.kind == "tabular":
-            rows.append(x[:, self._numeric].T)
-        elif self.context.schema.kind == "image":
-            rows.append(_image_statistics(x))
-        else:
-            flat = x.flatten(1)
-            rows.append(torch.stack([flat.mean(1), flat.std(1, correction=0)]))
-        rows.append(((outcome.output.features - self.mean) @ self.directions).T)
-        rows.append(outcome.verdict.p_value)
-        last = prediction.probabilities.amax(1) if prediction.probabilities is not None else prediction.value
-        assert last is not None  # noqa: S101 - a prediction has one or the other
-        return torch.cat([*rows, last[None]])
+        self.counts += self.streams.count(batch, outcome).cpu().numpy()
 
     def report(self) -> list[Statistic]:
         """Say how many rows each stream has seen; drift figures are made of the counters, over all replicas."""
-        rows = int(self.counts[: len(next(iter(self.streams.values())))].sum())
-        return [Statistic("rows", float(rows), None, rows, {"stream": name}) for name in self.streams]
+        rows = int(self.counts[: len(next(iter(self.streams.bins.values())))].sum())
+        return [Statistic("rows", float(rows), None, rows, {"stream": name}) for name in self.streams.bins]
 
     def series(self) -> list[Series]:
         """Give ``stream_bin_total`` and ``reference_bin_ratio`` for every stream and bin."""
-        counts, reference = self.counts.tolist(), self.reference_counts.tolist()
-        series, start = [], 0
-        for stream, bins in self.streams.items():
-            total = max(1, sum(reference[start : start + len(bins)]))
-            for place, name in enumerate(bins, start):
-                labels = {"stream": stream, "bin": name}
-                series.append(Series("stream_bin_total", "counter", labels, float(counts[place])))
-                series.append(Series("reference_bin_ratio", "gauge", labels, reference[place] / total))
-            start += len(bins)
-        return series
-
-
-def _bin_name(category: str) -> str:
-    """Name a category's bin after it, unless that is the name of a bin already."""
-    return f"category:{category}" if category in (UNSEEN, MISSING) else category
-
-
-def _image_statistics(x: Tensor) -> Tensor:
-    """Brightness, contrast and sharpness (the variance of the Laplacian) of images (n, c, h, w): (3, n)."""
-    grey = x.mean(1, keepdim=True)
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=x.device)[None, None]
-    padded = torch.nn.functional.pad(grey, (1, 1, 1, 1), mode="replicate")
-    laplacian = torch.nn.functional.conv2d(padded, kernel).flatten(1)
-    flat = grey.flatten(1)
-    return torch.stack([flat.mean(1), flat.std(1, correction=0), laplacian.var(1, correction=0)])
+        return self.streams.series(self.counts)

@@ -180,8 +180,8 @@ def test_reserved_names(table: Bundle) -> None:
     reserved = Column(name="colour", kind="categorical", categories=("missing", "unseen"))
     table_of = InputSchema(kind="tabular", shape=(4,), columns=(*toys.schema().columns[:3], reserved))
     bins = Bins(BinsParams(name="b"), Context(table_of, ("missing", "x"), GUARDS))
-    assert bins.streams["column:colour"] == ("category:missing", "category:unseen", "unseen", "missing")
-    assert bins.streams["label"] == ("category:missing", "x", "unseen", "missing")
+    assert bins.streams.bins["column:colour"] == ("category:missing", "category:unseen", "unseen", "missing")
+    assert bins.streams.bins["label"] == ("category:missing", "x", "unseen", "missing")
 
 
 def streams(monitor: Monitor, metric: str) -> dict[str, dict[str, float]]:
@@ -201,16 +201,16 @@ def bins(bundle: Bundle) -> Bins:
 def test_streams_of_a_table(table: Bundle) -> None:
     """A table has a stream for each column, projection and guard, the confidence and the label."""
     monitor = bins(table)
-    assert set(monitor.streams) == {
+    assert set(monitor.streams.bins) == {
         *(f"column:{name}" for name in toys.COLUMNS),
         *(f"feature:{i}" for i in range(4)),
         *(f"guard:{name}" for name in GUARDS),
         "confidence",
         "label",
     }
-    assert monitor.streams["column:age"] == ("below", *map(str, range(10)), "above", "missing")
-    assert monitor.streams["column:colour"] == (*toys.COLOURS, "unseen", "missing")
-    assert monitor.streams["label"] == (*CLASSES, "unseen", "missing")
+    assert monitor.streams.bins["column:age"] == ("below", *map(str, range(10)), "above", "missing")
+    assert monitor.streams.bins["column:colour"] == (*toys.COLOURS, "unseen", "missing")
+    assert monitor.streams.bins["label"] == (*CLASSES, "unseen", "missing")
 
 
 def test_reference_bins_hold_equal_mass(table: Bundle) -> None:
@@ -232,7 +232,7 @@ def test_bins_by_numpy(table: Bundle) -> None:
     monitor.observe(batch, outcome)
     found = streams(monitor, "stream_bin_total")
     for index, name in enumerate(toys.COLUMNS[:3]):
-        edges = monitor.edges[index].double().numpy()
+        edges = monitor.streams.edges[index].double().numpy()
         values = batch.x[:, index].double().numpy()
         expected, _ = np.histogram(values[~np.isnan(values) & (values < edges[-1])], edges)
         assert [found[f"column:{name}"][str(i)] for i in range(10)] == expected.tolist()
@@ -264,11 +264,11 @@ def test_categories_labels_and_guards_are_counted(table: Bundle) -> None:
 def test_projections_are_principal_directions(table: Bundle) -> None:
     """The watched directions are orthonormal, ordered by the variance of the held-out features."""
     monitor = bins(table)
-    directions = monitor.directions
+    directions = monitor.streams.directions
     assert torch.allclose(directions.T @ directions, torch.eye(4), atol=1e-5)
     assert (directions.sum(0) >= 0).all()
     features = table.model(toys.rows("tabular", 400, 50).x).features
-    spread = ((features - monitor.mean) @ directions).var(0)
+    spread = ((features - monitor.streams.mean) @ directions).var(0)
     assert (spread[:-1] >= spread[1:] * 0.8).all()
 
 
@@ -276,7 +276,7 @@ def test_image_statistics_by_numpy() -> None:
     """Brightness, contrast and sharpness are the mean, the deviation and the variance of the Laplacian."""
     from scipy.ndimage import laplace
 
-    from guards.monitors.bins import _image_statistics
+    from guards.streams import _image_statistics
 
     x = torch.rand((5, 3, 7, 6), generator=torch.Generator().manual_seed(0))
     grey = x.double().mean(1).numpy()
@@ -290,7 +290,7 @@ def test_image_statistics_by_numpy() -> None:
 def test_statistics_of_pictures_and_tensors(kind: str, names: tuple[str, ...]) -> None:
     """Pictures and tensors have streams of statistics instead of columns, and no regression has labels."""
     monitor = Bins(BinsParams(name="b", projections=2), context(kind, classes=()))
-    assert set(monitor.streams) == {
+    assert set(monitor.streams.bins) == {
         *(f"statistic:{name}" for name in names),
         *("feature:0", "feature:1"),
         *(f"guard:{name}" for name in GUARDS),
@@ -326,7 +326,7 @@ def test_bins_report_rows(table: Bundle) -> None:
     assert all(statistic.n == 0 for statistic in monitor.report())
     monitor.observe(*judged(table, 12))
     assert monitor.report()[0] == Statistic("rows", 12.0, None, 12, {"stream": "column:length"})
-    assert len(monitor.report()) == len(monitor.streams)
+    assert len(monitor.report()) == len(monitor.streams.bins)
     assert monitor.state() == "ok"
 
 

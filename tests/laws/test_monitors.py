@@ -62,7 +62,7 @@ def test_every_row_is_counted_once(name: str, kind: Any) -> None:
     made = example(kind)
     monitor = replica(name, made)
     monitor.observe(made.rows, made.outcome(made.rows))
-    streams = len(monitor.streams) if isinstance(monitor, Bins) else 1
+    streams = len(monitor.streams.bins) if isinstance(monitor, Bins) else 1
     assert monitor.counts.sum() == streams * len(made.rows)
 
 
@@ -71,7 +71,7 @@ def test_bins_hold_equal_shares_of_their_reference() -> None:
     made = example("tensor")
     monitor = replica("bins", made)
     assert isinstance(monitor, Bins)
-    counts = monitor.reference_counts[: (5 + 3) * len(monitor.continuous)].reshape(-1, 5 + 3)
+    counts = monitor.streams.reference_counts[: (5 + 3) * len(monitor.streams.continuous)].reshape(-1, 5 + 3)
     assert counts[:, 0].sum() == counts[:, 6:].sum() == 0
     assert (counts[:, 1:6] - len(made.reference.batch) / 5).abs().max() <= 1
 
