@@ -21,11 +21,17 @@ NOT_YET = ("GUARDHOUSE_API_KEYS_FILE", "GUARDHOUSE_DATABASE_URL", "GUARDHOUSE_RE
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the bundle and the config are, and how much to log."""
+    """Where the bundle, the config and the server's own files are, and how much to log."""
 
     bundle: Path
     config: Path | None = None
+    state: Path | None = None
     log_level: str = "info"
+
+    @property
+    def state_folder(self) -> Path:
+        """Where a server keeps what a restart must not lose: beside the bundle, which itself is never written to."""
+        return self.state or self.bundle.resolve().with_name(f"{self.bundle.resolve().name}.state")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -46,7 +52,13 @@ class Settings:
         if sentences or not bundle:
             raise Mistake(*sentences)
         config = environment.get("GUARDHOUSE_CONFIG")
-        return cls(bundle=Path(bundle), config=Path(config) if config else None, log_level=level)
+        state = environment.get("GUARDHOUSE_STATE")
+        return cls(
+            bundle=Path(bundle),
+            config=Path(config) if config else None,
+            state=Path(state) if state else None,
+            log_level=level,
+        )
 
 
 @dataclass(frozen=True, slots=True)

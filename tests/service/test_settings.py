@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 
 def test_all_variables_are_read() -> None:
-    """Where the bundle and the config are, and how much to log."""
-    settings = Settings.from_environment(
-        {"GUARDHOUSE_BUNDLE": "a", "GUARDHOUSE_CONFIG": "b", "GUARDHOUSE_LOG_LEVEL": "DEBUG", "OTHER": "x"}
-    )
-    assert settings == Settings(bundle=Path("a"), config=Path("b"), log_level="debug")
+    """Where the bundle, the config and the server's own files are, and how much to log."""
+    names = ("BUNDLE", "CONFIG", "STATE", "LOG_LEVEL")
+    given = dict(zip((f"GUARDHOUSE_{name}" for name in names), ("a", "b", "c", "DEBUG"), strict=True))
+    settings = Settings.from_environment({**given, "OTHER": "x"})
+    assert settings == Settings(bundle=Path("a"), config=Path("b"), state=Path("c"), log_level="debug")
+
+
+def test_state_is_beside_the_bundle(tmp_path: Path) -> None:
+    """A server's own files are not in the bundle, whose hashes they would not be in."""
+    assert Settings(tmp_path / "digits").state_folder == tmp_path / "digits.state"
+    assert Settings(tmp_path / "digits", state=Path("x")).state_folder == Path("x")
 
 
 @pytest.mark.parametrize("environment", [{}, {"GUARDHOUSE_BUNDLE": ""}])
