@@ -83,6 +83,7 @@ class Door:
             Mistake: settings, config or bundle cannot be read, or the port for gRPC is taken.
         """
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
+        from service import memory  # noqa: PLC0415
         from service.handlers import Handlers  # noqa: PLC0415
         from service.inference import InferenceService  # noqa: PLC0415
         from service.limits import COMMON_CODES, UNMATCHED, Limits  # noqa: PLC0415
@@ -91,6 +92,7 @@ class Door:
         from service.openapi import pages  # noqa: PLC0415
         from service.settings import Deployment, Settings  # noqa: PLC0415
 
+        memory.keep()
         settings = Settings.from_environment()
         configure(settings.log_level)
         deployment = Deployment.read(settings)
