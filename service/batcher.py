@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from service.answer import Answer
 from service.protocols.problem import unavailable
+from service.turns import TURNS
 
 __all__ = ["Computation", "MicroBatcher", "ModelFaultError"]
 
@@ -115,9 +116,11 @@ class MicroBatcher:
             self._queue.append(job)
             self._ready.notify()
         try:
-            return await job.future
+            answer = await job.future
         finally:
             job.abandoned = True
+        TURNS.give_way()
+        return answer
 
     def _wait(self, rows: int) -> float:
         """Guess how long so many rows take, from how long batches took of late."""
@@ -132,16 +135,20 @@ class MicroBatcher:
 
     def _work(self) -> None:
         while pieces := self._take():
-            started = time.perf_counter()
-            done, afterwards = self._run(pieces)
-            self._batch_seconds += SMOOTHING * (time.perf_counter() - started - self._batch_seconds)
-            with contextlib.suppress(RuntimeError):  # the loop is gone when the process is
-                self._loop.call_soon_threadsafe(_deliver, done)
-            for bookkeeping in afterwards:
-                try:
-                    bookkeeping()
-                except Exception as fault:  # noqa: BLE001 - it must not stop the worker
-                    self._on_fault(fault)
+            with TURNS.taken():
+                self._answer(pieces)
+
+    def _answer(self, pieces: Sequence[Piece]) -> None:
+        started = time.perf_counter()
+        done, afterwards = self._run(pieces)
+        self._batch_seconds += SMOOTHING * (time.perf_counter() - started - self._batch_seconds)
+        with contextlib.suppress(RuntimeError):  # the loop is gone when the process is
+            self._loop.call_soon_threadsafe(_deliver, done)
+        for bookkeeping in afterwards:
+            try:
+                bookkeeping()
+            except Exception as fault:  # noqa: BLE001 - it must not stop the worker
+                self._on_fault(fault)
 
     def _take(self) -> list[Piece]:
         """Wait for rows, and take a batch of them; nothing once closed and empty."""

@@ -83,7 +83,7 @@ class Door:
             Mistake: settings, config or bundle cannot be read, or the port for gRPC is taken.
         """
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
-        from service import memory  # noqa: PLC0415
+        from service import memory, turns  # noqa: PLC0415
         from service.handlers import Handlers  # noqa: PLC0415
         from service.inference import InferenceService  # noqa: PLC0415
         from service.limits import COMMON_CODES, UNMATCHED, Limits  # noqa: PLC0415
@@ -93,6 +93,7 @@ class Door:
         from service.settings import Deployment, Settings  # noqa: PLC0415
 
         memory.keep()
+        turns.shorten()
         settings = Settings.from_environment()
         configure(settings.log_level)
         deployment = Deployment.read(settings)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from service.clock import Laps
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
+from service.turns import TURNS
 
 __all__ = ["Runtime"]
 
@@ -38,6 +40,8 @@ NEARLY, GIVE_UP = 0.95, 0.8
 """A larger batch is preferred if nearly as fast; none larger is tried once one is so much slower."""
 QUICK_SECONDS = 0.05
 """A batch that takes less says little alone: one busy moment of the machine must not settle for batches of one."""
+LONG_SECONDS = 0.002
+"""A batch that takes less, on a CPU, is done before the event loop has got far with anything else."""
 
 
 class Runtime:
@@ -68,6 +72,7 @@ class Runtime:
         self.model_metrics = ModelMetrics(guards, bundle.monitors, str(self.device), info)
         self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._explaining = 0
+        self._long_forward = False
         self.batch_rows = self._warm_up()
         self.batcher: MicroBatcher | None = None
 
@@ -85,6 +90,7 @@ class Runtime:
             if rates[size] < GIVE_UP * max(rates.values()) and size / rates[size] > QUICK_SECONDS:
                 break
         best = max(size for size, rate in rates.items() if rate >= NEARLY * max(rates.values()))
+        self._long_forward = self.device.type == "cpu" and best / rates[best] > LONG_SECONDS
         LOG.info("batches of up to %d rows: %.0f rows a second", best, rates[best])
         # What lives now lives as long as the process: a full collection need not look at it again (130 ms saved).
         gc.collect()
@@ -174,7 +180,8 @@ class Runtime:
 
     def _compute(self, x: Array, groups: Mapping[str, Array], causes: bool) -> Computation:
         batch, outcome, laps = self._outcome(x, groups, causes=causes)
-        answer = Answer.of(outcome)
+        with TURNS.given() if self.device.type == "cuda" else nullcontext():  # while the device catches up
+            answer = Answer.of(outcome)
         laps.mark()
 
         def afterwards() -> None:
@@ -197,7 +204,8 @@ class Runtime:
             laps.mark()
             findings = self.pipeline.check_input(filled, causes=causes)
             laps.mark()
-            filled = self.pipeline.forward(filled)
+            with TURNS.given() if self._long_forward else nullcontext():
+                filled = self.pipeline.forward(filled)
             laps.mark()
             outcome = self.pipeline.conclude(filled, findings | self.pipeline.check_output(filled, causes=causes))
             laps.mark()

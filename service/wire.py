@@ -9,6 +9,7 @@ from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.protocols.problem import Problem
+from service.turns import TURNS
 
 __all__ = ["BoundedHeaders", "bound_headers"]
 
@@ -37,6 +38,7 @@ class BoundedHeaders(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count what arrives inside a head too: the parser tells of a header only once it is whole."""
+        TURNS.give_way()
         inside = self._in_head
         super().data_received(data)
         if inside and self._in_head:
