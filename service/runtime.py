@@ -22,6 +22,7 @@ from guards.explainer import Attribution
 from guards.pipeline import fatal
 from guards.types import Action, Batch, Mistake, Outcome
 from service.answer import Answer
+from service.batch_size import measure, preferred
 from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
 from service.metrics import Metrics, ModelMetrics
@@ -35,11 +36,6 @@ LOG = logging.getLogger("guardhouse")
 Array = npt.NDArray[Any]
 EXPLANATIONS_WAITING = 8
 DEVICE_LOST = 70
-WARM_UP_TRIALS = 3
-NEARLY, GIVE_UP = 0.95, 0.8
-"""A larger batch is preferred if nearly as fast; none larger is tried once one is so much slower."""
-QUICK_SECONDS = 0.05
-"""A batch that takes less says little alone: one busy moment of the machine must not settle for batches of one."""
 LONG_SECONDS = 0.002
 """A batch that takes less, on a CPU, is done before the event loop has got far with anything else."""
 
@@ -77,30 +73,23 @@ class Runtime:
         self.batcher: MicroBatcher | None = None
 
     def _warm_up(self) -> int:
-        """Run every batch shape, so that no request pays for a first time, and find the size that serves most rows.
-
-        Larger is not always faster: on a CPU a batch that leaves the cache may cost half the rows per second.
-        """
+        """Run every batch shape, so that no request pays for a first time, and find the size that serves best."""
         rows = self.bundle.schema.example_rows(1).numpy()
-        rates: dict[int, float] = {}
-        for size in _sizes(self.config.server.max_batch_rows):
+
+        def seconds(size: int) -> float:
             x = np.repeat(rows, size, axis=0)
-            self._outcome(x, {}, causes=False)
-            rates[size] = size / min(self._seconds(x) for _ in range(WARM_UP_TRIALS))
-            if rates[size] < GIVE_UP * max(rates.values()) and size / rates[size] > QUICK_SECONDS:
-                break
-        best = max(size for size, rate in rates.items() if rate >= NEARLY * max(rates.values()))
+            started = time.perf_counter()
+            Answer.of(self._outcome(x, {}, causes=False)[1])
+            return time.perf_counter() - started
+
+        rates = measure(self.config.server.max_batch_rows, seconds)
+        best = preferred(rates)
         self._long_forward = self.device.type == "cpu" and best / rates[best] > LONG_SECONDS
         LOG.info("batches of up to %d rows: %.0f rows a second", best, rates[best])
         # What lives now lives as long as the process: a full collection need not look at it again (130 ms saved).
         gc.collect()
         gc.freeze()
         return best
-
-    def _seconds(self, x: Array) -> float:
-        started = time.perf_counter()
-        Answer.of(self._outcome(x, {}, causes=False)[1])
-        return time.perf_counter() - started
 
     def start(self) -> None:
         """Start the batcher on the running event loop."""
@@ -226,11 +215,6 @@ class Runtime:
             LOG.critical("the device is lost (%s): leaving, to be started again", type(fault).__name__)
             os._exit(DEVICE_LOST)
         LOG.error("a batch failed: %s", type(fault).__name__)
-
-
-def _sizes(most: int) -> list[int]:
-    """List the batch shapes: powers of two, and the most."""
-    return [*(size for size in (1 << power for power in range(most.bit_length())) if size < most), most]
 
 
 def _fill(rows: Array, size: int) -> Array:
