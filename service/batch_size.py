@@ -5,7 +5,7 @@ from collections.abc import Callable
 __all__ = ["measure", "preferred", "shapes"]
 
 TRIALS = 3
-NEARLY, GIVE_UP = 0.95, 0.8
+NEARLY, GIVE_UP = 0.9, 0.8
 """Sizes nearly as fast as the fastest are as good; none larger is tried once one is so much slower."""
 QUICK_SECONDS = 0.05
 """A batch that takes less says little alone: one busy moment of the machine must not settle for batches of one."""
