@@ -117,14 +117,27 @@ def test_every_way_reads_the_same_numbers(data: st.DataObject) -> None:
         assert way.rows.x.tobytes() == x.tobytes()
 
 
-def test_uint8_images_are_divided() -> None:
-    """Every byte value becomes the float32 quotient by 255, and a tensor's bytes are taken as they are."""
-    x = np.arange(252, dtype=np.uint8).reshape(-1, 1, 6, 6)[:4]
-    expected = x.astype(np.float32) / np.float32(255)
-    assert binary({"x": x}, "image").rows.x.tobytes() == expected.tobytes()
-    assert decode(json_request({"x": x}), "image").rows.x.tobytes() == expected.tobytes()
-    assert v2_grpc.decode(typed({"x": x}, raw=False), scope("image")).rows.x.tobytes() == expected.tobytes()
-    assert binary({"x": x.reshape(-1)[:5][None]}, "tensor").rows.x.tolist() == [[0, 1, 2, 3, 4]]
+@pytest.mark.parametrize("kind", ["image", "tensor"])
+def test_bytes_are_divided(kind: str) -> None:
+    """Every UINT8 of an image or a tensor becomes the float32 quotient by 255, by every door."""
+    size = int(np.prod(schema(kind).shape))
+    for start in range(0, 256, 4 * size):
+        x = (np.arange(start, start + 4 * size) % 256).astype(np.uint8).reshape(4, *schema(kind).shape)
+        expected = (x.astype(np.float32) / np.float32(255)).tobytes()
+        assert binary({"x": x}, kind).rows.x.tobytes() == expected
+        for nested in (False, True):
+            assert decode(json_request({"x": x}, nested=nested), kind).rows.x.tobytes() == expected
+        for raw in (False, True):
+            assert v2_grpc.decode(typed({"x": x}, raw=raw), scope(kind)).rows.x.tobytes() == expected
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i1", "i4", "f4", "f8"])
+def test_other_numbers_of_a_tensor_are_taken_as_they_are(dtype: str) -> None:
+    """What is not UINT8 is the tensor's own number, and so is a byte in a table."""
+    x = np.array([[0, 1, 2, 3, 4]]).astype(dtype)
+    assert binary({"x": x}, "tensor").rows.x.tolist() == [[0, 1, 2, 3, 4]]
+    table_row = np.array([[0, 1, 200, 2]], dtype=np.uint8)
+    assert binary({"x": table_row}).rows.x.tolist() == [[0, 1, 200, 2]]
 
 
 def test_binary_numbers_are_not_copied() -> None:
