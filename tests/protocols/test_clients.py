@@ -114,6 +114,31 @@ def test_triton_defaults(loans: Speaker) -> None:
 
 
 @pytest.mark.parametrize("door", ["http", "grpc"])
+@pytest.mark.parametrize("server", ["loans", "colours", "numbers"])
+def test_a_client_that_knows_the_metadata_alone(request: pytest.FixtureRequest, server: str, door: str) -> None:
+    """All inputs of the metadata together are a request; so is each alternative; and the optional ones go with both."""
+    module: ModuleType = pytest.importorskip(f"tritonclient.{door}")
+    speaker: Speaker = request.getfixturevalue(server)
+    described = speaker.gateway.client.get(f"/v2/models/{speaker.gateway.name}").json()
+    client = module.InferenceServerClient(
+        speaker.rpc if door == "grpc" else speaker.gateway.url.removeprefix("http://")
+    )
+    told = client.get_model_metadata(speaker.gateway.name, **({"as_json": True} if door == "grpc" else {}))
+    assert [spec["name"] for spec in told["inputs"]] == [spec["name"] for spec in described["inputs"]]
+    instead, beside = described["parameters"]["alternatives"], described["parameters"]["optional"]
+    for specs in (described["inputs"], *instead, *[[*rows, *beside] for rows in (described["inputs"], *instead)]):
+        tensors = []
+        for spec in specs:
+            shape = [1 if size == -1 else size for size in spec["shape"]]
+            blank = {"BYTES": np.full(shape, "Female", dtype=object), "UINT8": np.zeros(shape, dtype=np.uint8)}
+            tensors.append(module.InferInput(spec["name"], shape, spec["datatype"]))
+            tensors[-1].set_data_from_numpy(blank.get(spec["datatype"], np.zeros(shape, dtype=np.float32)))
+        outputs = client.infer(speaker.gateway.name, tensors)
+        assert outputs.as_numpy("action").shape == (1,), specs
+    client.close()
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
 def test_triton_tells_what_is_wrong(loans: Speaker, door: str) -> None:
     """Unmodified tritonclient shows the protocol's error string: which tensor, and what of it."""
     module: ModuleType = pytest.importorskip(f"tritonclient.{door}")

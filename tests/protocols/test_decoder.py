@@ -11,8 +11,10 @@ from oip import HEADER, binary_request, head, json_request, packed
 from toys import COLOURS, document, schema
 
 from guards.config import parse
+from guards.schema import Column, InputSchema
 from service.protocols import grpc_predict_v2_pb2 as messages
 from service.protocols import v2, v2_grpc
+from service.protocols.outputs import alternatives_of, inputs_of
 from service.protocols.problem import Problem
 from service.protocols.tensors import DTYPES
 
@@ -138,6 +140,22 @@ def test_other_numbers_of_a_tensor_are_taken_as_they_are(dtype: str) -> None:
     assert binary({"x": x}, "tensor").rows.x.tolist() == [[0, 1, 2, 3, 4]]
     table_row = np.array([[0, 1, 200, 2]], dtype=np.uint8)
     assert binary({"x": table_row}).rows.x.tolist() == [[0, 1, 200, 2]]
+
+
+@pytest.mark.parametrize("names", [["x"], ["x", "y"], ["a", "b"]], ids=str)
+def test_the_alternatives_are_read(names: list[str]) -> None:
+    """What the metadata name instead of the inputs makes the same rows; a single column called `x` is that column."""
+    columns = tuple(Column(name=name, kind="numeric") for name in names)
+    described = InputSchema(kind="tabular", shape=(len(names),), columns=columns)
+    config = parse(document("tabular", server={"max_rows_per_request": 4, "max_queue_rows": 4}))
+    reader = v2.Scope(config, described, (), [], "request")
+    ways = [inputs_of(described), *alternatives_of(described)]
+    assert len(ways) == (1 if names == ["x"] else 2)
+    for way in ways:
+        shapes = [[3 if size == -1 else size for size in spec.shape] for spec in way]
+        arrays = {spec.name: np.ones(shape, dtype=np.float32) for spec, shape in zip(way, shapes, strict=True)}
+        body, headers = binary_request(arrays)
+        assert v2.decode(body, headers[HEADER], reader).rows.x.tolist() == [[1.0] * len(names)] * 3
 
 
 def test_binary_numbers_are_not_copied() -> None:
