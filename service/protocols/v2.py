@@ -1,5 +1,6 @@
 """The Open Inference Protocol v2 over HTTP: JSON, and tensors as binary data behind it."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -197,6 +198,8 @@ def _parameters(value: Mapping[str, Any], place: tuple[str | int, ...], errors: 
     """Take parameters as they are: those of other servers' extensions mean nothing here, and do no harm."""
     parameters = value.get("parameters")
     if isinstance(parameters, dict):
+        numbers = ((key, one) for key, one in parameters.items() if isinstance(one, float) and not math.isfinite(one))
+        errors += [((*place, "parameters", key[:40]), f"{one} is no number of JSON") for key, one in numbers]
         return parameters
     if parameters is not None:
         errors.append(((*place, "parameters"), f"expected an object, got {describe(parameters)}"))

@@ -157,6 +157,23 @@ def test_triton_tells_what_is_wrong(loans: Speaker, door: str) -> None:
         client.close()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_triton_writes_literals_in_json(loans: Speaker, value: float) -> None:
+    """In its JSON mode tritonclient writes a NaN as a literal that is no JSON: refused with its place, not read."""
+    http = pytest.importorskip("tritonclient.http")
+    from tritonclient.utils import InferenceServerException
+
+    inputs = []
+    for name, array in columns([ALLOWED, ALLOWED | {"income": value}]).items():
+        inputs.append(http.InferInput(name, [2], head(name, array)["datatype"]))
+        inputs[-1].set_data_from_numpy(array, binary_data=False)
+    client = http.InferenceServerClient(loans.gateway.url.removeprefix("http://"))
+    with pytest.raises(InferenceServerException, match=r"inputs\.1\.data\.1: NaN, Infinity and numbers beyond") as told:
+        client.infer("loans", inputs)
+    client.close()
+    assert told.value.status() == "422"
+
+
 def test_kserve(case: Case) -> None:
     """KServe's clients over REST, as JSON and as binary data, and over gRPC, with raw and with typed contents."""
     if find_spec("kserve") is None:

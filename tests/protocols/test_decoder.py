@@ -321,6 +321,60 @@ def test_a_tensor_that_makes_no_rows(change: dict[str, Any], place: tuple[str | 
         decode({"inputs": [{**HEAD, "data": [0.5] * 5, **change}]}, "tensor")
 
 
+LITERALS = ("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1" + "0" * 400)
+
+
+@pytest.mark.parametrize("literal", LITERALS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("nested", [False, True])
+def test_literals_that_are_no_numbers(literal: str, kind: str, nested: bool) -> None:
+    """NaN, Infinity and numbers beyond float64 in JSON are refused with their place; a missing value is a null."""
+    x = np.ones((2, *schema(kind).shape), dtype=np.float32)
+    x[1].flat[2] = 7777
+    written = json.dumps(json_request({"x": x}, nested=nested))
+    assert written.count("7777.0") == 1
+    axes = np.unravel_index(x[0].size + 2, x.shape) if nested else (x[0].size + 2,)
+    with refused(422, "inputs", 0, "data", *map(int, axes)):
+        decode(written.replace("7777.0", literal).encode(), kind)
+
+
+@pytest.mark.parametrize("literal", LITERALS)
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (("inputs", 1, "data", 0), ("inputs", 1, "data", 0)),
+        (("inputs", 3, "data", 0), ("inputs", 3, "data", 0)),
+        (("inputs", 1, "shape", 0), ("inputs", 1, "shape")),
+        (("inputs", 1, "name"), ("inputs", 1, "name")),
+        (("inputs", 1, "parameters"), ("inputs", 1, "parameters")),
+        (("parameters", "priority"), ("parameters", "priority")),
+        (("parameters", "detail"), ("parameters", "detail")),
+        (("outputs", 0, "parameters", "a"), ("outputs", 0, "parameters", "a")),
+        (("id",), ("id",)),
+    ],
+    ids=str,
+)
+def test_literals_anywhere(literal: str, change: tuple[Any, ...], place: tuple[Any, ...]) -> None:
+    """They are refused in a column of numbers or of texts, and in all that is around the data."""
+    written = json_request(table(), parameters={}, outputs=[{"name": "label", "parameters": {}}])
+    inner: Any = written
+    for step in change[:-1]:
+        inner = inner[step]
+    inner[change[-1]] = "HERE"
+    with refused(422, *place):
+        decode(json.dumps(written).replace('"HERE"', literal).encode())
+
+
+@pytest.mark.parametrize("literal", LITERALS)
+@pytest.mark.parametrize("datatype", [name for name in DTYPES if name != "FP16"])
+def test_literals_in_every_datatype(literal: str, datatype: str) -> None:
+    """No datatype takes them for a number of its own."""
+    written = json_request(table())
+    written["inputs"][2] |= {"datatype": datatype, "data": ["HERE"]}
+    with refused(422, "inputs", 2, "data", 0):
+        decode(json.dumps(written).replace('"HERE"', literal).encode())
+
+
 @pytest.mark.parametrize(
     ("value", "kind"), [(np.nan, "tensor"), (np.inf, "tensor"), (np.nan, "image"), (-np.inf, "image")], ids=str
 )
