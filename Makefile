@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test lint bench requirements bento clean
+.PHONY: install serve demo test test-clients lint bench requirements bento clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -27,6 +27,16 @@ serve: demo
 test: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 	$(BIN)/coverage report --include='guards/*' --fail-under=95 --format=total
+
+# KServe's client pins versions that do not fit this project's: it gets an environment of its own.
+CLIENTS := .venv-clients
+$(CLIENTS)/.installed:
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet kserve==0.20.0
+	touch $@
+
+test-clients: $(STAMP) $(CLIENTS)/.installed
+	GUARDHOUSE_KSERVE=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest $(PYTEST_ARGS) tests/protocols/test_clients.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import orjson
 
 from guards.config import Config
 from guards.explainer import Attribution, NotExplainableError
+from guards.schema import InputSchema
 from guards.types import Action
 from service.http import Call, Reply, Route
 from service.limits import POST_CODES
@@ -169,14 +170,20 @@ class Handlers:
                 parameters=parameters,
             )
 
-        # A large body takes long enough to decode that its neighbours would notice.
-        return await asyncio.to_thread(decode) if len(call.body) > LARGE_BODY else decode()
+        # What takes long enough to decode that its neighbours would notice is decoded beside the event loop.
+        slow = len(call.body) > LARGE_BODY or _may_hold_files(call.body, runtime.bundle.schema)
+        return await asyncio.to_thread(decode) if slow else decode()
 
     def _loaded(self) -> Runtime:
         runtime = self._runtime()
         if runtime is None:
             raise unavailable(self._trouble() or "the model is still loading", reason="loading", retry_after=2)
         return runtime
+
+
+def _may_hold_files(body: bytes, schema: InputSchema) -> bool:
+    """Tell, without parsing it, whether a body may hold encoded images: few bytes may take long to unpack."""
+    return schema.kind == "image" and (b"b64" in body or b"\\" in body)  # a key may be written with escapes
 
 
 def _check_parameters(runtime: Runtime, changed: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from service.http import JSON, OCTETS, Call, Reply, Route
 from service.limits import POST_CODES
 from service.metrics import Metrics
 from service.protocols import v2
-from service.protocols.outputs import Output, TensorSpec, inputs_of, outputs_of, to_outputs
+from service.protocols.outputs import Output, TensorSpec, alternatives_of, beside_of, inputs_of, outputs_of, to_outputs
 from service.protocols.problem import Problem, unavailable
 from service.runtime import Runtime
 from service.settings import Deployment
@@ -42,6 +42,7 @@ class InferenceService:
         trouble: Callable[[], str | None],
     ) -> None:
         self.config, self.schema, self.classes = deployment.config, deployment.schema, deployment.classes
+        self.groups = deployment.groups
         self._runtime, self.trouble = runtime, trouble
         self.metrics: Metrics
 
@@ -133,6 +134,12 @@ class InferenceService:
                 "platform": self.platform,
                 "inputs": [_described(spec) for spec in self.inputs],
                 "outputs": [_described(spec) for spec in self.outputs],
+                # The metadata of the protocol have no word for an input that need not be there; its clients pass over
+                # parameters that they do not know.
+                "parameters": {
+                    "alternatives": [list(map(_described, specs)) for specs in alternatives_of(self.schema)],
+                    "optional": [_described(spec) for spec in beside_of(self.groups)],
+                },
             }
         )
 

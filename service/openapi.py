@@ -43,11 +43,7 @@ def _document(deployment: Deployment) -> Schema:
     definitions = problem.pop("$defs")
     inference_problem = InferenceProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions |= inference_problem.pop("$defs")
-    groups = sorted(
-        monitor.source.request
-        for monitor in config.monitors
-        if hasattr(monitor, "source") and monitor.source.request is not None
-    )
+    groups = deployment.groups
     instance = _instance(deployment.schema)
     detail = {"detail": {"type": "boolean", "default": False, "description": "every visible guard's p-value"}}
     explain = {

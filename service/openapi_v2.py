@@ -66,9 +66,13 @@ def _server() -> Schema:
 
 
 def _model() -> Schema:
-    tensors = {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SIZES})}
+    tensors: Schema = {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SIZES})}
     versions = {"type": "array", "items": TEXT}
-    return _object({"name": TEXT, "versions": versions, "platform": TEXT, "inputs": tensors, "outputs": tensors})
+    instead: Schema = {"type": "array", "items": tensors, "description": "what may be sent instead of all `inputs`"}
+    beside = {**tensors, "description": "what may be sent beside the rows"}
+    parameters = _object({"alternatives": instead, "optional": beside}, more=True)
+    described = {"name": TEXT, "versions": versions, "platform": TEXT, "inputs": tensors, "outputs": tensors}
+    return _object({**described, "parameters": parameters})
 
 
 def _request(

@@ -22,17 +22,25 @@ __all__ = ["RPC_ROUTES", "RpcServer"]
 SERVICE = "inference.GRPCInferenceService"
 CANCELLED = 499
 """What the metrics call a request whose client went away; HTTP has no code for it, and proxies use this one."""
-CODES = (200, 400, 404, 422, CANCELLED, 500, 503, 504)
 LARGE_MESSAGE = 65536
-METHODS = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
-RPC_ROUTES = {f"grpc:{method}": CODES for method in METHODS}
+MAX_DETAILS = 2000
+"""Bytes. They are sent as metadata, %-encoded to up to three times as many, of which clients take 8 KiB."""
 STATUS = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
-    HTTPStatus.UNPROCESSABLE_ENTITY: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
+    HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
     HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.UNPROCESSABLE_ENTITY: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+"""What each problem is called here."""
+CODES = (200, *map(int, STATUS), CANCELLED)
+METHODS = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+RPC_ROUTES = {f"grpc:{method}": CODES for method in METHODS}
 Metadata = list[tuple[str, str]]
 Method = Callable[[bytes, str, float, Metadata], Awaitable[bytes]]
 
@@ -111,8 +119,8 @@ class RpcServer:
             if problem.reason is not None:
                 self.metrics.shed.add(problem.reason)
             trailing += [(name.lower(), value) for name, value in problem.headers.items()]
-            status = STATUS.get(problem.status, grpc.StatusCode.INTERNAL)
-            return await context.abort(status, problem.sentence, tuple(trailing))  # type: ignore[no-any-return]
+            details = problem.sentence.encode()[:MAX_DETAILS].decode(errors="ignore")
+            return await context.abort(STATUS[problem.status], details, tuple(trailing))  # type: ignore[no-any-return]
 
         return handle
 

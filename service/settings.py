@@ -75,6 +75,12 @@ class Deployment:
         """The config to serve by."""
         return self.deployed or self.fitted
 
+    @property
+    def groups(self) -> list[str]:
+        """The attributes whose values come with a request, by the names they have there."""
+        sources = (getattr(monitor, "source", None) for monitor in self.config.monitors)
+        return sorted(source.request for source in sources if source is not None and source.request is not None)
+
     @classmethod
     def read(cls, settings: Settings) -> Self:
         """Read a bundle's description and the deployed config.

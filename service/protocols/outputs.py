@@ -10,11 +10,13 @@ from guards.config import Config
 from guards.schema import InputSchema
 from guards.types import Action
 from service.answer import Answer
-from service.protocols.rows import MATRIX
+from service.protocols.rows import GROUP, ID, MATRIX
 from service.protocols.tensors import BYTES, Numbers
 from service.protocols.v1 import verdicts
 
-__all__ = ["Output", "TensorSpec", "default_outputs", "inputs_of", "outputs_of", "to_outputs"]
+__all__ = [
+    "Output", "TensorSpec", "alternatives_of", "beside_of", "default_outputs", "inputs_of", "outputs_of", "to_outputs",
+]  # fmt: skip
 
 FLOAT = "FP32"
 P_VALUE = "p_value"
@@ -54,6 +56,22 @@ def inputs_of(schema: InputSchema) -> list[TensorSpec]:
     if schema.kind == "tabular":
         return [TensorSpec(c.name, BYTES if c.kind == "categorical" else FLOAT, (-1,)) for c in schema.columns]
     return [TensorSpec(MATRIX, FLOAT, (-1, *schema.shape))]
+
+
+def alternatives_of(schema: InputSchema) -> list[list[TensorSpec]]:
+    """Name what may be sent instead of all of :func:`inputs_of`: other datatypes, or a table as one tensor.
+
+    They are not among the inputs themselves: clients take every input of a model's metadata for required.
+    """
+    if schema.kind != "tabular":
+        return [[TensorSpec(MATRIX, "UINT8", (-1, *schema.shape))]]
+    # A single column that is called `x` is that column.
+    return [] if schema.names == (MATRIX,) else [[TensorSpec(MATRIX, FLOAT, (-1, len(schema.columns)))]]
+
+
+def beside_of(groups: Sequence[str]) -> list[TensorSpec]:
+    """Name the tensors that may be sent beside the rows: their ids, and their values of declared attributes."""
+    return [TensorSpec(name, BYTES, (-1,)) for name in (ID, *(GROUP + group for group in groups))]
 
 
 def outputs_of(classes: Sequence[str], config: Config) -> list[TensorSpec]:

@@ -129,7 +129,7 @@ def _matrix(tensor: Tensor, schema: InputSchema, errors: Errors) -> Floats:
     numbers = tensor.numbers(errors, nullable=schema.kind == "tabular")
     if numbers is None:
         return nothing
-    if image and tensor.datatype == "UINT8":
+    if schema.kind != "tabular" and tensor.datatype == "UINT8":
         return numbers.astype(np.float32) / np.float32(255)
     x, faults = schema.take(numbers)
     errors += [(tensor.spot(fault.row, *_index(fault)), fault.message) for fault in faults]

@@ -1,5 +1,6 @@
 """The Open Inference Protocol v2 over HTTP: JSON, and tensors as binary data behind it."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import orjson
 from guards.config import Config
 from guards.schema import InputSchema, describe
 from service.protocols.outputs import Output, default_outputs, outputs_of
-from service.protocols.problem import Problem, unprocessable
+from service.protocols.problem import MAX_ERRORS, Problem, unprocessable
 from service.protocols.rows import to_rows
 from service.protocols.strict_json import loads
 from service.protocols.tensors import BYTES, DTYPES, Tensor, malformed, pack_strings
@@ -26,7 +27,8 @@ KEYS = frozenset({"id", "model_name", "model_version", "parameters", "inputs", "
 TENSOR_KEYS = frozenset({"name", "datatype", "shape", "parameters", "data"})
 OUTPUT_KEYS = frozenset({"name", "parameters"})
 LENGTH = re.compile(r"[0-9]{1,15}")
-LARGEST_SIZE = 2**63 - 1
+LARGEST_SIZE, LARGEST_RANK = 2**63 - 1, 32
+"""Of a tensor's shape; without a bound the product of its sizes could take hours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +45,11 @@ class Scope:
     def max_rows(self) -> int:
         """The most rows of one request."""
         return self.config.server.max_rows_per_request
+
+    @property
+    def max_inputs(self) -> int:
+        """The most tensors that are looked at: a few more than there are names for, so as to tell what is wrong."""
+        return len(self.schema.names) + len(self.groups) + MAX_ERRORS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +124,8 @@ def interpret(document: Mapping[str, Any], scope: Scope) -> Inference:
     if not isinstance(inputs, list) or not inputs:
         message = "missing" if "inputs" not in document else "expected a list of tensors"
         raise unprocessable([*errors, (("inputs",), message)])
+    if len(inputs) > scope.max_inputs:
+        raise unprocessable([*errors, (("inputs",), f"{len(inputs)} tensors are more than the model has names for")])
     tensors = [_tensor(value, index, errors) for index, value in enumerate(inputs)]
     sound = [tensor for tensor in tensors if tensor is not None]
     seen: set[str] = set()
@@ -152,8 +161,9 @@ def _tensor(value: object, index: int, errors: Errors) -> Tensor | None:
         errors.append(((*place, "name"), f"expected a string, got {describe(name)}"))
     if not isinstance(datatype, str) or (datatype not in DTYPES and datatype != BYTES):
         errors.append(((*place, "datatype"), f"expected one of {', '.join(DTYPES)}, {BYTES}, got {describe(datatype)}"))
-    if not isinstance(shape, list) or not all(type(size) is int and 0 <= size <= LARGEST_SIZE for size in shape):
-        errors.append(((*place, "shape"), "expected a list of sizes"))
+    sizes = shape if isinstance(shape, list) and len(shape) <= LARGEST_RANK else [None]
+    if not all(type(size) is int and 0 <= size <= LARGEST_SIZE for size in sizes):
+        errors.append(((*place, "shape"), f"expected a list of up to {LARGEST_RANK} sizes"))
     if not isinstance(data, list | memoryview | np.ndarray):
         message = f"expected a list of values, got {describe(data)}" if "data" in value else "missing"
         errors.append(((*place, "data"), message))
@@ -172,6 +182,9 @@ def _outputs(outputs: object, chosen: Mapping[str, Any], scope: Scope, errors: E
         errors.append((("outputs",), f"expected a list, got {describe(outputs)}"))
         return {}
     known = [spec.name for spec in outputs_of(scope.classes, scope.config)]
+    if len(outputs) > len(known) + MAX_ERRORS:
+        errors.append((("outputs",), f"{len(outputs)} outputs are more than there are; there are {', '.join(known)}"))
+        return {}
     wanted: dict[str, bool] = {}
     for index, output in enumerate(outputs):
         place = ("outputs", index)
@@ -197,6 +210,8 @@ def _parameters(value: Mapping[str, Any], place: tuple[str | int, ...], errors: 
     """Take parameters as they are: those of other servers' extensions mean nothing here, and do no harm."""
     parameters = value.get("parameters")
     if isinstance(parameters, dict):
+        numbers = ((key, one) for key, one in parameters.items() if isinstance(one, float) and not math.isfinite(one))
+        errors += [((*place, "parameters", key[:40]), f"{one} is no number of JSON") for key, one in numbers]
         return parameters
     if parameters is not None:
         errors.append(((*place, "parameters"), f"expected an object, got {describe(parameters)}"))

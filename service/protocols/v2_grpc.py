@@ -58,6 +58,9 @@ def decode(request: Any, scope: Scope) -> Inference:  # noqa: ANN401 - a message
     """
     known(request.model_name, request.model_version, scope.config)
     raw = request.raw_input_contents
+    if len(request.inputs) > scope.max_inputs:  # an input is two bytes, and a hundred times as many once it is read
+        message = f"{len(request.inputs)} tensors are more than the model has names for"
+        raise unprocessable([(("inputs",), message)])
     if raw and len(raw) != len(request.inputs):
         raise malformed(f"{len(raw)} raw contents for {len(request.inputs)} inputs", ("raw_input_contents",))
     inputs = []
@@ -85,7 +88,9 @@ def _typed(tensor: Any, index: int) -> Data:  # noqa: ANN401 - a message
     wanted = CONTENTS.get(tensor.datatype)
     strange = [field.name for field, _ in tensor.contents.ListFields() if field.name != wanted]
     if strange:
-        message = f"{tensor.datatype} has its contents in {wanted or 'raw_input_contents'}, not in {', '.join(strange)}"
+        message = (
+            f"{tensor.datatype[:40]} has its contents in {wanted or 'raw_input_contents'}, not in {', '.join(strange)}"
+        )
         raise unprocessable([(("inputs", index, "contents"), message)])
     if wanted is None:
         return []

@@ -11,8 +11,10 @@ from oip import HEADER, binary_request, head, json_request, packed
 from toys import COLOURS, document, schema
 
 from guards.config import parse
+from guards.schema import Column, InputSchema
 from service.protocols import grpc_predict_v2_pb2 as messages
 from service.protocols import v2, v2_grpc
+from service.protocols.outputs import alternatives_of, inputs_of
 from service.protocols.problem import Problem
 from service.protocols.tensors import DTYPES
 
@@ -117,14 +119,43 @@ def test_every_way_reads_the_same_numbers(data: st.DataObject) -> None:
         assert way.rows.x.tobytes() == x.tobytes()
 
 
-def test_uint8_images_are_divided() -> None:
-    """Every byte value becomes the float32 quotient by 255, and a tensor's bytes are taken as they are."""
-    x = np.arange(252, dtype=np.uint8).reshape(-1, 1, 6, 6)[:4]
-    expected = x.astype(np.float32) / np.float32(255)
-    assert binary({"x": x}, "image").rows.x.tobytes() == expected.tobytes()
-    assert decode(json_request({"x": x}), "image").rows.x.tobytes() == expected.tobytes()
-    assert v2_grpc.decode(typed({"x": x}, raw=False), scope("image")).rows.x.tobytes() == expected.tobytes()
-    assert binary({"x": x.reshape(-1)[:5][None]}, "tensor").rows.x.tolist() == [[0, 1, 2, 3, 4]]
+@pytest.mark.parametrize("kind", ["image", "tensor"])
+def test_bytes_are_divided(kind: str) -> None:
+    """Every UINT8 of an image or a tensor becomes the float32 quotient by 255, by every door."""
+    size = int(np.prod(schema(kind).shape))
+    for start in range(0, 256, 4 * size):
+        x = (np.arange(start, start + 4 * size) % 256).astype(np.uint8).reshape(4, *schema(kind).shape)
+        expected = (x.astype(np.float32) / np.float32(255)).tobytes()
+        assert binary({"x": x}, kind).rows.x.tobytes() == expected
+        for nested in (False, True):
+            assert decode(json_request({"x": x}, nested=nested), kind).rows.x.tobytes() == expected
+        for raw in (False, True):
+            assert v2_grpc.decode(typed({"x": x}, raw=raw), scope(kind)).rows.x.tobytes() == expected
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i1", "i4", "f4", "f8"])
+def test_other_numbers_of_a_tensor_are_taken_as_they_are(dtype: str) -> None:
+    """What is not UINT8 is the tensor's own number, and so is a byte in a table."""
+    x = np.array([[0, 1, 2, 3, 4]]).astype(dtype)
+    assert binary({"x": x}, "tensor").rows.x.tolist() == [[0, 1, 2, 3, 4]]
+    table_row = np.array([[0, 1, 200, 2]], dtype=np.uint8)
+    assert binary({"x": table_row}).rows.x.tolist() == [[0, 1, 200, 2]]
+
+
+@pytest.mark.parametrize("names", [["x"], ["x", "y"], ["a", "b"]], ids=str)
+def test_the_alternatives_are_read(names: list[str]) -> None:
+    """What the metadata name instead of the inputs makes the same rows; a single column called `x` is that column."""
+    columns = tuple(Column(name=name, kind="numeric") for name in names)
+    described = InputSchema(kind="tabular", shape=(len(names),), columns=columns)
+    config = parse(document("tabular", server={"max_rows_per_request": 4, "max_queue_rows": 4}))
+    reader = v2.Scope(config, described, (), [], "request")
+    ways = [inputs_of(described), *alternatives_of(described)]
+    assert len(ways) == (1 if names == ["x"] else 2)
+    for way in ways:
+        shapes = [[3 if size == -1 else size for size in spec.shape] for spec in way]
+        arrays = {spec.name: np.ones(shape, dtype=np.float32) for spec, shape in zip(way, shapes, strict=True)}
+        body, headers = binary_request(arrays)
+        assert v2.decode(body, headers[HEADER], reader).rows.x.tolist() == [[1.0] * len(names)] * 3
 
 
 def test_binary_numbers_are_not_copied() -> None:
@@ -288,6 +319,60 @@ def test_a_tensor_that_makes_no_rows(change: dict[str, Any], place: tuple[str | 
     """Every fault of a tensor is told with its place, and is the client's."""
     with refused(422, *place):
         decode({"inputs": [{**HEAD, "data": [0.5] * 5, **change}]}, "tensor")
+
+
+LITERALS = ("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1" + "0" * 400)
+
+
+@pytest.mark.parametrize("literal", LITERALS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("nested", [False, True])
+def test_literals_that_are_no_numbers(literal: str, kind: str, nested: bool) -> None:
+    """NaN, Infinity and numbers beyond float64 in JSON are refused with their place; a missing value is a null."""
+    x = np.ones((2, *schema(kind).shape), dtype=np.float32)
+    x[1].flat[2] = 7777
+    written = json.dumps(json_request({"x": x}, nested=nested))
+    assert written.count("7777.0") == 1
+    axes = np.unravel_index(x[0].size + 2, x.shape) if nested else (x[0].size + 2,)
+    with refused(422, "inputs", 0, "data", *map(int, axes)):
+        decode(written.replace("7777.0", literal).encode(), kind)
+
+
+@pytest.mark.parametrize("literal", LITERALS)
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (("inputs", 1, "data", 0), ("inputs", 1, "data", 0)),
+        (("inputs", 3, "data", 0), ("inputs", 3, "data", 0)),
+        (("inputs", 1, "shape", 0), ("inputs", 1, "shape")),
+        (("inputs", 1, "name"), ("inputs", 1, "name")),
+        (("inputs", 1, "parameters"), ("inputs", 1, "parameters")),
+        (("parameters", "priority"), ("parameters", "priority")),
+        (("parameters", "detail"), ("parameters", "detail")),
+        (("outputs", 0, "parameters", "a"), ("outputs", 0, "parameters", "a")),
+        (("id",), ("id",)),
+    ],
+    ids=str,
+)
+def test_literals_anywhere(literal: str, change: tuple[Any, ...], place: tuple[Any, ...]) -> None:
+    """They are refused in a column of numbers or of texts, and in all that is around the data."""
+    written = json_request(table(), parameters={}, outputs=[{"name": "label", "parameters": {}}])
+    inner: Any = written
+    for step in change[:-1]:
+        inner = inner[step]
+    inner[change[-1]] = "HERE"
+    with refused(422, *place):
+        decode(json.dumps(written).replace('"HERE"', literal).encode())
+
+
+@pytest.mark.parametrize("literal", LITERALS)
+@pytest.mark.parametrize("datatype", [name for name in DTYPES if name != "FP16"])
+def test_literals_in_every_datatype(literal: str, datatype: str) -> None:
+    """No datatype takes them for a number of its own."""
+    written = json_request(table())
+    written["inputs"][2] |= {"datatype": datatype, "data": ["HERE"]}
+    with refused(422, "inputs", 2, "data", 0):
+        decode(json.dumps(written).replace('"HERE"', literal).encode())
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,17 @@ def test_metadata_of_a_table(loans: Speaker) -> None:
         {"name": "p_value", "datatype": "FP32", "shape": [-1, 4]},
     ]
     assert response.json()["versions"] == ["2024.1"]
+    assert response.json()["parameters"] == {
+        "alternatives": [[{"name": "x", "datatype": "FP32", "shape": [-1, 5]}]],
+        "optional": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in ("id", "group_sex")],
+    }
 
 
 def test_metadata_of_images_and_values(colours: Speaker, numbers: Speaker) -> None:
     """An image is one tensor of its shape; a regression answers value and interval."""
     images = colours.gateway.client.get("/v2/models/colours").json()
     assert images["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3, 6, 8]}]
+    assert images["parameters"]["alternatives"] == [[{"name": "x", "datatype": "UINT8", "shape": [-1, 3, 6, 8]}]]
     values = numbers.gateway.client.get("/v2/models/value").json()
     assert [(spec["name"], spec["shape"]) for spec in values["outputs"]][:2] == [("value", [-1]), ("interval", [-1, 2])]
 

@@ -48,6 +48,47 @@ def calling(address: str) -> Iterator[Callable[..., Any]]:
         yield call
 
 
+def altered(change: Callable[[Any], object], *, typed: bool = False) -> Any:
+    """Write a sound request for the table, and spoil it."""
+    request = raw(columns([ALLOWED]), "loans")
+    if typed:
+        del request.raw_input_contents[:]
+        for tensor in request.inputs:
+            tensor.contents.fp32_contents.append(0.5)
+    change(request)
+    return request
+
+
+def _set(name: str, value: Any) -> Callable[[Any], object]:
+    return lambda request: setattr(request.inputs[0], name, value)
+
+
+HOSTILE: dict[str, Callable[[Any], object]] = {
+    "a raw content too short": lambda request: request.raw_input_contents.__setitem__(0, b"123"),
+    "a raw content too long": lambda request: request.raw_input_contents.__setitem__(0, bytes(8)),
+    "a raw content too few": lambda request: request.raw_input_contents.pop(),
+    "a raw content too many": lambda request: request.raw_input_contents.append(b""),
+    "strings whose lengths lie": lambda request: request.raw_input_contents.__setitem__(2, b"\xff\xff\xff\xffnorth"),
+    "strings that are no UTF-8": lambda request: request.raw_input_contents.__setitem__(2, b"\x01\0\0\0\xff"),
+    "no datatype": _set("datatype", ""),
+    "an unknown datatype": _set("datatype", "FP128"),
+    "a datatype without end": _set("datatype", "\U0001f600" * 5000),
+    "a datatype of another size": _set("datatype", "FP64"),
+    "a datatype of another kind": _set("datatype", "BYTES"),
+    "a negative shape": lambda request: request.inputs[0].shape.__setitem__(0, -1),
+    "a shape without end": lambda request: request.inputs[0].shape.extend([2**62] * 100_000),
+    "no shape": lambda request: request.inputs[0].ClearField("shape"),
+    "a name twice": _set("name", "income"),
+    "no name": _set("name", ""),
+    "inputs without end": lambda request: [request.inputs.add() for _ in range(100_000)],
+    "contents of both kinds": lambda request: request.inputs[0].contents.fp32_contents.append(1),
+    "an unknown output": lambda request: request.outputs.add(name="logits"),
+    "an output twice": lambda request: [request.outputs.add(name="label") for _ in range(2)],
+    "outputs without end": lambda request: [request.outputs.add(name="label") for _ in range(100_000)],
+    "a parameter of another type": lambda request: setattr(request.parameters["detail"], "string_param", "yes"),
+}
+
+
 def refused(speaker: Speaker, message: Any, method: str = "ModelInfer", timeout: float = 10) -> Any:
     """Give the status and the details that a call ends with."""
     with calling(speaker.rpc) as call, pytest.raises(grpc.RpcError) as told:
@@ -109,8 +150,20 @@ def test_typed_contents_are_answered_with_typed_contents(loans: Speaker) -> None
         ("ModelInfer", raw({}, "loans", model_version="1"), grpc.StatusCode.NOT_FOUND),
         ("ModelReady", messages.ModelReadyRequest(name="nobody"), grpc.StatusCode.NOT_FOUND),
         ("ModelMetadata", messages.ModelMetadataRequest(name="loans", version="1"), grpc.StatusCode.NOT_FOUND),
+        *(("ModelInfer", altered(change), grpc.StatusCode.INVALID_ARGUMENT) for change in HOSTILE.values()),
+        ("ModelInfer", altered(lambda _: None, typed=True), grpc.StatusCode.INVALID_ARGUMENT),
     ],
-    ids=["no message", "no inputs", "missing inputs", "no model", "no version", "not ready", "no metadata"],
+    ids=[
+        "no message",
+        "no inputs",
+        "missing inputs",
+        "no model",
+        "no version",
+        "not ready",
+        "no metadata",
+        *HOSTILE,
+        "typed contents of another type",
+    ],
 )
 def test_statuses(loans: Speaker, method: str, message: Any, status: grpc.StatusCode) -> None:
     """What is the client's fault has the status that says so, and details that say what."""

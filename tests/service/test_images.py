@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import struct
 import zlib
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from guards.schema import InputSchema
+from service.protocols import v1
 from service.protocols.images import stack_images
+from service.protocols.problem import Problem
 
 SHAPES = {"L": (1, 6, 8), "RGB": (3, 6, 8), "RGBA": (4, 6, 8)}
 
@@ -87,6 +90,47 @@ def test_a_bomb_is_told_by_its_header(side: int) -> None:
     file = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
     _, (fault,) = stack(file)
     assert fault.place == ("b64",)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "PNG"), ("RGB", "JPEG"), ("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG")]
+)
+@pytest.mark.parametrize("size", [(7, 6), (6, 8), (16, 12), (4000, 4000)], ids=str)
+def test_no_other_size_is_unpacked(
+    monkeypatch: pytest.MonkeyPatch, mode: str, kind: str, size: tuple[int, int]
+) -> None:
+    """A sound file of another size than the config's is refused before any of its pixels is unpacked."""
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, kind)
+
+    def never(*_: object) -> None:
+        raise AssertionError("unpacked")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", never)
+    _, (fault,) = stack(file.getvalue(), {"P": "RGB"}.get(mode, mode))
+    assert f"got {size[0]} x {size[1]} pixels" in fault.message
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_more_pixels_than_the_header_says_are_not_unpacked(mode: str) -> None:
+    """A file of the right size, with data for a thousand times as many pixels behind it, makes its own pixels."""
+    channels = SHAPES[mode][0]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 8, {1: 0, 3: 2}[channels], 0, 0, 0))
+    lines = (b"\0" + bytes([51] * 8 * channels)) * 6
+    data = zlib.compress(lines + bytes(50_000_000), 9)
+    x, faults = stack(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", data) + chunk(b"IEND", b""), mode)
+    assert not faults
+    assert (x == np.float32(0.2)).all()
+
+
+def test_more_images_than_rows_are_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of more images than a request may have rows is refused before any is looked at."""
+    monkeypatch.setattr(v1, "stack_images", lambda *_: pytest.fail("unpacked"))
+    body = json.dumps({"instances": [{"b64": ""}] * 5}).encode()
+    described = InputSchema(kind="image", shape=SHAPES["RGB"])
+    with pytest.raises(Problem) as told:
+        v1.decode(body, schema=described, request_id="r", max_rows=4, parameters={})
+    assert told.value.errors == [(("instances",), "5 rows, where 4 are the most in one request")]
 
 
 def test_a_compressed_text_bomb_is_a_fault_or_an_image() -> None:
