@@ -134,11 +134,13 @@ class Streams(nn.Module):
         return torch.cat([*rows, last[None]])
 
     def series(self, counts: npt.NDArray[np.int64]) -> list[Series]:
-        """Give ``stream_bin_total`` and ``reference_bin_ratio`` for every stream and bin."""
+        """Give ``stream_bin_total`` and ``reference_bin_ratio`` by stream and bin, ``reference_rows`` by stream."""
         values, reference = counts.tolist(), self.reference_counts.tolist()
         series, start = [], 0
         for stream, bins in self.bins.items():
-            total = max(1, sum(reference[start : start + len(bins)]))
+            rows = sum(reference[start : start + len(bins)])
+            total = max(1, rows)
+            series.append(Series("reference_rows", "gauge", {"stream": stream}, float(rows)))
             for place, name in enumerate(bins, start):
                 labels = {"stream": stream, "bin": name}
                 series.append(Series("stream_bin_total", "counter", labels, float(values[place])))

@@ -1,4 +1,4 @@
-"""The command line: ``guardhouse fit``, ``evaluate`` and ``schema``; the service adds ``serve``."""
+"""The command line: ``guardhouse fit``, ``evaluate``, ``rules`` and ``schema``; the service adds ``serve``."""
 
 import json
 import sys
@@ -69,6 +69,25 @@ def evaluate(
         typer.echo(json.dumps(result))
     else:
         show(result, Console())
+
+
+@app.command()
+def rules(
+    bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
+    window: Annotated[list[str] | None, typer.Option(help="how far back to look; may be given again [1h, 1d]")] = None,
+    out: Annotated[Path | None, typer.Option(help="the file to write; default: standard output")] = None,
+) -> None:
+    """Write recording rules and alerts for Prometheus: drift of every stream, over all replicas."""
+    from guards.cli.rules import WINDOWS, ordered_bins, render  # noqa: PLC0415
+
+    text = render(ordered_bins(bundle), window or WINDOWS)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as failure:
+        raise Mistake(f"--out {out}: cannot be written ({failure.strerror})") from None
 
 
 @app.command()

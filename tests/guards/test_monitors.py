@@ -224,6 +224,13 @@ def test_reference_bins_hold_equal_mass(table: Bundle) -> None:
     assert all(age[str(i)] == pytest.approx(present / 10, abs=0.005) for i in range(10))
 
 
+def test_the_reference_says_how_many_rows_it_has(table: Bundle) -> None:
+    """Every stream's reference has the same rows: the held-out ones that did not go into the temperature."""
+    monitor = bins(table)
+    rows = {s.labels["stream"]: s.value for s in monitor.series() if s.metric == "reference_rows"}
+    assert rows == dict.fromkeys(monitor.streams.bins, 320)
+
+
 def test_bins_by_numpy(table: Bundle) -> None:
     """Counts of numbers are numpy's histogram, with what is below, above and missing apart."""
     monitor = bins(table)
