@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from guards.monitor import Monitor, State
-from guards.monitors.groups import Groups
 from guards.types import Batch, Outcome
 
 __all__ = ["Monitoring"]
@@ -20,15 +19,6 @@ class Monitoring:
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self.monitors = tuple(monitors)
         self._states: dict[str, tuple[State, str]] = {m.name: (m.state(), _now()) for m in self.monitors}
-
-    @property
-    def by_request(self) -> dict[str, Groups]:
-        """The monitors whose groups come with the request, by attribute."""
-        return {
-            monitor.params.attribute: monitor
-            for monitor in self.monitors
-            if isinstance(monitor, Groups) and monitor.params.source.request is not None
-        }
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Show every monitor a batch."""

@@ -18,6 +18,7 @@ import torch
 from guards.bundle import Bundle, __version__
 from guards.config import Config
 from guards.explainer import Attribution
+from guards.monitors.groups import level_codes, of_requests
 from guards.pipeline import fatal
 from guards.types import Action, Batch, Mistake, Outcome
 from service.answer import Answer
@@ -57,7 +58,7 @@ class Runtime:
             raise Mistake("self-test: the bundle has no known rows; fit it anew")
         bundle.self_test.check(self.pipeline)
         self.monitoring = Monitoring(bundle.monitors)
-        self.request_groups = self.monitoring.by_request
+        self.request_groups = of_requests(bundle.monitors)
         info = {
             "version": __version__,
             "model": self.config.name,
@@ -126,7 +127,8 @@ class Runtime:
         """
         if self.batcher is None:
             raise unavailable("the model is still loading", reason="loading", retry_after=2)
-        return await self.batcher.submit(x, self._codes(len(x), groups), deadline=deadline, causes=causes)
+        codes = {name: code.numpy() for name, code in level_codes(self.request_groups, len(x), groups).items()}
+        return await self.batcher.submit(x, codes, deadline=deadline, causes=causes)
 
     async def explain(
         self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
@@ -164,13 +166,6 @@ class Runtime:
         if (answer.action >= Action.ABSTAIN).any():
             return answer, chosen, None
         return answer, chosen, explainer.explain(rows, torch.tensor(chosen))
-
-    def _codes(self, n: int, groups: Mapping[str, list[str | None]]) -> dict[str, Array]:
-        codes: dict[str, Array] = {}
-        for attribute, monitor in self.request_groups.items():
-            values = groups.get(monitor.params.source.request or "", [None] * n)
-            codes[attribute] = monitor.encode(values).numpy()
-        return codes
 
     def _compute(self, x: Array, groups: Mapping[str, Array], causes: bool) -> Computation:
         batch, outcome, laps = self._outcome(x, groups, causes=causes)

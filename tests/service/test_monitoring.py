@@ -9,7 +9,7 @@ from made_up import TABLE_CONFIG
 
 from guards.config import parse
 from guards.monitor import Context, Monitor, MonitorParams, State, Statistic
-from guards.monitors.groups import Groups, GroupsParams
+from guards.monitors.groups import Groups, GroupsParams, of_requests
 from guards.schema import Column, InputSchema
 from guards.types import Batch, Outcome
 from service.monitoring import Monitoring
@@ -102,4 +102,4 @@ def test_groups_of_requests_are_found_by_attribute() -> None:
     ]
     monitors = [Groups(one, CONTEXT) for one in params]
     assert [one.name for one in monitors] == ["age", "sex"]
-    assert Monitoring(monitors).by_request == {"sex": monitors[1]}
+    assert of_requests(monitors) == {"sex": monitors[1]}
