@@ -27,6 +27,7 @@ from service.clock import Laps
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
+from service.snapshots import Snapshots
 
 __all__ = ["Runtime"]
 
@@ -44,8 +45,8 @@ QUICK_SECONDS = 0.05
 class Runtime:
     """One bundle on one device; made in a thread, used from the event loop."""
 
-    def __init__(self, bundle: Bundle, metrics: Metrics) -> None:
-        """Check the bundle on its known rows and warm it up.
+    def __init__(self, bundle: Bundle, metrics: Metrics, state: Path | None = None) -> None:
+        """Check the bundle on its known rows and warm it up; what a restart must not lose is kept in ``state``.
 
         Raises:
             Mistake: the self-test failed, or the calibration rows do not support the config.
@@ -58,6 +59,7 @@ class Runtime:
             raise Mistake("self-test: the bundle has no known rows; fit it anew")
         bundle.self_test.check(self.pipeline)
         self.monitoring = Monitoring(bundle.monitors)
+        self.snapshots = None if state is None else _snapshots(state, bundle, self.monitoring)
         self.request_groups = of_requests(bundle.monitors)
         info = {
             "version": __version__,
@@ -66,7 +68,7 @@ class Runtime:
             "bundle": bundle.id,
         }
         guards = [guard.name for guard in self.pipeline.guards]
-        self.model_metrics = ModelMetrics(guards, bundle.monitors, str(self.device), info)
+        self.model_metrics = ModelMetrics(guards, self.monitoring.series, str(self.device), info)
         self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._explaining = 0
         self.batch_rows = self._warm_up()
@@ -108,6 +110,8 @@ class Runtime:
             on_fault=self._on_fault,
             groups=tuple(self.request_groups),
         )
+        if self.snapshots is not None:
+            self.snapshots.start()
         self.metrics.model = self.model_metrics
         self.metrics.queue_rows = lambda: 0 if self.batcher is None else self.batcher.queued_rows
 
@@ -115,6 +119,8 @@ class Runtime:
         """Finish what is queued."""
         if self.batcher is not None:
             await self.batcher.close()
+        if self.snapshots is not None:
+            await asyncio.to_thread(self.snapshots.close)
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
     async def predict(
@@ -222,6 +228,11 @@ def _sizes(most: int) -> list[int]:
 
 def _fill(rows: Array, size: int) -> Array:
     return rows if len(rows) == size else np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+
+
+def _snapshots(folder: Path, bundle: Bundle, monitoring: Monitoring) -> Snapshots:
+    configs = {params.name: params.model_dump_json() for params in bundle.config.monitors}
+    return Snapshots(folder, model=bundle.config.name, bundle=bundle.id, configs=configs, monitoring=monitoring)
 
 
 def load(bundle: Path, config_path: Path | None, config: Config | None) -> Bundle:
