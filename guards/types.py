@@ -168,26 +168,32 @@ class Outcome:
     prediction: Prediction
     verdict: Verdict
 
-    def first(self, rows: int) -> "Outcome":
-        """Take the first rows, and leave those that only filled the batch up."""
-        if rows == len(self.verdict.action):
-            return self
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.verdict.action)
+
+    def __getitem__(self, rows: slice) -> "Outcome":
+        """Take some of the rows, in order."""
         prediction, verdict = self.prediction, self.verdict
         return Outcome(
-            output=ModelOutput(self.output.logits[:rows], self.output.features[:rows]),
+            output=ModelOutput(self.output.logits[rows], self.output.features[rows]),
             prediction=Prediction(
                 **{
-                    item.name: None if (tensor := getattr(prediction, item.name)) is None else tensor[:rows]
+                    item.name: None if (tensor := getattr(prediction, item.name)) is None else tensor[rows]
                     for item in fields(Prediction)
                 }
             ),
             verdict=Verdict(
                 guards=verdict.guards,
-                score=verdict.score[:, :rows],
-                p_value=verdict.p_value[:, :rows],
-                flagged=verdict.flagged[:, :rows],
-                violated=None if verdict.violated is None else verdict.violated[:, :rows],
-                action=verdict.action[:rows],
-                causes={name: causes[:rows] for name, causes in verdict.causes.items()},
+                score=verdict.score[:, rows],
+                p_value=verdict.p_value[:, rows],
+                flagged=verdict.flagged[:, rows],
+                violated=None if verdict.violated is None else verdict.violated[:, rows],
+                action=verdict.action[rows],
+                causes={name: causes[rows] for name, causes in verdict.causes.items()},
             ),
         )
+
+    def first(self, rows: int) -> "Outcome":
+        """Take the first rows, and leave those that only filled the batch up."""
+        return self if rows == len(self) else self[:rows]

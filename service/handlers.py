@@ -77,7 +77,8 @@ class Handlers:
 
     async def scrape(self, call: Call) -> Reply:
         """Render the metrics in the format the scraper asks for."""
-        body, content_type = self.metrics.render(call.headers.get(b"accept", b"").decode("latin-1"))
+        accept = call.headers.get(b"accept", b"").decode("latin-1")
+        body, content_type = await asyncio.to_thread(self.metrics.render, accept)  # may wait for a monitor
         return Reply(body, content_type=content_type)
 
     async def page(self, call: Call) -> Reply:
@@ -95,7 +96,7 @@ class Handlers:
 
     async def monitors(self, _: Call) -> Reply:
         """Report every monitor."""
-        return _json(self._loaded().monitoring.report())
+        return _json(await asyncio.to_thread(self._loaded().monitoring.report))  # may wait for a monitor
 
     async def predict(self, call: Call) -> Reply:
         """Judge and predict the rows of a body."""

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from guards.monitor import Monitor
+from guards.monitor import Series
 from guards.types import Action
 from service.answer import Answer
 
@@ -99,10 +99,11 @@ class ModelMetrics:
     """What there is to count once a bundle is loaded."""
 
     def __init__(
-        self, guards: Sequence[str], monitors: Sequence[Monitor], device: str, info: Mapping[str, str]
+        self, guards: Sequence[str], series: Callable[[], Sequence[Series]], device: str, info: Mapping[str, str]
     ) -> None:
+        """Make the guards' series; ``series`` gives those of the monitors."""
         names = [(guard,) for guard in guards]
-        self.guards, self.monitors, self.device, self.info = tuple(guards), tuple(monitors), device, dict(info)
+        self.guards, self._series, self.device, self.info = tuple(guards), series, device, dict(info)
         self.rows = Counters(
             "rows", "Rows answered, by what was done to them.", ["action"], [(action.label,) for action in Action]
         )
@@ -147,7 +148,7 @@ class ModelMetrics:
     def _monitors(self) -> Iterator[Metric]:
         """Render the monitors' own series, those of one metric together."""
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        for series in (series for monitor in self.monitors for series in monitor.series()):
+        for series in self._series():
             family = families.get(series.metric)
             if family is None:
                 kind = CounterMetricFamily if series.kind == "counter" else GaugeMetricFamily

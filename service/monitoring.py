@@ -1,66 +1,139 @@
-"""Feeds the monitors once a batch, after the requests in it have their answers."""
+"""Feeds the monitors once a batch, after the requests in it have their answers, and reads them for everybody else."""
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from guards.monitor import Monitor, State
-from guards.monitors.groups import Groups
+import numpy as np
+import numpy.typing as npt
+
+from guards.monitor import Monitor, Series, State
 from guards.types import Batch, Outcome
 
 __all__ = ["Monitoring"]
 
 LOG = logging.getLogger("guardhouse")
+T = TypeVar("T")
+Arrays = dict[str, npt.NDArray[np.generic]]
+SAVED = frozenset(
+    {"bool", "float16", "float32", "float64", *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))}
+)
+"""The types that a file of tensors has for what a monitor keeps."""
 
 
 class Monitoring:
-    """Holds the monitors; one that crashes is logged, and harms neither the others nor a prediction."""
+    """Holds the monitors; the device's thread shows them batches while other threads read them, one at a time.
+
+    One that crashes is logged, and harms neither the others nor a prediction, a scrape or a report.
+    """
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self.monitors = tuple(monitors)
-        self._states: dict[str, tuple[State, str]] = {m.name: (m.state(), _now()) for m in self.monitors}
-
-    @property
-    def by_request(self) -> dict[str, Groups]:
-        """The monitors whose groups come with the request, by attribute."""
-        return {
-            monitor.params.attribute: monitor
-            for monitor in self.monitors
-            if isinstance(monitor, Groups) and monitor.params.source.request is not None
-        }
+        self.batches = 0
+        self._lock = threading.Lock()
+        self._states: dict[str, tuple[State, str]] = {}
+        self.look()
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Show every monitor a batch."""
         for monitor in self.monitors:
-            try:
-                monitor.observe(batch, outcome)
-            except Exception as crash:  # noqa: BLE001 - a third party's code
-                LOG.error("monitor %s crashed: %s", monitor.name, type(crash).__name__)  # noqa: TRY400
+            self._ask(monitor, "observe", lambda each: each.observe(batch, outcome))
+        self.batches += 1
+
+    def series(self) -> list[Series]:
+        """Give what Prometheus scrapes; nothing of a monitor that crashes."""
+        told = (self._ask(monitor, "series", _series) for monitor in self.monitors)
+        return [series for several in told for series in several or ()]
 
     def report(self) -> dict[str, Any]:
         """Give the state of every monitor, as ``/monitors`` answers it."""
         return {"monitors": {monitor.name: self._report(monitor) for monitor in self.monitors}}
 
+    def look(self) -> dict[str, tuple[State, str]]:
+        """Tell the state of every monitor, and since when it is in it."""
+        for monitor in self.monitors:
+            self._enter(monitor, self._ask(monitor, "state", lambda each: each.state()))
+        return dict(self._states)
+
+    def snapshot(self) -> dict[str, Arrays]:
+        """Copy the live state of every monitor that gives any."""
+        given = {monitor.name: self._ask(monitor, "snapshot", _snapshot) for monitor in self.monitors}
+        return {name: arrays for name, arrays in given.items() if arrays}
+
+    def restore(self, name: str, arrays: Arrays, state: State, since: str) -> None:
+        """Let a monitor go on from a snapshot that it gave when it was in ``state`` since then.
+
+        Raises:
+            Exception: whatever the monitor has against it; it is then as it was.
+        """
+        monitor = next(each for each in self.monitors if each.name == name)
+        with self._lock:
+            before = _snapshot(monitor)
+            try:
+                if arrays:
+                    monitor.restore(arrays)
+                found = monitor.state()
+            except Exception:
+                if before:
+                    monitor.restore(before)
+                raise
+            self._states[name] = (found, since if found == state else _now())
+
     def _report(self, monitor: Monitor) -> dict[str, Any]:
-        state = monitor.state()
-        if state != self._states[monitor.name][0]:
-            self._states[monitor.name] = (state, _now())
-        return {
-            "kind": monitor.kind,
-            "state": state,
-            "since": self._states[monitor.name][1],
-            "statistics": [
-                {
-                    "name": statistic.name,
-                    "value": statistic.value,
-                    "interval": statistic.interval,
-                    "n": statistic.n,
-                    "labels": dict(statistic.labels),
-                }
-                for statistic in monitor.report()
-            ],
+        told = self._ask(monitor, "report", lambda each: (each.state(), _statistics(each)))
+        state, since = self._enter(monitor, None if told is None else told[0])
+        entry = {"kind": monitor.kind, "state": state, "since": since, "statistics": [] if told is None else told[1]}
+        return entry if told is not None else entry | {"error": "the monitor crashed; the log says how"}
+
+    def _enter(self, monitor: Monitor, state: State | None) -> tuple[State, str]:
+        """Note the state that a monitor is in, which is nobody knows which where it crashed."""
+        known: State = "insufficient_data" if state is None else state
+        if monitor.name not in self._states or self._states[monitor.name][0] != known:
+            self._states[monitor.name] = (known, _now())
+        return self._states[monitor.name]
+
+    def _ask(self, monitor: Monitor, what: str, question: Callable[[Monitor], T]) -> T | None:
+        try:
+            with self._lock:
+                return question(monitor)
+        except Exception as crash:  # noqa: BLE001 - a third party's code
+            LOG.error("monitor %s crashed in %s: %s", monitor.name, what, type(crash).__name__)  # noqa: TRY400
+            return None
+
+
+def _statistics(monitor: Monitor) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": statistic.name,
+            "value": None if statistic.value is None else float(statistic.value),
+            "interval": None if statistic.interval is None else tuple(map(float, statistic.interval)),
+            "n": int(statistic.n),
+            "labels": {str(name): str(value) for name, value in statistic.labels.items()},
         }
+        for statistic in monitor.report()
+    ]
+
+
+def _series(monitor: Monitor) -> list[Series]:
+    """Make sure that every sample can be written."""
+    return [
+        Series(s.metric, s.kind, {name: str(value) for name, value in s.labels.items()}, float(s.value))
+        for s in monitor.series()
+    ]
+
+
+def _snapshot(monitor: Monitor) -> Arrays:
+    """Copy the arrays of a snapshot, which the monitor may go on to count in.
+
+    Raises:
+        TypeError: one of them is no plain array of numbers.
+    """
+    copies = {str(name): np.array(array, order="C") for name, array in monitor.snapshot().items()}
+    if odd := [name for name, array in copies.items() if array.dtype.name not in SAVED]:
+        raise TypeError(f"{odd[0]} holds {copies[odd[0]].dtype}, where a snapshot holds numbers")
+    return copies
 
 
 def _now() -> str:

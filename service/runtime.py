@@ -19,6 +19,7 @@ import torch
 from guards.bundle import Bundle, __version__
 from guards.config import Config
 from guards.explainer import Attribution
+from guards.monitors.groups import level_codes, of_requests
 from guards.pipeline import fatal
 from guards.types import Action, Batch, Mistake, Outcome
 from service.answer import Answer
@@ -28,6 +29,7 @@ from service.clock import Laps
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
+from service.snapshots import Snapshots
 from service.turns import TURNS
 
 __all__ = ["Runtime"]
@@ -43,8 +45,8 @@ LONG_SECONDS = 0.002
 class Runtime:
     """One bundle on one device; made in a thread, used from the event loop."""
 
-    def __init__(self, bundle: Bundle, metrics: Metrics) -> None:
-        """Check the bundle on its known rows and warm it up.
+    def __init__(self, bundle: Bundle, metrics: Metrics, state: Path | None = None) -> None:
+        """Check the bundle on its known rows and warm it up; what a restart must not lose is kept in ``state``.
 
         Raises:
             Mistake: the self-test failed, or the calibration rows do not support the config.
@@ -57,7 +59,8 @@ class Runtime:
             raise Mistake("self-test: the bundle has no known rows; fit it anew")
         bundle.self_test.check(self.pipeline)
         self.monitoring = Monitoring(bundle.monitors)
-        self.request_groups = self.monitoring.by_request
+        self.snapshots = None if state is None else _snapshots(state, bundle, self.monitoring)
+        self.request_groups = of_requests(bundle.monitors)
         info = {
             "version": __version__,
             "model": self.config.name,
@@ -65,7 +68,7 @@ class Runtime:
             "bundle": bundle.id,
         }
         guards = [guard.name for guard in self.pipeline.guards]
-        self.model_metrics = ModelMetrics(guards, bundle.monitors, str(self.device), info)
+        self.model_metrics = ModelMetrics(guards, self.monitoring.series, str(self.device), info)
         self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._explaining = 0
         self._long_forward = False
@@ -102,6 +105,8 @@ class Runtime:
             on_fault=self._on_fault,
             groups=tuple(self.request_groups),
         )
+        if self.snapshots is not None:
+            self.snapshots.start()
         self.metrics.model = self.model_metrics
         self.metrics.queue_rows = lambda: 0 if self.batcher is None else self.batcher.queued_rows
 
@@ -109,6 +114,8 @@ class Runtime:
         """Finish what is queued."""
         if self.batcher is not None:
             await self.batcher.close()
+        if self.snapshots is not None:
+            await asyncio.to_thread(self.snapshots.close)
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
     async def predict(
@@ -121,7 +128,8 @@ class Runtime:
         """
         if self.batcher is None:
             raise unavailable("the model is still loading", reason="loading", retry_after=2)
-        return await self.batcher.submit(x, self._codes(len(x), groups), deadline=deadline, causes=causes)
+        codes = {name: code.numpy() for name, code in level_codes(self.request_groups, len(x), groups).items()}
+        return await self.batcher.submit(x, codes, deadline=deadline, causes=causes)
 
     async def explain(
         self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
@@ -159,13 +167,6 @@ class Runtime:
         if (answer.action >= Action.ABSTAIN).any():
             return answer, chosen, None
         return answer, chosen, explainer.explain(rows, torch.tensor(chosen))
-
-    def _codes(self, n: int, groups: Mapping[str, list[str | None]]) -> dict[str, Array]:
-        codes: dict[str, Array] = {}
-        for attribute, monitor in self.request_groups.items():
-            values = groups.get(monitor.params.source.request or "", [None] * n)
-            codes[attribute] = monitor.encode(values).numpy()
-        return codes
 
     def _compute(self, x: Array, groups: Mapping[str, Array], causes: bool) -> Computation:
         batch, outcome, laps = self._outcome(x, groups, causes=causes)
@@ -219,6 +220,11 @@ class Runtime:
 
 def _fill(rows: Array, size: int) -> Array:
     return rows if len(rows) == size else np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+
+
+def _snapshots(folder: Path, bundle: Bundle, monitoring: Monitoring) -> Snapshots:
+    configs = {params.name: params.model_dump_json() for params in bundle.config.monitors}
+    return Snapshots(folder, model=bundle.config.name, bundle=bundle.id, configs=configs, monitoring=monitoring)
 
 
 def load(bundle: Path, config_path: Path | None, config: Config | None) -> Bundle:

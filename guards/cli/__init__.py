@@ -1,4 +1,4 @@
-"""The command line: ``guardhouse fit``, ``evaluate``, ``rules`` and ``schema``; the service adds ``serve``."""
+"""The command line: ``guardhouse fit``, ``evaluate``, ``replay``, ``rules`` and ``schema``; the service adds more."""
 
 import json
 import sys
@@ -88,6 +88,29 @@ def rules(
         out.write_text(text, encoding="utf-8")
     except OSError as failure:
         raise Mistake(f"--out {out}: cannot be written ({failure.strerror})") from None
+
+
+@app.command()
+def replay(
+    bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
+    stream: Annotated[Path, typer.Option(help="rows in the order in which they came")],
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="a folder for plots (PNG) and a page (HTML) with all of it")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+) -> None:
+    """Run a time-ordered file through the monitors, and say when and what would have alarmed."""
+    from guards.cli.replay import run as run_replay  # noqa: PLC0415
+    from guards.cli.replay import show  # noqa: PLC0415
+
+    result = run_replay(load_bundle(bundle, config), stream, out, Console(stderr=True))
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        show(result, Console())
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """What the model says to whom: predictions counted by group and label."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
@@ -14,7 +14,7 @@ from guards.monitor import Context, Monitor, MonitorParams, Series, Statistic
 from guards.schema import Label
 from guards.types import Action, Batch, Outcome
 
-__all__ = ["Groups", "GroupsParams", "Source"]
+__all__ = ["Groups", "GroupsParams", "Source", "level_codes", "of_requests"]
 
 OTHER, UNKNOWN = "other", "unknown"
 UNANSWERED = "none"
@@ -165,6 +165,26 @@ class Groups(Monitor):
             for i, group in enumerate(self.levels)
             for j, label in enumerate((*self.labels, UNANSWERED))
         ]
+
+
+def of_requests(monitors: Iterable[Monitor]) -> dict[str, Groups]:
+    """Find the monitors whose groups come with the request, by attribute."""
+    return {
+        monitor.params.attribute: monitor
+        for monitor in monitors
+        if isinstance(monitor, Groups) and monitor.params.source.request is not None
+    }
+
+
+def level_codes(
+    monitors: Mapping[str, Groups], rows: int, groups: Mapping[str, Sequence[str | None]]
+) -> dict[str, Tensor]:
+    """Turn what came with the rows, by the request's names, into what a batch carries: codes (rows,) by attribute."""
+    absent = [None] * rows
+    return {
+        attribute: monitor.encode(groups.get(monitor.params.source.request or "", absent))
+        for attribute, monitor in monitors.items()
+    }
 
 
 def _bands(edges: tuple[float, ...] | None) -> tuple[str, ...]:

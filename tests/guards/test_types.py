@@ -51,7 +51,9 @@ def test_rows_are_taken_by_index() -> None:
 def test_first_rows_of_an_outcome(kind: str) -> None:
     """The first rows of an outcome are what its parts say of them; all of them are the outcome itself."""
     outcome = toys.fitted(kind).bundle.pipeline()(Batch(toys.inputs(kind, 9, 3)))
+    assert len(outcome) == 9
     assert outcome.first(9) is outcome
+    assert torch.equal(outcome[2:5].verdict.score, outcome.verdict.score[:, 2:5])
     first = outcome.first(4)
     assert torch.equal(first.output.logits, outcome.output.logits[:4])
     assert torch.equal(first.output.features, outcome.output.features[:4])

@@ -102,7 +102,7 @@ def test_unknown_labels_are_our_mistake() -> None:
 def metrics() -> Metrics:
     """Make the metrics of a server with a loaded model."""
     made = Metrics({"/predict": (200, 500)}, ["integrated_gradients"])
-    made.model = ModelMetrics(["ood", "quality"], (), "cpu", {"version": "1", "model": 'a"b\\c\n'})
+    made.model = ModelMetrics(["ood", "quality"], list, "cpu", {"version": "1", "model": 'a"b\\c\n'})
     return made
 
 

@@ -1,17 +1,22 @@
 """Feeding the monitors: a crash of one harms nobody else."""
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Literal
 
+import numpy as np
+import orjson
 import pytest
 import torch
 from made_up import TABLE_CONFIG
 
 from guards.config import parse
-from guards.monitor import Context, Monitor, MonitorParams, State, Statistic
-from guards.monitors.groups import Groups, GroupsParams
+from guards.monitor import Context, Monitor, MonitorParams, Series, State, Statistic
+from guards.monitors.groups import Groups, GroupsParams, of_requests
 from guards.schema import Column, InputSchema
 from guards.types import Batch, Outcome
+from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
 
 SCHEMA = InputSchema(kind="tabular", shape=(1,), columns=(Column(name="age", kind="numeric"),))
@@ -32,6 +37,7 @@ class Count(Monitor):
     def __init__(self, name: str) -> None:
         super().__init__(CountParams(name=name), CONTEXT)
         self.seen, self.crashes = 0, False
+        self.broken = ""
         self.now: State = "ok"
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
@@ -41,10 +47,24 @@ class Count(Monitor):
         self.seen += 1
 
     def report(self) -> list[Statistic]:
-        return [Statistic("seen", float(self.seen), (0.0, 1.0), self.seen, {"stream": "x"})]
+        self._break("report")
+        return [Statistic("seen", np.float64(self.seen), (0.0, 1.0), self.seen, {"stream": "x"})]
 
     def state(self) -> State:
+        self._break("state")
         return self.now
+
+    def series(self) -> list[Series]:
+        self._break("series")
+        return [Series("seen_total", "counter", {"monitor": self.name}, np.float64(self.seen))]
+
+    def snapshot(self) -> dict[str, Any]:
+        self._break("snapshot")
+        return {"seen": np.array(self.seen)}
+
+    def _break(self, method: str) -> None:
+        if method == self.broken:
+            raise ValueError("PAYLOAD")
 
 
 def observe(monitoring: Monitoring) -> None:
@@ -62,6 +82,68 @@ def test_a_crashing_monitor_harms_no_other(caplog: pytest.LogCaptureFixture) -> 
     assert (first.seen, broken.seen, last.seen) == (1, 0, 1)
     assert "broken" in caplog.text
     assert "PAYLOAD" not in caplog.text
+
+
+@pytest.mark.parametrize("method", ["report", "state", "series", "snapshot"])
+def test_a_monitor_that_cannot_be_read_costs_nobody_else(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Report, scrape and snapshot hold the others whole; its entry says that it crashed, the log how, without a row."""
+    first, broken, last = monitors = Count("first"), Count("broken"), Count("last")
+    monitoring = Monitoring(monitors)
+    observe(monitoring)
+    broken.broken = method
+    with caplog.at_level(logging.ERROR, "guardhouse"):
+        report = orjson.loads(orjson.dumps(monitoring.report()))["monitors"]
+        metrics = Metrics({}, [])
+        metrics.model = ModelMetrics([], monitoring.series, "cpu", {"model": "x"})
+        scraped = metrics.render("")[0].decode()
+        saved = monitoring.snapshot()
+    assert [report[one.name]["statistics"][0]["value"] for one in (first, last)] == [1, 1]
+    assert [f'guardhouse_seen_total{{monitor="{one.name}"}} 1.0' in scraped for one in (first, last)] == [True, True]
+    assert {"first", "last"} <= saved.keys()
+    assert ("error" in report["broken"]) == (method in ("report", "state"))
+    assert report["broken"]["state"] == ("insufficient_data" if "error" in report["broken"] else "ok")
+    assert ('"broken"' in scraped) == (method != "series")
+    assert ("broken" in saved) == (method != "snapshot")
+    assert f"monitor broken crashed in {method.replace('state', 'report')}: ValueError" in caplog.text
+    assert "PAYLOAD" not in caplog.text
+
+
+def test_reading_waits_for_observing() -> None:
+    """While the device's thread is in a monitor, nobody reads it: half a batch is never told."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(Count):
+        def observe(self, batch: Batch, outcome: Outcome) -> None:
+            super().observe(batch, outcome)
+            entered.set()
+            assert go_on.wait(10)
+            super().observe(batch, outcome)
+
+    monitoring = Monitoring([Slow("slow")])
+    with ThreadPoolExecutor(5) as pool:
+        observing = pool.submit(observe, monitoring)
+        assert entered.wait(10)
+        readers = (monitoring.report, monitoring.series, monitoring.look, monitoring.snapshot)
+        reading = [pool.submit(reader) for reader in readers]
+        assert not wait(reading, 0.2).done
+        go_on.set()
+        observing.result()
+        report, series, _, snapshot = (one.result() for one in reading)
+    assert report["monitors"]["slow"]["statistics"][0]["value"] == 2  # type: ignore[index, call-overload]
+    assert series[0].value == 2  # type: ignore[index, union-attr]
+    assert snapshot["slow"]["seen"] == 2  # type: ignore[index, call-overload]
+
+
+def test_what_is_no_array_of_numbers_is_not_saved(caplog: pytest.LogCaptureFixture) -> None:
+    """A snapshot of strings is the monitor's mistake, and told as one."""
+
+    class Texts(Count):
+        def snapshot(self) -> dict[str, Any]:
+            return {"names": np.array(["a"])}
+
+    with caplog.at_level(logging.ERROR, "guardhouse"):
+        assert set(Monitoring([Texts("texts"), Count("a")]).snapshot()) == {"a"}
+    assert "monitor texts crashed in snapshot: TypeError" in caplog.text
 
 
 def test_the_report_has_the_contracts_shape() -> None:
@@ -102,4 +184,4 @@ def test_groups_of_requests_are_found_by_attribute() -> None:
     ]
     monitors = [Groups(one, CONTEXT) for one in params]
     assert [one.name for one in monitors] == ["age", "sex"]
-    assert Monitoring(monitors).by_request == {"sex": monitors[1]}
+    assert of_requests(monitors) == {"sex": monitors[1]}

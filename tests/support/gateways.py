@@ -96,6 +96,7 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / f"{self.port}.log"
+        self.state = folder / f"{self.port}.state"  # each server's own, unless a test says otherwise
         self.expected: list[str] = []
         self.faults_allowed = self.leaving = False
         command = [sys.executable, "-m", "service.cli", "serve", bundle, "--host", "127.0.0.1"]
@@ -103,7 +104,9 @@ class Gateway:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port), *(["--config", config] if config else [])],
                 cwd=ROOT,
-                env=clean_environment() | {"BENTOML_HOME": str(folder / "bentoml")} | environment,
+                env=clean_environment()
+                | {"BENTOML_HOME": str(folder / "bentoml"), "GUARDHOUSE_STATE": str(self.state)}
+                | environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -138,6 +138,69 @@ class Tripwire(Detector):
 '''
 
 
+TURNSTILE = '''
+"""A monitor of a third party: it counts rows, alarms at every so many, and breaks for good on one value."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from guards.monitor import Monitor, MonitorParams, Series, Statistic
+
+
+class TurnstileParams(MonitorParams):
+    kind: Literal["turnstile"] = "turnstile"
+    average_run_length: int = 100
+    column: int = 0
+    break_at: float | None = None
+    name: str = Field(default="turnstile", pattern="^[a-z]+$")
+
+
+class Turnstile(Monitor):
+    Params: ClassVar[type[MonitorParams]] = TurnstileParams
+
+    def __init__(self, params, context):
+        super().__init__(params, context)
+        self.params = params
+        self.rows = np.zeros(1, dtype=np.int64)
+        self.broken = False
+
+    def observe(self, batch, outcome):
+        self.broken |= bool((batch.x[:, self.params.column] == self.params.break_at).any())
+        self.rows += len(batch)
+
+    @property
+    def alarms(self):
+        if self.broken:
+            raise RuntimeError("PAYLOAD")
+        return int(self.rows[0]) // self.params.average_run_length
+
+    def report(self):
+        rows = int(self.rows[0])
+        evidence = rows - self.alarms * self.params.average_run_length
+        return [Statistic("evidence", float(evidence), None, rows, {"stream": "rows"})]
+
+    def state(self):
+        return "alarm" if self.alarms else "ok"
+
+    def series(self):
+        labels = {"monitor": self.name, "stream": "rows"}
+        return [
+            Series("turnstile_rows_total", "counter", {"monitor": self.name}, float(self.rows[0])),
+            Series("drift_alarms_total", "counter", labels, float(self.alarms)),
+        ]
+
+    def snapshot(self):
+        return {"rows": self.rows} if self.alarms >= 0 else {}
+
+    def restore(self, state):
+        if state["rows"].shape != (1,):
+            raise ValueError("not a turnstile's")
+        self.rows = state["rows"]
+'''
+
+
 def write_table(folder: Path, **changes: Any) -> Path:
     """Write a classifier of a table with every feature of a row: bounds, categories, missing values, groups."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -297,12 +360,15 @@ VALUE_CONFIG: dict[str, Any] = {
 
 
 def write_plugins(folder: Path) -> Path:
-    """Write an installed package with the tripwire: a module, and the metadata that entry points live in."""
+    """Write an installed package of plug-ins: their modules, and the metadata that entry points live in."""
     metadata = folder / "tripwire-1.0.dist-info"
     metadata.mkdir(parents=True)
     (folder / "tripwire.py").write_text(TRIPWIRE)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tripwire\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[guardhouse.detectors]\ntripwire = tripwire:Tripwire\n")
+    (folder / "turnstile.py").write_text(TURNSTILE)
+    (metadata / "entry_points.txt").write_text(
+        "[guardhouse.detectors]\ntripwire = tripwire:Tripwire\n[guardhouse.monitors]\nturnstile = turnstile:Turnstile\n"
+    )
     return folder
 
 

@@ -1,0 +1,184 @@
+"""The monitors' live state on disk, so that a restart goes on where the last server stopped, however it stopped."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from service.monitoring import Monitoring
+
+__all__ = ["Snapshots"]
+
+LOG = logging.getLogger("guardhouse")
+LOOK_SECONDS = 0.25
+"""How soon an alarm is saved."""
+FORMAT = "1"
+SAVE_SECONDS = 3.0
+"""How much of what was seen between alarms a killed process may lose."""
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+class Snapshots:
+    """One file a model in ``folder``, written by a thread of its own; the device's thread counts its batches alone.
+
+    Whoever holds the model's lock there keeps the file; a second server runs without. A file of another bundle is of
+    no use and is replaced, a damaged one is moved aside; a folder that cannot be written costs a warning.
+    """
+
+    def __init__(
+        self, folder: Path, *, model: str, bundle: str, configs: Mapping[str, str], monitoring: Monitoring
+    ) -> None:
+        """Lock and restore; ``bundle`` is its id, ``configs`` what each monitor was made with, as text."""
+        self._path = folder / f"{model}.monitors.safetensors"
+        self._bundle, self._configs, self._monitoring = bundle, dict(configs), monitoring
+        self._leaving = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failing = False
+        self._lock = _locked(folder / f"{model}.monitors.lock") if configs else None
+        if self._lock is not None:
+            self._restore()
+        self._states, self._batches, self._saved_at = monitoring.look(), monitoring.batches, time.monotonic()
+
+    def start(self) -> None:
+        """Begin to save what changes."""
+        if self._lock is not None:
+            self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Save what there is now, and let another server keep it."""
+        self._leaving.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._lock is not None:
+            self.save()
+            self._lock.close()
+            self._lock = None
+
+    def _run(self) -> None:
+        while not self._leaving.wait(LOOK_SECONDS):
+            if self._monitoring.batches != self._batches:
+                due = time.monotonic() - self._saved_at >= SAVE_SECONDS
+                if due or self._monitoring.look() != self._states:
+                    self.save()
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        self._batches, self._saved_at = self._monitoring.batches, time.monotonic()
+        self._states = self._monitoring.look()  # first: what changes from now on is found to have changed, and saved
+        arrays = self._monitoring.snapshot()
+        monitors = {
+            name: {"config": config, "state": self._states[name][0], "since": self._states[name][1]}
+            for name, config in self._configs.items()
+        }
+        tensors = {f"{name}.{key}": array for name, own in arrays.items() for key, array in own.items()}
+        told = {"format": FORMAT, "bundle": self._bundle, "monitors": json.dumps(monitors)}
+        temporary = self._path.with_suffix(".tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(save(tensors, told | {"sha256": _digest(tensors, told)}))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError as refused:
+            if not self._failing:
+                LOG.warning("%s: the monitors' state cannot be saved: %s", self._path, refused.strerror)
+            self._failing = True
+        else:
+            if self._failing:
+                LOG.info("%s: the monitors' state is saved again", self._path)
+            self._failing = False
+
+    def _restore(self) -> None:
+        try:
+            told, tensors = _read(self._path)
+            monitors: dict[str, dict[str, Any]] = json.loads(told["monitors"])
+        except FileNotFoundError:
+            return
+        except (OSError, SafetensorError, ValueError, KeyError) as damage:
+            aside = self._path.with_suffix(".damaged")
+            LOG.error("%s: damaged (%s), moved to %s: the monitors start anew", self._path, damage, aside.name)  # noqa: TRY400
+            self._move(aside)
+            return
+        if told["bundle"] != self._bundle:
+            LOG.info("%s: it belongs to bundle %s: the monitors start anew", self._path, told["bundle"])
+            return
+        for name, saved in monitors.items():
+            if name not in self._configs:
+                continue
+            own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+            if saved["config"] != self._configs[name]:
+                LOG.info("monitor %s: its config has changed since it was saved: it starts anew", name)
+                continue
+            try:
+                self._monitoring.restore(name, own, saved["state"], saved["since"])
+            except Exception as refused:  # noqa: BLE001 - a third party's code
+                LOG.error("monitor %s: it refuses what it saved (%s): it starts anew", name, refused)  # noqa: TRY400
+        LOG.info("%s: the monitors go on from there", self._path)
+
+    def _move(self, aside: Path) -> None:
+        try:
+            self._path.replace(aside)
+        except OSError as refused:
+            LOG.warning("%s: cannot be moved: %s", self._path, refused.strerror)
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """Take the lock that one server at a time holds until it ends; None, and a line in the log, where that fails.
+
+    A record lock: a child that a monitor forked must not hold it on when the server is killed.
+    """
+    file: IO[bytes] | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as refused:
+        if file is not None:
+            file.close()
+        if file is not None and refused.errno in (errno.EAGAIN, errno.EACCES):
+            LOG.warning("%s: another server keeps the monitors' state there: this one runs without", path)
+        else:
+            LOG.warning("%s: cannot be written (%s): the monitors' state is not kept", path, refused.strerror)
+        return None
+    return file
+
+
+def _read(path: Path) -> tuple[dict[str, str], Arrays]:
+    """Read a file's description and its tensors.
+
+    Raises:
+        FileNotFoundError: there is none.
+        SafetensorError, ValueError, KeyError: it is damaged.
+    """
+    with safe_open(path, framework="numpy") as file:
+        told: dict[str, str] = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+    if told.get("format") != FORMAT:
+        raise ValueError("it is of another version")
+    digest = told.pop("sha256", "")
+    if digest != _digest(tensors, told):
+        raise ValueError("sha256 differs")
+    return told, tensors
+
+
+def _digest(tensors: Mapping[str, npt.NDArray[np.generic]], told: Mapping[str, str]) -> str:
+    """Fingerprint everything in a file: a flipped bit in a tensor is still a tensor."""
+    digest = hashlib.sha256(json.dumps(dict(told), sort_keys=True).encode())
+    for key in sorted(tensors):
+        array = tensors[key]
+        digest.update(f"{key} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
