@@ -14,6 +14,7 @@ from guards.model import Precision
 from guards.monitor import MonitorParams
 from guards.registry import OneOf, broken_plugins
 from guards.schema import InputSpec, Label, as_label
+from guards.streams import StreamParams
 from guards.types import Action, Mistake
 
 __all__ = ["Config", "GuardConfig", "ModelConfig", "ReferenceConfig", "ServerConfig", "differences", "parse"]
@@ -147,6 +148,21 @@ class Config(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"the name {twice[0]!r} is used twice")
+        return value
+
+    @field_validator("monitors")
+    @classmethod
+    def _same_streams(cls, value: tuple[MonitorParams, ...]) -> tuple[MonitorParams, ...]:
+        """Streams are counted in one set of series, whatever monitors look at them."""
+        watching = [item for item in value if isinstance(item, StreamParams)]
+        for item in watching[1:]:
+            for key in StreamParams.model_fields.keys() - MonitorParams.model_fields.keys():
+                ours, first = getattr(item, key), getattr(watching[0], key)
+                if ours != first:
+                    raise ValueError(
+                        f"{item.name!r} has {key}: {ours} and {watching[0].name!r} has {first}: "
+                        "give all monitors of streams the same"
+                    )
         return value
 
     @field_validator("version", mode="before")
