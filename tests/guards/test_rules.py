@@ -29,7 +29,7 @@ def test_rules_go_to_standard_output_or_a_file(bundle: Path, tmp_path: Path, gua
     assert path.read_text(encoding="utf-8") == render(10, ["30m", "2d"])
 
 
-def test_groups_are_evaluated_as_their_windows_ask(bundle: Path) -> None:
+def test_groups_are_evaluated_as_their_windows_ask() -> None:
     """A group a window: looked at sixty times in it, but every five minutes at least; an alert holds for a twelfth."""
     groups: list[dict[str, Any]] = yaml.safe_load(render(10, ["30s", "1h", "1d"]))["groups"]
     assert [(g["name"], g["interval"], g["rules"][-1]["for"]) for g in groups] == [
