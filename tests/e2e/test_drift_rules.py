@@ -1,5 +1,6 @@
 """Drift over two real servers, scraped by a real Prometheus: its figures are numpy's on the rows that were sent."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -68,12 +69,19 @@ class Prometheus:
 
     def number(self, expr: str) -> float:
         """Ask for one number, 0 where there is none."""
-        try:
-            found = self.query(expr)
-        except httpx.TransportError:  # it has not yet started
-            assert self.process.poll() is None, self.log_path.read_text()
-            return 0.0
+        found = self.query(expr)
         return float(found[0]["value"][1]) if found else 0.0
+
+    def wait_ready(self, seconds: float = 60) -> "Prometheus":
+        """Wait until it answers queries."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log_path.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/-/ready", timeout=30).status_code == 200:
+                    return self
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after {seconds} s:\n{self.log_path.read_text()}")
 
     def wait_for(self, expr: str, least: float, seconds: float = 120) -> None:
         """Wait until a number is reached."""
@@ -112,8 +120,10 @@ def prometheus(
     written = cli("rules", bundles.bundle("table"), "--window", WINDOW, PYTHONPATH=bundles.python_path)
     assert written.returncode == 0, written.stderr
     prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), replicas, written.stdout)
-    yield prometheus
-    prometheus.stop()
+    try:
+        yield prometheus.wait_ready()
+    finally:
+        prometheus.stop()
 
 
 def traffic() -> list[dict[str, Any]]:
