@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sqlalchemy import URL
 
 from guards.bundle import Bundle, __version__
 from guards.config import Config
@@ -23,6 +24,8 @@ from guards.types import Action, Batch, Mistake, Outcome
 from service.answer import Answer
 from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
+from service.database import Database
+from service.ledger import Ledger
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
@@ -31,6 +34,7 @@ __all__ = ["Runtime"]
 
 LOG = logging.getLogger("guardhouse")
 Array = npt.NDArray[Any]
+Values = Mapping[str, list[str | None]]
 EXPLANATIONS_WAITING = 8
 DEVICE_LOST = 70
 WARM_UP_TRIALS = 3
@@ -43,8 +47,8 @@ QUICK_SECONDS = 0.05
 class Runtime:
     """One bundle on one device; made in a thread, used from the event loop."""
 
-    def __init__(self, bundle: Bundle, metrics: Metrics) -> None:
-        """Check the bundle on its known rows and warm it up.
+    def __init__(self, bundle: Bundle, metrics: Metrics, database: URL | None = None) -> None:
+        """Check the bundle on its known rows and warm it up; ``database`` is where answered rows are stored, if any.
 
         Raises:
             Mistake: the self-test failed, or the calibration rows do not support the config.
@@ -58,18 +62,15 @@ class Runtime:
         bundle.self_test.check(self.pipeline)
         self.monitoring = Monitoring(bundle.monitors)
         self.request_groups = self.monitoring.by_request
-        info = {
-            "version": __version__,
-            "model": self.config.name,
-            "model_version": self.config.version,
-            "bundle": bundle.id,
-        }
+        served = {"model": self.config.name, "model_version": self.config.version, "bundle": bundle.id}
         guards = [guard.name for guard in self.pipeline.guards]
-        self.model_metrics = ModelMetrics(guards, bundle.monitors, str(self.device), info)
+        self.model_metrics = ModelMetrics(guards, bundle.monitors, str(self.device), {"version": __version__, **served})
         self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._explaining = 0
+        self._database = None if database is None or not self.config.store.enabled else Database(database)
         self.batch_rows = self._warm_up()
         self.batcher: MicroBatcher | None = None
+        self.ledger: Ledger | None = None
 
     def _warm_up(self) -> int:
         """Run every batch shape, so that no request pays for a first time, and find the size that serves most rows.
@@ -97,8 +98,9 @@ class Runtime:
         return time.perf_counter() - started
 
     def start(self) -> None:
-        """Start the batcher on the running event loop."""
+        """Start the batcher on the running event loop, and the store's writer."""
         server = self.config.server
+        self.ledger = Ledger(self.bundle, self.pipeline, self.monitoring, self.model_metrics, self._database)
         self.batcher = MicroBatcher(
             self._compute,
             max_batch_rows=self.batch_rows,
@@ -111,22 +113,24 @@ class Runtime:
         self.metrics.queue_rows = lambda: 0 if self.batcher is None else self.batcher.queued_rows
 
     async def close(self) -> None:
-        """Finish what is queued."""
+        """Finish what is queued, and store what was answered."""
         if self.batcher is not None:
             await self.batcher.close()
+        if self.ledger is not None:
+            await asyncio.to_thread(self.ledger.close)
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
     async def predict(
-        self, x: Array, groups: Mapping[str, list[str | None]], *, deadline: float, causes: bool = False
+        self, x: Array, groups: Values, *, ids: Sequence[str], deadline: float, causes: bool = False
     ) -> Answer:
-        """Judge and predict rows (n, ...); with ``causes`` the guards also say what made each row strange.
+        """Judge and predict rows (n, ...), one id each; with ``causes`` the guards also say what made each row strange.
 
         Raises:
             Problem: the queue is full, or the deadline cannot be met.
         """
         if self.batcher is None:
             raise unavailable("the model is still loading", reason="loading", retry_after=2)
-        return await self.batcher.submit(x, self._codes(len(x), groups), deadline=deadline, causes=causes)
+        return await self.batcher.submit(x, self._codes(len(x), groups), ids=ids, deadline=deadline, causes=causes)
 
     async def explain(
         self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
@@ -165,25 +169,30 @@ class Runtime:
             return answer, chosen, None
         return answer, chosen, explainer.explain(rows, torch.tensor(chosen))
 
-    def _codes(self, n: int, groups: Mapping[str, list[str | None]]) -> dict[str, Array]:
+    def _codes(self, n: int, groups: Values) -> dict[str, Array]:
         codes: dict[str, Array] = {}
         for attribute, monitor in self.request_groups.items():
             values = groups.get(monitor.params.source.request or "", [None] * n)
             codes[attribute] = monitor.encode(values).numpy()
         return codes
 
-    def _compute(self, x: Array, groups: Mapping[str, Array], causes: bool) -> Computation:
+    def _compute(self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool) -> Computation:
+        ledger = self.ledger
+        assert ledger is not None  # noqa: S101 - it is there before the batcher that calls this
         batch, outcome, laps = self._outcome(x, groups, causes=causes)
         answer = Answer.of(outcome)
         laps.mark()
+        now = time.time()
 
         def afterwards() -> None:
+            ledger.note(ids, now, batch, answer)
             seconds = laps.seconds()
             for stage, spent in zip(("input_guards", "model", "output_guards"), seconds[1:], strict=False):
                 self.metrics.stages.observe(spent, stage)
             self.model_metrics.observe(answer, sum(seconds))
             self.monitoring.observe(batch, outcome)
 
+        ledger.expect()  # nothing may fail between this and the answers
         return Computation(answer, afterwards)
 
     def _outcome(self, x: Array, groups: Mapping[str, Array], *, causes: bool) -> tuple[Batch, Outcome, Laps]:
