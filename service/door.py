@@ -132,7 +132,12 @@ class Door:
         from service.runtime import Runtime, load  # noqa: PLC0415
 
         try:
-            runtime = Runtime(load(settings.bundle, settings.config, deployed), metrics, settings.state_folder)
+            runtime = Runtime(
+                load(settings.bundle, settings.config, deployed),
+                metrics,
+                state=settings.state_folder,
+                database=settings.database_url,
+            )
         except Mistake as mistake:
             self.failure = f"the model cannot be served: {mistake}"
             LOG.critical("%s", self.failure)

@@ -13,6 +13,7 @@ from guards.explainer import Attribution, NotExplainableError
 from guards.schema import InputSchema
 from guards.types import Action
 from service.http import Call, Reply, Route
+from service.ledger import Ledger
 from service.limits import POST_CODES
 from service.metrics import Metrics
 from service.protocols import v1
@@ -23,6 +24,7 @@ __all__ = ["Handlers"]
 
 GET_CODES = (200, 400, 405, 500, 504)
 READY_CODES = (200, 400, 405, 500, 503, 504)
+FEEDBACK_CODES = (*POST_CODES, 404)
 LARGE_BODY = 65536
 EXPLAIN_ROWS = 32
 PREDICT_PARAMETERS: Mapping[str, type | tuple[type, ...]] = {"detail": bool}
@@ -58,6 +60,7 @@ class Handlers:
             f"{model}/monitors": Route(f"{template}/monitors", {"GET": self.monitors}, READY_CODES),
             f"{model}:predict": Route(f"{template}:predict", {"POST": self.predict}, POST_CODES),
             f"{model}:explain": Route(f"{template}:explain", {"POST": self.explain}, POST_CODES),
+            f"{model}:feedback": Route(f"{template}:feedback", {"POST": self.feedback}, FEEDBACK_CODES),
             "/predict": Route("/predict", {"POST": self.predict}, POST_CODES),
         }
         for path in self._pages:
@@ -96,7 +99,14 @@ class Handlers:
 
     async def monitors(self, _: Call) -> Reply:
         """Report every monitor."""
-        return _json(await asyncio.to_thread(self._loaded().monitoring.report))  # may wait for a monitor
+        return _json(await self._ledger().report())
+
+    async def feedback(self, call: Call) -> Reply:
+        """Take outcomes of predictions that were answered before."""
+        feedback = self._ledger().feedback
+        if feedback is None:
+            raise Problem(HTTPStatus.NOT_FOUND, "this server keeps no predictions: store.enabled is false")
+        return Reply(await feedback.take(call.body))
 
     async def predict(self, call: Call) -> Reply:
         """Judge and predict the rows of a body."""
@@ -105,7 +115,9 @@ class Handlers:
         request = await self._decode(call, runtime, PREDICT_PARAMETERS)
         self.metrics.stages.observe(time.perf_counter() - started, "decode")
         detail = bool(request.parameters.get("detail", False))
-        answer = await runtime.predict(request.x, request.groups, deadline=call.deadline, causes=detail)
+        answer = await runtime.predict(
+            request.x, request.groups, ids=request.ids, deadline=call.deadline, causes=detail
+        )
         started = time.perf_counter()
         body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail)
         self.metrics.stages.observe(time.perf_counter() - started, "encode")
@@ -180,6 +192,11 @@ class Handlers:
         if runtime is None:
             raise unavailable(self._trouble() or "the model is still loading", reason="loading", retry_after=2)
         return runtime
+
+    def _ledger(self) -> Ledger:
+        ledger = self._loaded().ledger
+        assert ledger is not None  # noqa: S101 - a runtime is shown to us once it is started
+        return ledger
 
 
 def _may_hold_files(body: bytes, schema: InputSchema) -> bool:

@@ -3,14 +3,15 @@
 import datetime as dt
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from guards.monitor import Monitor, Series, State
+from guards.monitor import CountingMonitor, Monitor, Series, State
 from guards.types import Batch, Outcome
+from service.tallies import Tallies, totals_of
 
 __all__ = ["Monitoring"]
 
@@ -47,9 +48,33 @@ class Monitoring:
         told = (self._ask(monitor, "series", _series) for monitor in self.monitors)
         return [series for several in told for series in several or ()]
 
-    def report(self) -> dict[str, Any]:
-        """Give the state of every monitor, as ``/monitors`` answers it."""
-        return {"monitors": {monitor.name: self._report(monitor) for monitor in self.monitors}}
+    def groups_of(self, batch: Batch) -> dict[str, npt.NDArray[np.int64]]:
+        """Tell each row's level code (n,) by every monitor that has groups."""
+        groupings = {m.grouping.name: m.grouping for m in self.monitors if m.grouping is not None}
+        return {name: grouping.group_of(batch).cpu().numpy() for name, grouping in groupings.items()}
+
+    def learn(self, tallies: Tallies) -> None:
+        """Add outcomes to what this process has counted itself; answers were counted as they were observed."""
+        with self._lock:
+            for monitor in self.monitors:
+                if isinstance(monitor, CountingMonitor) and monitor.name in tallies:
+                    monitor.counts += tallies[monitor.name]
+
+    def report(self, totals: Mapping[str, Mapping[int, int]] | None = None) -> dict[str, Any]:
+        """Give the state of every monitor, as ``/monitors`` answers it.
+
+        ``totals`` are the store's, by monitor and place, which the counting ones are judged by from now on; without
+        them it is what this process has counted itself.
+        """
+        for monitor in self.monitors:
+            if isinstance(monitor, CountingMonitor):
+                with self._lock:
+                    stored = totals is not None
+                    monitor.totals = (
+                        totals_of(totals.get(monitor.name, {}), monitor.counts) if stored else monitor.counts
+                    )
+        reports = {monitor.name: self._report(monitor) for monitor in self.monitors}
+        return {"monitors": reports, "totals": "process" if totals is None else "store"}
 
     def look(self) -> dict[str, tuple[State, str]]:
         """Tell the state of every monitor, and since when it is in it."""

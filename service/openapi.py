@@ -8,6 +8,7 @@ import orjson
 
 from guards.bundle import __version__
 from guards.schema import InputSchema
+from service.openapi_feedback import feedback_path
 from service.openapi_v2 import inference_paths
 from service.protocols.problem import InferenceProblemDocument, ProblemDocument
 from service.settings import Deployment
@@ -70,6 +71,7 @@ def _document(deployment: Deployment) -> Schema:
                     "operationId": "explain",
                 }
             },
+            f"{model}:feedback": feedback_path(deployment.classes, _problems),
             f"{model}/monitors": _get("monitors", "The state of every monitor.", busy=True),
             model: _get("model", "Whether the model is ready.", busy=True),
             "/v1/models": _get("models", "The models of this server."),

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sqlalchemy import URL
 
 from guards.bundle import Bundle, __version__
 from guards.config import Config
@@ -26,6 +27,8 @@ from service.answer import Answer
 from service.batch_size import measure, preferred
 from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
+from service.database import Database
+from service.ledger import Ledger
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
@@ -36,6 +39,7 @@ __all__ = ["Runtime"]
 
 LOG = logging.getLogger("guardhouse")
 Array = npt.NDArray[Any]
+Values = Mapping[str, list[str | None]]
 EXPLANATIONS_WAITING = 8
 DEVICE_LOST = 70
 LONG_SECONDS = 0.002
@@ -45,8 +49,12 @@ LONG_SECONDS = 0.002
 class Runtime:
     """One bundle on one device; made in a thread, used from the event loop."""
 
-    def __init__(self, bundle: Bundle, metrics: Metrics, state: Path | None = None) -> None:
-        """Check the bundle on its known rows and warm it up; what a restart must not lose is kept in ``state``.
+    def __init__(
+        self, bundle: Bundle, metrics: Metrics, *, state: Path | None = None, database: URL | None = None
+    ) -> None:
+        """Check the bundle on its known rows and warm it up.
+
+        What a restart must not lose is kept in the folder ``state``, answered rows in ``database``, where there is one.
 
         Raises:
             Mistake: the self-test failed, or the calibration rows do not support the config.
@@ -61,19 +69,18 @@ class Runtime:
         self.monitoring = Monitoring(bundle.monitors)
         self.snapshots = None if state is None else _snapshots(state, bundle, self.monitoring)
         self.request_groups = of_requests(bundle.monitors)
-        info = {
-            "version": __version__,
-            "model": self.config.name,
-            "model_version": self.config.version,
-            "bundle": bundle.id,
-        }
+        served = {"model": self.config.name, "model_version": self.config.version, "bundle": bundle.id}
         guards = [guard.name for guard in self.pipeline.guards]
-        self.model_metrics = ModelMetrics(guards, self.monitoring.series, str(self.device), info)
+        self.model_metrics = ModelMetrics(
+            guards, self.monitoring.series, str(self.device), {"version": __version__, **served}
+        )
         self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._explaining = 0
         self._long_forward = False
+        self._database = None if database is None or not self.config.store.enabled else Database(database)
         self.batch_rows = self._warm_up()
         self.batcher: MicroBatcher | None = None
+        self.ledger: Ledger | None = None
 
     def _warm_up(self) -> int:
         """Run every batch shape, so that no request pays for a first time, and find the size that serves best."""
@@ -95,8 +102,9 @@ class Runtime:
         return best
 
     def start(self) -> None:
-        """Start the batcher on the running event loop."""
+        """Start the batcher on the running event loop, and the store's writer."""
         server = self.config.server
+        self.ledger = Ledger(self.bundle, self.pipeline, self.monitoring, self.model_metrics, self._database)
         self.batcher = MicroBatcher(
             self._compute,
             max_batch_rows=self.batch_rows,
@@ -111,17 +119,19 @@ class Runtime:
         self.metrics.queue_rows = lambda: 0 if self.batcher is None else self.batcher.queued_rows
 
     async def close(self) -> None:
-        """Finish what is queued."""
+        """Finish what is queued, and store what was answered."""
         if self.batcher is not None:
             await self.batcher.close()
+        if self.ledger is not None:
+            await asyncio.to_thread(self.ledger.close)
         if self.snapshots is not None:
             await asyncio.to_thread(self.snapshots.close)
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
     async def predict(
-        self, x: Array, groups: Mapping[str, list[str | None]], *, deadline: float, causes: bool = False
+        self, x: Array, groups: Values, *, ids: Sequence[str], deadline: float, causes: bool = False
     ) -> Answer:
-        """Judge and predict rows (n, ...); with ``causes`` the guards also say what made each row strange.
+        """Judge and predict rows (n, ...), one id each; with ``causes`` the guards also say what made each row strange.
 
         Raises:
             Problem: the queue is full, or the deadline cannot be met.
@@ -129,7 +139,7 @@ class Runtime:
         if self.batcher is None:
             raise unavailable("the model is still loading", reason="loading", retry_after=2)
         codes = {name: code.numpy() for name, code in level_codes(self.request_groups, len(x), groups).items()}
-        return await self.batcher.submit(x, codes, deadline=deadline, causes=causes)
+        return await self.batcher.submit(x, codes, ids=ids, deadline=deadline, causes=causes)
 
     async def explain(
         self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
@@ -168,19 +178,24 @@ class Runtime:
             return answer, chosen, None
         return answer, chosen, explainer.explain(rows, torch.tensor(chosen))
 
-    def _compute(self, x: Array, groups: Mapping[str, Array], causes: bool) -> Computation:
+    def _compute(self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool) -> Computation:
+        ledger = self.ledger
+        assert ledger is not None  # noqa: S101 - it is there before the batcher that calls this
         batch, outcome, laps = self._outcome(x, groups, causes=causes)
         with TURNS.given() if self.device.type == "cuda" else nullcontext():  # while the device catches up
             answer = Answer.of(outcome)
         laps.mark()
+        now = time.time()
 
         def afterwards() -> None:
+            ledger.note(ids, now, batch, answer)
             seconds = laps.seconds()
             for stage, spent in zip(("input_guards", "model", "output_guards"), seconds[1:], strict=False):
                 self.metrics.stages.observe(spent, stage)
             self.model_metrics.observe(answer, sum(seconds))
             self.monitoring.observe(batch, outcome)
 
+        ledger.expect()  # nothing may fail between this and the answers
         return Computation(answer, afterwards)
 
     def _outcome(self, x: Array, groups: Mapping[str, Array], *, causes: bool) -> tuple[Batch, Outcome, Laps]:
