@@ -27,7 +27,7 @@ class Monitoring:
         return {
             monitor.params.attribute: monitor
             for monitor in self.monitors
-            if isinstance(monitor, Groups) and monitor.params.source.request is not None
+            if isinstance(monitor, Groups) and monitor.request is not None
         }
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:

@@ -168,7 +168,7 @@ class Runtime:
     def _codes(self, n: int, groups: Mapping[str, list[str | None]]) -> dict[str, Array]:
         codes: dict[str, Array] = {}
         for attribute, monitor in self.request_groups.items():
-            values = groups.get(monitor.params.source.request or "", [None] * n)
+            values = groups.get(monitor.request or "", [None] * n)
             codes[attribute] = monitor.encode(values).numpy()
         return codes
 
