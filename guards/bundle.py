@@ -27,7 +27,7 @@ from guards.schema import InputSchema
 from guards.selftest import SelfTest
 from guards.types import Mistake
 
-__all__ = ["Bundle", "__version__"]
+__all__ = ["Bundle", "__version__", "context_of"]
 
 __version__ = "0.1.0"
 M = TypeVar("M", bound=nn.Module)
@@ -201,9 +201,9 @@ class Bundle:
                 spec.detector
             )
             detectors.append(_restored(detector, state, f"detector.{spec.name}"))
-        context = Context(schema, classes, tuple(spec.name for spec in config.guards))
+        context = context_of(config, schema, classes)
         monitors = []
-        for params in config.monitors:
+        for params in context.monitors:
             monitor = cast("type[Monitor]", registered("monitors")[params.kind])(params, context)
             monitors.append(_restored(monitor, state, f"monitor.{params.name}").to(model.device))
         test = {
@@ -224,6 +224,12 @@ class Bundle:
             self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,
             id=f"sha256:{_sha256(path / MANIFEST)}",
         )
+
+
+def context_of(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> Context:
+    """Say what there is to watch."""
+    guards = tuple(spec.name for spec in config.guards)
+    return Context(schema, classes, guards, config.all_monitors, config.false_alarm_budget)
 
 
 def _read_manifest(path: Path, *, verify: bool = True) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from guards.detector import Params
 from guards.explainers.integrated_gradients import IntegratedGradientsParams
 from guards.model import Precision
 from guards.monitor import MonitorParams
+from guards.monitors.accuracy import AccuracyParams
 from guards.registry import OneOf, broken_plugins
 from guards.schema import InputSpec, Label, as_label
 from guards.streams import StreamParams
@@ -187,6 +188,21 @@ class Config(Section):
                         "give all monitors of streams the same"
                     )
         return value
+
+    @field_validator("monitors")
+    @classmethod
+    def _accuracy(cls, value: tuple[MonitorParams, ...]) -> tuple[MonitorParams, ...]:
+        taken = any(item.name == "accuracy" and not isinstance(item, AccuracyParams) for item in value)
+        if taken and not any(isinstance(item, AccuracyParams) for item in value):
+            raise ValueError("the name 'accuracy' is of the monitor of that kind, which is always there: rename yours")
+        return value
+
+    @property
+    def all_monitors(self) -> tuple[MonitorParams, ...]:
+        """The monitors that are named, and that of accuracy, which is there even where it is not."""
+        if any(isinstance(item, AccuracyParams) for item in self.monitors):
+            return self.monitors
+        return (*self.monitors, AccuracyParams(name="accuracy"))
 
     @field_validator("version", mode="before")
     @classmethod

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from guards.bundle import Bundle
+from guards.bundle import Bundle, context_of
 from guards.config import Config
 from guards.conformal import Classifier, Regressor, fit_temperature
 from guards.detector import Detector
 from guards.false_alarms import FalseAlarms, GuardReport, measure
 from guards.model import TorchModel
-from guards.monitor import Context, Monitor
+from guards.monitor import Monitor
 from guards.pipeline import Pipeline
 from guards.registry import registered
 from guards.schema import InputSchema
@@ -101,7 +101,8 @@ def fit(  # noqa: PLR0913
     )
     pipeline = bundle.pipeline()
     outcome = _observe(pipeline, clean)
-    bundle = replace(bundle, monitors=_fit_monitors(config, schema, classes, reference, clean, outcome, track))
+    heldout_reference = replace(reference, batch=clean, y=calibration.y, train_hits=_hits(reference, classes))
+    bundle = replace(bundle, monitors=_fit_monitors(config, heldout_reference, classes, outcome, track))
     rows = calibration.x[:16] if config.store_reference_rows else schema.example_rows(16)
     bundle = replace(bundle, self_test=SelfTest.record(pipeline, rows))
     reports, any_guard = measure(bundle.scores, config, pipeline.thresholds)
@@ -170,25 +171,26 @@ def _fit_detectors(
 
 
 def _fit_monitors(
-    config: Config,
-    schema: InputSchema,
-    classes: tuple[str, ...],
-    reference: Reference,
-    clean: Batch,
-    outcome: Outcome,
-    track: Track,
+    config: Config, heldout: Reference, classes: tuple[str, ...], outcome: Outcome, track: Track
 ) -> tuple[Monitor, ...]:
-    context = Context(schema, classes, tuple(spec.name for spec in config.guards))
-    heldout = replace(reference, batch=clean, y=None)
+    context = context_of(config, heldout.schema, classes)
     monitors = []
-    for index in track(range(len(config.monitors)), "monitors"):
-        params = config.monitors[index]
+    for index in track(range(len(context.monitors)), "monitors"):
+        params = context.monitors[index]
         try:
             kind = cast("type[Monitor]", registered("monitors")[params.kind])
-            monitors.append(kind(params, context).to(clean.x.device).fit(heldout, outcome))
+            monitors.append(kind(params, context).to(heldout.batch.x.device).fit(heldout, outcome))
         except ValueError as unfit:
             raise Mistake(f"monitors.{index}: {unfit}") from unfit
     return tuple(monitors)
+
+
+def _hits(reference: Reference, classes: tuple[str, ...]) -> tuple[int, int] | None:
+    """Count the rows that the model gets right, where there are labels."""
+    if not classes or reference.y is None or reference.batch.output is None:
+        return None
+    right = reference.batch.output.logits.argmax(1) == reference.y
+    return int(right.sum()), len(right)
 
 
 def _observe(pipeline: Pipeline, batch: Batch) -> Outcome:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 from pydantic import Field
 from torch import nn
 
+from guards.attributes import Grouping
 from guards.detector import Params
 from guards.records import Records
 from guards.schema import InputSchema
 from guards.types import Batch, Outcome, Reference
 
-__all__ = ["Context", "Monitor", "MonitorParams", "Series", "State", "Statistic"]
+__all__ = ["Context", "CountingMonitor", "Monitor", "MonitorParams", "Series", "State", "Statistic"]
 
 State = Literal["ok", "warning", "alarm", "insufficient_data"]
 
@@ -43,11 +44,17 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What there is to watch: the rows' schema, the labels in logit order (none for regression), the guards."""
+    """What there is to watch: the rows' schema, the labels in logit order (none for regression), the guards.
+
+    ``monitors`` are the parameters of all monitors of the config, for those that refer to one another by name;
+    ``false_alarm_budget`` is the share of clean rows that the guards may touch.
+    """
 
     schema: InputSchema
     classes: tuple[str, ...]
     guards: tuple[str, ...]
+    monitors: tuple["MonitorParams", ...] = ()
+    false_alarm_budget: float = 0.01
 
 
 class MonitorParams(Params):
@@ -67,6 +74,8 @@ class Monitor(nn.Module, ABC):
     Params: ClassVar[type[MonitorParams]]
     totals: npt.NDArray[np.int64] | None = None
     """The sum of all tallies, where the monitor keeps any: of this process, or of all, where a store keeps them."""
+    grouping: Grouping | None = None
+    """What tells each row's group, where the monitor asks for it: its name is the key in the records' groups."""
 
     def __init__(self, params: MonitorParams, context: Context) -> None:
         super().__init__()
@@ -87,6 +96,9 @@ class Monitor(nn.Module, ABC):
         more with ``actual``: what was counted the first time must not be counted again. None where nothing is kept.
         """
         return None
+
+    def join(self, records: Records) -> None:
+        """Count rows whose truth has come to be known, ``actual``, into the counters of this process."""
 
     @abstractmethod
     def report(self) -> list[Statistic]:
@@ -110,3 +122,28 @@ class Monitor(nn.Module, ABC):
         Raises:
             ValueError: it is not such a snapshot.
         """
+
+
+class CountingMonitor(Monitor):
+    """A monitor of which everything is a function of the sum of its tallies.
+
+    ``counts`` are those of this process since its start, which Prometheus adds up over replicas; ``totals``, of which
+    the report is made, is the same array until a store puts the sum over all processes in its place.
+    """
+
+    def __init__(self, params: MonitorParams, context: Context, size: int) -> None:
+        super().__init__(params, context)
+        self.counts: npt.NDArray[np.int64] = np.zeros(size, dtype=np.int64)
+        self.totals = self.counts
+
+    @abstractmethod
+    def tally(self, records: Records) -> npt.NDArray[np.int64]:
+        """Turn answered rows into counts (size,)."""
+
+    def observe(self, batch: Batch, outcome: Outcome) -> None:
+        """Count every row once."""
+        self.counts += self.tally(Records.of(batch, outcome, () if self.grouping is None else (self.grouping,)))
+
+    def join(self, records: Records) -> None:
+        """Count every outcome once."""
+        self.counts += self.tally(records)

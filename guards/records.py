@@ -1,11 +1,16 @@
 """What is remembered of answered rows until the truth of them is known: never the rows themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from guards.attributes import Grouping
+from guards.types import Action, Batch, Outcome
 
 __all__ = ["UNANSWERED", "Records"]
 
@@ -22,7 +27,8 @@ class Records:
     probability of the predicted class, NaN where there is none. ``covered`` says whether the prediction set or
     interval held the truth: 1, 0, or -1 where there was no set or the truth is unknown. ``groups`` holds the level
     codes of every monitor that has groups, by the monitor's name. ``weight`` is 1 / the probability with which the
-    truth of such a row comes to be known, NaN where that was not given.
+    truth of such a row comes to be known, NaN where that was not given. ``flagged`` says whether any guard flagged the
+    row, also where the mode kept it from acting; None where that is not remembered.
     """
 
     predicted: npt.NDArray[Any]
@@ -32,7 +38,31 @@ class Records:
     actual: npt.NDArray[Any] | None = None
     covered: npt.NDArray[np.int64] | None = None
     weight: npt.NDArray[np.float64] | None = None
+    flagged: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.predicted)
+
+    @classmethod
+    def of(cls, batch: Batch, outcome: Outcome, groupings: Iterable[Grouping] = ()) -> Self:
+        """Note what was said of a batch, on the host; each of the groupings gives its codes under its name."""
+        action = outcome.verdict.action
+        answered = action < Action.ABSTAIN
+        prediction = outcome.prediction
+        predicted: Tensor
+        if prediction.label is not None and prediction.probabilities is not None:
+            predicted = torch.where(answered, prediction.label, UNANSWERED)
+            confidence = prediction.probabilities.gather(1, prediction.label[:, None])[:, 0].double()
+        else:
+            assert prediction.value is not None  # noqa: S101 - one of the two is always there
+            predicted = torch.where(answered, prediction.value.double(), torch.nan)
+            confidence = torch.full_like(predicted, torch.nan)
+        codes = {grouping.name: grouping for grouping in groupings}
+        return cls(
+            predicted=predicted.cpu().numpy(),
+            action=action.cpu().numpy(),
+            confidence=torch.where(answered, confidence, torch.nan).cpu().numpy(),
+            groups={name: grouping.group_of(batch).cpu().numpy() for name, grouping in codes.items()},
+            flagged=outcome.verdict.flagged.any(0).cpu().numpy(),
+        )

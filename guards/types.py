@@ -85,7 +85,9 @@ class Reference:
     """Rows that detectors and monitors are fitted on, with the model's output for them.
 
     ``y`` (n,) is the class index, or the value for regression. ``head`` is the model's last linear layer, where
-    there is one. ``temperature`` was fitted on rows that belong neither to these nor to the calibration rows.
+    there is one. ``temperature`` was fitted on rows that belong neither to these nor to the calibration rows. Where
+    these are held-out rows, ``train_hits`` says how many rows the model was trained on it gets right, and how many
+    there are, as far as their labels are known.
     """
 
     batch: Batch
@@ -93,6 +95,7 @@ class Reference:
     schema: "InputSchema"
     head: nn.Linear | None = None
     temperature: float = 1.0
+    train_hits: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

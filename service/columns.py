@@ -67,6 +67,7 @@ class Block:
             action=self.answer.action,
             confidence=np.where(answered, confidence.astype(np.float64), math.nan),
             groups={name: np.concatenate([batch.groups[name] for batch in batches]) for name in batches[0].groups},
+            flagged=self.answer.flagged.any(1),
         )
 
     def __len__(self) -> int:
@@ -225,6 +226,7 @@ def take(records: Records, rows: Sequence[int]) -> Records:
         action=records.action[index],
         confidence=records.confidence[index],
         groups={name: codes[index] for name, codes in records.groups.items()},
+        flagged=None if records.flagged is None else records.flagged[index],
     )
 
 

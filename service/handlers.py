@@ -179,7 +179,7 @@ class Handlers:
                 schema=runtime.bundle.schema,
                 request_id=call.request_id,
                 max_rows=self.config.server.max_rows_per_request,
-                groups=[m.params.source.request or "" for m in runtime.request_groups.values()],
+                groups=[m.request or "" for m in runtime.request_groups.values()],
                 parameters=parameters,
             )
 

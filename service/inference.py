@@ -79,7 +79,7 @@ class InferenceService:
         if runtime is None:
             raise unavailable(self.trouble() or "the model is still loading", reason="loading", retry_after=2)
         started = time.perf_counter()
-        groups = [monitor.params.source.request or "" for monitor in runtime.request_groups.values()]
+        groups = [monitor.request or "" for monitor in runtime.request_groups.values()]
         scope = v2.Scope(self.config, self.schema, self.classes, groups, request_id)
         inference = await asyncio.to_thread(decode, scope) if large else decode(scope)
         self.metrics.stages.observe(time.perf_counter() - started, "decode")

@@ -1,4 +1,4 @@
-"""What becomes of every answered row: it is shown to the monitors, stored, and joined with its outcome."""
+"""What becomes of every answered row: it is stored, and joined with its outcome."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,13 @@ from service.metrics import ModelMetrics
 from service.monitoring import Monitoring
 from service.recorder import Recorder
 from service.store import Store
+from service.tallies import layouts
 
 __all__ = ["Ledger"]
 
 
 class Ledger:
-    """One server's; without a database, rows are shown to the monitors and forgotten, and there is no feedback."""
+    """One server's; without a database, rows are forgotten, and there is no feedback."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Ledger:
             model=config.name,
             version=config.version,
             bundle=bundle.id,
-            layouts=monitoring.layouts(config),
+            layouts=layouts(bundle.monitors, config),
             classes=classes,
             config=config.model_dump(mode="json"),
             thresholds=dict(zip(pipeline.names, pipeline.thresholds, strict=True)),
@@ -75,7 +76,7 @@ class Ledger:
         if not self.recorder.down:
             with contextlib.suppress(StoreDownError):
                 totals = await asyncio.to_thread(self.recorder.totals)
-        return self._monitoring.report(totals)
+        return await asyncio.to_thread(self._monitoring.report, totals)  # may wait for a monitor
 
     def close(self) -> None:
         """Store what waits, and let go of the database."""

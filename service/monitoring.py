@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from guards.monitor import CountingMonitor, Monitor, Series, State
+from guards.records import Records
 from guards.types import Batch, Outcome
-from service.tallies import Tallies, totals_of
+from service.tallies import Tallies, tally, totals_of
 
 __all__ = ["Monitoring"]
 
@@ -53,6 +54,10 @@ class Monitoring:
         groupings = {m.grouping.name: m.grouping for m in self.monitors if m.grouping is not None}
         return {name: grouping.group_of(batch).cpu().numpy() for name, grouping in groupings.items()}
 
+    def tally(self, records: Records) -> Tallies:
+        """Turn rows into the counts of every monitor that keeps any."""
+        return tally(self.monitors, records)
+
     def learn(self, tallies: Tallies) -> None:
         """Add outcomes to what this process has counted itself; answers were counted as they were observed."""
         with self._lock:
@@ -68,11 +73,9 @@ class Monitoring:
         """
         for monitor in self.monitors:
             if isinstance(monitor, CountingMonitor):
+                stored = None if totals is None else totals_of(totals.get(monitor.name, {}), monitor.counts)
                 with self._lock:
-                    stored = totals is not None
-                    monitor.totals = (
-                        totals_of(totals.get(monitor.name, {}), monitor.counts) if stored else monitor.counts
-                    )
+                    monitor.totals = monitor.counts if stored is None else stored
         reports = {monitor.name: self._report(monitor) for monitor in self.monitors}
         return {"monitors": reports, "totals": "process" if totals is None else "store"}
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from service.columns import Answered, Block
 from service.database import StoreDownError
-from service.monitoring import Monitoring, Tallies
+from service.monitoring import Monitoring
 from service.store import Store
+from service.tallies import Tallies
 
 __all__ = ["Recorder"]
 
@@ -26,7 +27,7 @@ DAY_SECONDS = 86400.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
-    """A block that the monitors have counted, and that is not stored yet; ``ticket`` is of its first batch."""
+    """A block with what the monitors count of it, that is not stored yet; ``ticket`` is of its first batch."""
 
     block: Block
     tallies: Tallies
@@ -53,7 +54,7 @@ class Recorder:
     ) -> None:
         """Start the writer; ``count`` is told how many rows were ``stored``, ``repeated`` or ``dropped``.
 
-        Without a store, rows are shown to the monitors and forgotten.
+        Without a store, rows are forgotten.
         """
         self.store, self.monitoring, self._count = store, monitoring, count
         self._classes, self._guards, self._queue_rows = tuple(classes), tuple(guards), queue_rows
@@ -154,7 +155,7 @@ class Recorder:
                 return
 
     def _gather(self) -> None:
-        """Make blocks of what is in the queue, and show them to the monitors, whether they can be stored or not."""
+        """Make blocks of what is in the queue, with what the monitors count of them."""
         while self._queue:
             batches = self._next()
             rows = sum(len(batch) for _, batch in batches)
@@ -162,7 +163,6 @@ class Recorder:
             try:
                 block = Block([batch for _, batch in batches], classes=self._classes, guards=self._guards)
                 tallies = self.monitoring.tally(block.records)
-                self.monitoring.learn(tallies)
                 made = Waiting(block, tallies, batches[0][0])
             except Exception as fault:  # noqa: BLE001 - it must not stop the writer
                 self._give_up(rows, fault)

@@ -12,9 +12,9 @@ from guards.records import Records
 from service.columns import Block, Remembered, Truth, key_of, take
 from service.database import AgainError, Database
 from service.editions import Edition, enrol, migrate
-from service.monitoring import Tallies
 from service.statements import ROWS, Statements
 from service.tables import DECISIONS, EDITIONS, PREDICTIONS, TOTALS
+from service.tallies import Tallies
 
 __all__ = ["Store", "Tally", "Verdict"]
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from guards.config import Config
 from guards.monitor import CountingMonitor, Monitor
 from guards.records import Records
 
@@ -33,11 +34,13 @@ def tally(monitors: Sequence[Monitor], records: Records) -> Tallies:
     return tallies
 
 
-def layouts(monitors: Sequence[Monitor]) -> dict[str, str]:
+def layouts(monitors: Sequence[Monitor], config: Config) -> dict[str, str]:
     """Give, by monitor that counts, a digest of what its places count: sums of others must not mix."""
+    parameters = {p.name: p.model_dump(mode="json", exclude=DEPLOY_TIME) for p in config.all_monitors}
     return {
         monitor.name: _digest(
-            {p.name: p.model_dump(mode="json", exclude=DEPLOY_TIME) for p in monitor.context.monitors},
+            parameters[monitor.name],
+            None if monitor.grouping is None else monitor.grouping.levels,
             monitor.counts.shape,
             monitor.context.classes,
             [(column.name, column.kind, column.categories) for column in monitor.context.schema.columns],

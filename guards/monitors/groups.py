@@ -1,46 +1,36 @@
-"""What the model says to whom: predictions counted by group and label."""
+"""What the model says and does to whom: counts by group, and the rates, differences and ratios they make."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from guards.monitor import Context, Monitor, MonitorParams, Series, Statistic
+from guards.attributes import Attribute, Crossing, Grouping, Source
+from guards.groups.figures import Measured
+from guards.groups.report import REGRESSION, GroupReport
+from guards.groups.tables import Tables
+from guards.monitor import Context, CountingMonitor, Monitor, MonitorParams, Series, State, Statistic
+from guards.records import Records
 from guards.schema import Label
-from guards.types import Action, Batch, Outcome
+from guards.types import Action, Batch, Outcome, Reference
 
-__all__ = ["Groups", "GroupsParams", "Source", "level_codes", "of_requests"]
+__all__ = ["Groups", "GroupsParams", "grouping_of", "level_codes", "of_requests"]
 
-OTHER, UNKNOWN = "other", "unknown"
 UNANSWERED = "none"
 VALUE = "value"
-Z95 = 1.959963984540054
-
-
-class Source(BaseModel):
-    """Where an attribute comes from: an input column, in bands where it is a number, or the request's ``groups``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    column: str | None = None
-    edges: tuple[float, ...] | None = Field(default=None, description="inner edges of the bands of a numeric column")
-    request: str | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.column is None) == (self.request is None):
-            raise ValueError("give either `column` or `request`")
-        if self.edges is not None:
-            if self.column is None:
-                raise ValueError("`edges` are for a column")
-            if not self.edges or any(b <= a for a, b in pairwise(self.edges)):
-                raise ValueError("`edges` must be increasing numbers")
-        return self
+MOST_CELLS = 20_000
+Alarmed = Literal[
+    "demographic_parity_difference",
+    "equal_opportunity_difference",
+    "equalized_odds_difference",
+    "accuracy_difference",
+    "mean_error_difference",
+]
+CLASSIFICATION: tuple[Alarmed, ...] = ("demographic_parity_difference", "equalized_odds_difference")
 
 
 class GroupsParams(MonitorParams):
@@ -48,122 +38,185 @@ class GroupsParams(MonitorParams):
 
     kind: Literal["groups"] = "groups"
     attribute: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", description="what the groups are groups of")
-    source: Source
+    source: Source | None = Field(default=None, description="where the attribute comes from")
+    intersect: tuple[str, ...] = Field(
+        default=(), description="names of groups monitors whose levels are crossed, instead of a source"
+    )
     levels: tuple[Label, ...] = Field(
         default=(), description="the groups; every other value is `other`, an absent one `unknown`"
     )
     positive: Label | None = Field(
-        default=None, description="the label whose rate is the selection rate; default: each"
+        default=None, description="the label of selection rate, TPR, FPR and PPV; default: each"
     )
+    tolerance: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="the difference between groups that raises no alarm; default: none does",
+    )
+    alarm: tuple[Alarmed, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="the statistics that may raise the alarm, which share its 5 %; default: "
+        f"{', '.join(CLASSIFICATION)}, or mean_error_difference of a regression",
+    )
+    minimum: int = Field(default=30, ge=1, description="answered rows that a group must have to be judged")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.source.edges is not None and self.levels:
+        if (self.source is None) == (not self.intersect):
+            raise ValueError("give either `source` or `intersect`")
+        if self.intersect and (self.levels or len(set(self.intersect)) < max(2, len(self.intersect))):
+            raise ValueError("`intersect` names two or more different groups monitors, whose levels it takes")
+        if self.source is not None and self.source.edges is not None and self.levels:
             raise ValueError("bands name their own levels: leave `levels` out")
-        if self.source.request is not None and not self.levels:
+        if self.source is not None and self.source.request is not None and not self.levels:
             raise ValueError("groups that come with the request need their `levels` declared")
         if len(set(self.levels)) < len(self.levels):
             raise ValueError("a level is listed twice")
+        if self.alarm is not None and len(set(self.alarm)) < len(self.alarm):
+            raise ValueError("`alarm` lists a statistic twice")
         return self
 
 
-class Groups(Monitor):
-    """Integer counts of answered rows by (group, label); rows without an answer count under ``none``."""
+class Groups(CountingMonitor):
+    """Counts answered rows by (group, label) and (group, action), and outcomes by (group, predicted, actual).
+
+    Rows without an answer count under ``none``. Everything it reports is a function of these counts; see
+    :mod:`guards.groups.report`. Groups are the declared levels, ``other`` and ``unknown``; only declared ones are
+    compared.
+    """
 
     Params: ClassVar[type[MonitorParams]] = GroupsParams
+    scale: Tensor
 
     def __init__(self, params: GroupsParams, context: Context) -> None:
         """Match levels to what there is.
 
         Raises:
-            ValueError: a column, a level or the positive label is not there.
+            ValueError: a column, a level, a monitor or the positive label is not there, or there is too much to count.
         """
-        super().__init__(params, context)
-        self.params = params
+        labels: tuple[str, ...] = context.classes or (VALUE,)
         if params.positive is not None and params.positive not in context.classes:
             raise ValueError(f"positive: {params.positive!r} is no label; there are {list(context.classes)}")
-        if UNANSWERED in context.classes:
+        if UNANSWERED in labels:
             raise ValueError(f"a label is named {UNANSWERED!r}, which stands for rows without an answer: rename it")
-        self.labels: tuple[str, ...] = context.classes or (VALUE,)
-        levels = _bands(params.source.edges) or params.levels
-        self.column = -1
-        categories: tuple[str, ...] = ()
-        if params.source.column is not None:
-            self.column, categories = self._find(params.source.column)
-        # A level of one of these two names is that one: a series must not be there twice.
-        self.levels: tuple[str, ...] = (*(x for x in levels or categories if x not in (OTHER, UNKNOWN)), OTHER, UNKNOWN)
-        other = self.levels.index(OTHER)
-        codes = [self.levels.index(name) if name in self.levels else other for name in categories]
-        self.codes = torch.tensor([*codes, other])  # the last is for an unseen category, whose index is -1
-        self.edges = torch.tensor(params.source.edges or (), dtype=torch.float32)
-        self.counts = np.zeros((len(self.levels), len(self.labels) + 1), dtype=np.int64)
+        alarm = params.alarm or (CLASSIFICATION if context.classes else (REGRESSION,))
+        strange = [name for name in alarm if (name == REGRESSION) == bool(context.classes)]
+        if strange:
+            task = "classification" if context.classes else "regression"
+            raise ValueError(f"alarm: {strange[0]} is no statistic of a {task}")
+        _refuse_shared_attribute(params, context)
+        grouping = grouping_of(params, context)
+        cells = len(grouping.levels) * (len(labels) + 1) * len(labels)
+        if cells > MOST_CELLS:
+            raise ValueError(
+                f"levels: {len(grouping.levels)} groups of {len(labels)} labels make {cells} counters of outcomes, "
+                f"where {MOST_CELLS} are allowed: declare fewer levels"
+            )
+        super().__init__(params, context, Tables.size(len(grouping.levels), len(labels)))
+        self.params, self.grouping, self.levels, self.labels = params, grouping, grouping.levels, labels
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.positives = labels if params.positive is None else (params.positive,)
+        self._alarm = alarm
+        self._report: tuple[bytes, GroupReport] | None = None
+        self._alarmed = False
+        self._series = self._describe()
 
-    def _find(self, name: str) -> tuple[int, tuple[str, ...]]:
-        names = self.context.schema.names
-        if name not in names:
-            raise ValueError(f"source.column: no column {name!r}; there are {list(names)}")
-        column = self.context.schema.columns[names.index(name)]
-        if (self.params.source.edges is None) != (column.kind == "categorical"):
-            raise ValueError(f"source: {name!r} is {column.kind}; a numeric column has `edges`, a categorical one none")
-        absent = sorted(set(self.params.levels) - set(column.categories or ()))
-        if absent:
-            raise ValueError(f"levels: {absent} are no categories of {name!r}: {list(column.categories or ())}")
-        return names.index(name), column.categories or ()
+    def fit(self, reference: Reference, outcome: Outcome) -> Self:
+        """Learn the unit that a regression's errors are counted in: their deviation, or that of the values."""
+        value = outcome.prediction.value
+        if value is not None:
+            errors = value.double() - (0.0 if reference.y is None else reference.y.double().to(value.device))
+            spread = float(errors[errors.isfinite()].std(correction=0)) if len(errors) else 0.0
+            if spread > 0:
+                self.scale = torch.tensor(spread, dtype=torch.float64)
+        return self
+
+    @property
+    def request(self) -> str | None:
+        """The request's key that the attribute comes from, if it does."""
+        return None if self.params.source is None else self.params.source.request
 
     def encode(self, values: Sequence[str | None]) -> Tensor:
         """Turn a request's values into level codes (n,)."""
-        known = {name: code for code, name in enumerate(self.levels)}
-        other, unknown = len(self.levels) - 2, len(self.levels) - 1
-        return torch.tensor([unknown if value is None else known.get(value, other) for value in values])
+        assert isinstance(self.grouping, Attribute)  # noqa: S101 - crossed ones come with no request
+        return self.grouping.encode(values)
 
     def group_of(self, batch: Batch) -> Tensor:
         """Tell each row's level code (n,) int64."""
-        unknown = len(self.levels) - 1
-        if self.params.source.request is not None:
-            absent = torch.full((len(batch),), unknown, device=batch.x.device)
-            return batch.groups.get(self.params.attribute, absent)
-        values = batch.x[:, self.column]
-        if len(self.edges):
-            code = torch.bucketize(values.contiguous(), self.edges.to(values.device), right=True)
-        else:
-            code = self.codes.to(values.device)[values.nan_to_num(-1).long()]  # -1, unseen, finds the last: other
-        return torch.where(values.isnan(), unknown, code)
+        assert self.grouping is not None  # noqa: S101 - set at construction
+        return self.grouping.group_of(batch)
 
-    def observe(self, batch: Batch, outcome: Outcome) -> None:
-        """Count every row once."""
-        group = self.group_of(batch)
-        label = torch.zeros_like(group) if outcome.prediction.label is None else outcome.prediction.label
-        width = len(self.labels) + 1
-        label = torch.where(outcome.verdict.action >= Action.ABSTAIN, width - 1, label)
-        counted = torch.bincount(group * width + label, minlength=self.counts.size)
-        self.counts += counted.cpu().numpy().reshape(self.counts.shape)
+    def tally(self, records: Records) -> npt.NDArray[np.int64]:
+        """Count rows as they are answered, or, with ``actual``, as their truth comes to be known."""
+        flat = np.zeros(len(self.counts), dtype=np.int64)
+        tables = Tables.of(flat, len(self.levels), len(self.labels))
+        group = records.groups[self.name]
+        if records.actual is None:
+            tables.count_answers(group, records)
+        else:
+            tables.count_outcomes(group, records, scale=None if self.context.classes else float(self.scale))
+        return flat
 
     def report(self) -> list[Statistic]:
-        """Give each group's selection rate among its answered rows, with a Wilson 95 % interval."""
-        positives = (self.params.positive,) if self.params.positive is not None else self.labels
-        if self.labels == (VALUE,):
-            return []
-        statistics = []
-        for row, group in zip(self.counts.tolist(), self.levels, strict=True):
-            answered = sum(row[:-1])
-            for positive in positives:
-                hits = row[self.labels.index(positive)]
-                labels = {"attribute": self.params.attribute, "group": group, "label": positive}
-                rate = hits / answered if answered else None
-                statistics.append(Statistic("selection_rate", rate, _wilson(hits, answered), answered, labels))
-        return statistics
+        """Give every statistic of the totals."""
+        return list(self._evaluated().statistics)
+
+    def state(self) -> State:
+        """Alarm once an interval leaves the tolerance, until the estimate itself is back within it.
+
+        A warning says that labels come for some predictions and never for others.
+        """
+        report = self._evaluated()
+        if report.insufficient:
+            return "insufficient_data"
+        self._alarmed = report.outside or (self._alarmed and report.beyond)
+        if self._alarmed:
+            return "alarm"
+        return "warning" if report.depends else "ok"
 
     def series(self) -> list[Series]:
-        """Give ``group_predictions_total`` for every group and label."""
+        """Give ``group_predictions_total``, ``group_actions_total`` and ``group_outcomes_total`` of this process."""
+        tables = Tables.of(self.counts, len(self.levels), len(self.labels))
+        values = np.concatenate([part.ravel() for part in (tables.predictions, tables.actions, tables.outcomes)])
         return [
-            Series(
-                "group_predictions_total",
-                "counter",
-                {"attribute": self.params.attribute, "group": group, "label": label},
-                float(self.counts[i, j]),
+            Series(metric, "counter", labels, float(value))
+            for (metric, labels), value in zip(self._series, values.tolist(), strict=True)
+        ]
+
+    def _evaluated(self) -> GroupReport:
+        assert self.totals is not None  # noqa: S101 - set at construction
+        totals = self.totals.copy()
+        key = totals.tobytes()
+        if self._report is None or self._report[0] != key:
+            measured = Measured(
+                tables=Tables.of(totals, len(self.levels), len(self.labels)),
+                attribute=self.params.attribute,
+                levels=self.levels,
+                labels=self.labels,
+                positives=self.positives,
+                alarm=self._alarm,
+                tolerance=self.params.tolerance,
+                minimum=self.params.minimum,
+                scale=None if self.context.classes else float(self.scale),
             )
-            for i, group in enumerate(self.levels)
-            for j, label in enumerate((*self.labels, UNANSWERED))
+            self._report = (key, GroupReport.of(measured))
+        return self._report[1]
+
+    def _describe(self) -> list[tuple[str, dict[str, str]]]:
+        """Name every series, in the order of the tables."""
+        predicted = (*self.labels, UNANSWERED)
+        attribute, levels = {"attribute": self.params.attribute}, self.levels
+        return [
+            *(("group_predictions_total", attribute | {"group": g, "label": x}) for g in levels for x in predicted),
+            *(("group_actions_total", attribute | {"group": g, "action": a.label}) for g in levels for a in Action),
+            *(
+                ("group_outcomes_total", attribute | {"group": g, "predicted": x, "actual": y})
+                for g in levels
+                for x in predicted
+                for y in self.labels
+            ),
         ]
 
 
@@ -172,7 +225,7 @@ def of_requests(monitors: Iterable[Monitor]) -> dict[str, Groups]:
     return {
         monitor.params.attribute: monitor
         for monitor in monitors
-        if isinstance(monitor, Groups) and monitor.params.source.request is not None
+        if isinstance(monitor, Groups) and monitor.request is not None
     }
 
 
@@ -182,29 +235,26 @@ def level_codes(
     """Turn what came with the rows, by the request's names, into what a batch carries: codes (rows,) by attribute."""
     absent = [None] * rows
     return {
-        attribute: monitor.encode(groups.get(monitor.params.source.request or "", absent))
-        for attribute, monitor in monitors.items()
+        attribute: monitor.encode(groups.get(monitor.request or "", absent)) for attribute, monitor in monitors.items()
     }
 
 
-def _bands(edges: tuple[float, ...] | None) -> tuple[str, ...]:
-    """Name the bands between edges.
+def grouping_of(params: GroupsParams, context: Context) -> Grouping:
+    """Make what tells the rows' groups from a groups monitor's parameters.
 
-    >>> _bands((25, 45))
-    ('<25', '25-45', '>=45')
+    Raises:
+        ValueError: a column, a level or a monitor is not there.
     """
-    if not edges:
-        return ()
-    inner = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
-    return (f"<{edges[0]:g}", *inner, f">={edges[-1]:g}")
+    if params.source is not None:
+        return Attribute(params.name, params.attribute, params.source, params.levels, context.schema)
+    named = {p.name: p for p in context.monitors if isinstance(p, GroupsParams) and p.source is not None}
+    for name in params.intersect:
+        if name not in named:
+            raise ValueError(f"intersect: no groups monitor {name!r} with a source; there are {sorted(named)}")
+    return Crossing(params.name, [grouping_of(named[name], context) for name in params.intersect])
 
 
-def _wilson(hits: int, n: int) -> tuple[float, float] | None:
-    """Wilson 1927, "Probable inference, the law of succession, and statistical inference"."""
-    if not n:
-        return None
-    rate, z2 = hits / n, Z95 * Z95
-    middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    # Rounding must not leave the rate itself outside.
-    return max(0.0, min(rate, middle - half)), min(1.0, max(rate, middle + half))
+def _refuse_shared_attribute(params: GroupsParams, context: Context) -> None:
+    for other in context.monitors:
+        if isinstance(other, GroupsParams) and other.name != params.name and other.attribute == params.attribute:
+            raise ValueError(f"attribute: {params.attribute!r} is that of monitor {other.name!r} too: rename one")

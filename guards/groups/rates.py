@@ -1,0 +1,120 @@
+"""Rates of a classifier by group, and how far apart they are; names and values are those of fairlearn's MetricFrame."""
+
+import numpy as np
+import numpy.typing as npt
+
+from guards.confidence_sequences import asymptotic_mean_interval, mean_interval, rate_interval
+from guards.groups.differences import differences, rate, ratios
+from guards.groups.figures import ALPHA, Measured, by_cell, by_label, column
+from guards.groups.tables import MICRO
+from guards.monitor import Statistic
+
+__all__ = ["by_group", "of_classes"]
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Rate = tuple[Integers, Integers]
+"""Hits and rows (g, k)."""
+DIFFERENCES = {
+    "demographic_parity_difference": ("selection_rate",),
+    "equal_opportunity_difference": ("true_positive_rate",),
+    "equalized_odds_difference": ("true_positive_rate", "false_positive_rate"),
+    "accuracy_difference": ("accuracy",),
+}
+
+
+def of_classes(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
+    """Give the groups' rates, and their differences and ratio."""
+    tables, index = measured.tables, [measured.labels.index(label) for label in measured.positives]
+    answered = tables.predictions[:, :-1]
+    rates = {"selection_rate": by_group(answered[:, index], answered.sum(1)[:, None])}
+    rates |= _confusion(tables.outcomes, index)
+    found: list[Statistic] = []
+    for name, (hits, n) in rates.items():
+        low, high = rate_interval(hits, n, ALPHA)
+        found += by_cell(measured, name, rate(hits, n), (low, high), n)
+    found += _weighted(measured, index)
+    found += _bounds(measured, index)
+    found += _calibration(measured)
+    if measured.declared <= 1:
+        return found, []
+    compared: list[Statistic] = []
+    ours = {name: (hits[: measured.declared], n[: measured.declared]) for name, (hits, n) in rates.items()}
+    for name, parts in DIFFERENCES.items():
+        share = len(measured.alarm) * ours[parts[0]][0].shape[1] if name in measured.alarm else 1
+        results = [differences(*ours[part], ALPHA / share / len(parts)) for part in parts]
+        value, low, high = (np.fmax.reduce(each) for each in zip(*results, strict=True))
+        compared += by_label(measured, name, value, (low, high), np.min([ours[p][1].sum(0) for p in parts], axis=0))
+    value, low, high = ratios(*ours["selection_rate"], ALPHA)
+    compared += by_label(measured, "demographic_parity_ratio", value, (low, high), ours["selection_rate"][1].sum(0))
+    return found, compared
+
+
+def _confusion(table: Integers, index: list[int]) -> dict[str, Rate]:
+    """Sum a table (g, k + 1, k) of answered rows up to hits and rows (g, len(index)); of accuracy (g, 1)."""
+    answered = table[:, :-1]
+    right = answered[:, index, index]
+    predicted, actual = answered[:, index].sum(2), answered[:, :, index].sum(1)
+    everything = answered.sum((1, 2))[:, None]
+    return {
+        "true_positive_rate": (right, actual),
+        "false_positive_rate": (predicted - right, everything - actual),
+        "positive_predictive_value": (right, predicted),
+        "accuracy": (np.trace(answered, axis1=1, axis2=2)[:, None], everything),
+    }
+
+
+def _weighted(measured: Measured, index: list[int]) -> list[Statistic]:
+    """Weigh each outcome by the inverse of its probability of being known; asymptotic intervals.
+
+    Hájek 1971; the variance is that of the linearised ratio, the rows are the effective ones (sum w)^2 / sum w^2.
+    """
+    tables, found = measured.tables, []
+    if not tables.weights.any():
+        return []
+    squared = _confusion(tables.squared_weights, index)
+    for name, (hits, total) in _confusion(tables.weights, index).items():
+        share = rate(hits, total)
+        hit, every = squared[name]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            n = (total / MICRO) ** 2 / (every / MICRO)
+            spread = ((hit * (1 - share) ** 2 + (every - hit) * share**2) / MICRO) / (total / MICRO) ** 2
+        low, high = asymptotic_mean_interval(share, spread * n, np.nan_to_num(n), ALPHA)
+        interval = (np.clip(low, 0, 1), np.clip(high, 0, 1))
+        found += by_cell(measured, f"{name}_weighted", share, interval, np.nan_to_num(n).astype(np.int64))
+    return found
+
+
+def _bounds(measured: Measured, index: list[int]) -> list[Statistic]:
+    """Bound each rate among all answered rows by what the missing labels could at worst and at best be."""
+    tables = measured.tables
+    known = _confusion(tables.outcomes, index)
+    answered, labelled = tables.predictions[:, :-1], tables.outcomes[:, :-1].sum(2)
+    missing = np.maximum(answered - labelled, 0)
+    here, away = missing[:, index], missing.sum(1)[:, None] - missing[:, index]
+    found: list[Statistic] = []
+    for name, (hits, n) in known.items():
+        if name in ("true_positive_rate", "false_positive_rate"):
+            low, high = (hits, n + away), (hits + here, n + here)
+        else:
+            unknown = here if name == "positive_predictive_value" else missing.sum(1)[:, None]
+            low, high = (hits, n + unknown), (hits + unknown, n + unknown)
+        rows = np.broadcast_to(answered.sum(1)[:, None], hits.shape)
+        interval = (np.nan_to_num(rate(*low), nan=0.0), np.nan_to_num(rate(*high), nan=1.0))
+        empty = np.where(rows > 0, 0.0, np.nan)
+        nothing = np.full(hits.shape, np.nan)
+        found += by_cell(measured, f"{name}_bounds", nothing, (interval[0] + empty, interval[1] + empty), rows)
+    return found
+
+
+def _calibration(measured: Measured) -> list[Statistic]:
+    n, total, squares = measured.tables.residuals.T
+    gap = rate(total, n * MICRO)
+    interval = mean_interval(total / MICRO, squares / MICRO, n, (-1.0, 1.0), ALPHA)
+    return by_cell(measured, "calibration_gap", gap[:, None], column(interval), n[:, None])
+
+
+def by_group(hits: Integers, n: Integers) -> Rate:
+    """Give hits and rows the same shape."""
+    first, second = np.broadcast_arrays(hits, n)
+    return first, second

@@ -1,0 +1,126 @@
+"""What integer tables of groups say: each figure with an interval that holds whenever one looks.
+
+Names and values are those of fairlearn's MetricFrame, of the declared groups that have rows. A group's own intervals
+are at 95 % each. The intervals of the statistics that may raise the alarm share 5 % between them, and with them the
+labels, pairs of groups and parts that each is the worst of: so that all that a monitor ever alarms at is wrong in at
+most 5 % of deployments.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from guards.confidence_sequences import asymptotic_mean_interval, rate_interval
+from guards.groups.differences import least, most, rate
+from guards.groups.figures import ALPHA, Measured, by_cell, column, statistic
+from guards.groups.rates import by_group, of_classes
+from guards.groups.tables import MICRO
+from guards.monitor import Statistic
+from guards.types import Action
+
+__all__ = ["REGRESSION", "GroupReport"]
+
+REGRESSION = "mean_error_difference"
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupReport:
+    """The statistics; whether an alarmed interval is ``outside`` the tolerance, or an estimate ``beyond`` it."""
+
+    statistics: tuple[Statistic, ...]
+    insufficient: bool
+    outside: bool
+    beyond: bool
+    depends: bool
+
+    @classmethod
+    def of(cls, measured: Measured) -> Self:
+        """Work everything out."""
+        tables, declared = measured.tables, measured.declared
+        answered = tables.predictions[:, :-1].sum(1)
+        depends = _depends_on_decision(measured)
+        statistics = [*_of_actions(measured), *_of_coverage(measured, depends)]
+        if measured.scale is None:
+            found, compared = of_classes(measured)
+        else:
+            found, compared = _of_values(measured, measured.scale)
+        alarmed = [s for s in compared if s.name in measured.alarm]
+        bar = np.inf if measured.tolerance is None else measured.tolerance
+        return cls(
+            statistics=(*found, *compared, *statistics),
+            insufficient=int((answered[:declared] >= measured.minimum).sum()) < min(2, declared),
+            outside=any(s.interval is not None and s.interval[0] > bar for s in alarmed),
+            beyond=any(s.value is not None and s.value > bar for s in alarmed),
+            depends=depends,
+        )
+
+
+def _of_values(measured: Measured, scale: float) -> tuple[list[Statistic], list[Statistic]]:
+    """Give the groups' mean errors, predicted less actual, with asymptotic intervals, and their difference."""
+    n, total, squares = measured.tables.residuals.T
+    rows = np.maximum(n, 1)
+    mean = total / MICRO / rows
+    variance = np.maximum(squares / MICRO / rows - mean * mean, 0)
+    enough = n >= max(measured.minimum, 2)
+    value = np.where(n > 0, mean * scale, np.nan)
+
+    def bounds(alpha: float) -> tuple[Floats, Floats]:
+        low, high = asymptotic_mean_interval(mean, variance, n, alpha)
+        return np.where(enough, low * scale, np.nan), np.where(enough, high * scale, np.nan)
+
+    found = by_cell(measured, "mean_error", value[:, None], column(bounds(ALPHA)), n[:, None])
+    declared = measured.declared
+    if declared <= 1:
+        return found, []
+    low, high = (each[:declared] for each in bounds(ALPHA / declared))
+    enough = enough[:declared]
+    difference = most(value[:declared]) - least(value[:declared])
+    if enough.sum() > 1:
+        interval = (np.maximum(most(low) - least(high), 0), most(high) - least(low))
+    else:
+        interval = (np.array(np.nan), np.array(np.nan))
+    labels = {"attribute": measured.attribute}
+    return found, [statistic(REGRESSION, difference, interval, int(n[:declared].sum()), labels)]
+
+
+def _of_actions(measured: Measured) -> list[Statistic]:
+    """Give the share of rows that got each action, and of those that got any but allow."""
+    counts = measured.tables.actions
+    rows = counts.sum(1)
+    found = []
+    kinds = [("any", counts[:, 1:].sum(1)), *((a.label, counts[:, a]) for a in Action if a is not Action.ALLOW)]
+    for label, hits in kinds:
+        low, high = rate_interval(hits, rows, ALPHA)
+        for g, group in enumerate(measured.levels):
+            labels = {"attribute": measured.attribute, "group": group, "action": label}
+            found.append(statistic("action_rate", rate(hits, rows)[g], (low[g], high[g]), int(rows[g]), labels))
+    return found
+
+
+def _of_coverage(measured: Measured, depends: bool) -> list[Statistic]:
+    """Say for how many answered rows the truth is known, by group and by predicted label."""
+    answered, labelled = measured.tables.predictions[:, :-1], measured.tables.outcomes[:, :-1].sum(2)
+    hits, n = by_group(np.minimum(labelled, answered).sum(1), answered.sum(1))
+    low, high = rate_interval(hits, n, ALPHA)
+    found = by_cell(measured, "label_coverage", rate(hits, n)[:, None], column((low, high)), n[:, None])
+    attribute = {"attribute": measured.attribute}
+    if measured.scale is None:
+        hits, n = np.minimum(labelled, answered).sum(0), answered.sum(0)
+        low, high = rate_interval(hits, n, ALPHA)
+        for k, label in enumerate(measured.labels):
+            labels = attribute | {"label": label}
+            found.append(statistic("label_coverage", rate(hits, n)[k], (low[k], high[k]), int(n[k]), labels))
+    found.append(Statistic("labels_depend_on_decision", float(depends), None, int(labelled.sum()), attribute))
+    return found
+
+
+def _depends_on_decision(measured: Measured) -> bool:
+    """Tell whether the truth comes to be known of some predictions, and of others never: the repaid loans alone."""
+    answered = measured.tables.predictions[:, :-1].sum(0)
+    labelled = measured.tables.outcomes[:, :-1].sum((0, 2))
+    never = (answered >= measured.minimum) & (labelled == 0)
+    return bool(never.any() and (labelled >= measured.minimum).any())

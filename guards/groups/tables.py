@@ -1,0 +1,116 @@
+"""The integer tables that group statistics are made of: parts of one flat array, so that they add up as one."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from guards.records import UNANSWERED, Records
+from guards.types import Action
+
+__all__ = ["LARGEST", "MICRO", "Tables", "finite", "micro"]
+
+Integers = npt.NDArray[np.int64]
+MICRO = 1_000_000
+"""Sums of numbers that are no counts are kept in millionths, rounded row by row: integers add up in any order."""
+LARGEST = 1000.0
+"""Weights and scaled errors beyond it count as it, so that no sum of squares can overflow in 9e6 such rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tables:
+    """Counts of g groups and k labels; index k among the predicted ones are rows without an answer.
+
+    ``predictions`` (g, k + 1) and ``actions`` (g, 4) count rows as they are answered; ``outcomes`` (g, k + 1, k) by
+    predicted and actual label those whose truth is known, ``weights`` and ``squared_weights`` the same rows by the
+    inverse of the probability that it would be. ``residuals`` (g, 3) are of answered rows whose truth is known: how
+    many, the sum and the sum of squares of confidence less correctness, or of the scaled error of a regression.
+    """
+
+    predictions: Integers
+    actions: Integers
+    outcomes: Integers
+    weights: Integers
+    squared_weights: Integers
+    residuals: Integers
+
+    @staticmethod
+    def shapes(groups: int, labels: int) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each table."""
+        outcomes = (groups, labels + 1, labels)
+        return {
+            "predictions": (groups, labels + 1),
+            "actions": (groups, len(Action)),
+            "outcomes": outcomes,
+            "weights": outcomes,
+            "squared_weights": outcomes,
+            "residuals": (groups, 3),
+        }
+
+    @classmethod
+    def size(cls, groups: int, labels: int) -> int:
+        """Count the cells of all tables."""
+        return sum(math.prod(shape) for shape in cls.shapes(groups, labels).values())
+
+    @classmethod
+    def of(cls, flat: Integers, groups: int, labels: int) -> Self:
+        """See the tables in a flat array (size,), without copying."""
+        parts, start = {}, 0
+        for name, shape in cls.shapes(groups, labels).items():
+            stop = start + math.prod(shape)
+            parts[name] = flat[start:stop].reshape(shape)
+            start = stop
+        return cls(**parts)
+
+    def count_answers(self, group: Integers, records: Records) -> None:
+        """Add rows as they are answered."""
+        predicted = self._predicted(records)
+        _add(self.predictions, group, predicted)
+        _add(self.actions, group, records.action)
+
+    def count_outcomes(self, group: Integers, records: Records, *, scale: float | None) -> None:
+        """Add rows whose truth has come to be known; ``scale`` is the unit of a regression's errors."""
+        assert records.actual is not None  # noqa: S101 - the caller looked
+        predicted, k = self._predicted(records), self.outcomes.shape[2]
+        actual = np.zeros_like(predicted) if scale is not None else np.asarray(records.actual, np.int64)
+        where = (group, predicted, actual)
+        _add(self.outcomes, *where)
+        if records.weight is not None:
+            weight = np.minimum(np.nan_to_num(records.weight, nan=0.0), LARGEST)
+            np.add.at(self.weights, where, micro(weight))
+            np.add.at(self.squared_weights, where, micro(weight * weight))
+        residual = (
+            records.confidence - (predicted == actual)
+            if scale is None
+            else np.clip((finite(records.predicted) - finite(records.actual)) / scale, -LARGEST, LARGEST)
+        )
+        known = (predicted < k) & ~np.isnan(residual)
+        rows, values = group[known], residual[known]
+        for column, what in enumerate((np.ones(len(rows), np.int64), micro(values), micro(values * values))):
+            np.add.at(self.residuals[:, column], rows, what)
+
+    def _predicted(self, records: Records) -> Integers:
+        """Give label codes (n,), k for rows without an answer; of a regression 0, or 1 for those."""
+        none = self.predictions.shape[1] - 1
+        if records.predicted.dtype.kind == "f":
+            unanswered = np.isnan(records.predicted) | (records.action >= Action.ABSTAIN)
+            return np.where(unanswered, none, 0).astype(np.int64)
+        unanswered = (records.predicted == UNANSWERED) | (records.action >= Action.ABSTAIN)
+        return np.where(unanswered, none, records.predicted).astype(np.int64)
+
+
+def _add(table: Integers, *codes: Integers) -> None:
+    flat = np.ravel_multi_index(codes, table.shape)
+    table += np.bincount(flat, minlength=table.size).reshape(table.shape)
+
+
+def micro(values: npt.NDArray[np.float64]) -> Integers:
+    """Round to millionths."""
+    return np.asarray(np.rint(values * MICRO), np.int64)
+
+
+def finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Keep NaN, and make an infinity a number that is still far out after a subtraction."""
+    return np.clip(np.asarray(values, np.float64), -1e300, 1e300)

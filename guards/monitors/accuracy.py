@@ -1,0 +1,246 @@
+"""How often the model is right: estimated before labels come, counted as they do, beside train and held-out rows."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from guards.confidence_sequences import asymptotic_mean_interval, mean_interval, rate_interval
+from guards.groups.differences import rate
+from guards.groups.tables import LARGEST, MICRO, finite, micro
+from guards.monitor import Context, CountingMonitor, MonitorParams, Series, State, Statistic
+from guards.monitors.groups import GroupsParams, grouping_of
+from guards.rate_comparisons import difference_interval
+from guards.records import UNANSWERED, Records
+from guards.schema import Label
+from guards.types import Action, Outcome, Reference
+
+__all__ = ["Accuracy", "AccuracyParams"]
+
+(ROWS, FLAGGED, ANSWERED, CONFIDENCE, CONFIDENCE_SQUARED, RIGHT, WRONG, COVERED, UNCOVERED, ERROR, ERROR_SQUARED) = (
+    range(COLUMNS := 11)
+)
+COVERAGE = ((COVERED, 1), (UNCOVERED, 0))
+MINIMUM = 30
+BAND = 2.0
+"""Standard errors by which the realised false-alarm rate of clean rows may differ from the budget."""
+
+
+class AccuracyParams(MonitorParams):
+    """Parameters of the accuracy monitor; every bundle has one, called ``accuracy`` unless its config names it."""
+
+    kind: Literal["accuracy"] = "accuracy"
+    name: str = Field(default="accuracy", pattern=r"^[A-Za-z0-9_-]+$")
+    groups: Label | None = Field(default=None, description="the groups monitor by whose groups it is told apart too")
+    tolerance: float | None = Field(
+        default=None, ge=0, lt=1, description="the loss of accuracy since the held-out rows that raises no alarm"
+    )
+
+
+class Accuracy(CountingMonitor):
+    """Sums of calibrated confidence, right and wrong answers, sets that covered the truth: counters all.
+
+    The estimate is the mean confidence of the answered rows: right where the confidence is calibrated and the rows are
+    like the calibration rows (CBPE; Garg et al. 2022, "Leveraging unlabeled data to predict out-of-distribution
+    performance", measure how wrong it is elsewhere). So it carries a flag: ``estimate_valid`` is 0 once the guards flag
+    significantly more rows than their budget. A regression has ``mean_error`` and ``coverage`` alone.
+    """
+
+    Params: ClassVar[type[MonitorParams]] = AccuracyParams
+    train_counts: Tensor
+    heldout_counts: Tensor
+    heldout_rows: Tensor
+    scale: Tensor
+
+    def __init__(self, params: AccuracyParams, context: Context) -> None:
+        """Find the groups monitor.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        if any(isinstance(other, AccuracyParams) and other.name != params.name for other in context.monitors):
+            raise ValueError("there is another accuracy monitor: one is enough")
+        named = {p.name: p for p in context.monitors if isinstance(p, GroupsParams)}
+        if params.groups is not None and params.groups not in named:
+            raise ValueError(f"groups: no groups monitor {params.groups!r}; there are {sorted(named)}")
+        grouping = None if params.groups is None else grouping_of(named[params.groups], context)
+        levels = () if grouping is None else grouping.levels
+        super().__init__(params, context, (1 + len(levels)) * COLUMNS)
+        self.params, self.grouping, self.levels = params, grouping, levels
+        self.attribute = "" if params.groups is None else named[params.groups].attribute
+        # Right answers and rows, of the rows the model was trained on and of held-out ones.
+        self.register_buffer("train_counts", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("heldout_counts", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("heldout_rows", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self._alarmed = False
+
+    def fit(self, reference: Reference, outcome: Outcome) -> Self:
+        """Count right answers among held-out rows, and learn the unit that a regression's errors are counted in."""
+        label, value, y = outcome.prediction.label, outcome.prediction.value, reference.y
+        self.heldout_rows = torch.tensor(len(reference.batch))
+        if reference.train_hits is not None:
+            self.train_counts = torch.tensor(reference.train_hits)
+        if label is not None and y is not None:
+            self.heldout_counts = torch.tensor([int((label == y.to(label.device)).sum()), len(y)])
+        elif label is None and value is not None and y is not None:
+            spread = float((value.double() - y.double().to(value.device)).std(correction=0))
+            self.scale = torch.tensor(spread if spread > 0 else 1.0, dtype=torch.float64)
+        return self
+
+    def tally(self, records: Records) -> npt.NDArray[np.int64]:
+        """Count rows as they are answered, or, with ``actual``, as their truth comes to be known."""
+        counts = np.zeros((1 + len(self.levels), COLUMNS), dtype=np.int64)
+        each = self._answers(records) if records.actual is None else self._outcomes(records, records.actual)
+        for column, values in each.items():
+            counts[0, column] = values.sum()
+            if self.grouping is not None:
+                np.add.at(counts[1:, column], records.groups[self.grouping.name], values)
+        return counts.ravel()
+
+    def _answers(self, records: Records) -> dict[int, npt.NDArray[np.int64]]:
+        sure = _answered(records) & ~np.isnan(records.confidence)
+        confidence = np.where(sure, records.confidence, 0.0)
+        flagged = records.action > Action.ALLOW if records.flagged is None else records.flagged
+        return {
+            ROWS: np.ones(len(records), np.int64),
+            FLAGGED: flagged.astype(np.int64),
+            ANSWERED: sure.astype(np.int64),
+            CONFIDENCE: micro(confidence),
+            CONFIDENCE_SQUARED: micro(confidence * confidence),
+        }
+
+    def _outcomes(self, records: Records, actual: npt.NDArray[Any]) -> dict[int, npt.NDArray[np.int64]]:
+        answered = _answered(records)
+        counts: dict[int, npt.NDArray[np.int64]] = {}
+        if self.context.classes:
+            right = records.predicted == actual
+            counts |= {RIGHT: (answered & right).astype(np.int64), WRONG: (answered & ~right).astype(np.int64)}
+        else:
+            error = (finite(records.predicted) - finite(actual)) / float(self.scale)
+            error = np.where(answered, np.clip(error, -LARGEST, LARGEST), 0.0)
+            counts |= {RIGHT: answered.astype(np.int64), ERROR: micro(error), ERROR_SQUARED: micro(error * error)}
+        if records.covered is not None:
+            counts |= {value: (answered & (records.covered == mark)).astype(np.int64) for value, mark in COVERAGE}
+        return counts
+
+    def report(self) -> list[Statistic]:
+        """Give the estimate and the realised figures, and how far apart train, held-out and live accuracy are."""
+        counts = self._table()
+        found = []
+        for row, group in enumerate(("", *self.levels)):
+            labels = {"attribute": self.attribute, "group": group} if row else {}
+            found += self._figures(counts[row], labels)
+        total = counts[0]
+        share = _rate("flagged_share", total[FLAGGED], total[ROWS], {})
+        valid = self._valid(total)
+        found += [share, Statistic("estimate_valid", valid, None, int(total[ROWS]), {})]
+        if not self.context.classes:
+            return found
+        train, reference = self.train_counts.tolist(), self.heldout_counts.tolist()
+        live = [total[RIGHT], total[RIGHT] + total[WRONG]]
+        return [
+            _rate("train_accuracy", train[0], train[1], {}),
+            _rate("reference_accuracy", reference[0], reference[1], {}),
+            *found,
+            _drop("generalisation_gap", train, reference),
+            _drop("accuracy_drop", reference, live),
+        ]
+
+    def state(self) -> State:
+        """Alarm once accuracy has fallen by more than the tolerance, until the estimate of it is back within.
+
+        A warning says that the guards flag too many rows for the estimated accuracy to be trusted.
+        """
+        total = self._table()[0]
+        if total[ROWS] < MINIMUM:
+            return "insufficient_data"
+        if self.params.tolerance is not None and self.context.classes:
+            drop = _drop("accuracy_drop", self.heldout_counts.tolist(), [total[RIGHT], total[RIGHT] + total[WRONG]])
+            outside = drop.interval is not None and drop.interval[0] > self.params.tolerance
+            self._alarmed = outside or (self._alarmed and (drop.value or 0.0) > self.params.tolerance)
+        if self._alarmed:
+            return "alarm"
+        return "warning" if self._valid(total) == 0 else "ok"
+
+    def series(self) -> list[Series]:
+        """Give ``expected_correct_total``, ``outcomes_total`` and ``covered_total`` of this process."""
+        counts = self.counts.reshape(-1, COLUMNS)
+        total = counts[0]
+        covered = [
+            Series("covered_total", "counter", {"covered": word}, float(total[column]))
+            for column, word in ((COVERED, "true"), (UNCOVERED, "false"))
+        ]
+        if not self.context.classes:
+            return covered
+        return [
+            Series("expected_correct_total", "counter", {}, total[CONFIDENCE] / MICRO),
+            Series("outcomes_total", "counter", {"correct": "true"}, float(total[RIGHT])),
+            Series("outcomes_total", "counter", {"correct": "false"}, float(total[WRONG])),
+            *covered,
+            *(
+                Series(
+                    "group_expected_correct_total",
+                    "counter",
+                    {"attribute": self.attribute, "group": group},
+                    counts[1 + g, CONFIDENCE] / MICRO,
+                )
+                for g, group in enumerate(self.levels)
+            ),
+        ]
+
+    def _table(self) -> npt.NDArray[np.int64]:
+        assert self.totals is not None  # noqa: S101 - set at construction
+        return self.totals.reshape(-1, COLUMNS).copy()
+
+    def _figures(self, row: npt.NDArray[np.int64], labels: dict[str, str]) -> list[Statistic]:
+        known = int(row[RIGHT] + row[WRONG])
+        coverage = _rate("coverage", row[COVERED], row[COVERED] + row[UNCOVERED], labels)
+        if not self.context.classes:
+            scale, mean = float(self.scale), row[ERROR] / MICRO / max(known, 1)
+            variance = max(row[ERROR_SQUARED] / MICRO / max(known, 1) - mean * mean, 0.0)
+            low, high = asymptotic_mean_interval(mean, variance, known)
+            bounds = (float(low) * scale, float(high) * scale) if known >= MINIMUM else None
+            return [Statistic("mean_error", mean * scale if known else None, bounds, known, labels), coverage]
+        n = int(row[ANSWERED])
+        sums = row[CONFIDENCE] / MICRO, row[CONFIDENCE_SQUARED] / MICRO
+        low, high = mean_interval(*sums, n, (0.0, 1.0))
+        estimate = sums[0] / n if n else None
+        return [
+            Statistic("expected_accuracy", estimate, (float(low), float(high)) if n else None, n, labels),
+            _rate("realised_accuracy", row[RIGHT], known, labels),
+            coverage,
+        ]
+
+    def _valid(self, total: npt.NDArray[np.int64]) -> float | None:
+        """Say whether the guards flag no more than their budget, as far as they were calibrated; None without any."""
+        if not self.context.guards:
+            return None
+        budget = self.context.false_alarm_budget
+        band = budget + BAND * math.sqrt(budget * (1 - budget) / max(int(self.heldout_rows), 1))
+        low, _ = rate_interval(total[FLAGGED], total[ROWS])
+        return float(low <= band)
+
+
+def _answered(records: Records) -> npt.NDArray[np.bool_]:
+    unknown = np.isnan(records.predicted) if records.predicted.dtype.kind == "f" else records.predicted == UNANSWERED
+    return np.asarray(~unknown & (records.action < Action.ABSTAIN))
+
+
+def _rate(name: str, hits: int, n: int, labels: dict[str, str]) -> Statistic:
+    low, high = rate_interval(hits, n)
+    value = float(rate(hits, n))
+    return Statistic(name, value if n else None, (float(low), float(high)) if n else None, int(n), labels)
+
+
+def _drop(name: str, before: Sequence[int], after: Sequence[int]) -> Statistic:
+    """Give one accuracy less another, each as (right, rows)."""
+    n = int(min(before[1], after[1]))
+    low, high = difference_interval((before[0], before[1]), (after[0], after[1]))
+    value = float(rate(*before) - rate(*after))
+    return Statistic(name, value if n else None, (float(low), float(high)) if n else None, n, {})
