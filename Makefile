@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test test-clients lint bench requirements bento clean
+.PHONY: install serve demo test test-clients lint bench bench-mlserver requirements bento clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -46,6 +46,14 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# MLServer beside the others in the serving benchmark, from here on: its pins do not fit this project's.
+MLSERVER := .venv-mlserver
+bench-mlserver: $(STAMP) $(MLSERVER)/.installed
+$(MLSERVER)/.installed: constraints.txt
+	$(PYTHON) -m venv $(MLSERVER)
+	$(MLSERVER)/bin/python -m pip install --quiet mlserver==1.7.1 "$$(grep '^torch==' constraints.txt)"
+	touch $@
 
 requirements: $(STAMP)
 	$(BIN)/python tools/requirements.py

@@ -16,6 +16,8 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+COMPILED_SHAPES = 64
+"""More than there are batch shapes: powers of two, and a self-test's."""
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.TransformerEncoder, nn.TransformerEncoderLayer)
 
 
@@ -98,9 +100,9 @@ class TorchModel(nn.Module):
         self.head = self._find_head(last_linear)
         self._tap(feature_layer, last_linear)
         self.outputs = self._check(example, outputs)
-        self._run: Callable[[Tensor], tuple[Tensor, Tensor]] = (
-            torch.compile(self._forward, dynamic=False) if compiled else self._forward
-        )
+        self._run: Callable[[Tensor], tuple[Tensor, Tensor]] = self._forward
+        if compiled:
+            self._compile(example)
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> ModelOutput:
@@ -122,6 +124,26 @@ class TorchModel(nn.Module):
         self._captured.clear()
         logits = self._as_logits(self._cast(self.net, prepared))
         return logits, self._captured[-1].float()
+
+    def _compile(self, example: Tensor) -> None:
+        """Compile, a graph for each shape, and try it now: what cannot be compiled must not be found out under load.
+
+        Raises:
+            Mistake: it cannot be compiled here.
+        """
+        from torch._dynamo import config as dynamo  # noqa: PLC0415 - slow to import, and needed here alone
+
+        # Beyond its limit dynamo would compile no more, and say so to nobody.
+        dynamo.recompile_limit = max(dynamo.recompile_limit, COMPILED_SHAPES)
+        self._run = torch.compile(self._forward, dynamic=False)
+        try:
+            self(example)
+        except Exception as failed:
+            why = (str(failed).splitlines() or [type(failed).__name__])[0]
+            raise Mistake(
+                f"model.compile: the model cannot be compiled here ({why}): "
+                "give the machine what is missing, or set it to false"
+            ) from failed
 
     def _cast(self, net: nn.Module, prepared: Tensor) -> Tensor:
         if self.precision == "float32":
@@ -178,7 +200,8 @@ class TorchModel(nn.Module):
             raise Mistake("model.features: the model has no linear layer: name the submodule whose output is a feature")
 
     def _capture(self, features: Tensor | tuple[Tensor, ...], *, channels_last: bool) -> None:
-        if torch.is_inference_mode_enabled():
+        # Only the pipeline is ever compiled; and a graph that had to ask for the mode would break in two here.
+        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
             self._captured.append(_pool(features, channels_last=channels_last))
 
     @torch.inference_mode()

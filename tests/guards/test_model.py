@@ -296,3 +296,34 @@ def test_compiled_model_agrees() -> None:
     plain, compiled = wrap(toys.tensor_net(), 5), wrap(toys.tensor_net(), 5, compiled=True)
     assert torch.allclose(plain(x).logits, compiled(x).logits, atol=1e-5)
     assert torch.allclose(plain(x).features, compiled(x).features, atol=1e-5)
+
+
+def test_a_model_that_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where compilation fails the first line of why is told when the model is made, and what to do."""
+
+    def never(*_: object) -> None:
+        raise RuntimeError("No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: never)
+    with pytest.raises(Mistake) as refused:
+        wrap(toys.tensor_net(), 5, compiled=True)
+    assert str(refused.value) == (
+        "model.compile: the model cannot be compiled here (No working C++ compiler found): "
+        "give the machine what is missing, or set it to false"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_every_shape_is_compiled_once() -> None:
+    """A dozen batch shapes, more than dynamo's own limit, have a graph each, and the second time none is made."""
+    from torch._dynamo.utils import counters
+
+    model = wrap(toys.tensor_net(), 5, compiled=True)
+    counters.clear()
+    for turn in range(2):
+        for rows in range(1, 13):
+            model(torch.rand(rows, 5))
+        made = counters["stats"]["unique_graphs"]
+        assert made == 11, f"turn {turn}"  # four rows are what it was tried on
