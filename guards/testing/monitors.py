@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import get_args
 
+import numpy as np
 import torch
 
 from guards.monitor import Monitor, MonitorParams, Series, State, Statistic
@@ -133,6 +134,28 @@ class MonitorChecks:
             _observe(each, made, made.rows)
         require(monitor.series() == restored.series(), "restored from its buffers, the monitor counts otherwise")
         require(monitor.report() == restored.report(), "restored from its buffers, the monitor reports otherwise")
+
+    def snapshots_go_on(self) -> None:
+        """A fresh instance with a snapshot of numbers goes on like the one that gave it; none need be given."""
+        monitor, made = self._fitted()
+        _observe(monitor, made, made.rows[: ROWS // 3])
+        saved = {key: np.array(array) for key, array in monitor.snapshot().items()}
+        if not saved:
+            return
+        require(all(array.dtype.kind in "biuf" for array in saved.values()), "a snapshot holds arrays of numbers alone")
+        restored, _ = self._fitted()
+        restored.restore({key: array.copy() for key, array in saved.items()})
+        require(restored.series() == monitor.series(), "restored from its snapshot, the monitor counts otherwise")
+        require(restored.report() == monitor.report(), "restored from its snapshot, the monitor reports otherwise")
+        require(restored.state() == monitor.state(), "restored from its snapshot, the monitor's state is another")
+        _observe(monitor, made, made.rows[ROWS // 3 :])
+        _observe(restored, made, made.rows[ROWS // 3 :])
+        require(monitor.series() == restored.series(), "restored from its snapshot, the monitor goes on otherwise")
+        require(monitor.report() == restored.report(), "restored from its snapshot, the monitor goes on otherwise")
+        # Where monitors are replayed, they are taken back: what they have seen since must then be forgotten.
+        monitor.restore(saved)
+        _observe(monitor, made, made.rows[ROWS // 3 :])
+        require(monitor.series() == restored.series(), "taken back to its snapshot, the monitor goes on otherwise")
 
     def params_are_closed(self) -> None:
         """The parameters refuse an unknown key, and survive JSON."""

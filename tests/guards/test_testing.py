@@ -1,6 +1,6 @@
 """The conformance kit passes honest detectors and monitors, and catches every cheat by the check for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -445,6 +445,32 @@ class NoState(Counter):
         return "fine"
 
 
+class Remembers(Counter):
+    """Honest: goes on from what it gives."""
+
+    def snapshot(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {"counts": np.array([self.rows, self.high])}
+
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.rows, self.high = map(int, state["counts"])
+
+
+class RemembersHalf(Remembers):
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.rows = int(state["counts"][0])
+
+
+class RemembersOnTop(Remembers):
+    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.rows += int(state["counts"][0])
+        self.high += int(state["counts"][1])
+
+
+class RemembersWords(Remembers):
+    def snapshot(self) -> dict[str, np.ndarray[Any, Any]]:
+        return super().snapshot() | {"name": np.array([self.name])}
+
+
 MONITOR_CHEATS: dict[type[Monitor], str] = {
     MonitorNotItself: "fit_gives_itself",
     Nameless: "name_is_the_configs",
@@ -457,6 +483,9 @@ MONITOR_CHEATS: dict[type[Monitor], str] = {
     Twice: "series_are_fixed_at_construction",
     Falls: "series_are_fixed_at_construction",
     Infinite: "series_are_fixed_at_construction",
+    RemembersHalf: "snapshots_go_on",
+    RemembersOnTop: "snapshots_go_on",
+    RemembersWords: "snapshots_go_on",
     CrashesOnCrash: "crashed_guards_are_counted_too",
     MonitorMutates: "nothing_is_mutated",
     MonitorPlainState: "state_survives_a_bundle",
@@ -469,6 +498,7 @@ MONITOR_CHEATS: dict[type[Monitor], str] = {
 def test_honest_monitor_passes(kind: Any) -> None:
     """A monitor that keeps every promise fails no check on any kind of input."""
     assert failing(monitor_checks(Counter, CounterParams(name="c"), kind=kind)) == set()
+    assert failing(monitor_checks(Remembers, CounterParams(name="c"), kind=kind)) == set()
 
 
 @pytest.mark.parametrize(("cheat", "check"), MONITOR_CHEATS.items(), ids=lambda x: getattr(x, "__name__", None))

@@ -1,0 +1,185 @@
+"""Monitors through kills, restarts and crashes of their own, and the same rows replayed without a server."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import yaml
+from gateways import cli, fit_all
+from made_up import VALUE_CONFIG, write_values
+
+if TYPE_CHECKING:
+    from conftest import Bundles
+    from gateways import Gateway
+
+BREAKS = 2.875
+ROWS = 'guardhouse_turnstile_rows_total{monitor="turnstile"}'
+ALARMS = 'guardhouse_drift_alarms_total{monitor="turnstile",stream="rows"}'
+TURNSTILE = {"name": "turnstile", "kind": "turnstile", "average_run_length": 10, "break_at": BREAKS}
+MONITORS = [*VALUE_CONFIG["monitors"], TURNSTILE]
+GOES_ON = "the monitors go on from there"
+
+
+@pytest.fixture(scope="module")
+def watched(bundles: "Bundles") -> Path:
+    """Fit the values with a turnstile among the monitors; give the config."""
+    config = write_values(bundles.folder / "watched", monitors=MONITORS)
+    fit_all({config: config.parent / "bundle"}, PYTHONPATH=bundles.python_path)
+    return config
+
+
+def serve(bundles: "Bundles", state: Path, *, config: Path | None = None) -> "Gateway":
+    return bundles.serve("watched", config=config, GUARDHOUSE_STATE=str(state)).wait_ready()
+
+
+def send(gateway: "Gateway", rows: int) -> None:
+    for _ in range(rows):
+        gateway.predict([[1, 1, 1]])
+
+
+def told(gateway: "Gateway") -> dict[str, Any]:
+    monitor: dict[str, Any] = gateway.client.get("/v1/models/value/monitors").json()["monitors"]["turnstile"]
+    return monitor
+
+
+def saved(state: Path) -> bytes:
+    """Give the saved state as it is on disk, none where there is none."""
+    path = state / "value.monitors.safetensors"
+    return path.read_bytes() if path.exists() else b""
+
+
+def until_saved(state: Path, word: bytes, before: bytes = b"") -> None:
+    end = time.monotonic() + 20
+    while word not in saved(state) or saved(state) == before:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def kill(gateway: "Gateway") -> None:
+    """Kill supervisor and worker at once, as a machine that goes away does."""
+    processes = gateway._processes()
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, 10)
+    gateway.process.wait()
+    gateway.client.close()
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_killed_server_goes_on(bundles: "Bundles", tmp_path: Path) -> None:
+    """After kill -9 counts, alarms, state and since are those that were, and counting goes on; after a stop too."""
+    first = serve(bundles, tmp_path)
+    send(first, 7)
+    assert told(first)["state"] == "ok"
+    send(first, 5)
+    until_saved(tmp_path, b'\\"state\\": \\"alarm\\"')
+    first.wait_for(lambda metrics: metrics[ROWS] == 12)
+    since = told(first)["since"]
+    before = saved(tmp_path)
+    send(first, 1)
+    until_saved(tmp_path, b"", before)  # nothing alarms at the 13th row: the next save of every few seconds has it
+    kill(first)
+    second = serve(bundles, tmp_path)
+    assert GOES_ON in second.log()
+    assert (told(second)["state"], told(second)["since"]) == ("alarm", since)
+    assert second.metrics()[ROWS] == 13
+    send(second, 8)
+    second.wait_for(lambda metrics: metrics[ROWS] == 21)
+    second.stop()
+    third = serve(bundles, tmp_path)
+    metrics = third.metrics()
+    assert (metrics[ROWS], metrics[ALARMS]) == (21, 2)
+    assert told(third)["since"] == since
+    third.stop()
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_killed_worker_goes_on(bundles: "Bundles", tmp_path: Path) -> None:
+    """The worker that the supervisor starts anew gets the lock of the one that was killed, and its state."""
+    gateway = serve(bundles, tmp_path)
+    send(gateway, 11)
+    until_saved(tmp_path, b'\\"state\\": \\"alarm\\"')
+    (worker,) = psutil.Process(gateway.process.pid).children()
+    worker.send_signal(signal.SIGKILL)
+    gateway.expected.append("WARNING|circus|restart")
+    worker.wait(10)
+    gateway.wait_ready()
+    assert gateway.metrics()[ROWS] in {10, 11}  # the alarm was at the tenth row
+    assert "another server" not in gateway.log()
+    gateway.stop()
+
+
+def test_two_servers_and_a_changed_config(bundles: "Bundles", watched: Path, tmp_path: Path) -> None:
+    """A second server on the folder runs without, and says so; another run length starts anew, and says so."""
+    first = serve(bundles, tmp_path)
+    send(first, 3)
+    second = serve(bundles, tmp_path)
+    second.expected.append("another server keeps the monitors' state there: this one runs without")
+    assert second.log().count("another server keeps") == 1
+    send(second, 4)
+    second.stop()
+    first.stop()
+    longer = [*VALUE_CONFIG["monitors"], TURNSTILE | {"average_run_length": 1000}]
+    config = watched.with_name("longer.yaml")
+    config.write_text(yaml.safe_dump(VALUE_CONFIG | {"monitors": longer}))
+    third = serve(bundles, tmp_path, config=config)
+    assert third.metrics()[ROWS] == 0
+    assert "monitor turnstile: its config has changed since it was saved" in third.log()
+    third.stop()
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_monitor_that_breaks_costs_nobody_else(bundles: "Bundles", tmp_path: Path) -> None:
+    """Predictions, scrapes, the other monitors and the server's end go on; its entry and a few log lines tell of it."""
+    gateway = serve(bundles, tmp_path)
+    gateway.expected.append("monitor turnstile crashed in [a-z]+: RuntimeError")
+    gateway.predict([[BREAKS, 1, 1]])
+    gateway.predict([[1, 1, 1]])
+    broken = told(gateway)
+    assert (broken["state"], broken["statistics"]) == ("insufficient_data", [])
+    assert "crashed" in broken["error"]
+    metrics = gateway.metrics()
+    assert ROWS not in metrics
+    assert sum(value for name, value in metrics.items() if 'stream="column:a"' in name and "bin_total" in name) == 2
+    assert "PAYLOAD" not in gateway.log()
+    gateway.stop()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.usefixtures("watched")
+def test_a_folder_that_is_read_only(bundles: "Bundles", tmp_path: Path) -> None:
+    """One warning, and the server serves on."""
+    tmp_path.chmod(0o500)
+    gateway = serve(bundles, tmp_path / "state")
+    gateway.expected.append("the monitors' state is not kept")
+    send(gateway, 12)
+    assert told(gateway)["state"] == "alarm"
+    gateway.stop()
+
+
+def test_the_same_rows_replayed(bundles: "Bundles", watched: Path, tmp_path: Path) -> None:
+    """Replay finds each alarm at its row; a config at the command line chooses another run length."""
+    stream = tmp_path / "stream.csv"
+    stream.write_text("a,b,c\n" + "1,1,1\n" * 35)
+    arguments = ["replay", bundles.bundle("watched"), "--stream", stream, "--json", "--config"]
+    document = json.loads(_replay(bundles, *arguments, watched))
+    assert document["rows"] == 35
+    assert [alarm["row"] for alarm in document["alarms"]] == [9, 19, 29]
+    assert {(alarm["monitor"], alarm["stream"]) for alarm in document["alarms"]} == {("turnstile", "rows")}
+    config = watched.with_name("shorter.yaml")
+    shorter = [*VALUE_CONFIG["monitors"], TURNSTILE | {"average_run_length": 7}]
+    config.write_text(yaml.safe_dump(VALUE_CONFIG | {"monitors": shorter}))
+    document = json.loads(_replay(bundles, *arguments, config))
+    assert [alarm["row"] for alarm in document["alarms"]] == [6, 13, 20, 27, 34]
+
+
+def _replay(bundles: "Bundles", *arguments: str | Path) -> str:
+    done = cli(*arguments, PYTHONPATH=bundles.python_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
