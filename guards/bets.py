@@ -13,8 +13,8 @@ __all__ = ["Bets"]
 
 CONFIDENCE = 0.95
 # How far beyond the null each alternative lies, in standard deviations. Several distances, as nobody knows which.
-LOCATION, SPREAD, SHAPE = (0.15, 0.4, 0.9), (0.2, 0.6), (0.4,)
-RARE, COMMON, INNER = (0.2, 0.6), (0.2, 0.6, -0.3), (0.4,)
+LOCATION, SPREAD, SHAPE = (0.15, 0.4, 0.9), (0.2, 0.6), (0.3,)
+RARE, COMMON, INNER = (0.1, 0.4), (0.2, 0.6, -0.3), (0.4,)
 
 
 class Bets:

@@ -66,10 +66,14 @@ def null_weights(reference: Floats, tilts: Floats, bound: Floats) -> tuple[Float
 
 
 def log_e_values(tilts: Floats, weights: Floats) -> Floats:
-    """Give log(q_k / p*_k) for every bet and bin, rounded down to the grid; ``tilts`` may be inf where f is 0."""
+    """Give log(q_k / p*_k) for every bet and bin, rounded down to the grid; ``tilts`` may be inf where f is 0.
+
+    A bet of weight 1, whose q lies inside of the ball, pays nothing and costs nothing.
+    """
     weight = weights[..., None]
-    finite = np.where(np.isinf(tilts), 1.0, tilts)
-    value = np.where(np.isinf(tilts), 1 / weight, finite / (1 + weight * (finite - 1)))
+    ratio = np.where(np.isinf(tilts), 1.0, tilts)
+    projected = np.where(weight < 1, 1 + weight * (ratio - 1), 1.0)
+    value = np.where(np.isinf(tilts), 1 / weight, np.where(weight < 1, ratio, 1.0) / projected)
     # What can be lost is floored by making all e-values a little smaller, never by making the worst one larger.
     least = math.exp(FLOOR)
     value = np.minimum((value + least) / (1 + least), math.exp(CEILING))
