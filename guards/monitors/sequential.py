@@ -90,8 +90,7 @@ class Sequential(Monitor):
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
         """Set the bins' edges at the reference's quantiles, and count the reference into them."""
         self.streams.fit(reference, outcome)
-        places = self.streams.places(reference.batch, outcome)[:, self._included(outcome)]
-        self.reference_counts = torch.bincount(places.flatten(), minlength=self.streams.size)
+        self.reference_counts = self.streams.reference(reference.batch, outcome, self._included(outcome))
         return self
 
     def _included(self, outcome: Outcome) -> Tensor:

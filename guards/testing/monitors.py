@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import get_args
 
+import numpy as np
 import torch
 
 from guards.monitor import Monitor, MonitorParams, Series, State, Statistic
@@ -133,6 +134,27 @@ class MonitorChecks:
             _observe(each, made, made.rows)
         require(monitor.series() == restored.series(), "restored from its buffers, the monitor counts otherwise")
         require(monitor.report() == restored.report(), "restored from its buffers, the monitor reports otherwise")
+
+    def snapshot_goes_on(self) -> None:
+        """Restored from a snapshot, a fresh instance goes on like the one that gave it, and it takes nothing else."""
+        monitor, made = self._fitted()
+        half = len(made.rows) // 2 + 1
+        _observe(monitor, made, made.rows[:half])
+        state = monitor.snapshot()
+        if not state:
+            return
+        restored, _ = self._fitted()
+        restored.restore(state)
+        for each in (monitor, restored):
+            _observe(each, made, made.rows[half:])
+        require(monitor.series() == restored.series(), "restored from its snapshot, the monitor counts otherwise")
+        require(monitor.report() == restored.report(), "restored from its snapshot, the monitor reports otherwise")
+        try:
+            restored.restore({**state, "no_such_array": np.zeros(1)})
+        except ValueError:
+            pass
+        else:
+            require(condition=False, sentence="an array that no snapshot has is restored; it must be refused")
 
     def params_are_closed(self) -> None:
         """The parameters refuse an unknown key, and survive JSON."""

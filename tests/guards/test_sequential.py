@@ -338,3 +338,22 @@ def test_monitors_of_streams_share_their_bins() -> None:
     ]
     assert len(samples) == len(set(samples)) > 100
     assert any(name == "guardhouse_drift_evidence" for name, *_ in samples)
+
+
+def test_projections_of_noise_do_not_drift() -> None:
+    """Directions of the largest variance in a sample are so by chance as well: clean rows along them are no drift."""
+    generator = torch.Generator().manual_seed(0)
+    context = Context(InputSchema(kind="tabular", shape=(1,), columns=(Column(name="a", kind="numeric"),)), (), ())
+
+    def answered(rows: int) -> tuple[Batch, Outcome]:
+        features, none = torch.randn((rows, 64), generator=generator), torch.zeros((0, rows))
+        verdict = Verdict((), none, none, none.bool(), None, torch.zeros(rows, dtype=torch.int64), {})
+        output, prediction = ModelOutput(torch.zeros((rows, 1)), features), Prediction(value=torch.zeros(rows))
+        return Batch(torch.zeros((rows, 1))), Outcome(output, prediction, verdict)
+
+    batch, said = answered(1000)
+    watching = Sequential(SequentialParams(name="drift"), context).fit(Reference(batch, None, context.schema), said)
+    assert watching.streams.reference_counts.sum() == 1000 * 2 + 500 * 4
+    for _ in range(20):
+        watching.observe(*answered(500))
+    assert watching.state() == "ok"

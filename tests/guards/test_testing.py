@@ -431,6 +431,29 @@ class MonitorPlainState(Counter):
         super().observe(batch, outcome)
 
 
+class Remembers(Counter):
+    """An honest one."""
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"counts": np.array([self.rows, self.high])}
+
+    def restore(self, state: Any) -> None:
+        if state.keys() != {"counts"}:
+            raise ValueError("it is no snapshot")
+        self.rows, self.high = state["counts"].tolist()
+
+
+class Forgets(Remembers):
+    def restore(self, state: Any) -> None:
+        super().restore(state)
+        self.rows = 0
+
+
+class TakesAnything(Remembers):
+    def restore(self, state: Any) -> None:
+        super().restore({"counts": state["counts"]})
+
+
 class OpenMonitorParams(CounterParams, extra="allow"):
     pass
 
@@ -460,6 +483,8 @@ MONITOR_CHEATS: dict[type[Monitor], str] = {
     CrashesOnCrash: "crashed_guards_are_counted_too",
     MonitorMutates: "nothing_is_mutated",
     MonitorPlainState: "state_survives_a_bundle",
+    Forgets: "snapshot_goes_on",
+    TakesAnything: "snapshot_goes_on",
     ReportsNan: "reading_changes_nothing",
     NoState: "reading_changes_nothing",
 }
@@ -468,7 +493,8 @@ MONITOR_CHEATS: dict[type[Monitor], str] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_honest_monitor_passes(kind: Any) -> None:
     """A monitor that keeps every promise fails no check on any kind of input."""
-    assert failing(monitor_checks(Counter, CounterParams(name="c"), kind=kind)) == set()
+    for monitor in (Counter, Remembers):
+        assert failing(monitor_checks(monitor, CounterParams(name="c"), kind=kind)) == set()
 
 
 @pytest.mark.parametrize(("cheat", "check"), MONITOR_CHEATS.items(), ids=lambda x: getattr(x, "__name__", None))
