@@ -12,9 +12,14 @@ from guards.evidence import Bools, Floats, log_e_values, neighbour_share, null_w
 __all__ = ["Bets"]
 
 CONFIDENCE = 0.95
+LEAST = 1e-3
+"""Nats a row that a bet has to lose on the reference's own frequencies, and to win on what it is for.
+
+Of others a sum of e-processes could become evidence by waiting: by their number, and not by what they won.
+"""
 # How far beyond the null each alternative lies, in standard deviations. Several distances, as nobody knows which.
-LOCATION, SPREAD, SHAPE = (0.15, 0.4, 0.9), (0.2, 0.6), (0.4,)
-RARE, COMMON, INNER = (0.2, 0.6), (0.2, 0.6, -0.3), (0.4,)
+LOCATION, SPREAD, SHAPE = (0.15, 0.4, 0.9), (0.2, 0.6), (0.3,)
+RARE, COMMON, INNER = (0.1, 0.4), (0.2, 0.6, -0.3), (0.4,)
 
 
 class Bets:
@@ -58,29 +63,28 @@ class Bets:
         """Set every bet against the reference's ``counts`` (bins of all streams,); streams without rows get none.
 
         ``tolerance`` adds to the null every distribution that is nearer to the reference than so many standard
-        deviations: a bet whose alternative lies within it is dropped.
+        deviations. A bet that the reference does not clearly lose, or its alternative clearly win, is dropped.
         """
         weighed = counts.astype(np.float64)
         # Of n rows' n + 1 gaps one lies below all of them and one above.
-        inside = weighed[: self.ordered * self.bins].reshape(self.ordered, self.bins)
-        inside[:, [0, -2]] += 1
+        if self.ordered:
+            weighed[: self.ordered * self.bins].reshape(self.ordered, self.bins)[:, [0, -2]] += 1
         rows = np.add.reduceat(weighed, np.cumsum([0, *self.sizes[:-1]]))
         empty = np.add.reduceat(counts, np.cumsum([0, *self.sizes[:-1]])) == 0
         rows[empty] = 1.0
-        share = weighed / np.repeat(rows, self.sizes)
+        share, own = (numbers / np.repeat(rows, self.sizes) for numbers in (weighed, counts))
         nats = math.log(self.count / (1 - CONFIDENCE))
         radius = np.sqrt(2 * nats / rows) + tolerance
-        tilts, tilts_alive = self._tilts(share, radius)
-        shares, shares_alive = self._shares(share, radius)
-        self._tilt_logs, (self._hit, self._miss) = tilts, shares
+        self._tilt_logs, tilts_alive = self._tilts(share, own, radius)
+        self._hit, self._miss, shares_alive = self._shares(share, own, radius)
         self.alive = np.concatenate([tilts_alive.ravel(), shares_alive]) & ~empty[self.stream]
 
-    def _tilts(self, share: Floats, radius: Floats) -> tuple[Floats, Bools]:
-        """Give log e-values (ordered streams, bins, bets) and whether the bets are any."""
+    def _tilts(self, share: Floats, own: Floats, radius: Floats) -> tuple[Floats, Bools]:
+        """Give log e-values (ordered streams, bins, bets), and which bets are worth it."""
         if not self.ordered:
             return np.zeros((0, 0, self.tilts_each)), np.zeros((0, self.tilts_each), dtype=np.bool_)
-        f = share[: self.ordered * self.bins].reshape(self.ordered, self.bins)
-        present = f[:, :-1] / f[:, :-1].sum(1, keepdims=True)
+        f, raw = (x[: self.ordered * self.bins].reshape(self.ordered, 1, self.bins) for x in (share, own))
+        present = f[:, 0, :-1] / f[:, 0, :-1].sum(1, keepdims=True)
         scores, beyond = [], []
         for direction, distances in zip(_directions(present), (LOCATION, SPREAD, SHAPE, SHAPE), strict=True):
             scores += [direction, -direction] * len(distances)
@@ -90,22 +94,21 @@ class Bets:
         tilts = tilted(present[:, None], slopes, distance)
         # Missing rows are left as they are: that their share changes is a bet of its own.
         tilts = np.concatenate([tilts, np.ones((*tilts.shape[:2], 1))], axis=2)
-        weights, outside = null_weights(f[:, None], tilts, (radius[: self.ordered, None] ** 2) / 2)
-        logs = np.ascontiguousarray(log_e_values(tilts, weights).transpose(0, 2, 1))
-        return logs, outside & (slopes != 0).any(2)
+        logs = log_e_values(tilts, null_weights(f, tilts, (radius[: self.ordered, None] ** 2) / 2))
+        return np.ascontiguousarray(logs.transpose(0, 2, 1)), _worth(raw, f * tilts, logs)
 
-    def _shares(self, share: Floats, radius: Floats) -> tuple[tuple[Floats, Floats], Bools]:
-        """Give each bet's log e-value of a row in its bin and of one that is not, and whether the bet is any."""
-        f = np.clip(share[self._places], 0.0, 1.0)
+    def _shares(self, share: Floats, own: Floats, radius: Floats) -> tuple[Floats, Floats, Bools]:
+        """Give each bet's log e-value of a row in its bin and of one that is not, and which bets are worth it."""
+        f, raw = share[self._places], own[self._places]
         r = radius[self.stream[self.ordered * self.tilts_each :]]
         q = neighbour_share(f, self._distances + np.copysign(r, self._distances))
         reference = np.stack([f, 1 - f], axis=1)
         alternative = np.stack([q, 1 - q], axis=1)
         impossible = reference == 0
         tilts = np.where(impossible, 1.0, alternative / np.where(impossible, 1.0, reference))
-        weights, outside = null_weights(reference, tilts, r**2 / 2)
+        weights = null_weights(reference, tilts, r**2 / 2)
         logs = log_e_values(np.where(impossible & (alternative > 0), np.inf, tilts), weights)
-        return (logs[:, 0], logs[:, 1]), outside & (q != f)
+        return logs[:, 0], logs[:, 1], _worth(np.stack([raw, 1 - raw], axis=1), alternative, logs)
 
     def log_e_values(self, counts: npt.NDArray[np.int64]) -> Floats:
         """Give every bet's log e-value (bets,) of rows that ``counts`` (bins of all streams,) has in every stream."""
@@ -119,6 +122,12 @@ class Bets:
         """Average a value of every bet (bets,) over those on each stream: (streams,)."""
         means: Floats = np.bincount(self.stream, values * self.weight, minlength=len(self.sizes)).astype(np.float64)
         return means
+
+
+def _worth(own: Floats, alternative: Floats, logs: Floats) -> Bools:
+    """Tell which bets lose on the reference's own frequencies and win on their alternative, each clearly."""
+    worth: Bools = ((own * logs).sum(-1) < -LEAST) & ((alternative * logs).sum(-1) > LEAST)
+    return worth
 
 
 def _directions(share: Floats) -> list[Floats]:

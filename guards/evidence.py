@@ -41,12 +41,11 @@ STEPS = 60
 Z95 = 1.959963984540054
 
 
-def null_weights(reference: Floats, tilts: Floats, bound: Floats) -> tuple[Floats, Bools]:
-    """Find the weight w of each bet's projection (1 - w) f + w q, and which bets have their q outside of the ball.
+def null_weights(reference: Floats, tilts: Floats, bound: Floats) -> Floats:
+    """Find the weight w (...) of each bet's projection (1 - w) f + w q; 1 where q itself lies inside of the ball.
 
     ``reference`` (..., bins) is f, ``tilts`` (..., bins) is q / f, any number where f is 0: such a bin only takes mass
-    that q has not got elsewhere. ``bound`` (...) is the ball's radius in nats. A q inside of the ball is its own
-    projection; nothing can be won on it.
+    that q has not got elsewhere. ``bound`` (...) is the ball's radius in nats.
     """
 
     def divergence(weight: Floats) -> Floats:
@@ -62,14 +61,19 @@ def null_weights(reference: Floats, tilts: Floats, bound: Floats) -> tuple[Float
         beyond = divergence(middle) > bound
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     # The end of the interval that lies outside: a ball slightly too large is still valid.
-    return np.where(outside, high, 1.0), outside
+    weights: Floats = np.where(outside, high, 1.0)
+    return weights
 
 
 def log_e_values(tilts: Floats, weights: Floats) -> Floats:
-    """Give log(q_k / p*_k) for every bet and bin, rounded down to the grid; ``tilts`` may be inf where f is 0."""
+    """Give log(q_k / p*_k) for every bet and bin, rounded down to the grid; ``tilts`` may be inf where f is 0.
+
+    A bet of weight 1, on what the reference cannot rule out, neither wins nor loses.
+    """
     weight = weights[..., None]
-    finite = np.where(np.isinf(tilts), 1.0, tilts)
-    value = np.where(np.isinf(tilts), 1 / weight, finite / (1 + weight * (finite - 1)))
+    ratio = np.where(np.isinf(tilts), 1.0, tilts)
+    projected = np.where(weight < 1, 1 + weight * (ratio - 1), 1.0)
+    value = np.where(np.isinf(tilts), 1 / weight, np.where(weight < 1, ratio, 1.0) / projected)
     # What can be lost is floored by making all e-values a little smaller, never by making the worst one larger.
     least = math.exp(FLOOR)
     value = np.minimum((value + least) / (1 + least), math.exp(CEILING))

@@ -30,7 +30,9 @@ class Streams(nn.Module):
     A continuous stream (a numeric column, an image statistic, a feature projection, a guard's p-value, the confidence,
     a predicted value) has bins of equal reference mass, and three more: below and above all the reference, and
     missing. A discrete one (a categorical column, the predicted class) has one for each category, unseen and missing.
-    ``bins`` lists every stream's bins; all bins lie in one flat array, stream after stream.
+    Projections are chosen on every other row of the reference and binned by the rest: along directions of the largest
+    variance in a sample, that sample is spread wider than rows to come. ``bins`` lists every stream's bins; all bins
+    lie in one flat array, stream after stream.
     """
 
     edges: Tensor
@@ -53,6 +55,7 @@ class Streams(nn.Module):
             *(f"guard:{name}" for name in context.guards),
             "confidence" if context.classes else "label",
         )
+        self._projected = torch.tensor([name.startswith("feature:") for name in self.continuous])
         self.discrete: dict[str, tuple[str, ...]] = {
             f"column:{c.name}": (*map(_bin_name, c.categories or ()), UNSEEN, MISSING)
             for c in schema.columns
@@ -74,7 +77,7 @@ class Streams(nn.Module):
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
         """Set the bins' edges at the reference's quantiles, and count the reference into them."""
-        features = outcome.output.features.double()
+        features = outcome.output.features[::2].double()
         self.mean = features.mean(0).float()
         wanted = min(self.params.projections, features.shape[1])
         directions = features.new_zeros((features.shape[1], self.params.projections))
@@ -82,9 +85,19 @@ class Streams(nn.Module):
         top = vectors[:, values.argsort(descending=True)[:wanted]]
         directions[:, :wanted] = top * torch.where(top.sum(0) < 0, -1.0, 1.0)  # a sign that does not depend on LAPACK
         self.directions = directions.float()
-        self.edges = torch.stack([self._edges(stream) for stream in self._continuous(reference.batch, outcome)])
-        self.reference_counts = self.count(reference.batch, outcome)
+        values = self._continuous(reference.batch, outcome)
+        self.edges = torch.stack(
+            [self._edges(row[1::2] if self._projected[i] else row) for i, row in enumerate(values)]
+        )
+        self.reference_counts = self.reference(reference.batch, outcome)
         return self
+
+    def reference(self, batch: Batch, outcome: Outcome, included: Tensor | None = None) -> Tensor:
+        """Count the reference that was fitted on, or the rows of it that are ``included`` (n,)."""
+        places = self.places(batch, outcome)
+        counted = torch.ones_like(places, dtype=torch.bool) if included is None else included.expand_as(places).clone()
+        counted[: len(self._projected), ::2] &= ~self._projected[:, None].to(counted.device)
+        return torch.bincount(places[counted], minlength=self.size)
 
     def _edges(self, values: Tensor) -> Tensor:
         present = values[~values.isnan()].double().cpu().numpy()

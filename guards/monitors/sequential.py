@@ -61,7 +61,8 @@ class Sequential(Monitor):
     the number of epochs, whatever the dependence between bets and streams. So is the mean over a stream's bets, the
     mean over streams, and the e-BH statistic below that; the alarm is where it reaches the average run length in
     epochs, which is then what it says, with probability 0.95 over references. On the reference's own frequencies every
-    bet loses at a fixed rate, so that R is bounded: it cannot alarm by the mere number of rows.
+    bet loses at least a thousandth of a nat a row, so that R stays below the epochs of about a thousand rows: it cannot
+    alarm by the mere number of rows, as it would at exactly the run length where a bet neither wins nor loses.
     """
 
     Params: ClassVar[type[MonitorParams]] = SequentialParams
@@ -89,8 +90,7 @@ class Sequential(Monitor):
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
         """Set the bins' edges at the reference's quantiles, and count the reference into them."""
         self.streams.fit(reference, outcome)
-        places = self.streams.places(reference.batch, outcome)[:, self._included(outcome)]
-        self.reference_counts = torch.bincount(places.flatten(), minlength=self.streams.size)
+        self.reference_counts = self.streams.reference(reference.batch, outcome, self._included(outcome))
         return self
 
     def _included(self, outcome: Outcome) -> Tensor:

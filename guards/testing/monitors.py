@@ -156,6 +156,12 @@ class MonitorChecks:
         monitor.restore(saved)
         _observe(monitor, made, made.rows[ROWS // 3 :])
         require(monitor.series() == restored.series(), "taken back to its snapshot, the monitor goes on otherwise")
+        try:
+            restored.restore({**saved, "no_such_array": np.zeros(1)})
+        except ValueError:
+            pass
+        else:
+            require(condition=False, sentence="an array that no snapshot has is restored; it must be refused")
 
     def params_are_closed(self) -> None:
         """The parameters refuse an unknown key, and survive JSON."""

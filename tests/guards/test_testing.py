@@ -446,13 +446,26 @@ class NoState(Counter):
 
 
 class Remembers(Counter):
-    """Honest: goes on from what it gives."""
+    """An honest one."""
 
-    def snapshot(self) -> dict[str, np.ndarray[Any, Any]]:
+    def snapshot(self) -> dict[str, Any]:
         return {"counts": np.array([self.rows, self.high])}
 
-    def restore(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        self.rows, self.high = map(int, state["counts"])
+    def restore(self, state: Any) -> None:
+        if state.keys() != {"counts"}:
+            raise ValueError("it is no snapshot")
+        self.rows, self.high = state["counts"].tolist()
+
+
+class Forgets(Remembers):
+    def restore(self, state: Any) -> None:
+        super().restore(state)
+        self.rows = 0
+
+
+class TakesAnything(Remembers):
+    def restore(self, state: Any) -> None:
+        super().restore({"counts": state["counts"]})
 
 
 class RemembersHalf(Remembers):
@@ -489,6 +502,8 @@ MONITOR_CHEATS: dict[type[Monitor], str] = {
     CrashesOnCrash: "crashed_guards_are_counted_too",
     MonitorMutates: "nothing_is_mutated",
     MonitorPlainState: "state_survives_a_bundle",
+    Forgets: "snapshots_go_on",
+    TakesAnything: "snapshots_go_on",
     ReportsNan: "reading_changes_nothing",
     NoState: "reading_changes_nothing",
 }
