@@ -70,6 +70,18 @@ def table(bundles: Bundles) -> "Iterator[Gateway]":
 
 
 @pytest.fixture(scope="session")
+def ledger(bundles: Bundles) -> str:
+    """Fit the classifier of a table with a monitor that tallies, and give the bundle's name."""
+    import made_up
+    from gateways import fit_all
+
+    monitors = [*made_up.TABLE_CONFIG["monitors"], {"name": "confusion", "kind": "confusion"}]
+    config = made_up.write_table(bundles.folder / "ledger", monitors=monitors)
+    fit_all({config: config.parent / "bundle"}, PYTHONPATH=bundles.python_path)
+    return "ledger"
+
+
+@pytest.fixture(scope="session")
 def images(bundles: Bundles) -> "Iterator[Gateway]":
     """Serve a classifier of images, which takes small bodies alone."""
     yield from _running(bundles, "images")

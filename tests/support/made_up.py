@@ -137,6 +137,42 @@ class Tripwire(Detector):
         return -values if self.params.low else values
 '''
 
+CONFUSION = '''
+"""A monitor of a third party: (predicted or none) by (unknown or actual), as the library's own tests count it."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from guards.monitor import CountingMonitor, MonitorParams, Statistic
+from guards.records import Records
+
+
+class ConfusionParams(MonitorParams):
+    kind: Literal["confusion"] = "confusion"
+
+
+class Confusion(CountingMonitor):
+    Params: ClassVar[type[MonitorParams]] = ConfusionParams
+
+    def __init__(self, params: ConfusionParams, context) -> None:
+        self.width = len(context.classes) + 1
+        super().__init__(params, context, self.width**2)
+
+    def tally(self, records: Records) -> np.ndarray:
+        predicted = records.predicted % self.width
+        actual = np.zeros_like(predicted) if records.actual is None else records.actual + 1
+        return np.bincount(predicted * self.width + actual, minlength=self.width**2)
+
+    def report(self) -> list[Statistic]:
+        rows, columns = (*self.context.classes, "none"), ("unknown", *self.context.classes)
+        return [
+            Statistic("count", float(count), None, int(count), {"predicted": row, "actual": column})
+            for row, counts in zip(rows, self.totals.reshape(self.width, -1).tolist(), strict=True)
+            for column, count in zip(columns, counts, strict=True)
+        ]
+'''
+
 
 TURNSTILE = '''
 """A monitor of a third party: it counts rows, alarms at every so many, and breaks for good on one value."""
@@ -364,10 +400,12 @@ def write_plugins(folder: Path) -> Path:
     metadata = folder / "tripwire-1.0.dist-info"
     metadata.mkdir(parents=True)
     (folder / "tripwire.py").write_text(TRIPWIRE)
+    (folder / "confusion.py").write_text(CONFUSION)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tripwire\nVersion: 1.0\n")
     (folder / "turnstile.py").write_text(TURNSTILE)
+    monitors = "turnstile = turnstile:Turnstile\nconfusion = confusion:Confusion\n"
     (metadata / "entry_points.txt").write_text(
-        "[guardhouse.detectors]\ntripwire = tripwire:Tripwire\n[guardhouse.monitors]\nturnstile = turnstile:Turnstile\n"
+        f"[guardhouse.detectors]\ntripwire = tripwire:Tripwire\n[guardhouse.monitors]\n{monitors}"
     )
     return folder
 
