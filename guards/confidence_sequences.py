@@ -38,7 +38,7 @@ def rate_interval(hits: npt.ArrayLike, n: npt.ArrayLike, alpha: float = 0.05) ->
 
     >>> low, high = rate_interval(30, 100)
     >>> f"{low:.3f} {high:.3f}"
-    '0.181 0.446'
+    '0.166 0.463'
     """
     h, rows = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(n, np.float64))
     rate = np.divide(h, rows, out=np.full(h.shape, 0.5), where=rows > 0)

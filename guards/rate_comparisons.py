@@ -46,7 +46,7 @@ def difference_interval(
 
     >>> low, high = difference_interval((1369 + 805, 3696), (505 + 349, 2454))
     >>> f"{low:.3f} {high:.3f}"
-    '0.198 0.281'
+    '0.192 0.287'
     """
 
     def line(d: Floats) -> tuple[Floats, Floats, Floats, Floats]:

@@ -386,4 +386,4 @@ def test_names_do_not_run_into_each_other(tmp_path: Path) -> None:
     rows = toys.inputs("tensor", 21, 4)
     loaded = Bundle.load(tmp_path / "b")
     assert_same(verdict(bundle, rows), verdict(loaded, rows))
-    assert [monitor.edges.shape[1] for monitor in loaded.monitors] == [4, 6]
+    assert [monitor.streams.edges.shape[1] for monitor in loaded.monitors[:2]] == [4, 6]
