@@ -183,7 +183,8 @@ class Bundle:
         if config is not None and (keys := differences(fitted, config)):
             raise Mistake(f"the config differs from the fitted one in {', '.join(keys)}: fit the bundle anew")
         config = fitted if config is None else config
-        state = load_file(path / STATE)
+        # A file aligns tensors by chance, and vectorised sums round by it: copies are aligned as fitted ones are.
+        state = {name: tensor.clone() for name, tensor in load_file(path / STATE).items()}
         schema, classes = InputSchema.model_validate(manifest["schema"]), tuple(manifest["classes"])
         program = load_program(path / PROGRAM) if config.model.program is not None else None
         model = make_model(

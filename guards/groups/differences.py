@@ -10,26 +10,26 @@ from guards.rate_comparisons import difference_interval, ratio_interval
 
 __all__ = ["differences", "least", "most", "rate", "ratios"]
 
-MOST_PAIRS = 36
+MOST_PAIRS = 64
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def differences(hits: Integers, n: Integers, alpha: float) -> tuple[Floats, Floats, Floats]:
+def differences(hits: Integers, n: Integers, alpha: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Bound the largest difference between any two groups' rates (g, k): value, low and high (k,).
 
-    Each of few pairs gets its part of ``alpha``; of many groups each gets its part, for an interval of its own.
+    Each of few pairs gets its part of ``alpha`` (k,); of many groups each gets its part, for an interval of its own.
     """
     rates = rate(hits, n)
     value = most(rates) - least(rates)
     if len(hits) * (len(hits) - 1) // 2 * hits.shape[1] <= MOST_PAIRS:
         i, j = _pairs(len(hits))
-        low, high = difference_interval((hits[i], n[i]), (hits[j], n[j]), alpha / len(i))
+        low, high = difference_interval((hits[i], n[i]), (hits[j], n[j]), np.asarray(alpha) / len(i))
         both = (n[i] > 0) & (n[j] > 0)
         lowest = np.where(both, np.maximum(np.maximum(low, -high), 0), 0).max(0)
         highest = np.where(both, np.maximum(abs(low), abs(high)), 0).max(0)
     else:
-        low, high = _present(rate_interval(hits, n, alpha / len(hits)), n)
+        low, high = _present(rate_interval(hits, n, np.asarray(alpha) / len(hits)), n)
         lowest, highest = np.maximum(most(low) - least(high), 0), most(high) - least(low)
     return _of_two_or_more(n, value, np.fmin(lowest, value), np.fmax(highest, value))
 

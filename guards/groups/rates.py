@@ -38,13 +38,26 @@ def of_classes(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
     found += _calibration(measured)
     if measured.declared <= 1:
         return found, []
-    compared: list[Statistic] = []
     ours = {name: (hits[: measured.declared], n[: measured.declared]) for name, (hits, n) in rates.items()}
-    for name, parts in DIFFERENCES.items():
-        share = len(measured.alarm) * ours[parts[0]][0].shape[1] if name in measured.alarm else 1
-        results = [differences(*ours[part], ALPHA / share / len(parts)) for part in parts]
-        value, low, high = (np.fmax.reduce(each) for each in zip(*results, strict=True))
-        compared += by_label(measured, name, value, (low, high), np.min([ours[p][1].sum(0) for p in parts], axis=0))
+    parts = [(name, part) for name, each in DIFFERENCES.items() for part in each]
+    widths = [ours[part][0].shape[1] for _, part in parts]
+    shares = [
+        len(measured.alarm) * width if name in measured.alarm else 1
+        for (name, _), width in zip(parts, widths, strict=True)
+    ]
+    alphas = [ALPHA / share / len(DIFFERENCES[name]) for (name, _), share in zip(parts, shares, strict=True)]
+    # All of them at once: it is the number of calls that costs, not of rates.
+    value, low, high = differences(
+        np.concatenate([ours[part][0] for _, part in parts], axis=1),
+        np.concatenate([ours[part][1] for _, part in parts], axis=1),
+        np.repeat(alphas, widths),
+    )
+    columns = dict(zip(parts, np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1]), strict=True))
+    compared: list[Statistic] = []
+    for name, each in DIFFERENCES.items():
+        worst = [np.fmax.reduce([figure[columns[name, part]] for part in each]) for figure in (value, low, high)]
+        rows = np.min([ours[part][1].sum(0) for part in each], axis=0)
+        compared += by_label(measured, name, worst[0], (worst[1], worst[2]), rows)
     value, low, high = ratios(*ours["selection_rate"], ALPHA)
     compared += by_label(measured, "demographic_parity_ratio", value, (low, high), ours["selection_rate"][1].sum(0))
     return found, compared

@@ -104,8 +104,9 @@ class Accuracy(CountingMonitor):
         return counts.ravel()
 
     def _answers(self, records: Records) -> dict[int, npt.NDArray[np.int64]]:
-        sure = _answered(records) & ~np.isnan(records.confidence)
-        confidence = np.where(sure, records.confidence, 0.0)
+        answered = _answered(records)
+        sure = answered & ~np.isnan(records.confidence) if self.context.classes else answered
+        confidence = np.where(sure & ~np.isnan(records.confidence), records.confidence, 0.0)
         flagged = records.action > Action.ALLOW if records.flagged is None else records.flagged
         return {
             ROWS: np.ones(len(records), np.int64),
@@ -169,20 +170,21 @@ class Accuracy(CountingMonitor):
         return "warning" if self._valid(total) == 0 else "ok"
 
     def series(self) -> list[Series]:
-        """Give ``expected_correct_total``, ``outcomes_total`` and ``covered_total`` of this process."""
+        """Give ``answered_total``, ``expected_correct_total``, ``outcomes_total`` and ``covered_total``."""
         counts = self.counts.reshape(-1, COLUMNS)
         total = counts[0]
-        covered = [
+        always = [Series("answered_total", "counter", {}, float(total[ANSWERED]))]
+        always += [
             Series("covered_total", "counter", {"covered": word}, float(total[column]))
             for column, word in ((COVERED, "true"), (UNCOVERED, "false"))
         ]
         if not self.context.classes:
-            return covered
+            return always
         return [
             Series("expected_correct_total", "counter", {}, total[CONFIDENCE] / MICRO),
             Series("outcomes_total", "counter", {"correct": "true"}, float(total[RIGHT])),
             Series("outcomes_total", "counter", {"correct": "false"}, float(total[WRONG])),
-            *covered,
+            *always,
             *(
                 Series(
                     "group_expected_correct_total",

@@ -17,8 +17,10 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
     "bins": [{"name": "streams"}, {"name": "coarse", "bins": 2, "projections": 0}],
     "sequential": [{"name": "drift"}, {"name": "clean", "include": "clean", "epoch": 7, "bins": 3, "projections": 2}],
+    "accuracy": [{"name": "accuracy"}, {"name": "strict", "tolerance": 0.0}],
     "groups": [
         {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["north"]},
+        {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["n", "s"], "tolerance": 0.0},
         {"name": "g", "attribute": "colour", "source": {"column": "colour"}},
         {"name": "g", "attribute": "age", "source": {"column": "age", "edges": [-0.5, 0.5]}},
     ],

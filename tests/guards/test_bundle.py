@@ -387,6 +387,6 @@ def test_names_do_not_run_into_each_other(tmp_path: Path) -> None:
     rows = toys.inputs("tensor", 21, 4)
     loaded = Bundle.load(tmp_path / "b")
     assert_same(verdict(bundle, rows), verdict(loaded, rows))
-    clean, everything = ([*map(int, monitor.reference_counts)] for monitor in loaded.monitors)
+    clean, everything = ([*map(int, monitor.reference_counts)] for monitor in loaded.monitors[:2])
     assert sum(clean) < sum(everything)
-    assert [clean, everything] == [[*map(int, monitor.reference_counts)] for monitor in bundle.monitors]
+    assert [clean, everything] == [[*map(int, monitor.reference_counts)] for monitor in bundle.monitors[:2]]

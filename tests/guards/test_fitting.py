@@ -243,7 +243,7 @@ def test_progress_is_tracked() -> None:
         heldout=toys.rows("tensor", 400, 50),
         track=track,
     )
-    assert stages == {"reference": 3, "calibration": 2, "guards": 3, "monitors": 2}
+    assert stages == {"reference": 3, "calibration": 2, "guards": 3, "monitors": 3}
 
 
 def test_model_runs_in_chunks() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guards import Batch, Outcome, Verdict
+from guards.groups.tables import Tables
 from guards.monitors.bins import Bins, BinsParams
 from guards.monitors.groups import Groups, GroupsParams
 from guards.testing import Example, example
@@ -62,8 +63,11 @@ def test_every_row_is_counted_once(name: str, kind: Any) -> None:
     made = example(kind)
     monitor = replica(name, made)
     monitor.observe(made.rows, made.outcome(made.rows))
-    streams = len(monitor.streams.bins) if isinstance(monitor, Bins) else 1
-    assert monitor.counts.sum() == streams * len(made.rows)
+    if isinstance(monitor, Bins):
+        assert monitor.counts.sum() == len(monitor.streams.bins) * len(made.rows)
+    else:
+        tables = Tables.of(monitor.counts, len(monitor.levels), len(monitor.labels))
+        assert tables.predictions.sum() == tables.actions.sum() == len(made.rows)
 
 
 def test_bins_hold_equal_shares_of_their_reference() -> None:
@@ -87,5 +91,9 @@ def test_rows_without_an_answer_have_no_label() -> None:
     action = torch.arange(len(made.rows)) % 4
     changed = Verdict(verdict.guards, verdict.score, verdict.p_value, verdict.flagged, None, action, {})
     monitor.observe(Batch(made.rows.x, made.rows.groups), Outcome(outcome.output, outcome.prediction, changed))
-    assert monitor.counts[:, -1].sum() == int((action >= 2).sum())
-    assert sum(s.n for s in monitor.report() if s.labels["label"] == "a") == int((action < 2).sum())
+    assert isinstance(monitor, Groups)
+    tables = Tables.of(monitor.counts, len(monitor.levels), len(monitor.labels))
+    assert tables.predictions[:, -1].sum() == int((action >= 2).sum())
+    rates = [s for s in monitor.report() if s.name == "selection_rate" and s.labels["label"] == "a"]
+    assert sum(s.n for s in rates) == int((action < 2).sum())
+    assert tables.actions.sum(0).tolist() == torch.bincount(action).tolist()

@@ -16,6 +16,7 @@ from service.monitoring import Monitoring
 from service.recorder import Recorder
 from service.store import Store
 from service.tables import PREDICTIONS
+from service.tallies import Tallies
 
 
 class Counting(Monitoring):
