@@ -15,6 +15,7 @@ from guards.detectors.ranges import Ranges
 from guards.explainer import Explainer
 from guards.explainers.integrated_gradients import IntegratedGradients
 from guards.monitor import Monitor
+from guards.monitors.alibi_kinds import ALIBI
 from guards.monitors.bins import Bins
 from guards.monitors.groups import Groups
 
@@ -26,7 +27,7 @@ Plugin = type[Detector] | type[Monitor] | type[Explainer]
 # Listed and not only entry points: a bento carries sources without the metadata that entry points live in.
 BUILT_IN: dict[Group, tuple[Plugin, ...]] = {
     "detectors": (Ranges, Mahalanobis, Confidence),
-    "monitors": (Groups, Bins),
+    "monitors": (Groups, Bins, *ALIBI),
     "explainers": (IntegratedGradients,),
 }
 TAG: dict[Group, str] = {"detectors": "kind", "monitors": "kind", "explainers": "method"}

@@ -8,6 +8,7 @@ from typing import Any
 from guards.monitor import Monitor, State
 from guards.monitors.groups import Groups
 from guards.types import Batch, Outcome
+from service.worker import Worker
 
 __all__ = ["Monitoring"]
 
@@ -15,10 +16,16 @@ LOG = logging.getLogger("guardhouse")
 
 
 class Monitoring:
-    """Holds the monitors; one that crashes is logged, and harms neither the others nor a prediction."""
+    """Holds the monitors; one that crashes is logged, and harms neither the others nor a prediction.
+
+    What is slow is done in another process; see :class:`Worker`.
+    """
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self.monitors = tuple(monitors)
+        for monitor in self.monitors:
+            monitor.deferred = True
+        self.worker = Worker(self.monitors)
         self._states: dict[str, tuple[State, str]] = {m.name: (m.state(), _now()) for m in self.monitors}
 
     @property
@@ -35,8 +42,14 @@ class Monitoring:
         for monitor in self.monitors:
             try:
                 monitor.observe(batch, outcome)
+                if monitor.waiting:
+                    self.worker.wake()
             except Exception as crash:  # noqa: BLE001 - a third party's code
                 LOG.error("monitor %s crashed: %s", monitor.name, type(crash).__name__)  # noqa: TRY400
+
+    def close(self) -> None:
+        """End the process of the slow work."""
+        self.worker.close()
 
     def report(self) -> dict[str, Any]:
         """Give the state of every monitor, as ``/monitors`` answers it."""

@@ -114,6 +114,7 @@ class Runtime:
         """Finish what is queued."""
         if self.batcher is not None:
             await self.batcher.close()
+        self.monitoring.close()
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
     async def predict(

@@ -61,9 +61,9 @@ def monitor_checks(
     task: Task = "classification",
     ordered: bool = False,
 ) -> dict[str, Check]:
-    """Give the checks by name; ``ordered`` monitors may let their figures depend on the order of the rows."""
+    """Give the checks by name; an ``ordered`` monitor's figures may depend on the order of the rows."""
     checks = _named(MonitorChecks(monitor, params, kind, task))
-    if ordered:
+    if ordered or monitor.ordered:
         del checks["order_does_not_matter"]
     return checks
 
