@@ -112,7 +112,7 @@ def _cost(batches: int) -> dict[str, float]:
             for batch, outcome in zip(made, outcomes, strict=True):
                 watching.observe(batch, outcome)
         figures[f"CPU microseconds a row, batches of {size}"] = 1e6 * (time.process_time() - start) / batches / size
-    live = (watching.counts, watching.evidence, watching.pending, watching.window, watching.alarms, watching.drifted)
+    live = (watching.counts, watching.evidence, watching.unjudged, watching.window, watching.alarms, watching.drifted)
     return {**figures, "bytes a stream": sum(array.nbytes for array in live) / len(watching.names)}
 
 

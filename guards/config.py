@@ -204,6 +204,16 @@ class Config(Section):
             return self.monitors
         return (*self.monitors, AccuracyParams(name="accuracy"))
 
+    @model_validator(mode="after")
+    def _rows_are_stored(self) -> Self:
+        keeping = [monitor.name for monitor in self.monitors if monitor.keeps_reference_rows]
+        if keeping and not self.store_reference_rows:
+            raise ValueError(
+                f"the monitor {keeping[0]!r} keeps rows of the reference in the bundle: allow it with "
+                "`store_reference_rows: true`, or compare features or logits"
+            )
+        return self
+
     @field_validator("version", mode="before")
     @classmethod
     def _version(cls, value: object) -> object:

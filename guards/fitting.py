@@ -112,6 +112,7 @@ def fit(  # noqa: PLR0913
         for index, report in enumerate(reports)
         if report.threshold == 0
     ]
+    warnings += dict.fromkeys(notice for monitor in bundle.monitors for notice in monitor.notices)
     if not config.guards:
         warnings.append("no guards are configured: every row will be allowed")
     return Fitted(bundle, reports, any_guard, FalseAlarms(int(violated.sum()), len(violated)), tuple(warnings))

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from importlib import import_module
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,20 @@ from guards.records import Records
 from guards.schema import InputSchema
 from guards.types import Batch, Outcome, Reference
 
-__all__ = ["Context", "CountingMonitor", "Monitor", "MonitorParams", "Series", "State", "Statistic"]
+__all__ = [
+    "Arrays",
+    "Context",
+    "CountingMonitor",
+    "Monitor",
+    "MonitorParams",
+    "Series",
+    "State",
+    "Statistic",
+    "Work",
+]
 
 State = Literal["ok", "warning", "alarm", "insufficient_data"]
+Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +69,34 @@ class Context:
     false_alarm_budget: float = 0.01
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What is too slow for the thread that serves: a function of plain arrays, named so that any process can run it.
+
+    ``function`` is ``module:name``; it takes ``task``, which is JSON, and ``arrays``, and gives arrays.
+    """
+
+    function: str
+    task: Mapping[str, Any]
+    arrays: Arrays
+
+    def run(self) -> Arrays:
+        """Do it here and now."""
+        module, _, name = self.function.partition(":")
+        result: Arrays = getattr(import_module(module), name)(self.task, self.arrays)
+        return result
+
+
 class MonitorParams(Params):
     """What every monitor has: a name, and a ``kind`` that its own parameters narrow to a literal."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     kind: str
+
+    @property
+    def keeps_reference_rows(self) -> bool:
+        """Whether the fitted monitor holds rows of the reference, which a bundle may only if it is allowed to."""
+        return False
 
 
 class Monitor(nn.Module, ABC):
@@ -72,6 +107,12 @@ class Monitor(nn.Module, ABC):
     """
 
     Params: ClassVar[type[MonitorParams]]
+    ordered: ClassVar[bool] = False
+    """Whether the order of the rows matters to the figures."""
+    notices: ClassVar[tuple[str, ...]] = ()
+    """What whoever fits such a monitor has to be told."""
+    deferred: bool = False
+    """Whether somebody else does the slow work, by ``pending`` and ``settle``; otherwise ``observe`` does it itself."""
     totals: npt.NDArray[np.int64] | None = None
     """The sum of all tallies, where the monitor keeps any: of this process, or of all, where a store keeps them."""
     grouping: Grouping | None = None
@@ -88,6 +129,21 @@ class Monitor(nn.Module, ABC):
     @abstractmethod
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Take note of rows that were answered. Cheap; called once a micro-batch, from one thread."""
+
+    @property
+    def waiting(self) -> int:
+        """Count the pieces of slow work that ``pending`` would give; asked once a micro-batch."""
+        return 0
+
+    def pending(self) -> Work | None:
+        """Take the next piece of slow work; each is followed by ``settle``, from the same thread, before the next.
+
+        That may be another thread than that of ``observe``. Work that nobody takes is bounded, counted and dropped.
+        """
+        return None
+
+    def settle(self, result: Arrays | None) -> None:
+        """Take note of what the work gave; None where it was lost."""
 
     def tally(self, records: Records) -> npt.NDArray[np.int64] | None:  # noqa: ARG002
         """Turn answered rows into counts of a fixed shape, which add up over batches, replicas and restarts.

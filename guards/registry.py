@@ -16,6 +16,7 @@ from guards.explainer import Explainer
 from guards.explainers.integrated_gradients import IntegratedGradients
 from guards.monitor import Monitor
 from guards.monitors.accuracy import Accuracy
+from guards.monitors.alibi_kinds import ALIBI
 from guards.monitors.bins import Bins
 from guards.monitors.groups import Groups
 from guards.monitors.sequential import Sequential
@@ -28,7 +29,7 @@ Plugin = type[Detector] | type[Monitor] | type[Explainer]
 # Listed and not only entry points: a bento carries sources without the metadata that entry points live in.
 BUILT_IN: dict[Group, tuple[Plugin, ...]] = {
     "detectors": (Ranges, Mahalanobis, Confidence),
-    "monitors": (Groups, Bins, Sequential, Accuracy),
+    "monitors": (Groups, Bins, Sequential, Accuracy, *ALIBI),
     "explainers": (IntegratedGradients,),
 }
 TAG: dict[Group, str] = {"detectors": "kind", "monitors": "kind", "explainers": "method"}

@@ -13,6 +13,7 @@ from guards.monitor import CountingMonitor, Monitor, Series, State
 from guards.records import Records
 from guards.types import Batch, Outcome
 from service.tallies import Tallies, tally, totals_of
+from service.worker import Worker
 
 __all__ = ["Monitoring"]
 
@@ -28,21 +29,30 @@ SAVED = frozenset(
 class Monitoring:
     """Holds the monitors; the device's thread shows them batches while other threads read them, one at a time.
 
-    One that crashes is logged, and harms neither the others nor a prediction, a scrape or a report.
+    One that crashes is logged, and harms neither the others nor a prediction, a scrape or a report. What is slow is
+    done in another process; see :class:`Worker`.
     """
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self.monitors = tuple(monitors)
         self.batches = 0
         self._lock = threading.Lock()
+        for monitor in self.monitors:
+            monitor.deferred = True
+        self.worker = Worker(self.monitors, self._lock)
         self._states: dict[str, tuple[State, str]] = {}
         self.look()
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Show every monitor a batch."""
         for monitor in self.monitors:
-            self._ask(monitor, "observe", lambda each: each.observe(batch, outcome))
+            if self._ask(monitor, "observe", lambda each: _shown(each, batch, outcome)):
+                self.worker.wake()
         self.batches += 1
+
+    def close(self) -> None:
+        """End the process of the slow work."""
+        self.worker.close()
 
     def series(self) -> list[Series]:
         """Give what Prometheus scrapes; nothing of a monitor that crashes."""
@@ -129,6 +139,12 @@ class Monitoring:
         except Exception as crash:  # noqa: BLE001 - a third party's code
             LOG.error("monitor %s crashed in %s: %s", monitor.name, what, type(crash).__name__)  # noqa: TRY400
             return None
+
+
+def _shown(monitor: Monitor, batch: Batch, outcome: Outcome) -> bool:
+    """Show a monitor a batch, and tell whether slow work waits."""
+    monitor.observe(batch, outcome)
+    return monitor.waiting > 0
 
 
 def _statistics(monitor: Monitor) -> list[dict[str, Any]]:

@@ -126,6 +126,7 @@ class Runtime:
             await asyncio.to_thread(self.ledger.close)
         if self.snapshots is not None:
             await asyncio.to_thread(self.snapshots.close)
+        self.monitoring.close()
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
     async def predict(

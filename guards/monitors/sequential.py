@@ -66,6 +66,7 @@ class Sequential(Monitor):
     """
 
     Params: ClassVar[type[MonitorParams]] = SequentialParams
+    ordered: ClassVar[bool] = True
     reference_counts: Tensor
 
     def __init__(self, params: SequentialParams, context: Context) -> None:
@@ -81,7 +82,7 @@ class Sequential(Monitor):
         size, streams = self.streams.size, len(self.names)
         self.counts = np.zeros(size, dtype=np.int64)
         self.evidence = np.zeros(self._bets.count, dtype=np.float32)
-        self.pending = np.zeros(size, dtype=np.uint16)
+        self.unjudged = np.zeros(size, dtype=np.uint16)
         self.window = np.zeros(size, dtype=np.uint16)
         self.alarms = np.zeros(streams, dtype=np.int64)
         self.drifted = np.zeros(streams, dtype=np.bool_)
@@ -110,11 +111,11 @@ class Sequential(Monitor):
         start, rows = 0, places.shape[1]
         while start < rows:
             stop = min(rows, start + self.params.epoch - self.clock["pending"])
-            self.pending += np.bincount(places[:, start:stop].ravel(), minlength=size).astype(np.uint16)
+            self.unjudged += np.bincount(places[:, start:stop].ravel(), minlength=size).astype(np.uint16)
             self.clock["pending"] += stop - start
             if self.clock["pending"] == self.params.epoch:
-                self.judge(self.pending.astype(np.int64))
-                self.pending[:], self.clock["pending"] = 0, 0
+                self.judge(self.unjudged.astype(np.int64))
+                self.unjudged[:], self.clock["pending"] = 0, 0
             start = stop
 
     def judge(self, counts: npt.NDArray[np.int64]) -> None:
@@ -196,7 +197,7 @@ class Sequential(Monitor):
         return {
             "counts": self.counts.copy(),
             "evidence": self.evidence.copy(),
-            "pending": self.pending.copy(),
+            "unjudged": self.unjudged.copy(),
             "window": self.window.copy(),
             "alarms": self.alarms.copy(),
             "drifted": self.drifted.copy(),
@@ -213,7 +214,7 @@ class Sequential(Monitor):
         """
         _check(state, self.snapshot(), self.params.epoch, self._offsets)
         same = float(state["tolerance"]) == self.params.tolerance
-        for name in ("counts", "pending", "window", "alarms", *(("evidence", "drifted") if same else ())):
+        for name in ("counts", "unjudged", "window", "alarms", *(("evidence", "drifted") if same else ())):
             getattr(self, name)[:] = state[name]
         self.clock = dict(zip(CLOCK, map(int, state["clock"]), strict=True))
         if not same:
@@ -237,6 +238,6 @@ def _check(
     if not np.array_equal(state["reference"], own["reference"]):
         raise ValueError("it was taken with another reference: of another bundle")
     clock = dict(zip(CLOCK, state["clock"].tolist(), strict=True))
-    pending = np.add.reduceat(state["pending"].astype(np.int64), offsets)
+    pending = np.add.reduceat(state["unjudged"].astype(np.int64), offsets)
     if clock["alarm"] > 1 or clock["pending"] >= epoch or (pending != clock["pending"]).any():
         raise ValueError("its pending rows do not fit its clock")

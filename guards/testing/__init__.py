@@ -59,11 +59,10 @@ def monitor_checks(
     *,
     kind: Kind,
     task: Task = "classification",
-    ordered: bool = False,
 ) -> dict[str, Check]:
-    """Give the checks by name; ``ordered`` monitors may let their figures depend on the order of the rows."""
+    """Give the checks by name; an ``ordered`` monitor's figures may depend on the order of the rows."""
     checks = _named(MonitorChecks(monitor, params, kind, task))
-    if ordered:
+    if monitor.ordered:
         del checks["order_does_not_matter"]
     return checks
 
@@ -74,10 +73,9 @@ def monitor_conformance(
     *,
     kinds: Sequence[Kind] = KINDS,
     task: Task = "classification",
-    ordered: bool = False,
 ) -> Callable[[C], C]:
     """Decorate a test class with every check, for each kind of input that the monitor is meant for."""
-    return _as_methods({kind: monitor_checks(monitor, params, kind=kind, task=task, ordered=ordered) for kind in kinds})
+    return _as_methods({kind: monitor_checks(monitor, params, kind=kind, task=task) for kind in kinds})
 
 
 def _named(checks: DetectorChecks | MonitorChecks) -> dict[str, Check]:

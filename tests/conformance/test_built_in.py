@@ -9,11 +9,23 @@ from guards.testing import detector_checks, example, monitor_checks
 from guards.testing.example import KINDS, Task
 
 TASKS: tuple[Task, ...] = get_args(Task)
-# Monitors whose figures depend on the order of the rows by their nature.
-ORDERED = {"sequential"}
 # What a detector or monitor is not meant for, as its own refusal says.
-REFUSED = {("confidence", "regression"): "needs a classifier"}
+REFUSED = {
+    ("confidence", "regression"): "needs a classifier",
+    ("alibi_chi2", "regression"): "a regression predicts no class",
+    ("alibi_tabular", "image"): "compares columns, and the input is of kind image",
+    ("alibi_tabular", "tensor"): "compares columns, and the input is of kind tensor",
+}
+OF_ALIBI = {"name": "w", "window": 60, "average_run_length": 600, "reference_rows": 100}
+ONLINE = {"name": "o", "window": 5, "every": 2, "expected_run_time": 20, "bootstraps": 200, "reference_rows": 60}
+QUICK_OF_ALIBI = {"alibi_ks", "alibi_tabular", "alibi_chi2"}
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    **{
+        f"alibi_{name}": [OF_ALIBI]
+        for name in ("mmd", "lsdd", "classifier", "spot_the_diff", "ks", "cvm", "tabular", "chi2")
+    },
+    "alibi_context_mmd": [{**OF_ALIBI, "window": 20, "average_run_length": 100, "reference_rows": 50}],
+    **{f"alibi_{name}_online": [ONLINE] for name in ("mmd", "lsdd", "cvm")},
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
     "bins": [{"name": "streams"}, {"name": "coarse", "bins": 2, "projections": 0}],
     "sequential": [{"name": "drift"}, {"name": "clean", "include": "clean", "epoch": 7, "bins": 3, "projections": 2}],
@@ -29,8 +41,13 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
 
 def parametrised(group: str) -> list[Any]:
     """Every class of a group, with each of its parameters, kinds of input and tasks."""
+
+    def marks(name: str, kind: str) -> list[pytest.MarkDecorator]:
+        quick = not name.startswith("alibi_") or (name in QUICK_OF_ALIBI and kind == "tabular")
+        return [] if quick or (name, kind) in REFUSED else [pytest.mark.slow]
+
     return [
-        pytest.param(name, params, kind, task, id=f"{name}-{index}-{kind}-{task}")
+        pytest.param(name, params, kind, task, id=f"{name}-{index}-{kind}-{task}", marks=marks(name, kind))
         for name in registered(group)
         for index, params in enumerate(PARAMETERS.get(name, [{}]))
         for kind in KINDS
@@ -54,8 +71,13 @@ def test_detector(name: str, params: dict[str, Any], kind: Any, task: Task) -> N
 
 @pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("monitors"))
 def test_monitor(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
-    """A built-in monitor passes every check for every kind of input and task."""
+    """A built-in monitor passes every check for every kind of input and task, or refuses one with a sentence."""
     monitor = registered("monitors")[name]
     chosen = monitor.Params.model_validate({"kind": name, **params})
-    for check in monitor_checks(monitor, chosen, kind=kind, task=task, ordered=name in ORDERED).values():
+    sentence = REFUSED.get((name, task)) or REFUSED.get((name, kind))
+    if sentence is not None:
+        with pytest.raises(ValueError, match=sentence):
+            monitor(chosen, example(kind, task).context)
+        return
+    for check in monitor_checks(monitor, chosen, kind=kind, task=task).values():
         check()

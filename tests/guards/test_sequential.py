@@ -244,7 +244,7 @@ def test_evidence_against_another_tolerance_starts_anew() -> None:
         ("evidence", lambda x: x - 1, "evidence holds a number that is negative"),
         ("evidence", lambda x: x * np.float32("nan"), "evidence holds a number that is negative or not finite"),
         ("clock", lambda x: x + 1, "its pending rows do not fit its clock"),
-        ("pending", lambda x: x + np.uint16(1), "its pending rows do not fit its clock"),
+        ("unjudged", lambda x: x + np.uint16(1), "its pending rows do not fit its clock"),
         ("reference", lambda x: x[::-1].copy(), "it was taken with another reference"),
         ("window", None, "a snapshot has"),
     ],

@@ -1,0 +1,213 @@
+"""What all of alibi-detect's tests have in common as monitors: rows are gathered here, and compared elsewhere."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from guards.monitor import Arrays, Context, Monitor, Series, State, Statistic, Work
+from guards.monitors.alibi_params import AlibiParams
+from guards.monitors.windows import Windows
+from guards.types import Batch, Outcome, Reference
+
+__all__ = ["AlibiMonitor", "Array", "Seen"]
+
+Array = npt.NDArray[np.float32]
+P = TypeVar("P", bound=AlibiParams)
+FEWEST = 50
+LICENCE = (
+    "alibi-detect 0.13.0 is under the Business Source License 1.1: its use in production needs a licence from Seldon, "
+    "except for non-profit education"
+)
+LOST_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the windows so far gave; replaced as a whole, since reports are read by other threads."""
+
+    tested: int = 0
+    lost: int = 0
+    lost_in_a_row: int = 0
+    alarms: int = 0
+    quiet: int | None = None
+    """Windows since the last one that raised an alarm."""
+    p_value: float | None = None
+    statistic: float | None = None
+    threshold: float | None = None
+    named: tuple[Statistic, ...] = ()
+
+    def loses(self) -> "Seen":
+        """Count a window that gave nothing."""
+        return replace(self, lost=self.lost + 1, lost_in_a_row=self.lost_in_a_row + 1)
+
+    def tests(self, alarms: int, found: dict[str, Any]) -> "Seen":
+        """Count a window that was tested; ``found`` are fields."""
+        quiet = 0 if alarms else None if self.quiet is None else self.quiet + 1
+        more = replace(self, tested=self.tested + 1, lost_in_a_row=0, alarms=self.alarms + alarms, quiet=quiet)
+        return replace(more, **found)
+
+
+class AlibiMonitor(Monitor, Generic[P]):
+    """Gathers rows into windows; the reference is a sample of the calibration rows."""
+
+    ordered = True
+    notices = (LICENCE,)
+    reference: Tensor
+    params: P
+    windows: Windows
+
+    def __init__(self, params: P, context: Context) -> None:
+        """Find the columns that are compared.
+
+        Raises:
+            ValueError: there are none.
+        """
+        super().__init__(params, context)
+        self.params = params
+        self.register_buffer("reference", torch.zeros((0, 0)))
+        self._seen, self._handed_over = Seen(), 0
+        tabular = context.schema.kind == "tabular"
+        wanted = {"numbers": ["numeric"], "categories": ["categorical"]}.get(
+            params.compares, ["numeric", "categorical"]
+        )
+        self._picked: list[int] | None = None
+        self._categories: list[int] | None = None
+        self._names: tuple[str, ...] = ()
+        self._gaps = False
+        if params.on == "inputs" and tabular:
+            columns = context.schema.columns
+            self._picked = [i for i, column in enumerate(columns) if column.kind in wanted]
+            self._categories = [len(columns[i].categories or ()) for i in self._picked]
+            self._names = tuple(f"column:{columns[i].name}" for i in self._picked)
+            self._gaps = params.compares in {"rows", "columns"}
+            if not self._picked:
+                raise ValueError(f"on: {params.kind} compares {params.compares}, and no column of the inputs is one")
+        elif params.on == "inputs" and params.compares in {"categories", "columns"}:
+            raise ValueError(f"on: {params.kind} compares columns, and the input is of kind {context.schema.kind}")
+        elif params.on == "prediction":
+            if not context.classes:
+                raise ValueError("on: a regression predicts no class; compare features, logits or inputs")
+            self._categories, self._names = [len(context.classes)], ("label",)
+
+    def fit(self, reference: Reference, outcome: Outcome) -> Self:
+        """Sample the reference, and see to it that the test can be computed on it.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        rows = self._rows(reference.batch, outcome)
+        if len(rows) < FEWEST:
+            raise ValueError(f"{self.kind} needs at least {FEWEST} calibration rows, there are {len(rows)}")
+        order = np.random.default_rng(self.params.seed).permutation(len(rows))
+        chosen, rest = rows[order[: self.params.reference_rows]], rows[order[self.params.reference_rows :]]
+        self.reference = torch.from_numpy(chosen).to(reference.batch.x.device)
+        try:
+            self._try_out(rest if len(rest) >= FEWEST else chosen)
+        except (ValueError, RuntimeError, np.linalg.LinAlgError) as why:
+            raise ValueError(f"{self.kind} cannot be computed on the reference: {why}") from why
+        return self
+
+    @abstractmethod
+    def _try_out(self, rows: Array) -> None:
+        """Compute what is to be computed on the reference, with some more clean rows."""
+
+    def observe(self, batch: Batch, outcome: Outcome) -> None:
+        """Gather rows; compare them too, unless somebody else does."""
+        for _ in self.windows.add(self._shown(self._rows(batch, outcome))):
+            while not self.deferred and (work := self.pending()) is not None:
+                self.settle(work.run())
+
+    def _shown(self, rows: Array) -> Array:
+        return rows
+
+    def _rows(self, batch: Batch, outcome: Outcome) -> Array:
+        """Give what is compared of each row (n, d), and the context after it."""
+        if self.params.on == "features":
+            rows = outcome.output.features
+        elif self.params.on == "logits":
+            rows = outcome.output.logits
+        elif self.params.on == "prediction":
+            assert outcome.prediction.label is not None  # noqa: S101 - a constructor's check
+            rows = outcome.prediction.label[:, None]
+        else:
+            rows = batch.x.flatten(1)
+            rows = rows if self._picked is None else rows[:, self._picked]
+        return rows.float().cpu().numpy()
+
+    @property
+    def waiting(self) -> int:
+        """Count the windows that wait to be compared."""
+        return len(self.windows.waiting)
+
+    def pending(self) -> Work | None:
+        """Take the window that has waited longest."""
+        try:
+            window = self.windows.waiting.popleft()
+        except IndexError:
+            return None
+        self._handed_over += 1
+        return Work(f"guards.monitors.alibi:{self._function}", self._task(), self._arrays(window))
+
+    _function: ClassVar[str]
+
+    def _arrays(self, window: Array) -> Arrays:
+        return {"reference": self.reference.cpu().numpy(), "window": window}
+
+    def _task(self) -> dict[str, Any]:
+        """Say all that the test needs to know, beside the rows; its seed is that of the window."""
+        seed = np.random.SeedSequence([self.params.seed, self._handed_over]).generate_state(1)
+        return {
+            "kind": self.kind,
+            "layout": "dense" if self.params.compares == "rows" else "columns",
+            "columns": [0] * self.reference.shape[1] if self._categories is None else self._categories,
+            "gaps": self._gaps,
+            "context": [],
+            "context_gaps": False,
+            "window": self.windows.size,
+            "seed": int(seed[0]),
+            **self.params.settings,
+        }
+
+    def state(self) -> State:
+        """Alarm until enough windows have passed without; nothing can be said while windows are lost."""
+        seen = self._seen
+        if not seen.tested or seen.lost_in_a_row >= LOST_IN_A_ROW:
+            return "insufficient_data"
+        return "ok" if seen.quiet is None or seen.quiet >= self.params.hold else "alarm"
+
+    def report(self) -> list[Statistic]:
+        """Say what the last window gave, and how many windows there were."""
+        seen, size = self._seen, self.windows.size
+        n = size if seen.tested else 0
+        counts = {"windows_tested": seen.tested, "windows_dropped": self._dropped(seen), "alarms": seen.alarms}
+        return [
+            *self._figures(seen, n),
+            *(Statistic(name, float(count), None, size * seen.tested) for name, count in counts.items()),
+            *seen.named,
+        ]
+
+    def _figures(self, seen: Seen, n: int) -> list[Statistic]:
+        return [Statistic("statistic", seen.statistic, None, n), Statistic("threshold", seen.threshold, None, n)]
+
+    def _dropped(self, seen: Seen) -> int:
+        return seen.lost + self.windows.dropped
+
+    def series(self) -> list[Series]:
+        """Give ``drift_alarms_total`` and ``drift_windows_total``."""
+        seen, monitor = self._seen, {"monitor": self.name}
+        windows = {"tested": seen.tested, "dropped": self._dropped(seen)}
+        return [
+            Series("drift_alarms_total", "counter", {**monitor, "stream": "window"}, float(seen.alarms)),
+            *(
+                Series("drift_windows_total", "counter", {**monitor, "result": result}, float(count))
+                for result, count in windows.items()
+            ),
+        ]
+
+    def _stream(self, place: int) -> str:
+        return self._names[place] if self._names else f"{self.params.on}:{place}"

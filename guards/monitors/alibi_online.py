@@ -1,0 +1,134 @@
+"""alibi-detect's online tests as monitors, one class for each ``kind``."""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from guards.monitor import Arrays, Context, MonitorParams, Statistic
+from guards.monitors.alibi import CONFIGURED, configure
+from guards.monitors.alibi_monitor import AlibiMonitor, Array, Seen
+from guards.monitors.alibi_params import AlibiParams, On
+from guards.monitors.windows import Windows
+
+__all__ = ["AlibiCvmOnline", "AlibiLsddOnline", "AlibiMmdOnline", "OnlineParams", "OnlineTest"]
+
+BOOTSTRAPS_PER_ROW = 10
+"""How many simulated streams a row of the expected run time takes, by alibi-detect's documentation."""
+REFERENCES_A_WINDOW = {"alibi_mmd_online": 3, "alibi_lsdd_online": 5, "alibi_cvm_online": 1}
+"""How many times its window an online detector splits its reference into."""
+
+
+class OnlineParams(AlibiParams):
+    """A test at every ``every``-th row, which looks back over the last ``window`` of those."""
+
+    on: On = "features"
+    window: int = Field(default=50, ge=5, le=1000, description="rows that the test looks back over")
+    every: int = Field(default=10, ge=1, description="one row in so many is shown to the detector")
+    expected_run_time: int = Field(
+        default=1000, ge=10, le=10_000, description="rows shown to a false alarm; rows of the stream: times every"
+    )
+    bootstraps: Annotated[int, Field(ge=100, le=1_000_000)] | None = Field(
+        default=None, description="simulated streams that thresholds come from; default: 10 times expected_run_time"
+    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The expected run time, and how many streams its thresholds are simulated with."""
+        simulated = self.bootstraps or BOOTSTRAPS_PER_ROW * self.expected_run_time
+        return {"expected_run_time": self.expected_run_time, "bootstraps": simulated}
+
+
+class MmdOnlineParams(OnlineParams):
+    """Maximum mean discrepancy, row by row."""
+
+    kind: Literal["alibi_mmd_online"] = "alibi_mmd_online"
+
+
+class LsddOnlineParams(OnlineParams):
+    """Least-squares density difference, row by row."""
+
+    kind: Literal["alibi_lsdd_online"] = "alibi_lsdd_online"
+
+
+class CvmOnlineParams(OnlineParams):
+    """Cramer-von Mises by column, row by row."""
+
+    kind: Literal["alibi_cvm_online"] = "alibi_cvm_online"
+    compares: ClassVar[Literal["rows", "numbers", "categories", "columns"]] = "numbers"
+
+
+class OnlineTest(AlibiMonitor[OnlineParams]):
+    """Shows one row in ``every`` to a detector that looks at each; it is put together anew for every few rows.
+
+    So nothing that it appends to grows, and its state is plain arrays. Its thresholds come from ``fit``.
+    """
+
+    _function = "watch"
+
+    def __init__(self, params: OnlineParams, context: Context) -> None:
+        super().__init__(params, context)
+        self.windows = Windows(params.window, params.window)
+        self._passed = 0
+        self._left: Arrays = {}
+        for name in CONFIGURED[params.kind]:
+            self.register_buffer(f"online_{name}", torch.zeros(0))
+
+    def _try_out(self, rows: Array) -> None:  # noqa: ARG002 - its thresholds take long enough
+        needed = REFERENCES_A_WINDOW[self.kind] * self.params.window
+        if len(self.reference) <= needed:
+            raise ValueError(
+                f"a window of {self.params.window} needs more than {needed} reference rows, there are "
+                f"{len(self.reference)}: give more calibration rows, or a larger reference_rows or smaller window"
+            )
+        for name, value in configure(self._task(), {"reference": self.reference.cpu().numpy()}).items():
+            setattr(self, f"online_{name}", torch.as_tensor(value, device=self.reference.device))
+
+    def _shown(self, rows: Array) -> Array:
+        shown = rows[-self._passed % self.params.every :: self.params.every]
+        self._passed += len(rows)
+        return shown
+
+    def _arrays(self, window: Array) -> Arrays:
+        online: dict[str, Tensor] = {
+            f"online.{name}": getattr(self, f"online_{name}") for name in CONFIGURED[self.kind]
+        }
+        arrays = {name: tensor.cpu().numpy() for name, tensor in online.items()}
+        return {**super()._arrays(window), **arrays, **self._left}
+
+    def settle(self, result: Arrays | None) -> None:
+        """Count the alarms that the rows raised, and keep the state that they left the detector in."""
+        if result is None:
+            self._seen = self._seen.loses()
+            return
+        self._left = {name: value for name, value in result.items() if name.startswith("state.")}
+        statistic, threshold = float(result["statistic"]), float(result["threshold"])
+        found = {
+            "statistic": None if math.isnan(statistic) else statistic,
+            "threshold": None if math.isnan(threshold) else threshold,
+        }
+        self._seen = self._seen.tests(len(result["alarms"]), found)
+
+    def _figures(self, seen: Seen, n: int) -> list[Statistic]:
+        length = float(self.params.expected_run_time * self.params.every)
+        return [Statistic("average_run_length", length), *super()._figures(seen, n)]
+
+
+class AlibiMmdOnline(OnlineTest):
+    """Maximum mean discrepancy, row by row."""
+
+    Params: ClassVar[type[MonitorParams]] = MmdOnlineParams
+
+
+class AlibiLsddOnline(OnlineTest):
+    """Least-squares density difference, row by row."""
+
+    Params: ClassVar[type[MonitorParams]] = LsddOnlineParams
+
+
+class AlibiCvmOnline(OnlineTest):
+    """Cramer-von Mises by column, row by row."""
+
+    Params: ClassVar[type[MonitorParams]] = CvmOnlineParams

@@ -1,0 +1,80 @@
+"""Everything but alibi-detect's own monitors works where it is not installed, and nobody else ever imports it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SUPPORT = ROOT / "tests" / "support"
+
+WITHOUT = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"alibi_detect", "transformers", "numba", "dill"}:
+            raise ModuleNotFoundError(f"No module named {name!r} (blocked)", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+SERVE = """
+import numpy as np
+import toys
+from pathlib import Path
+from service.metrics import Metrics
+from service.runtime import Runtime, load
+
+folder = Path(FOLDER)
+bundle = toys.fitted("tabular").bundle.save(folder / "bundle")
+runtime = Runtime(load(folder / "bundle", None, None), Metrics({}, ["integrated_gradients"]))
+done = runtime._compute(toys.inputs("tabular", 40, 3).numpy(), {}, True)
+done.afterwards()
+assert len(done.answer) == 40
+assert set(runtime.monitoring.report()["monitors"]) == {"streams", "region"}
+runtime.monitoring.close()
+from guards.config import parse
+from guards.types import Mistake
+try:
+    parse(toys.document("tabular", monitors=[{"kind": "alibi_ks", "name": "drift"}]))
+except Mistake as mistake:
+    print(mistake)
+"""
+
+EVERYTHING = """
+import importlib, pkgutil, sys
+import guards, service
+for package in (guards, service):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+from guards.registry import registered
+assert sum(name.startswith("alibi_") for name in registered("monitors")) == 12
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"alibi_detect", "transformers", "numba"}))
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(ROOT), str(SUPPORT)])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_everything_else_works_without_it(tmp_path: Path) -> None:
+    """Without alibi-detect a bundle is fitted, served and watched; a config that names it gets one sentence."""
+    done = run(WITHOUT + f"FOLDER = {str(tmp_path)!r}\n" + SERVE)
+    assert done.returncode == 0, done.stderr
+    (sentence,) = done.stdout.splitlines()
+    assert sentence.startswith("monitors.0.alibi_ks: alibi-detect is not installed: `pip install 'guardhouse[alibi]'`")
+
+
+def test_nobody_imports_it() -> None:
+    """With alibi-detect installed, importing all of guards and service loads neither it nor what it drags along."""
+    done = run(EVERYTHING)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
