@@ -203,7 +203,6 @@ def _watch(name: str, reference: Floats, stream: Floats) -> int | None:
 
 def _dependent(runs: int, rows: int) -> dict[str, dict[str, object]]:
     """Break what is assumed: rows that depend on those before, and days, in the reference as in the stream."""
-
     names = ["sequential", "sequential, tolerance 0.1", "sequential, tolerance 0.3", *list(RIVALS)[:4], "river ADWIN"]
     found: dict[str, dict[str, object]] = {}
     for null, change in DEPENDENT.items():
