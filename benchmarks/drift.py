@@ -6,7 +6,6 @@ Random seeds of figures start at 1000; those that the bets were chosen on are be
 import json
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from benchmarks.drift_plots import draw
 from benchmarks.drift_rivals import RIVALS, RUN_LENGTH
+from benchmarks.drift_streams import CHANGES, DEPENDENT, Change
 from benchmarks.machine import describe
 from guards.monitor import Context
 from guards.monitors.sequential import Sequential, SequentialParams
@@ -26,22 +26,10 @@ from guards.types import Batch, ModelOutput, Outcome, Prediction, Reference, Ver
 __all__ = ["feed", "main", "monitor"]
 
 Floats = npt.NDArray[np.float64]
-Change = Callable[[Floats, np.random.Generator], Floats]
 SEED = 1000
 REFERENCE_ROWS = 10_000
 BEFORE, AFTER, EPOCH = 2000, 10_000, 16
 SHIFTS = (0.25, 0.5, 1.0)
-DAY = 10_000
-CHANGES: dict[str, Change] = {
-    "mean + 0.35": lambda x, _: x + 0.35,
-    "mean + 2": lambda x, _: x + 2,
-    "deviation x 1.25": lambda x, _: x * 1.25,
-    "deviation x 0.8": lambda x, _: x * 0.8,
-    "one row in five stuck": lambda x, rng: np.where(rng.random(len(x)) < 1 / 5, 0.3, x),
-    "2 % missing": lambda x, rng: np.where(rng.random(len(x)) < 2 / 100, np.nan, x),
-    "1 % out of range": lambda x, rng: np.where(rng.random(len(x)) < 1 / 100, 9.0, x),
-    "skewed": lambda x, _: (x + 0.5 * (x * x - 1)) / math.sqrt(1.5),
-}
 
 
 def monitor(reference: Floats, **params: float) -> Sequential:
@@ -215,22 +203,9 @@ def _watch(name: str, reference: Floats, stream: Floats) -> int | None:
 
 def _dependent(runs: int, rows: int) -> dict[str, dict[str, object]]:
     """Break what is assumed: rows that depend on those before, and days, in the reference as in the stream."""
-
-    def autoregressive(coefficient: float) -> Change:
-        def change(noise: Floats, _: np.random.Generator) -> Floats:
-            from scipy.signal import lfilter  # noqa: PLC0415
-
-            return np.asarray(lfilter([math.sqrt(1 - coefficient**2)], [1, -coefficient], noise))
-
-        return change
-
-    nulls: dict[str, Change] = {f"autocorrelation {c}": autoregressive(c) for c in (0.5, 0.9, 0.99)}
-    for size in (0.25, 0.5):
-        cycle = lambda x, _, by=size: x + by * np.sin(2 * np.pi * np.arange(len(x)) / DAY)  # noqa: E731
-        nulls[f"daily cycle of {size} sd"] = cycle
     names = ["sequential", "sequential, tolerance 0.1", "sequential, tolerance 0.3", *list(RIVALS)[:4], "river ADWIN"]
     found: dict[str, dict[str, object]] = {}
-    for null, change in nulls.items():
+    for null, change in DEPENDENT.items():
         for name in names:
             alarms = []
             for run in range(runs):

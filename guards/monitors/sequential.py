@@ -103,20 +103,25 @@ class Sequential(Monitor):
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Count every row once in every stream, and judge each epoch that is complete."""
         places = self.streams.places(batch, outcome).cpu().numpy()
-        size = self.streams.size
-        self.counts += np.bincount(places.ravel(), minlength=size)
         self.clock["seen"] += places.shape[1]
         if self.params.include == "clean":
-            places = places[:, self._included(outcome).cpu().numpy()]
+            included = self._included(outcome).cpu().numpy()
+            self.counts += self._count(places[:, ~included])
+            places = places[:, included]
         start, rows = 0, places.shape[1]
         while start < rows:
             stop = min(rows, start + self.params.epoch - self.clock["pending"])
-            self.unjudged += np.bincount(places[:, start:stop].ravel(), minlength=size).astype(np.uint16)
+            counts = self._count(places[:, start:stop])
+            self.counts += counts
+            self.unjudged += counts.astype(np.uint16)
             self.clock["pending"] += stop - start
             if self.clock["pending"] == self.params.epoch:
                 self.judge(self.unjudged.astype(np.int64))
                 self.unjudged[:], self.clock["pending"] = 0, 0
             start = stop
+
+    def _count(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.bincount(places.ravel(), minlength=self.streams.size)
 
     def judge(self, counts: npt.NDArray[np.int64]) -> None:
         """Update the evidence by an epoch's counts (bins of all streams,): of one replica, or the sum of several's."""

@@ -15,6 +15,7 @@ from guards.monitors.sequential import QUIET_ROWS, Sequential, SequentialParams
 from guards.schema import Column, InputSchema
 from guards.types import Action, Mistake, ModelOutput, Prediction, Reference, Verdict
 from service.metrics import ModelMetrics
+from service.monitoring import Monitoring
 
 COLUMNS = ("a", "b", "c")
 
@@ -329,7 +330,8 @@ def test_monitors_of_streams_share_their_bins() -> None:
     assert refused.value.sentences == (sentence,)
     both[1]["bins"] = 10
     bundle = toys.fitted("tabular", monitors=both).bundle
-    metrics = ModelMetrics(["g"], bundle.monitors, "cpu", {"version": "1"})
+    monitoring = Monitoring(bundle.monitors)
+    metrics = ModelMetrics(["g"], monitoring.series, "cpu", {"version": "1"})
     samples = [
         (sample.name, *sorted(sample.labels.items()))
         for family in metrics.collect()
