@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,22 @@ def watched(bundles: "Bundles") -> Path:
     return config
 
 
-def serve(bundles: "Bundles", state: Path, *, config: Path | None = None) -> "Gateway":
-    return bundles.serve("watched", config=config, GUARDHOUSE_STATE=str(state)).wait_ready()
+Serve = Callable[..., "Gateway"]
+
+
+@pytest.fixture
+def serve(bundles: "Bundles", watched: Path) -> Iterator[Serve]:
+    """Start servers whose state is where the test says; none is left, whatever happened."""
+    started: list[Gateway] = []
+
+    def start(state: Path, *, config: Path = watched) -> "Gateway":
+        started.append(bundles.serve("watched", config=config, GUARDHOUSE_STATE=str(state)))
+        return started[-1].wait_ready()
+
+    yield start
+    for gateway in started:
+        if gateway.process.poll() is None:
+            kill(gateway)
 
 
 def send(gateway: "Gateway", rows: int) -> None:
@@ -70,10 +85,9 @@ def kill(gateway: "Gateway") -> None:
     gateway.client.close()
 
 
-@pytest.mark.usefixtures("watched")
-def test_a_killed_server_goes_on(bundles: "Bundles", tmp_path: Path) -> None:
+def test_a_killed_server_goes_on(serve: Serve, tmp_path: Path) -> None:
     """After kill -9 counts, alarms, state and since are those that were, and counting goes on; after a stop too."""
-    first = serve(bundles, tmp_path)
+    first = serve(tmp_path)
     send(first, 7)
     assert told(first)["state"] == "ok"
     send(first, 5)
@@ -84,24 +98,23 @@ def test_a_killed_server_goes_on(bundles: "Bundles", tmp_path: Path) -> None:
     send(first, 1)
     until_saved(tmp_path, b"", before)  # nothing alarms at the 13th row: the next save of every few seconds has it
     kill(first)
-    second = serve(bundles, tmp_path)
+    second = serve(tmp_path)
     assert GOES_ON in second.log()
     assert (told(second)["state"], told(second)["since"]) == ("alarm", since)
     assert second.metrics()[ROWS] == 13
     send(second, 8)
     second.wait_for(lambda metrics: metrics[ROWS] == 21)
     second.stop()
-    third = serve(bundles, tmp_path)
+    third = serve(tmp_path)
     metrics = third.metrics()
     assert (metrics[ROWS], metrics[ALARMS]) == (21, 2)
     assert told(third)["since"] == since
     third.stop()
 
 
-@pytest.mark.usefixtures("watched")
-def test_a_killed_worker_goes_on(bundles: "Bundles", tmp_path: Path) -> None:
+def test_a_killed_worker_goes_on(serve: Serve, tmp_path: Path) -> None:
     """The worker that the supervisor starts anew gets the lock of the one that was killed, and its state."""
-    gateway = serve(bundles, tmp_path)
+    gateway = serve(tmp_path)
     send(gateway, 11)
     until_saved(tmp_path, b'\\"state\\": \\"alarm\\"')
     (worker,) = psutil.Process(gateway.process.pid).children()
@@ -114,11 +127,11 @@ def test_a_killed_worker_goes_on(bundles: "Bundles", tmp_path: Path) -> None:
     gateway.stop()
 
 
-def test_two_servers_and_a_changed_config(bundles: "Bundles", watched: Path, tmp_path: Path) -> None:
+def test_two_servers_and_a_changed_config(serve: Serve, watched: Path, tmp_path: Path) -> None:
     """A second server on the folder runs without, and says so; another run length starts anew, and says so."""
-    first = serve(bundles, tmp_path)
+    first = serve(tmp_path)
     send(first, 3)
-    second = serve(bundles, tmp_path)
+    second = serve(tmp_path)
     second.expected.append("another server keeps the monitors' state there: this one runs without")
     assert second.log().count("another server keeps") == 1
     send(second, 4)
@@ -127,16 +140,15 @@ def test_two_servers_and_a_changed_config(bundles: "Bundles", watched: Path, tmp
     longer = [*VALUE_CONFIG["monitors"], TURNSTILE | {"average_run_length": 1000}]
     config = watched.with_name("longer.yaml")
     config.write_text(yaml.safe_dump(VALUE_CONFIG | {"monitors": longer}))
-    third = serve(bundles, tmp_path, config=config)
+    third = serve(tmp_path, config=config)
     assert third.metrics()[ROWS] == 0
     assert "monitor turnstile: its config has changed since it was saved" in third.log()
     third.stop()
 
 
-@pytest.mark.usefixtures("watched")
-def test_a_monitor_that_breaks_costs_nobody_else(bundles: "Bundles", tmp_path: Path) -> None:
+def test_a_monitor_that_breaks_costs_nobody_else(serve: Serve, tmp_path: Path) -> None:
     """Predictions, scrapes, the other monitors and the server's end go on; its entry and a few log lines tell of it."""
-    gateway = serve(bundles, tmp_path)
+    gateway = serve(tmp_path)
     gateway.expected.append("monitor turnstile crashed in [a-z]+: RuntimeError")
     gateway.predict([[BREAKS, 1, 1]])
     gateway.predict([[1, 1, 1]])
@@ -151,11 +163,10 @@ def test_a_monitor_that_breaks_costs_nobody_else(bundles: "Bundles", tmp_path: P
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-@pytest.mark.usefixtures("watched")
-def test_a_folder_that_is_read_only(bundles: "Bundles", tmp_path: Path) -> None:
+def test_a_folder_that_is_read_only(serve: Serve, tmp_path: Path) -> None:
     """One warning, and the server serves on."""
     tmp_path.chmod(0o500)
-    gateway = serve(bundles, tmp_path / "state")
+    gateway = serve(tmp_path / "state")
     gateway.expected.append("the monitors' state is not kept")
     send(gateway, 12)
     assert told(gateway)["state"] == "alarm"
