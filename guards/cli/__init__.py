@@ -1,4 +1,4 @@
-"""The command line: ``guardhouse fit``, ``evaluate``, ``replay``, ``rules`` and ``schema``; the service adds more."""
+"""The command line: ``guardhouse fit``, ``evaluate``, ``replay``, ``groups``, ``rules`` and ``schema``; the service adds more."""
 
 import json
 import sys
@@ -111,6 +111,20 @@ def replay(
         typer.echo(json.dumps(result))
     else:
         show(result, Console())
+
+
+@app.command()
+def groups(
+    url: Annotated[str, typer.Option(help="where the server listens, such as http://localhost:3000")],
+    out: Annotated[Path | None, typer.Option(help="draw it too, into this .png, .svg or .pdf")] = None,
+) -> None:
+    """Print what a running server says and does to each group, with intervals."""
+    from guards.cli.groups import draw, fetch, show  # noqa: PLC0415
+
+    monitors = fetch(url)
+    show(monitors, Console())
+    if out is not None:
+        draw(monitors, out)
 
 
 @app.command()

@@ -49,6 +49,9 @@ class GroupReport:
         else:
             found, compared = _of_values(measured, measured.scale)
         alarmed = [s for s in compared if s.name in measured.alarm]
+        if measured.tolerance is not None:
+            labels = {"attribute": measured.attribute}
+            statistics.append(Statistic("tolerance", measured.tolerance, None, 0, labels))
         bar = np.inf if measured.tolerance is None else measured.tolerance
         return cls(
             statistics=(*found, *compared, *statistics),
