@@ -84,7 +84,7 @@ class Store:
 
     def _write(self, connection: Connection, block: Block, tallies: Tallies, tally: Tally) -> int:
         ours = {"model": self.edition.model, "edition": self._edition}
-        new = set(connection.execute(self._sql.predictions, {ROWS: _text(block.predictions), **ours}).scalars())
+        new = set(connection.execute(self._sql.predictions, {ROWS: _text(block.predictions), **ours}).scalars().all())
         if block.decisions is not None:
             connection.execute(self._sql.decisions, {ROWS: _text(block.decisions), **ours})
         if 0 < len(new) < len(block):
@@ -145,10 +145,10 @@ class Store:
     def _found(
         self, connection: Connection, keys: Sequence[str]
     ) -> dict[str, tuple[Remembered, tuple[str | None, float | None] | None]]:
-        asked = {ROWS: _text(orjson.dumps([[key] for key in keys])), "model": self.edition.model}
+        asked = {ROWS: _text(orjson.dumps(keys)), "model": self.edition.model}
         return {
             key: (Remembered(*row), None if known is None else (label, value))
-            for key, known, label, value, *row in connection.execute(self._sql.find, asked)
+            for key, known, label, value, *row in connection.execute(self._sql.find, asked).all()
         }
 
     def _store(self, connection: Connection, places: Mapping[int, int], truths: Sequence[Truth]) -> set[int]:
@@ -157,7 +157,7 @@ class Store:
         rows = [(prediction, truths[place].label, truths[place].value, truths[place].probability)
                 for prediction, place in sorted(places.items())]  # fmt: skip
         bound = {ROWS: _text(orjson.dumps(rows)), "now": time.time()}
-        return set(connection.execute(self._sql.outcomes, bound).scalars())
+        return set(connection.execute(self._sql.outcomes, bound).scalars().all())
 
     def _learn(
         self,
