@@ -191,6 +191,7 @@ class CountingMonitor(Monitor):
         super().__init__(params, context)
         self.counts: npt.NDArray[np.int64] = np.zeros(size, dtype=np.int64)
         self.totals = self.counts
+        self._alarmed = False
 
     @abstractmethod
     def tally(self, records: Records) -> npt.NDArray[np.int64]:
@@ -203,3 +204,18 @@ class CountingMonitor(Monitor):
     def join(self, records: Records) -> None:
         """Count every outcome once."""
         self.counts += self.tally(records)
+
+    def snapshot(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Give the counts; where there is a store, it is that which a restart goes on from."""
+        return {"counts": self.counts.copy(), "alarmed": np.array(self._alarmed)}
+
+    def restore(self, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Go on from counts.
+
+        Raises:
+            ValueError: it is not a snapshot of this monitor.
+        """
+        if state.keys() != {"counts", "alarmed"} or state["counts"].shape != self.counts.shape:
+            raise ValueError(f"a snapshot has `alarmed` and `counts` of shape {self.counts.shape}")
+        self.counts[:] = state["counts"]
+        self._alarmed = bool(state["alarmed"])

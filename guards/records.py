@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from guards.attributes import Grouping
-from guards.types import Action, Batch, Outcome
+from guards.types import Action, Batch, Outcome, Prediction
 
 __all__ = ["UNANSWERED", "Records"]
 
@@ -45,8 +45,11 @@ class Records:
         return len(self.predicted)
 
     @classmethod
-    def of(cls, batch: Batch, outcome: Outcome, groupings: Iterable[Grouping] = ()) -> Self:
-        """Note what was said of a batch, on the host; each of the groupings gives its codes under its name."""
+    def of(cls, batch: Batch, outcome: Outcome, groupings: Iterable[Grouping] = (), *, y: Tensor | None = None) -> Self:
+        """Note what was said of a batch, on the host; each of the groupings gives its codes under its name.
+
+        ``y`` (n,) is the truth, where it is known already.
+        """
         action = outcome.verdict.action
         answered = action < Action.ABSTAIN
         prediction = outcome.prediction
@@ -65,4 +68,16 @@ class Records:
             confidence=torch.where(answered, confidence, torch.nan).cpu().numpy(),
             groups={name: grouping.group_of(batch).cpu().numpy() for name, grouping in codes.items()},
             flagged=outcome.verdict.flagged.any(0).cpu().numpy(),
+            actual=None if y is None else y.cpu().numpy(),
+            covered=None if y is None else _covered(outcome.prediction, y.to(action.device)).cpu().numpy(),
         )
+
+
+def _covered(prediction: Prediction, y: Tensor) -> Tensor:
+    """Tell whether set or interval holds the truth: 1, 0, or -1 where there is neither."""
+    if prediction.members is not None:
+        return prediction.members.gather(1, y.long()[:, None])[:, 0].long()
+    if prediction.interval is not None:
+        low, high = prediction.interval.unbind(1)
+        return ((low <= y) & (y <= high)).long()
+    return torch.full_like(y, -1, dtype=torch.int64)

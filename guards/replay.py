@@ -7,11 +7,13 @@ from itertools import pairwise
 from typing import TypedDict
 
 import torch
+from torch import Tensor
 
 from guards.bundle import Bundle
 from guards.fitting import CHUNK
-from guards.monitor import Monitor, State, Statistic
+from guards.monitor import CountingMonitor, Monitor, State, Statistic
 from guards.monitors.groups import level_codes, of_requests
+from guards.records import Records
 from guards.types import Batch, Outcome, Rows
 
 __all__ = ["ALARMS", "Alarm", "Replay", "Reported", "Trace", "replay"]
@@ -55,9 +57,10 @@ class Trace:
 class Watched:
     """A monitor that is shown rows in order, and the alarms that it raised, each at the very row.
 
-    A monitor that counts its alarms and gives snapshots is shown many rows at once; where it alarmed in them, it is
-    taken back and shown halves of them, until a single row is left. Any other that may alarm is shown one row at a
-    time: its state may come and go within a batch, or it could not be taken back.
+    A monitor that counts its alarms, or of which all is a function of counts, and that gives snapshots is shown many
+    rows at once; where it alarmed in them, it is taken back and shown halves of them, until a single row is left. Any
+    other that may alarm is shown one row at a time: its state may come and go within a batch, or it could not be taken
+    back. Labels are known with their rows.
     """
 
     def __init__(self, monitor: Monitor) -> None:
@@ -66,22 +69,22 @@ class Watched:
         self._counts = any(series.metric == ALARMS for series in monitor.series())
         self._raised = self._look()
         self._alarms_ever = self._counts or type(monitor).state is not Monitor.state
-        self._goes_back = self._counts and bool(monitor.snapshot())
+        self._goes_back = (self._counts or isinstance(monitor, CountingMonitor)) and bool(monitor.snapshot())
 
-    def show(self, batch: Batch, outcome: Outcome, start: int) -> None:
-        """Show rows, of which the first is the stream's row ``start``."""
+    def show(self, batch: Batch, outcome: Outcome, y: Tensor | None, start: int) -> None:
+        """Show rows, and their labels where there are any; the first is the stream's row ``start``."""
         if not self._alarms_ever:
-            self._observe(batch, outcome)
+            self._observe(batch, outcome, y)
             return
         step = len(batch) if self._goes_back else 1
         for at in range(0, len(batch), step):
             rows = slice(at, at + step)
-            self._search(batch[rows], outcome[rows], start + at)
+            self._search(batch[rows], outcome[rows], None if y is None else y[rows], start + at)
 
-    def _search(self, batch: Batch, outcome: Outcome, start: int) -> None:
+    def _search(self, batch: Batch, outcome: Outcome, y: Tensor | None, start: int) -> None:
         # A snapshot may be the monitor's own arrays, which it goes on to count in.
         saved = {key: array.copy() for key, array in self.monitor.snapshot().items()} if len(batch) > 1 else {}
-        self._observe(batch, outcome)
+        self._observe(batch, outcome, y)
         raised = self._look()
         if raised == self._raised:
             return
@@ -91,15 +94,18 @@ class Watched:
                 raise RuntimeError(f"monitor {self.monitor.name}: taken back to its own snapshot, it counts otherwise")
             middle = len(batch) // 2
             for rows in (slice(middle), slice(middle, len(batch))):
-                self._search(batch[rows], outcome[rows], start + (rows.start or 0))
+                self._search(batch[rows], outcome[rows], None if y is None else y[rows], start + (rows.start or 0))
             return
         new = [stream for stream, count in raised.items() if count > self._raised.get(stream, 0)]
         self.alarms += [{"monitor": self.monitor.name, "stream": stream, "row": start} for stream in new]
         self._raised = raised
 
-    def _observe(self, batch: Batch, outcome: Outcome) -> None:
+    def _observe(self, batch: Batch, outcome: Outcome, y: Tensor | None) -> None:
         with torch.inference_mode():
             self.monitor.observe(batch, outcome)
+            if y is not None and isinstance(self.monitor, CountingMonitor):
+                grouping = self.monitor.grouping
+                self.monitor.join(Records.of(batch, outcome, () if grouping is None else (grouping,), y=y))
 
     def _look(self) -> dict[str | None, float]:
         """Count the alarms so far by stream; of a monitor without such counters, say whether it is in alarm."""
@@ -129,7 +135,7 @@ def replay(
         for piece in _slices(len(batch), every):
             start, stop = chunk.start + piece.start, chunk.start + piece.stop
             for each in watched:
-                each.show(batch[piece], outcome[piece], start)
+                each.show(batch[piece], outcome[piece], None if rows.y is None else rows.y[start:stop], start)
             if samples and (stop // every > start // every or stop == len(rows)):
                 trace.rows.append(stop)
                 for monitor in bundle.monitors:

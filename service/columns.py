@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -177,14 +177,10 @@ class Remembered:
     action: int
     groups: str | None
 
-    def is_correct(self, truth: Truth) -> bool | None:
-        """Tell whether the label was right; None where there was none."""
-        return None if self.label is None else self.label == truth.label
-
     def covers(self, truth: Truth) -> bool | None:
         """Tell whether the prediction set or interval held the truth; None where there was neither."""
         if self.labels is not None:
-            return truth.label in orjson.loads(self.labels)
+            return truth.label in _labels(self.labels)
         if self.low is None or self.high is None or truth.value is None:
             return None
         return self.low <= truth.value <= self.high
@@ -211,6 +207,12 @@ class Remembered:
             covered=np.array([UNANSWERED if one is None else int(one) for one in covered], dtype=np.int64),
             weight=np.array([1 / (truth.probability or math.nan) for truth in truths]),
         )
+
+
+@lru_cache(4096)
+def _labels(text: str) -> frozenset[str]:
+    """Read a prediction set; a model has few different ones."""
+    return frozenset(orjson.loads(text))
 
 
 def _number(value: float | None) -> float:

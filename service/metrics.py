@@ -31,7 +31,6 @@ STAGES = ("decode", "queue", "input_guards", "model", "output_guards", "encode")
 SHED = ("queue_full", "deadline", "loading", "draining", "explain_queue_full", "feedback_queue_full", "store_down")
 STORED = ("stored", "repeated", "dropped")
 FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown")
-TRUTH = (("true",), ("false",))
 EXPLAIN_RESULTS = ("ok", "refused", "error")
 
 Labels = tuple[str, ...]
@@ -128,16 +127,11 @@ class ModelMetrics:
         )  # fmt: skip
         self.store_down: Callable[[], bool] = lambda: False
         self.feedback = Counters("feedback", "Outcomes received.", ["result"], [(result,) for result in FEEDBACK])
-        self.outcomes = Counters("outcomes", "Outcomes, by whether the label was right.", ["correct"], TRUTH)
-        self.covered = Counters("covered", "Outcomes, by whether set or interval held the truth.", ["covered"], TRUTH)
 
     def judged(self, verdict: Verdict) -> None:
         """Count outcomes that were stored, or that were stored before."""
         for result in ("accepted", "duplicate", "conflicting"):
             self.feedback.add(result, by=len(getattr(verdict, result)))
-        for counters, answers in ((self.outcomes, verdict.correct), (self.covered, verdict.covered)):
-            counters.add("true", by=sum(answers))
-            counters.add("false", by=len(answers) - sum(answers))
 
     def observe(self, answer: Answer, seconds: float) -> None:
         """Count one batch."""
@@ -158,7 +152,7 @@ class ModelMetrics:
         """Render everything."""
         for family in (
             self.rows, self.guard_rows, self.guard_flags, self.guard_errors, self.violations, self.busy,
-            self.stored, self.feedback, self.outcomes, self.covered,
+            self.stored, self.feedback,
         ):  # fmt: skip
             yield family.collect()
         down = GaugeMetricFamily(PREFIX + "store_down", "1 while the database cannot be reached.")

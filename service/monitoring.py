@@ -96,8 +96,9 @@ class Monitoring:
         return dict(self._states)
 
     def snapshot(self) -> dict[str, Arrays]:
-        """Copy the live state of every monitor that gives any."""
-        given = {monitor.name: self._ask(monitor, "snapshot", _snapshot) for monitor in self.monitors}
+        """Copy the live state of every monitor that gives any; what is counted is the store's to keep."""
+        lasting = [monitor for monitor in self.monitors if not isinstance(monitor, CountingMonitor)]
+        given = {monitor.name: self._ask(monitor, "snapshot", _snapshot) for monitor in lasting}
         return {name: arrays for name, arrays in given.items() if arrays}
 
     def restore(self, name: str, arrays: Arrays, state: State, since: str) -> None:

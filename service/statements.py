@@ -30,7 +30,7 @@ __all__ = ["ROWS", "Statements"]
 
 Columns = Mapping[str, TypeEngine[Any]]
 ROWS = "rows"
-"""The parameter that holds the rows: a JSON list of lists."""
+"""The parameter that holds the rows: a JSON list of lists, or of the keys that are to be found."""
 WRITTEN: Columns = {
     name: PREDICTIONS.c[name].type
     for name in (
@@ -70,7 +70,12 @@ class Statements:
         self.totals = counting.on_conflict_do_update(
             index_elements=list(TOTALS.primary_key), set_={"count": TOTALS.c.count + counting.excluded.count}
         )
-        asked = _given(dialect, {"id": Text()}).subquery("asked")
+        keys = bindparam(ROWS, type_=Text())
+        asked = (
+            select(func.json_each(keys).table_valued("value").c.value)
+            if dialect == "sqlite"
+            else select(func.jsonb_array_elements_text(cast(keys, JSONB)).column_valued("asked"))
+        )
         self.find = (
             select(
                 PREDICTIONS.c.id,
@@ -80,7 +85,7 @@ class Statements:
                 *(PREDICTIONS.c[name] for name in Remembered.__slots__),
             )
             .select_from(PREDICTIONS.outerjoin(OUTCOMES))
-            .where(PREDICTIONS.c.model == bindparam("model", type_=Text()), PREDICTIONS.c.id.in_(select(asked.c.id)))
+            .where(PREDICTIONS.c.model == bindparam("model", type_=Text()), PREDICTIONS.c.id.in_(asked))
         )
 
 

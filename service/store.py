@@ -27,15 +27,13 @@ Known = tuple[Remembered, tuple[str | None, float | None] | None]
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of outcomes, by their place in the list; ``tallies`` and counts are of the accepted ones."""
+    """What became of outcomes, by their place in the list; ``tallies`` are of the accepted ones."""
 
     accepted: list[int] = field(default_factory=list)
     duplicate: list[int] = field(default_factory=list)
     conflicting: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)
     tallies: list[Tallies] = field(default_factory=list)
-    correct: list[bool] = field(default_factory=list)
-    covered: list[bool] = field(default_factory=list)
 
 
 class Store:
@@ -84,7 +82,7 @@ class Store:
 
     def _write(self, connection: Connection, block: Block, tallies: Tallies, tally: Tally) -> int:
         ours = {"model": self.edition.model, "edition": self._edition}
-        new = set(connection.execute(self._sql.predictions, {ROWS: _text(block.predictions), **ours}).scalars())
+        new = set(connection.execute(self._sql.predictions, {ROWS: _text(block.predictions), **ours}).scalars().all())
         if block.decisions is not None:
             connection.execute(self._sql.decisions, {ROWS: _text(block.decisions), **ours})
         if 0 < len(new) < len(block):
@@ -145,10 +143,10 @@ class Store:
     def _found(
         self, connection: Connection, keys: Sequence[str]
     ) -> dict[str, tuple[Remembered, tuple[str | None, float | None] | None]]:
-        asked = {ROWS: _text(orjson.dumps([[key] for key in keys])), "model": self.edition.model}
+        asked = {ROWS: _text(orjson.dumps(keys)), "model": self.edition.model}
         return {
             key: (Remembered(*row), None if known is None else (label, value))
-            for key, known, label, value, *row in connection.execute(self._sql.find, asked)
+            for key, known, label, value, *row in connection.execute(self._sql.find, asked).all()
         }
 
     def _store(self, connection: Connection, places: Mapping[int, int], truths: Sequence[Truth]) -> set[int]:
@@ -157,7 +155,7 @@ class Store:
         rows = [(prediction, truths[place].label, truths[place].value, truths[place].probability)
                 for prediction, place in sorted(places.items())]  # fmt: skip
         bound = {ROWS: _text(orjson.dumps(rows)), "now": time.time()}
-        return set(connection.execute(self._sql.outcomes, bound).scalars())
+        return set(connection.execute(self._sql.outcomes, bound).scalars().all())
 
     def _learn(
         self,
@@ -168,10 +166,8 @@ class Store:
         tally: Tally,
     ) -> None:
         by_edition: dict[int, list[int]] = {}
-        for place, (row, truth) in enumerate(zip(rows, truths, strict=True)):
+        for place, row in enumerate(rows):
             by_edition.setdefault(row.edition, []).append(place)
-            verdict.correct += [] if (correct := row.is_correct(truth)) is None else [correct]
-            verdict.covered += [] if (covered := row.covers(truth)) is None else [covered]
         by_version: dict[str, list[Tallies]] = {}
         for edition, places in by_edition.items():
             version, layouts = self._known(connection, edition)

@@ -1,4 +1,4 @@
-"""The command line: ``guardhouse fit``, ``evaluate``, ``replay``, ``groups``, ``rules`` and ``schema``; the service adds more."""
+"""The command line of the library: ``fit``, ``evaluate``, ``replay``, ``groups``, ``rules``, ``schema``."""
 
 import json
 import sys

@@ -78,7 +78,6 @@ class Accuracy(CountingMonitor):
         self.register_buffer("heldout_counts", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("heldout_rows", torch.zeros((), dtype=torch.int64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
-        self._alarmed = False
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
         """Count right answers among held-out rows, and learn the unit that a regression's errors are counted in."""

@@ -120,7 +120,6 @@ class Groups(CountingMonitor):
         self.positives = labels if params.positive is None else (params.positive,)
         self._alarm = alarm
         self._report: tuple[bytes, GroupReport] | None = None
-        self._alarmed = False
         self._series = self._describe()
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:

@@ -132,10 +132,8 @@ def test_outcomes_join_once(store: Store) -> None:
     truths = [Truth("a", YES, probability=0.5), Truth("a", YES), Truth("a", NO), Truth("c", NO), Truth("x", NO)]
     verdict = store.join(truths, confusion)
     assert (verdict.accepted, verdict.duplicate, verdict.conflicting, verdict.unknown) == ([0, 3], [1], [2], [4])
-    assert (verdict.correct, verdict.covered) == ([True], [True])
     again = store.join([Truth("a", NO), Truth("a", YES), Truth("b", YES)], confusion)
     assert (again.accepted, again.duplicate, again.conflicting, again.unknown) == ([2], [1], [0], [])
-    assert (again.correct, again.covered) == ([False], [False])
     assert matrix(store.totals()) == [[1, 0, 1], [1, 0, 1], [1, 1, 0]]
     kept = {row["prediction"]: (row["label"], row["probability"]) for row in rows_of(store, OUTCOMES)}
     assert sorted(kept.values(), key=str) == [(NO, None), (YES, 0.5), (YES, None)]
@@ -166,7 +164,8 @@ def test_regression_joins_by_value(database_url: str) -> None:
         [Truth("a", value=1.05), Truth("b", value=-2.0), Truth("a", value=1.0)],
         lambda records: seen.append(records) or {},  # type: ignore[func-returns-value]
     )
-    assert (verdict.accepted, verdict.conflicting, verdict.covered) == ([0, 1], [2], [True, False])
+    assert (verdict.accepted, verdict.conflicting) == ([0, 1], [2])
+    assert seen[0].covered.tolist() == [1, 0]
     assert seen[0].predicted.tolist() == rows.records.predicted.tolist()
     assert seen[0].actual.tolist() == [1.05, -2.0]
     store.database.close()
