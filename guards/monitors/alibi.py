@@ -207,7 +207,10 @@ def _encoded(task: Task, arrays: Arrays, name: str) -> Array:
         return separate(rows, reference, task["columns"], gaps=gaps, window=task["window"])
     encoded = dense(rows, reference, task["columns"], gaps=gaps)
     if task["kind"] in {"alibi_lsdd", "alibi_lsdd_online"}:  # divides by the deviation, of columns that never vary too
-        encoded = encoded[:, np.ptp(dense(reference, reference, task["columns"], gaps=gaps), axis=0) > 0]
+        varies = np.ptp(dense(reference, reference, task["columns"], gaps=gaps), axis=0) > 0
+        if not varies.any():
+            raise ValueError("no column of it varies")
+        encoded = encoded[:, varies]
     return encoded
 
 

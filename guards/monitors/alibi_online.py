@@ -17,6 +17,7 @@ __all__ = ["AlibiCvmOnline", "AlibiLsddOnline", "AlibiMmdOnline", "OnlineParams"
 
 BOOTSTRAPS_PER_ROW = 10
 """How many simulated streams a row of the expected run time takes, by alibi-detect's documentation."""
+LEAST_PER_ROW, MOST_BOOTSTRAPS = 2, 1_000_000
 REFERENCES_A_WINDOW = {"alibi_mmd_online": 3, "alibi_lsdd_online": 5, "alibi_cvm_online": 1}
 """How many times its window an online detector splits its reference into."""
 
@@ -30,15 +31,15 @@ class OnlineParams(AlibiParams):
     expected_run_time: int = Field(
         default=1000, ge=10, le=10_000, description="rows shown to a false alarm; rows of the stream: times every"
     )
-    bootstraps: Annotated[int, Field(ge=100, le=1_000_000)] | None = Field(
-        default=None, description="simulated streams that thresholds come from; default: 10 times expected_run_time"
+    bootstraps: Annotated[int, Field(ge=100, le=MOST_BOOTSTRAPS)] | None = Field(
+        default=None,
+        description="simulated streams that thresholds come from; default: 10 times expected_run_time, for each test",
     )
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The expected run time, and how many streams its thresholds are simulated with."""
-        simulated = self.bootstraps or BOOTSTRAPS_PER_ROW * self.expected_run_time
-        return {"expected_run_time": self.expected_run_time, "bootstraps": simulated}
+        """The expected run time."""
+        return {"expected_run_time": self.expected_run_time}
 
 
 class MmdOnlineParams(OnlineParams):
@@ -57,6 +58,7 @@ class CvmOnlineParams(OnlineParams):
     """Cramer-von Mises by column, row by row."""
 
     kind: Literal["alibi_cvm_online"] = "alibi_cvm_online"
+    on: On = "logits"
     compares: ClassVar[Literal["rows", "numbers", "categories", "columns"]] = "numbers"
 
 
@@ -83,8 +85,23 @@ class OnlineTest(AlibiMonitor[OnlineParams]):
                 f"a window of {self.params.window} needs more than {needed} reference rows, there are "
                 f"{len(self.reference)}: give more calibration rows, or a larger reference_rows or smaller window"
             )
-        for name, value in configure(self._task(), {"reference": self.reference.cpu().numpy()}).items():
+        task, least = self._task(), LEAST_PER_ROW * self.params.expected_run_time * self._tests
+        if not least <= task["bootstraps"] <= MOST_BOOTSTRAPS:
+            raise ValueError(
+                f"{self._tests} tests at an expected run time of {self.params.expected_run_time} take {least} to "
+                f"{MOST_BOOTSTRAPS} bootstraps, not {task['bootstraps']}: compare fewer columns, or change either"
+            )
+        for name, value in configure(task, {"reference": self.reference.cpu().numpy()}).items():
             setattr(self, f"online_{name}", torch.as_tensor(value, device=self.reference.device))
+
+    @property
+    def _tests(self) -> int:
+        """Count the columns that have a test of their own: each has its part of the rate of false alarms."""
+        return 1 if self.params.compares == "rows" else self.reference.shape[1]
+
+    def _task(self) -> dict[str, Any]:
+        simulated = self.params.bootstraps or BOOTSTRAPS_PER_ROW * self.params.expected_run_time * self._tests
+        return {**super()._task(), "bootstraps": simulated}
 
     def _shown(self, rows: Array) -> Array:
         shown = rows[-self._passed % self.params.every :: self.params.every]
