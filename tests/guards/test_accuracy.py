@@ -8,6 +8,7 @@ import torch
 import toys
 
 from guards import Batch, Bundle
+from guards.confidence import fit_shift, move_log_odds
 from guards.config import parse
 from guards.monitor import Context, Statistic
 from guards.monitors.accuracy import Accuracy, AccuracyParams
@@ -207,3 +208,26 @@ def test_regression_has_mean_error_and_coverage() -> None:
     model = {"builder": "toys:value_net", "task": "regression", "device": "cpu"}
     fitted = accuracy(toys.fitted("tabular", model=model, guards=[], monitors=[]).bundle)
     assert float(fitted.scale) == pytest.approx(0.3, abs=0.05)
+
+
+def test_confidence_is_calibrated_on_held_out_rows(table: Bundle) -> None:
+    """The held-out rows' mean confidence, moved in log odds, is their accuracy; the estimate of new rows follows."""
+    monitor = accuracy(table)
+    held_out = found(monitor, "reference_accuracy")
+    fresh = toys.rows("tabular", 3000, 11)
+    assert fresh.y is not None
+    batch = Batch(fresh.x)
+    outcome = table.pipeline()(batch)
+    monitor.observe(batch, outcome)
+    noted = Records.of(batch, outcome)
+    known = noted.confidence[~np.isnan(noted.confidence)]
+    assert found(monitor, "expected_accuracy").value == pytest.approx(
+        move_log_odds(known, float(monitor.shift)).mean(), abs=1e-6
+    )
+    assert found(monitor, "expected_accuracy").value == pytest.approx(held_out.value, abs=0.08)
+    sure = np.array([0.6, 0.9, 0.99])
+    shift = fit_shift(sure, 0.7)
+    assert move_log_odds(sure, shift).mean() == pytest.approx(0.7)
+    assert shift < 0
+    assert np.isnan(move_log_odds(np.array([np.nan]), shift)).all()
+    monitor.counts[:] = 0
