@@ -87,15 +87,14 @@ class Accuracy(CountingMonitor):
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
         """Count right answers among held-out rows, and calibrate the confidence on them, or a regression's unit."""
         label, value, y = outcome.prediction.label, outcome.prediction.value, reference.y
-        probabilities = outcome.prediction.probabilities
         self.heldout_rows = torch.tensor(len(reference.batch))
         if reference.train_hits is not None:
             self.train_counts = torch.tensor(reference.train_hits)
         if label is not None and y is not None:
             right = int((label == y.to(label.device)).sum())
             self.heldout_counts = torch.tensor([right, len(y)])
-            if probabilities is not None:
-                confidence = probabilities.amax(1).double().cpu().numpy()
+            if outcome.prediction.probabilities is not None:
+                confidence = outcome.prediction.probabilities.amax(1).double().cpu().numpy()
                 self.shift = torch.tensor(fit_shift(confidence, (right + 0.5) / (len(y) + 1)), dtype=torch.float64)
         elif label is None and value is not None and y is not None:
             spread = float((value.double() - y.double().to(value.device)).std(correction=0))
@@ -115,8 +114,8 @@ class Accuracy(CountingMonitor):
     def _answers(self, records: Records) -> dict[int, npt.NDArray[np.int64]]:
         answered = _answered(records)
         sure = answered & ~np.isnan(records.confidence) if self.context.classes else answered
-        confidence = np.where(np.isnan(records.confidence), 0.0, move_log_odds(records.confidence, float(self.shift)))
-        confidence = np.where(sure, confidence, 0.0)
+        moved = move_log_odds(records.confidence, float(self.shift))
+        confidence = np.where(sure & ~np.isnan(moved), moved, 0.0)
         flagged = records.action > Action.ALLOW if records.flagged is None else records.flagged
         return {
             ROWS: np.ones(len(records), np.int64),
@@ -147,9 +146,8 @@ class Accuracy(CountingMonitor):
         for row, labels in enumerate(({}, *self._group_labels)):
             found += self._figures(counts[row], labels)
         total = counts[0]
-        share = _rate("flagged_share", total[FLAGGED], total[ROWS], {})
-        valid = self._valid(total)
-        found += [share, Statistic("estimate_valid", valid, None, int(total[ROWS]), {})]
+        found.append(_rate("flagged_share", total[FLAGGED], total[ROWS], {}))
+        found.append(Statistic("estimate_valid", self._valid(total), None, int(total[ROWS]), {}))
         if not self.context.classes:
             return found
         train, reference = self.train_counts.tolist(), self.heldout_counts.tolist()
@@ -182,20 +180,20 @@ class Accuracy(CountingMonitor):
         """Give ``answered_total``, ``expected_correct_total``, ``outcomes_total`` and ``covered_total``."""
         counts = self.counts.reshape(-1, COLUMNS)
         total = counts[0]
-        always = [Series("answered_total", "counter", {}, float(total[ANSWERED]))]
-        always += [
-            Series("covered_total", "counter", {"covered": word}, float(total[column]))
-            for column, word in ((COVERED, "true"), (UNCOVERED, "false"))
+        always = [
+            Series("answered_total", "counter", {}, float(total[ANSWERED])),
+            Series("covered_total", "counter", {"covered": "true"}, float(total[COVERED])),
+            Series("covered_total", "counter", {"covered": "false"}, float(total[UNCOVERED])),
         ]
         if not self.context.classes:
             return always
         return [
-            Series("expected_correct_total", "counter", {}, total[CONFIDENCE] / MICRO),
+            Series("expected_correct_total", "counter", {}, float(total[CONFIDENCE]) / MICRO),
             Series("outcomes_total", "counter", {"correct": "true"}, float(total[RIGHT])),
             Series("outcomes_total", "counter", {"correct": "false"}, float(total[WRONG])),
             *always,
             *(
-                Series("group_expected_correct_total", "counter", labels, counts[1 + g, CONFIDENCE] / MICRO)
+                Series("group_expected_correct_total", "counter", labels, float(counts[1 + g, CONFIDENCE]) / MICRO)
                 for g, labels in enumerate(self._group_labels)
             ),
         ]
@@ -212,11 +210,11 @@ class Accuracy(CountingMonitor):
             variance = max(row[ERROR_SQUARED] / MICRO / max(known, 1) - mean * mean, 0.0)
             low, high = asymptotic_mean_interval(mean, variance, known)
             bounds = (float(low) * scale, float(high) * scale) if known >= MINIMUM else None
-            return [Statistic("mean_error", mean * scale if known else None, bounds, known, labels), coverage]
+            return [Statistic("mean_error", float(mean) * scale if known else None, bounds, known, labels), coverage]
         n = int(row[ANSWERED])
         sums = row[CONFIDENCE] / MICRO, row[CONFIDENCE_SQUARED] / MICRO
         low, high = mean_interval(*sums, n, (0.0, 1.0))
-        estimate = sums[0] / n if n else None
+        estimate = float(sums[0]) / n if n else None
         return [
             Statistic("expected_accuracy", estimate, (float(low), float(high)) if n else None, n, labels),
             _rate("realised_accuracy", row[RIGHT], known, labels),

@@ -111,13 +111,14 @@ def test_train_held_out_and_live_in_one_place(table: Bundle) -> None:
     assert found(monitor, "realised_accuracy").value == pytest.approx(right.mean())
     assert found(monitor, "coverage").value == pytest.approx(covered[answered].mean())
     expected = found(monitor, "expected_accuracy")
-    assert expected.value == pytest.approx(np.nanmean(noted.confidence), abs=1e-6)
+    moved = move_log_odds(noted.confidence, float(monitor.shift))
+    assert expected.value == pytest.approx(np.nanmean(moved), abs=1e-6)
     drop = found(monitor, "accuracy_drop")
     assert drop.value == pytest.approx((found(monitor, "reference_accuracy").value or 0) - right.mean())
     assert drop.interval is not None
     assert drop.interval[0] < 0 < drop.interval[1]
     count = counters(monitor)
-    assert count["expected_correct_total",] == pytest.approx(np.nansum(noted.confidence), abs=1e-3)
+    assert count["expected_correct_total",] == pytest.approx(np.nansum(moved), abs=1e-3)
     assert (count["outcomes_total", "true"], count["outcomes_total", "false"]) == (right.sum(), (~right).sum())
     assert (count["covered_total", "true"], count["covered_total", "false"]) == (
         covered[answered].sum(),
