@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from guards.confidence import fit_shift, move_log_odds
 from guards.confidence_sequences import asymptotic_mean_interval, mean_interval, rate_interval
 from guards.groups.differences import rate
 from guards.groups.tables import LARGEST, MICRO, finite, micro
@@ -45,16 +46,17 @@ class AccuracyParams(MonitorParams):
 class Accuracy(CountingMonitor):
     """Sums of calibrated confidence, right and wrong answers, sets that covered the truth: counters all.
 
-    The estimate is the mean confidence of the answered rows: right where the confidence is calibrated and the rows are
-    like the calibration rows (CBPE; Garg et al. 2022, "Leveraging unlabeled data to predict out-of-distribution
-    performance", measure how wrong it is elsewhere). So it carries a flag: ``estimate_valid`` is 0 once the guards flag
-    significantly more rows than their budget. A regression has ``mean_error`` and ``coverage`` alone.
+    The estimate is the mean of the answered rows' confidence, its log odds moved by what makes it the held-out rows'
+    accuracy: right where rows are like those (CBPE; Garg et al. 2022, "Leveraging unlabeled data to predict
+    out-of-distribution performance", measure how wrong it is elsewhere). So it carries a flag: ``estimate_valid`` is 0
+    once the guards flag significantly more rows than their budget. A regression has ``mean_error`` and ``coverage``.
     """
 
     Params: ClassVar[type[MonitorParams]] = AccuracyParams
     train_counts: Tensor
     heldout_counts: Tensor
     heldout_rows: Tensor
+    shift: Tensor
     scale: Tensor
 
     def __init__(self, params: AccuracyParams, context: Context) -> None:
@@ -72,21 +74,27 @@ class Accuracy(CountingMonitor):
         levels = () if grouping is None else grouping.levels
         super().__init__(params, context, (1 + len(levels)) * COLUMNS)
         self.params, self.grouping, self.levels = params, grouping, levels
-        self.attribute = "" if params.groups is None else named[params.groups].attribute
+        attribute = "" if params.groups is None else named[params.groups].attribute
+        self._group_labels = [{"attribute": attribute, "group": level} for level in levels]
         # Right answers and rows, of the rows the model was trained on and of held-out ones.
         self.register_buffer("train_counts", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("heldout_counts", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("heldout_rows", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("shift", torch.zeros((), dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
-        """Count right answers among held-out rows, and learn the unit that a regression's errors are counted in."""
+        """Count right answers among held-out rows, and calibrate the confidence on them, or a regression's unit."""
         label, value, y = outcome.prediction.label, outcome.prediction.value, reference.y
         self.heldout_rows = torch.tensor(len(reference.batch))
         if reference.train_hits is not None:
             self.train_counts = torch.tensor(reference.train_hits)
         if label is not None and y is not None:
-            self.heldout_counts = torch.tensor([int((label == y.to(label.device)).sum()), len(y)])
+            right = int((label == y.to(label.device)).sum())
+            self.heldout_counts = torch.tensor([right, len(y)])
+            if outcome.prediction.probabilities is not None:
+                confidence = outcome.prediction.probabilities.amax(1).double().cpu().numpy()
+                self.shift = torch.tensor(fit_shift(confidence, (right + 0.5) / (len(y) + 1)), dtype=torch.float64)
         elif label is None and value is not None and y is not None:
             spread = float((value.double() - y.double().to(value.device)).std(correction=0))
             self.scale = torch.tensor(spread if spread > 0 else 1.0, dtype=torch.float64)
@@ -105,7 +113,8 @@ class Accuracy(CountingMonitor):
     def _answers(self, records: Records) -> dict[int, npt.NDArray[np.int64]]:
         answered = _answered(records)
         sure = answered & ~np.isnan(records.confidence) if self.context.classes else answered
-        confidence = np.where(sure & ~np.isnan(records.confidence), records.confidence, 0.0)
+        moved = move_log_odds(records.confidence, float(self.shift))
+        confidence = np.where(sure & ~np.isnan(moved), moved, 0.0)
         flagged = records.action > Action.ALLOW if records.flagged is None else records.flagged
         return {
             ROWS: np.ones(len(records), np.int64),
@@ -133,13 +142,11 @@ class Accuracy(CountingMonitor):
         """Give the estimate and the realised figures, and how far apart train, held-out and live accuracy are."""
         counts = self._table()
         found = []
-        for row, group in enumerate(("", *self.levels)):
-            labels = {"attribute": self.attribute, "group": group} if row else {}
+        for row, labels in enumerate(({}, *self._group_labels)):
             found += self._figures(counts[row], labels)
         total = counts[0]
-        share = _rate("flagged_share", total[FLAGGED], total[ROWS], {})
-        valid = self._valid(total)
-        found += [share, Statistic("estimate_valid", valid, None, int(total[ROWS]), {})]
+        found.append(_rate("flagged_share", total[FLAGGED], total[ROWS], {}))
+        found.append(Statistic("estimate_valid", self._valid(total), None, int(total[ROWS]), {}))
         if not self.context.classes:
             return found
         train, reference = self.train_counts.tolist(), self.heldout_counts.tolist()
@@ -172,26 +179,21 @@ class Accuracy(CountingMonitor):
         """Give ``answered_total``, ``expected_correct_total``, ``outcomes_total`` and ``covered_total``."""
         counts = self.counts.reshape(-1, COLUMNS)
         total = counts[0]
-        always = [Series("answered_total", "counter", {}, float(total[ANSWERED]))]
-        always += [
-            Series("covered_total", "counter", {"covered": word}, float(total[column]))
-            for column, word in ((COVERED, "true"), (UNCOVERED, "false"))
+        always = [
+            Series("answered_total", "counter", {}, float(total[ANSWERED])),
+            Series("covered_total", "counter", {"covered": "true"}, float(total[COVERED])),
+            Series("covered_total", "counter", {"covered": "false"}, float(total[UNCOVERED])),
         ]
         if not self.context.classes:
             return always
         return [
-            Series("expected_correct_total", "counter", {}, total[CONFIDENCE] / MICRO),
+            Series("expected_correct_total", "counter", {}, float(total[CONFIDENCE]) / MICRO),
             Series("outcomes_total", "counter", {"correct": "true"}, float(total[RIGHT])),
             Series("outcomes_total", "counter", {"correct": "false"}, float(total[WRONG])),
             *always,
             *(
-                Series(
-                    "group_expected_correct_total",
-                    "counter",
-                    {"attribute": self.attribute, "group": group},
-                    counts[1 + g, CONFIDENCE] / MICRO,
-                )
-                for g, group in enumerate(self.levels)
+                Series("group_expected_correct_total", "counter", labels, float(counts[1 + g, CONFIDENCE]) / MICRO)
+                for g, labels in enumerate(self._group_labels)
             ),
         ]
 
@@ -207,11 +209,11 @@ class Accuracy(CountingMonitor):
             variance = max(row[ERROR_SQUARED] / MICRO / max(known, 1) - mean * mean, 0.0)
             low, high = asymptotic_mean_interval(mean, variance, known)
             bounds = (float(low) * scale, float(high) * scale) if known >= MINIMUM else None
-            return [Statistic("mean_error", mean * scale if known else None, bounds, known, labels), coverage]
+            return [Statistic("mean_error", float(mean) * scale if known else None, bounds, known, labels), coverage]
         n = int(row[ANSWERED])
         sums = row[CONFIDENCE] / MICRO, row[CONFIDENCE_SQUARED] / MICRO
         low, high = mean_interval(*sums, n, (0.0, 1.0))
-        estimate = sums[0] / n if n else None
+        estimate = float(sums[0]) / n if n else None
         return [
             Statistic("expected_accuracy", estimate, (float(low), float(high)) if n else None, n, labels),
             _rate("realised_accuracy", row[RIGHT], known, labels),

@@ -196,6 +196,8 @@ def _check_report(monitor: Monitor) -> None:
     report = monitor.report()
     require(all(isinstance(statistic, Statistic) for statistic in report), "a report is a list of statistics")
     json.dumps([asdict(statistic) for statistic in report], allow_nan=False)
+    numbers = [number for s in report for number in (s.value, *(s.interval or ()), s.n) if number is not None]
+    require(all(type(number) in (int, float) for number in numbers), "a statistic's numbers must be plain, not numpy's")
     keys = Counter((statistic.name, tuple(sorted(statistic.labels.items()))) for statistic in report)
     require(all(count == 1 for count in keys.values()), "a statistic is reported twice")
     require(monitor.state() in get_args(State), f"{monitor.state()!r} is no state")

@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -51,6 +52,9 @@ TYPES = {
     "guardhouse_store_rows": "counter",
     "guardhouse_store_down": "gauge",
     "guardhouse_feedback": "counter",
+    "guardhouse_group_actions": "counter",
+    "guardhouse_group_outcomes": "counter",
+    "guardhouse_expected_correct": "counter",
     "guardhouse_outcomes": "counter",
     "guardhouse_covered": "counter",
     "guardhouse_explanations": "counter",
@@ -77,6 +81,9 @@ LABELS = {
     "guardhouse_group_predictions": {"attribute", "group", "label"},
     "guardhouse_store_rows": {"result"},
     "guardhouse_feedback": {"result"},
+    "guardhouse_group_actions": {"attribute", "group", "action"},
+    "guardhouse_group_outcomes": {"attribute", "group", "predicted", "actual"},
+    "guardhouse_expected_correct": set(),
     "guardhouse_outcomes": {"correct"},
     "guardhouse_covered": {"covered"},
     "guardhouse_explanations": {"method", "result"},
@@ -144,6 +151,22 @@ def test_p_value_bounds(table: "Gateway") -> None:
     assert bounds == [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, *tenths, float("inf")]
 
 
+def take_groups(took: Callable[..., None], rows: list[dict[str, Any]], said: list[dict[str, Any]]) -> None:
+    """Take what groups should have moved, by label and by action."""
+    labels = ["none" if one["label"] is None else one["label"] for one in said]
+    sexes = ["Female"] * 4 + ["Male"] * 3 + ["other"] + ["unknown"] * 3
+    bands = ["45-65"] * 5 + [">=65"] * 2 + ["45-65"] * 4
+    regions = [row["region"] for row in rows]
+    for attribute, groups in {"sex": sexes, "age": bands, "region": regions}.items():
+        for group, label in set(zip(groups, labels, strict=True)):
+            count = sum((g, one) == (group, label) for g, one in zip(groups, labels, strict=True))
+            took("guardhouse_group_predictions_total", count, attribute=attribute, group=group, label=label)
+        actions = ["flag" if row is HIDDEN else one["action"] for row, one in zip(rows, said, strict=True)]
+        for group, action in set(zip(groups, actions, strict=True)):
+            count = sum((g, one) == (group, action) for g, one in zip(groups, actions, strict=True))
+            took("guardhouse_group_actions_total", count, attribute=attribute, group=group, action=action)
+
+
 def test_rows_are_counted_once(table: "Gateway") -> None:
     """Rows by action, guard rows, flags, errors, groups and bins move exactly as one request says."""
     rows = [
@@ -192,14 +215,10 @@ def test_rows_are_counted_once(table: "Gateway") -> None:
     took("guardhouse_batch_rows_sum", n)
     for le in (*(f"{2**power}.0" for power in range(11)), "+Inf"):
         took("guardhouse_batch_rows_bucket", sum(size <= float(le) for size in sizes), le=le)
-    labels = ["none" if one["label"] is None else one["label"] for one in said]
-    sexes = ["Female"] * 4 + ["Male"] * 3 + ["other"] + ["unknown"] * 3
-    bands = ["45-65"] * 5 + [">=65"] * 2 + ["45-65"] * 4
-    regions = [row["region"] for row in rows]
-    for attribute, groups in {"sex": sexes, "age": bands, "region": regions}.items():
-        for group, label in set(zip(groups, labels, strict=True)):
-            count = sum((g, one) == (group, label) for g, one in zip(groups, labels, strict=True))
-            took("guardhouse_group_predictions_total", count, attribute=attribute, group=group, label=label)
+    take_groups(took, rows, said)
+    answered = sum(one["label"] is not None for one in said)
+    took("guardhouse_answered_total", answered)
+    assert 0 < rest.pop("guardhouse_expected_correct_total") < answered
     streams: dict[str, float] = {}
     for name in [name for name in rest if name.startswith("guardhouse_stream_bin_total")]:
         stream = re.findall(r'stream="([^"]+)"', name)[0]

@@ -8,6 +8,7 @@ import torch
 import toys
 
 from guards import Batch, Bundle
+from guards.confidence import fit_shift, move_log_odds
 from guards.config import parse
 from guards.monitor import Context, Statistic
 from guards.monitors.accuracy import Accuracy, AccuracyParams
@@ -110,13 +111,14 @@ def test_train_held_out_and_live_in_one_place(table: Bundle) -> None:
     assert found(monitor, "realised_accuracy").value == pytest.approx(right.mean())
     assert found(monitor, "coverage").value == pytest.approx(covered[answered].mean())
     expected = found(monitor, "expected_accuracy")
-    assert expected.value == pytest.approx(np.nanmean(noted.confidence), abs=1e-6)
+    moved = move_log_odds(noted.confidence, float(monitor.shift))
+    assert expected.value == pytest.approx(np.nanmean(moved), abs=1e-6)
     drop = found(monitor, "accuracy_drop")
     assert drop.value == pytest.approx((found(monitor, "reference_accuracy").value or 0) - right.mean())
     assert drop.interval is not None
     assert drop.interval[0] < 0 < drop.interval[1]
     count = counters(monitor)
-    assert count["expected_correct_total",] == pytest.approx(np.nansum(noted.confidence), abs=1e-3)
+    assert count["expected_correct_total",] == pytest.approx(np.nansum(moved), abs=1e-3)
     assert (count["outcomes_total", "true"], count["outcomes_total", "false"]) == (right.sum(), (~right).sum())
     assert (count["covered_total", "true"], count["covered_total", "false"]) == (
         covered[answered].sum(),
@@ -207,3 +209,26 @@ def test_regression_has_mean_error_and_coverage() -> None:
     model = {"builder": "toys:value_net", "task": "regression", "device": "cpu"}
     fitted = accuracy(toys.fitted("tabular", model=model, guards=[], monitors=[]).bundle)
     assert float(fitted.scale) == pytest.approx(0.3, abs=0.05)
+
+
+def test_confidence_is_calibrated_on_held_out_rows(table: Bundle) -> None:
+    """The held-out rows' mean confidence, moved in log odds, is their accuracy; the estimate of new rows follows."""
+    monitor = accuracy(table)
+    held_out = found(monitor, "reference_accuracy")
+    fresh = toys.rows("tabular", 3000, 11)
+    assert fresh.y is not None
+    batch = Batch(fresh.x)
+    outcome = table.pipeline()(batch)
+    monitor.observe(batch, outcome)
+    noted = Records.of(batch, outcome)
+    known = noted.confidence[~np.isnan(noted.confidence)]
+    assert found(monitor, "expected_accuracy").value == pytest.approx(
+        move_log_odds(known, float(monitor.shift)).mean(), abs=1e-6
+    )
+    assert found(monitor, "expected_accuracy").value == pytest.approx(held_out.value, abs=0.08)
+    sure = np.array([0.6, 0.9, 0.99])
+    shift = fit_shift(sure, 0.7)
+    assert move_log_odds(sure, shift).mean() == pytest.approx(0.7)
+    assert shift < 0
+    assert np.isnan(move_log_odds(np.array([np.nan]), shift)).all()
+    monitor.counts[:] = 0
