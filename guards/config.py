@@ -4,25 +4,20 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from guards.calibration import Guarantee
 from guards.detector import Params
-from guards.explainers.integrated_gradients import IntegratedGradientsParams
+from guards.explain_section import ExplainConfig
 from guards.model import Precision
 from guards.monitor import MonitorParams
 from guards.registry import OneOf, broken_plugins
 from guards.schema import InputSpec, Label, as_label
+from guards.section import Section
 from guards.types import Action, Mistake
 
 __all__ = ["Config", "GuardConfig", "ModelConfig", "ReferenceConfig", "ServerConfig", "differences", "parse"]
-
-
-class Section(BaseModel):
-    """A closed section of the config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelConfig(Section):
@@ -134,7 +129,7 @@ class Config(Section):
     coverage: float = Field(default=0.9, gt=0, lt=1, description="of prediction sets and intervals")
     guards: tuple[GuardConfig, ...] = ()
     monitors: tuple[Annotated[SerializeAsAny[MonitorParams], OneOf("monitors")], ...] = ()
-    explain: Annotated[SerializeAsAny[Params], OneOf("explainers")] = IntegratedGradientsParams()
+    explain: ExplainConfig = ExplainConfig()
     server: ServerConfig = ServerConfig()
     store_reference_rows: bool = Field(
         default=False, description="keep a few calibration rows in the bundle, for the self-test; default: made-up rows"
@@ -148,6 +143,12 @@ class Config(Section):
         if twice:
             raise ValueError(f"the name {twice[0]!r} is used twice")
         return value
+
+    @model_validator(mode="after")
+    def _rows_to_show(self) -> Self:
+        if self.explain.needs_rows and not self.store_reference_rows:
+            raise ValueError(f"explain.{self.explain.needs_rows} needs `store_reference_rows: true`")
+        return self
 
     @field_validator("version", mode="before")
     @classmethod

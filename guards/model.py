@@ -1,5 +1,6 @@
 """The user's model as the pipeline sees it: float32 rows in, logits and features out, in one forward pass."""
 
+import threading
 from collections.abc import Callable
 from typing import Literal
 
@@ -93,6 +94,7 @@ class TorchModel(nn.Module):
         net.requires_grad_(False)
         self.net = net.to(self.device)
         self._captured: list[Tensor] = []
+        self._traced = threading.local()
         example = example.to(self.device)
         last_linear = last_linear or self._find_last_linear(example)
         self.head = self._find_head(last_linear)
@@ -117,6 +119,18 @@ class TorchModel(nn.Module):
         Safe beside a running pipeline, since the tap listens in inference mode alone, which is a thread's own.
         """
         return self._as_logits(self._cast(self.net, prepared))
+
+    def output(self, prepared: Tensor) -> ModelOutput:
+        """Run the module on prepared rows with gradients that reach the features too, for explaining a guard's score.
+
+        The tap listens for this thread alone, so that a pipeline beside it neither sees nor disturbs it.
+        """
+        self._traced.into = []
+        try:
+            logits = self.logits(prepared)
+            return ModelOutput(logits, self._traced.into[-1].float())
+        finally:
+            del self._traced.into
 
     def _forward(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         self._captured.clear()
@@ -178,8 +192,9 @@ class TorchModel(nn.Module):
             raise Mistake("model.features: the model has no linear layer: name the submodule whose output is a feature")
 
     def _capture(self, features: Tensor | tuple[Tensor, ...], *, channels_last: bool) -> None:
-        if torch.is_inference_mode_enabled():
-            self._captured.append(_pool(features, channels_last=channels_last))
+        into = self._captured if torch.is_inference_mode_enabled() else getattr(self._traced, "into", None)
+        if into is not None:
+            into.append(_pool(features, channels_last=channels_last))
 
     @torch.inference_mode()
     def _try(self, example: Tensor) -> Tensor:

@@ -181,10 +181,11 @@ class Handlers:
 
 def _check_parameters(runtime: Runtime, changed: Mapping[str, Any]) -> None:
     try:
-        runtime.bundle.explainer(changed)
+        explainer = runtime.bundle.explainer(steps=changed.get("steps"))
     except ValueError:
         name = next(iter(changed))
-        bounds = type(runtime.config.explain).model_json_schema()["properties"][name]
+        explainer = runtime.bundle.explainer()
+        bounds = type(explainer.params).model_json_schema()["properties"][name]
         raise v1.bad_parameter(name, f"from {bounds['minimum']} to {bounds['maximum']}") from None
 
 

@@ -161,7 +161,7 @@ class Runtime:
     def _explain(
         self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
     ) -> tuple[Answer, list[int], Attribution | None]:
-        explainer = self.bundle.explainer(parameters)
+        explainer = self.bundle.explainer(steps=parameters.get("steps"))
         rows = torch.from_numpy(x).to(self.device)
         with self._device_lock:
             answer = Answer.of(self.pipeline(Batch(rows)))
