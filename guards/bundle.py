@@ -250,7 +250,7 @@ class Bundle:
                 "explain.methods: neighbours needs features of reference rows, which a bundle keeps only where they "
                 "were asked for at fit; fit it anew, or leave neighbours out"
             )
-        return cls(
+        bundle = cls(
             config=config,
             schema=schema,
             classes=classes,
@@ -266,6 +266,8 @@ class Bundle:
             self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,
             id=f"sha256:{_sha256(path / MANIFEST)}",
         )
+        bundle.subject()  # a mistake under `explain` is told at start, and not to the first who asks
+        return bundle
 
 
 def _read_manifest(path: Path, *, verify: bool = True) -> dict[str, Any]:

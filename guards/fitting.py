@@ -113,6 +113,7 @@ def fit(  # noqa: PLR0913
         show_rows=near is not None and near.show_rows,
     )
     bundle = replace(bundle, exemplars=exemplars)
+    bundle.subject()  # a mistake under `explain` is told now, and not to the first who asks
     rows = calibration.x[:16] if config.store_reference_rows else schema.example_rows(16)
     bundle = replace(bundle, self_test=SelfTest.record(pipeline, rows))
     reports, any_guard = measure(bundle.scores, config, pipeline.thresholds)
