@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("serving", "gpu")
+NAMES = ("serving", "gpu", "store")
 
 
 def main() -> None:

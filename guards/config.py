@@ -17,7 +17,16 @@ from guards.schema import InputSpec, Label, as_label
 from guards.section import Section
 from guards.types import Action, Mistake
 
-__all__ = ["Config", "GuardConfig", "ModelConfig", "ReferenceConfig", "ServerConfig", "differences", "parse"]
+__all__ = [
+    "Config",
+    "GuardConfig",
+    "ModelConfig",
+    "ReferenceConfig",
+    "ServerConfig",
+    "StoreConfig",
+    "differences",
+    "parse",
+]
 
 
 class ModelConfig(Section):
@@ -111,6 +120,19 @@ class ServerConfig(Section):
         return self
 
 
+class StoreConfig(Section):
+    """What is kept of answered rows, for labels that come later and for whoever asks what was decided."""
+
+    enabled: bool = Field(default=True, description="false: nothing is kept, and feedback is not taken")
+    retention_days: float = Field(
+        default=90, gt=0, allow_inf_nan=False, description="how long predictions and decisions are kept"
+    )
+    inputs: bool = Field(default=False, description="keep the rows themselves, too")
+    queue_rows: int = Field(
+        default=65536, ge=1, description="rows that may wait to be written; the rest is dropped, and counted"
+    )
+
+
 class Config(Section):
     """Everything that a bundle is fitted from, and a server runs by."""
 
@@ -131,6 +153,7 @@ class Config(Section):
     monitors: tuple[Annotated[SerializeAsAny[MonitorParams], OneOf("monitors")], ...] = ()
     explain: ExplainConfig = ExplainConfig()
     server: ServerConfig = ServerConfig()
+    store: StoreConfig = StoreConfig()
     store_reference_rows: bool = Field(
         default=False, description="keep a few calibration rows in the bundle, for the self-test; default: made-up rows"
     )
@@ -158,7 +181,7 @@ class Config(Section):
 
 # What may change at deploy time, without a refit: keys of the flattened config.
 DEPLOY_TIME = re.compile(
-    r"mode|false_alarm_budget|guarantee|coverage|model\.(device|compile)|(explain|server)(\..*)?"
+    r"mode|false_alarm_budget|guarantee|coverage|model\.(device|compile)|(explain|server|store)(\..*)?"
     r"|guards\.\d+\.(action|share|on_error|visible)|monitors\.\d+\.(average_run_length|tolerance)"
 )
 

@@ -30,8 +30,8 @@ class Computation:
     afterwards: Callable[[], None]
 
 
-Compute = Callable[[Array, Mapping[str, Array], bool], Computation]
-"""Rows, level codes by attribute, and whether any request wants to know causes."""
+Compute = Callable[[Array, Mapping[str, Array], Sequence[str], bool], Computation]
+"""Rows, level codes by attribute, the rows' ids, and whether any request wants to know causes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +40,7 @@ class Job:
 
     x: Array
     groups: Mapping[str, Array]
+    ids: Sequence[str]
     deadline: float
     future: "asyncio.Future[Answer]"
     queued_at: float
@@ -94,15 +95,17 @@ class MicroBatcher:
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
 
-    async def submit(self, x: Array, groups: Mapping[str, Array], *, deadline: float, causes: bool = False) -> Answer:
-        """Wait for the answer to rows (n, ...); ``deadline``, by the loop's clock, is the caller's to enforce.
+    async def submit(
+        self, x: Array, groups: Mapping[str, Array], *, ids: Sequence[str], deadline: float, causes: bool = False
+    ) -> Answer:
+        """Wait for the answer to rows (n, ...), one id each; ``deadline``, by the loop's clock, the caller enforces.
 
         Raises:
             Problem: 503, the queue is full or the deadline cannot be met.
             ModelFaultError: the model raised.
         """
         now = self._loop.time()
-        job = Job(x, groups, deadline, self._loop.create_future(), queued_at=now, causes=causes)
+        job = Job(x, groups, ids, deadline, self._loop.create_future(), queued_at=now, causes=causes)
         with self._ready:
             if self._closed:
                 raise unavailable("the server is shutting down", reason="draining")
@@ -187,7 +190,8 @@ class MicroBatcher:
         groups = {name: np.concatenate([p.job.groups[name][p.start : p.stop] for p in pieces]) for name in self._names}
         try:
             x = np.concatenate([p.job.x[p.start : p.stop] for p in pieces])
-            computed = self._compute(x, groups, any(p.job.causes for p in pieces))
+            ids = [name for p in pieces for name in p.job.ids[p.start : p.stop]]
+            computed = self._compute(x, groups, ids, any(p.job.causes for p in pieces))
         except Exception as fault:  # noqa: BLE001 - the user's model may raise anything
             if len(pieces) == 1:
                 self._on_fault(fault)

@@ -1,12 +1,17 @@
-"""``guardhouse serve``, beside the commands of the library."""
+"""``guardhouse serve`` and ``feedback``, beside the commands of the library."""
 
+import json
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
 
 from guards.cli import app, run
 from guards.types import Mistake
@@ -16,6 +21,7 @@ __all__ = ["app", "run"]
 
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 60
+SHOWN_IDS = 5
 
 
 @app.command()
@@ -47,6 +53,41 @@ def serve(
     os.chdir(ROOT)
     sys.stdout.flush()
     os.execve(sys.executable, command, environment)  # noqa: S606 - this very interpreter
+
+
+@app.command()
+def feedback(
+    file: Annotated[Path, typer.Option(help="a CSV with the columns id, label and, where known, probability")],
+    url: Annotated[str, typer.Option(help="the server, such as http://localhost:3000")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+) -> None:
+    """Tell a server what turned out to be true; sent again, the same file counts once."""
+    from service.sending import NotSentError, Sender, read_outcomes  # noqa: PLC0415 - what only this command needs
+
+    sender = Sender(url)
+    result: dict[str, Any] = {}
+    console = Console(stderr=True)
+    try:
+        outcomes = read_outcomes(file, numbers=sender.labels_are_numbers())
+        with Progress(console=console) as progress:
+            task = progress.add_task("outcomes", total=len(outcomes))
+            for sent, so_far in sender.send(outcomes):
+                progress.advance(task, sent)
+                result = so_far
+    except NotSentError as trouble:
+        console.print(str(trouble), highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    finally:
+        sender.close()
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    grid = Table("outcomes", "", "ids")
+    for name, found in result.items():
+        ids = [] if name == "accepted" else [*found[:SHOWN_IDS], *(["..."] if len(found) > SHOWN_IDS else [])]
+        grid.add_row(name, str(found if name == "accepted" else len(found)), escape(", ".join(ids)))
+    Console().print(grid)
 
 
 def _refuse_taken(key: str, host: str, port: int) -> None:

@@ -83,7 +83,7 @@ class InferenceService:
         inference = await asyncio.to_thread(decode, scope) if large else decode(scope)
         self.metrics.stages.observe(time.perf_counter() - started, "decode")
         rows = inference.rows
-        answer = await runtime.predict(rows.x, rows.groups, deadline=deadline)
+        answer = await runtime.predict(rows.x, rows.groups, ids=rows.ids, deadline=deadline)
         started = time.perf_counter()
         names = list(inference.outputs)
         outputs, strictest = to_outputs(names, answer, ids=rows.ids, classes=self.classes, config=self.config)

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from guards.monitor import Monitor
 from guards.types import Action
 from service.answer import Answer
+from service.store import Verdict
 
 __all__ = ["Counters", "Histograms", "Metrics", "ModelMetrics"]
 
@@ -27,8 +28,20 @@ STAGE_SECONDS = (0.00005, 0.0001, 0.00025, *SECONDS)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 P_VALUES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STAGES = ("decode", "queue", "input_guards", "model", "output_guards", "encode")
-SHED = ("queue_full", "deadline", "loading", "draining", "explain_queue_full")
-EXPLAIN_RESULTS = ("ok", "refused", "error")
+SHED = (
+    "queue_full",
+    "deadline",
+    "loading",
+    "draining",
+    "explain_queue_full",
+    "feedback_queue_full",
+    "store_down",
+    "explain_rate",
+)
+STORED = ("stored", "repeated", "dropped")
+FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown")
+TRUTH = (("true",), ("false",))
+EXPLAIN_RESULTS = ("ok", "cached", "refused", "timeout", "crashed", "error")
 
 Labels = tuple[str, ...]
 
@@ -117,6 +130,22 @@ class ModelMetrics:
         )
         self.busy = Counters("device_busy_seconds", "Time the device spent on batches.", ["device"], [(device,)])
         self.batch_rows = Histograms("batch_rows", "Rows in a batch.", BATCH_ROWS)
+        self.stored = Counters(
+            "store_rows", "Answered rows: stored, not stored as their id was there already, or dropped.", ["result"],
+            [(result,) for result in STORED],
+        )  # fmt: skip
+        self.store_down: Callable[[], bool] = lambda: False
+        self.feedback = Counters("feedback", "Outcomes received.", ["result"], [(result,) for result in FEEDBACK])
+        self.outcomes = Counters("outcomes", "Outcomes, by whether the label was right.", ["correct"], TRUTH)
+        self.covered = Counters("covered", "Outcomes, by whether set or interval held the truth.", ["covered"], TRUTH)
+
+    def judged(self, verdict: Verdict) -> None:
+        """Count outcomes that were stored, or that were stored before."""
+        for result in ("accepted", "duplicate", "conflicting"):
+            self.feedback.add(result, by=len(getattr(verdict, result)))
+        for counters, answers in ((self.outcomes, verdict.correct), (self.covered, verdict.covered)):
+            counters.add("true", by=sum(answers))
+            counters.add("false", by=len(answers) - sum(answers))
 
     def observe(self, answer: Answer, seconds: float) -> None:
         """Count one batch."""
@@ -135,8 +164,14 @@ class ModelMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Render everything."""
-        for family in (self.rows, self.guard_rows, self.guard_flags, self.guard_errors, self.violations, self.busy):
+        for family in (
+            self.rows, self.guard_rows, self.guard_flags, self.guard_errors, self.violations, self.busy,
+            self.stored, self.feedback, self.outcomes, self.covered,
+        ):  # fmt: skip
             yield family.collect()
+        down = GaugeMetricFamily(PREFIX + "store_down", "1 while the database cannot be reached.")
+        down.add_metric([], float(self.store_down()))
+        yield down
         yield self.p_value.collect()
         yield self.batch_rows.collect()
         info = GaugeMetricFamily(PREFIX + "build_info", "What is being served.", labels=list(self.info))

@@ -6,8 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sqlalchemy import URL
 
 from guards.bundle import Bundle, __version__
 from guards.config import Config
-from guards.explainer import Attribution
 from guards.pipeline import fatal
-from guards.types import Action, Batch, Mistake, Outcome
+from guards.types import Batch, Mistake, Outcome
 from service.answer import Answer
 from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
+from service.database import Database
+from service.ledger import Ledger
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
@@ -33,7 +34,7 @@ __all__ = ["Runtime"]
 
 LOG = logging.getLogger("guardhouse")
 Array = npt.NDArray[Any]
-EXPLANATIONS_WAITING = 8
+Values = Mapping[str, list[str | None]]
 DEVICE_LOST = 70
 WARM_UP_TRIALS = 3
 NEARLY, GIVE_UP = 0.95, 0.8
@@ -47,8 +48,8 @@ LONG_SECONDS = 0.002
 class Runtime:
     """One bundle on one device; made in a thread, used from the event loop."""
 
-    def __init__(self, bundle: Bundle, metrics: Metrics) -> None:
-        """Check the bundle on its known rows and warm it up.
+    def __init__(self, bundle: Bundle, metrics: Metrics, database: URL | None = None) -> None:
+        """Check the bundle on its known rows and warm it up; ``database`` is where answered rows are stored, if any.
 
         Raises:
             Mistake: the self-test failed, or the calibration rows do not support the config.
@@ -62,19 +63,14 @@ class Runtime:
         bundle.self_test.check(self.pipeline)
         self.monitoring = Monitoring(bundle.monitors)
         self.request_groups = self.monitoring.by_request
-        info = {
-            "version": __version__,
-            "model": self.config.name,
-            "model_version": self.config.version,
-            "bundle": bundle.id,
-        }
+        served = {"model": self.config.name, "model_version": self.config.version, "bundle": bundle.id}
         guards = [guard.name for guard in self.pipeline.guards]
-        self.model_metrics = ModelMetrics(guards, bundle.monitors, str(self.device), info)
-        self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
-        self._explaining = 0
+        self.model_metrics = ModelMetrics(guards, bundle.monitors, str(self.device), {"version": __version__, **served})
         self._long_forward = False
+        self._database = None if database is None or not self.config.store.enabled else Database(database)
         self.batch_rows = self._warm_up()
         self.batcher: MicroBatcher | None = None
+        self.ledger: Ledger | None = None
 
     def _warm_up(self) -> int:
         """Run every batch shape, so that no request pays for a first time, and find the size that serves most rows.
@@ -103,8 +99,9 @@ class Runtime:
         return time.perf_counter() - started
 
     def start(self) -> None:
-        """Start the batcher on the running event loop."""
+        """Start the batcher on the running event loop, and the store's writer."""
         server = self.config.server
+        self.ledger = Ledger(self.bundle, self.pipeline, self.monitoring, self.model_metrics, self._database)
         self.batcher = MicroBatcher(
             self._compute,
             max_batch_rows=self.batch_rows,
@@ -117,80 +114,49 @@ class Runtime:
         self.metrics.queue_rows = lambda: 0 if self.batcher is None else self.batcher.queued_rows
 
     async def close(self) -> None:
-        """Finish what is queued."""
+        """Finish what is queued, and store what was answered."""
         if self.batcher is not None:
             await self.batcher.close()
-        self._explainers.shutdown(wait=False, cancel_futures=True)
+        if self.ledger is not None:
+            await asyncio.to_thread(self.ledger.close)
 
     async def predict(
-        self, x: Array, groups: Mapping[str, list[str | None]], *, deadline: float, causes: bool = False
+        self, x: Array, groups: Values, *, ids: Sequence[str], deadline: float, causes: bool = False
     ) -> Answer:
-        """Judge and predict rows (n, ...); with ``causes`` the guards also say what made each row strange.
+        """Judge and predict rows (n, ...), one id each; with ``causes`` the guards also say what made each row strange.
 
         Raises:
             Problem: the queue is full, or the deadline cannot be met.
         """
         if self.batcher is None:
             raise unavailable("the model is still loading", reason="loading", retry_after=2)
-        return await self.batcher.submit(x, self._codes(len(x), groups), deadline=deadline, causes=causes)
+        return await self.batcher.submit(x, self._codes(len(x), groups), ids=ids, deadline=deadline, causes=causes)
 
-    async def explain(
-        self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
-    ) -> tuple[Answer, list[int], Attribution | None]:
-        """Explain rows on a thread of their own; a target of None is the predicted label.
-
-        Gives the answer to the rows, the targets, and the attributions: none where a row has no answer to explain.
-
-        Raises:
-            Problem: too many explanations are waiting.
-            NotExplainableError: the method does not apply to these rows.
-        """
-        if self._explaining >= EXPLANATIONS_WAITING:
-            raise unavailable("too many explanations are waiting", reason="explain_queue_full", retry_after=5)
-        self._explaining += 1
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._explainers, self._explain, x, targets, parameters)
-        # Counted until the thread is done with it, even if the caller's deadline passed in the meantime.
-        future.add_done_callback(self._explained)
-        return await asyncio.shield(future)
-
-    def _explained(self, future: "asyncio.Future[Any]") -> None:
-        self._explaining -= 1
-        future.cancelled() or future.exception()  # an answer nobody waits for any more is not an unhandled error
-
-    def _explain(
-        self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
-    ) -> tuple[Answer, list[int], Attribution | None]:
-        explainer = self.bundle.explainer(steps=parameters.get("steps"))
-        rows = torch.from_numpy(x).to(self.device)
-        with self._device_lock:
-            answer = Answer.of(self.pipeline(Batch(rows)))
-        predicted = [0] * len(x) if answer.label is None else answer.label.tolist()
-        chosen = [own if target is None else target for own, target in zip(predicted, targets, strict=True)]
-        if (answer.action >= Action.ABSTAIN).any():
-            return answer, chosen, None
-        return answer, chosen, explainer.explain(rows, torch.tensor(chosen))
-
-    def _codes(self, n: int, groups: Mapping[str, list[str | None]]) -> dict[str, Array]:
+    def _codes(self, n: int, groups: Values) -> dict[str, Array]:
         codes: dict[str, Array] = {}
         for attribute, monitor in self.request_groups.items():
             values = groups.get(monitor.params.source.request or "", [None] * n)
             codes[attribute] = monitor.encode(values).numpy()
         return codes
 
-    def _compute(self, x: Array, groups: Mapping[str, Array], causes: bool) -> Computation:
+    def _compute(self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool) -> Computation:
+        ledger = self.ledger
+        assert ledger is not None  # noqa: S101 - it is there before the batcher that calls this
         batch, outcome, laps = self._outcome(x, groups, causes=causes)
         with TURNS.given() if self.device.type == "cuda" else nullcontext():  # while the device catches up
             answer = Answer.of(outcome)
         laps.mark()
+        now = time.time()
 
         def afterwards() -> None:
+            ledger.note(ids, now, batch, answer)
             seconds = laps.seconds()
             for stage, spent in zip(("input_guards", "model", "output_guards"), seconds[1:], strict=False):
                 self.metrics.stages.observe(spent, stage)
             self.model_metrics.observe(answer, sum(seconds))
             self.monitoring.observe(batch, outcome)
 
+        ledger.expect()  # nothing may fail between this and the answers
         return Computation(answer, afterwards)
 
     def _outcome(self, x: Array, groups: Mapping[str, Array], *, causes: bool) -> tuple[Batch, Outcome, Laps]:

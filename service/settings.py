@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from guards.bundle import Bundle
 from guards.cli.configs import load_config
@@ -12,11 +12,15 @@ from guards.config import Config, differences
 from guards.schema import InputSchema
 from guards.types import Mistake
 
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
 __all__ = ["Deployment", "Settings"]
 
+DATABASE = "guardhouse.db"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # Known to the contract, and not to this version: to ignore them in silence would be to promise what is not kept.
-NOT_YET = ("GUARDHOUSE_API_KEYS_FILE", "GUARDHOUSE_DATABASE_URL", "GUARDHOUSE_REDIS_URL")
+NOT_YET = ("GUARDHOUSE_API_KEYS_FILE", "GUARDHOUSE_REDIS_URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,15 @@ class Settings:
     config: Path | None = None
     state: Path | None = None
     log_level: str = "info"
+    database: "URL | None" = None
+    """Where answered rows are stored; its representation hides the password."""
+
+    @property
+    def database_url(self) -> "URL":
+        """The database: the one that is named, or a file among the server's own."""
+        from sqlalchemy import URL  # noqa: PLC0415 - the commands that serve nothing need not wait for it
+
+        return self.database or URL.create("sqlite", database=str((self.state_folder / DATABASE).absolute()))
 
     @property
     def state_folder(self) -> Path:
@@ -46,6 +59,14 @@ class Settings:
         bundle = environment.get("GUARDHOUSE_BUNDLE")
         if not bundle:
             sentences.append("GUARDHOUSE_BUNDLE: not set; name the folder that `guardhouse fit` wrote")
+        database = None
+        if given := environment.get("GUARDHOUSE_DATABASE_URL"):
+            from service.database import parse_url  # noqa: PLC0415 - likewise
+
+            try:
+                database = parse_url(given)
+            except Mistake as mistake:
+                sentences += mistake.sentences
         level = environment.get("GUARDHOUSE_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             sentences.append(f"GUARDHOUSE_LOG_LEVEL: {level!r} is not one of {', '.join(LOG_LEVELS)}")
@@ -58,6 +79,7 @@ class Settings:
             config=Path(config) if config else None,
             state=Path(state) if state else None,
             log_level=level,
+            database=database,
         )
 
 

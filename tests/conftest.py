@@ -2,6 +2,7 @@
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 if TYPE_CHECKING:
+    from databases import Postgres
     from gateways import Gateway
 
 
@@ -34,7 +36,8 @@ class Bundles:
         """Start a server on a bundle."""
         from gateways import Gateway
 
-        environment = {"PYTHONPATH": self.python_path} | environment
+        state = self.folder / "state" / uuid.uuid4().hex  # servers of one bundle would share what is beside it
+        environment = {"PYTHONPATH": self.python_path, "GUARDHOUSE_STATE": str(state)} | environment
         return Gateway(self.bundle(name), config or self.config(name), self.folder / "logs", **environment)
 
     @property
@@ -67,6 +70,18 @@ def table(bundles: Bundles) -> "Iterator[Gateway]":
 
 
 @pytest.fixture(scope="session")
+def ledger(bundles: Bundles) -> str:
+    """Fit the classifier of a table with a monitor that tallies, and give the bundle's name."""
+    import made_up
+    from gateways import fit_all
+
+    monitors = [*made_up.TABLE_CONFIG["monitors"], {"name": "confusion", "kind": "confusion"}]
+    config = made_up.write_table(bundles.folder / "ledger", monitors=monitors)
+    fit_all({config: config.parent / "bundle"}, PYTHONPATH=bundles.python_path)
+    return "ledger"
+
+
+@pytest.fixture(scope="session")
 def images(bundles: Bundles) -> "Iterator[Gateway]":
     """Serve a classifier of images, which takes small bodies alone."""
     yield from _running(bundles, "images")
@@ -83,3 +98,25 @@ def _running(bundles: Bundles, name: str) -> "Iterator[Gateway]":
     assert gateway.predict_path  # asked for now, so that no test finds the question in what it counts
     yield gateway
     gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[Postgres]":
+    """Run a PostgreSQL, where its programs are installed."""
+    from databases import Postgres, postgres_bin
+
+    programs = postgres_bin()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    server = Postgres(programs)
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Name an empty database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'guardhouse.db'}"
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.database()

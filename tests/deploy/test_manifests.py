@@ -194,16 +194,24 @@ def test_the_process_owns_nothing(objects: list[Object]) -> None:
     assert spec["automountServiceAccountToken"] is account["automountServiceAccountToken"] is False
 
 
-def test_only_scratch_is_writable(objects: list[Object]) -> None:
-    """The bundle and the config are mounted to read, and the homes point into the one emptyDir."""
+def test_only_scratch_and_state_are_writable(objects: list[Object]) -> None:
+    """The bundle and the config are mounted to read; the homes and the server's own files are in an emptyDir each."""
     container = gateway(objects)
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
     writable = {path for path, mount in mounts.items() if not mount.get("readOnly")}
-    assert writable == {path for path, mount in mounts.items() if "emptyDir" in volumes[mount["name"]]} == {"/tmp"}  # noqa: S108
+    assert (
+        writable
+        == {path for path, mount in mounts.items() if "emptyDir" in volumes[mount["name"]]}
+        == {
+            "/state",
+            "/tmp",  # noqa: S108
+        }
+    )
     variables = {each["name"]: each.get("value") for each in container["env"]}
     for home in ("HOME", "BENTOML_HOME"):
         assert Path(variables[home]).is_relative_to("/tmp")  # noqa: S108
+    assert variables["GUARDHOUSE_STATE"] == "/state"
     assert mounts.keys() >= {variables["GUARDHOUSE_BUNDLE"], str(Path(variables["GUARDHOUSE_CONFIG"]).parent)}
     claim = volumes[mounts["/bundle"]["name"]]["persistentVolumeClaim"]
     assert claim == {"claimName": only(objects, "PersistentVolumeClaim")["metadata"]["name"], "readOnly": True}

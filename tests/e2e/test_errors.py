@@ -97,7 +97,6 @@ def test_bad_timeout_is_400(table: "Gateway", path: str, seconds: str) -> None:
         ("POST", "/v1/models/other:predict"),
         ("POST", "/v1/models/loans:predict/"),
         ("POST", "/v1/models/loans:Predict"),
-        ("POST", "/v1/models/loans:feedback"),
         ("GET", "//livez"),
         ("GET", "/livez/../metrics/x"),
         ("PUT", "/nothing"),

@@ -47,6 +47,11 @@ TYPES = {
     "guardhouse_stream_bin": "counter",
     "guardhouse_reference_bin_ratio": "gauge",
     "guardhouse_group_predictions": "counter",
+    "guardhouse_store_rows": "counter",
+    "guardhouse_store_down": "gauge",
+    "guardhouse_feedback": "counter",
+    "guardhouse_outcomes": "counter",
+    "guardhouse_covered": "counter",
     "guardhouse_explanations": "counter",
     "guardhouse_explain_duration_seconds": "histogram",
     "guardhouse_build_info": "gauge",
@@ -68,6 +73,10 @@ LABELS = {
     "guardhouse_stream_bin": {"stream", "bin"},
     "guardhouse_reference_bin_ratio": {"stream", "bin"},
     "guardhouse_group_predictions": {"attribute", "group", "label"},
+    "guardhouse_store_rows": {"result"},
+    "guardhouse_feedback": {"result"},
+    "guardhouse_outcomes": {"correct"},
+    "guardhouse_covered": {"covered"},
     "guardhouse_explanations": {"method", "result"},
     "guardhouse_explain_duration_seconds": {"method"},
     "guardhouse_build_info": {"version", "model", "model_version", "bundle"},
@@ -144,8 +153,8 @@ def test_rows_are_counted_once(table: "Gateway") -> None:
     said = table.predict(
         rows, parameters={"detail": True}, groups={"sex": ["Female"] * 4 + ["Male"] * 3 + ["x", None, None, None]}
     )
-    moved = differing(table.metrics(), before)
-    rest = dict(moved)
+    rest = differing(table.metrics(), before)
+    assert rest.pop(series("guardhouse_store_rows_total", result="stored")) == n
 
     def took(name: str, expected: float, **labels: str) -> None:
         assert rest.pop(series(name, **labels), 0) == expected, (name, labels)

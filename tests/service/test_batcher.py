@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,16 +41,18 @@ class Device:
         self.go.set()
         self.batches: list[list[float]] = []
         self.groups: list[dict[str, list[int]]] = []
+        self.ids: list[list[str]] = []
         self.causes: list[bool] = []
         self.counted: list[int] = []
         self.faults: list[Exception] = []
         self.waits: list[float] = []
         self.threads: set[str] = set()
 
-    def compute(self, x: Any, groups: Mapping[str, Any], causes: bool) -> Computation:
+    def compute(self, x: Any, groups: Mapping[str, Any], ids: Sequence[str], causes: bool) -> Computation:
         self.threads.add(threading.current_thread().name)
         self.batches.append(x[:, 0].tolist())
         self.groups.append({name: codes.tolist() for name, codes in groups.items()})
+        self.ids.append(list(ids))
         self.causes.append(causes)
         assert self.go.wait(10)
         if (x[:, 0] < 0).any():
@@ -94,7 +96,7 @@ def soon() -> float:
 
 async def submit(batcher: MicroBatcher, *values: float) -> list[float]:
     """Submit rows, and give the answered values."""
-    said = await batcher.submit(rows(*values), {}, deadline=soon())
+    said = await batcher.submit(rows(*values), {}, ids=[f"{value:g}" for value in values], deadline=soon())
     assert said.value is not None
     numbers: list[float] = said.value.tolist()
     return numbers
@@ -213,7 +215,7 @@ def test_a_lost_deadline_is_refused() -> None:
         queued = asyncio.create_task(submit(batcher, *range(4)))
         await until(lambda: batcher.queued_rows == 4)
         with pytest.raises(Problem) as refused:
-            await batcher.submit(rows(1), {}, deadline=asyncio.get_running_loop().time() + 0.01)
+            await batcher.submit(rows(1), {}, ids=["1"], deadline=asyncio.get_running_loop().time() + 0.01)
         assert (refused.value.status, refused.value.reason) == (503, "deadline")
         device.go.set()
         await asyncio.gather(again, queued)
@@ -228,7 +230,7 @@ def test_rows_past_their_deadline_are_not_computed() -> None:
         first = await held(device, batcher, 0)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(
-                batcher.submit(rows(1, 2), {}, deadline=asyncio.get_running_loop().time() + 0.05), 0.05
+                batcher.submit(rows(1, 2), {}, ids=["1", "2"], deadline=asyncio.get_running_loop().time() + 0.05), 0.05
             )
         assert batcher.queued_rows == 2
         later = asyncio.create_task(submit(batcher, 3))
@@ -298,7 +300,7 @@ def test_bookkeeping_that_crashes_stops_nothing() -> None:
 
     async def main() -> None:
         batcher = MicroBatcher(
-            lambda x, _, __: Computation(answer(x[:, 0]), crash),
+            lambda x, _, __, ___: Computation(answer(x[:, 0]), crash),
             max_batch_rows=4,
             max_queue_rows=10,
             on_wait=lambda _: None,
@@ -336,11 +338,13 @@ def test_groups_ride_with_their_rows() -> None:
 
     async def scenario(device: Device, batcher: MicroBatcher) -> None:
         device.go.clear()
-        first = asyncio.create_task(batcher.submit(rows(0), {"sex": np.array([9])}, deadline=soon()))
+        first = asyncio.create_task(batcher.submit(rows(0), {"sex": np.array([9])}, ids=["0"], deadline=soon()))
         await until(lambda: bool(device.batches))
         jobs = [((1, 2, 3), [1, 2, 3]), ((4, 5), [4, 5])]
         tasks = [
-            asyncio.create_task(batcher.submit(rows(*values), {"sex": np.array(codes)}, deadline=soon()))
+            asyncio.create_task(
+                batcher.submit(rows(*values), {"sex": np.array(codes)}, ids=list(map(str, values)), deadline=soon())
+            )
             for values, codes in jobs
         ]
         await until(lambda: batcher.queued_rows == 5)
@@ -358,7 +362,7 @@ def test_causes_are_asked_for_where_any_request_wants_them() -> None:
     async def scenario(device: Device, batcher: MicroBatcher) -> None:
         first = await held(device, batcher, 0)
         plain = asyncio.create_task(submit(batcher, 1))
-        curious = asyncio.create_task(batcher.submit(rows(2), {}, deadline=soon(), causes=True))
+        curious = asyncio.create_task(batcher.submit(rows(2), {}, ids=["2"], deadline=soon(), causes=True))
         await until(lambda: batcher.queued_rows == 2)
         device.go.set()
         await asyncio.gather(first, plain, curious)

@@ -30,6 +30,25 @@ def test_state_is_beside_the_bundle(tmp_path: Path) -> None:
     assert Settings(tmp_path / "digits", state=Path("x")).state_folder == Path("x")
 
 
+def test_the_database_is_a_file_unless_one_is_named(tmp_path: Path) -> None:
+    """SQLite among the server's own files; or what the variable names, with the driver that is installed."""
+    assert Settings(tmp_path / "digits").database_url.database == str(tmp_path / "digits.state" / "guardhouse.db")
+    settings = Settings.from_environment(
+        {"GUARDHOUSE_BUNDLE": "a", "GUARDHOUSE_DATABASE_URL": "postgresql://app:s3cret@db:5432/guardhouse"}
+    )
+    assert settings.database_url.drivername == "postgresql+psycopg"
+    assert "s3cret" in settings.database_url.render_as_string(hide_password=False)
+    assert "s3cret" not in f"{settings} {settings!r}"
+
+
+@pytest.mark.parametrize("url", ["s3cret", "mysql://u:s3cret@db/x", "sqlite://", "postgresql://u:s3cret@db:port/x"])
+def test_a_malformed_database_is_a_sentence_without_its_password(url: str) -> None:
+    """What is wrong is said, and the URL, which may hold a password, is not."""
+    with pytest.raises(Mistake, match="GUARDHOUSE_DATABASE_URL: ") as mistake:
+        Settings.from_environment({"GUARDHOUSE_BUNDLE": "a", "GUARDHOUSE_DATABASE_URL": url})
+    assert "s3cret" not in str(mistake.value)
+
+
 @pytest.mark.parametrize("environment", [{}, {"GUARDHOUSE_BUNDLE": ""}])
 def test_a_bundle_must_be_named(environment: dict[str, str]) -> None:
     """Without a bundle there is nothing to serve, and the sentence says how to make one."""

@@ -325,15 +325,16 @@ class Gateway:
 
 
 def _consistent(metrics: Mapping[str, float]) -> bool:
-    """Tell whether rows, streams and groups all count the same rows."""
+    """Tell whether rows, streams, groups and the store all count the same rows."""
     sums: dict[str, float] = {}
     for name, value in metrics.items():
         counter = re.match(
-            r"guardhouse_(rows_total|stream_bin_total.*stream=|group_predictions_total.*attribute=)", name
+            r"guardhouse_(rows_total|store_rows_total|stream_bin_total.*stream=|group_predictions_total.*attribute=)",
+            name,
         )
         if counter:
             key = re.search(r'(?:stream|attribute)="[^"]*"', name)
-            key_name = key.group() if key else "rows"
+            key_name = key.group() if key else counter[1]
             sums[key_name] = sums.get(key_name, 0) + value
     return len(set(sums.values())) <= 1
 

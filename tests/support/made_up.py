@@ -137,6 +137,43 @@ class Tripwire(Detector):
         return -values if self.params.low else values
 '''
 
+CONFUSION = '''
+"""A monitor of a third party: (predicted or none) by (unknown or actual), as the library's own tests count it."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from guards.monitor import Monitor, MonitorParams, Statistic
+from guards.records import Records
+from guards.types import Batch, Outcome
+
+
+class ConfusionParams(MonitorParams):
+    kind: Literal["confusion"] = "confusion"
+
+
+class Confusion(Monitor):
+    Params: ClassVar[type[MonitorParams]] = ConfusionParams
+
+    def observe(self, batch: Batch, outcome: Outcome) -> None:
+        pass
+
+    def tally(self, records: Records) -> np.ndarray:
+        width = len(self.context.classes) + 1
+        predicted = records.predicted % width
+        actual = np.zeros_like(predicted) if records.actual is None else records.actual + 1
+        return np.bincount(predicted * width + actual, minlength=width * width).reshape(width, width)
+
+    def report(self) -> list[Statistic]:
+        rows, columns = (*self.context.classes, "none"), ("unknown", *self.context.classes)
+        return [
+            Statistic("count", float(count), None, int(count), {"predicted": row, "actual": column})
+            for row, counts in zip(rows, self.totals.tolist(), strict=True)
+            for column, count in zip(columns, counts, strict=True)
+        ]
+'''
+
 
 def write_table(folder: Path, **changes: Any) -> Path:
     """Write a classifier of a table with every feature of a row: bounds, categories, missing values, groups."""
@@ -297,12 +334,15 @@ VALUE_CONFIG: dict[str, Any] = {
 
 
 def write_plugins(folder: Path) -> Path:
-    """Write an installed package with the tripwire: a module, and the metadata that entry points live in."""
+    """Write an installed package with tripwire and confusion: modules, and the metadata that entry points live in."""
     metadata = folder / "tripwire-1.0.dist-info"
     metadata.mkdir(parents=True)
     (folder / "tripwire.py").write_text(TRIPWIRE)
+    (folder / "confusion.py").write_text(CONFUSION)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tripwire\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[guardhouse.detectors]\ntripwire = tripwire:Tripwire\n")
+    (metadata / "entry_points.txt").write_text(
+        "[guardhouse.detectors]\ntripwire = tripwire:Tripwire\n[guardhouse.monitors]\nconfusion = confusion:Confusion\n"
+    )
     return folder
 
 

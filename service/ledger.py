@@ -1,0 +1,84 @@
+"""What becomes of every answered row: it is shown to the monitors, stored, and joined with its outcome."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from guards.bundle import Bundle
+from guards.pipeline import Pipeline
+from guards.types import Batch
+from service.answer import Answer
+from service.columns import Answered
+from service.database import Database, StoreDownError
+from service.editions import Edition
+from service.feedback import Feedback
+from service.metrics import ModelMetrics
+from service.monitoring import Monitoring
+from service.recorder import Recorder
+from service.store import Store
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """One server's; without a database, rows are shown to the monitors and forgotten, and there is no feedback."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        pipeline: Pipeline,
+        monitoring: Monitoring,
+        metrics: ModelMetrics,
+        database: Database | None,
+    ) -> None:
+        config, classes = bundle.config, bundle.classes
+        self._monitoring, self._inputs = monitoring, config.store.inputs
+        edition = Edition(
+            model=config.name,
+            version=config.version,
+            bundle=bundle.id,
+            layouts=monitoring.layouts(config),
+            classes=classes,
+            config=config.model_dump(mode="json"),
+            thresholds=dict(zip(pipeline.names, pipeline.thresholds, strict=True)),
+        )
+        self.store = store = None if database is None else Store(database, edition)
+        self.recorder = Recorder(
+            store,
+            monitoring,
+            classes=classes,
+            guards=pipeline.names,
+            queue_rows=config.store.queue_rows,
+            retention_days=config.store.retention_days,
+            count=lambda result, rows: metrics.stored.add(result, by=rows),
+        )
+        metrics.store_down = lambda: self.recorder.down
+        self.feedback = None if store is None else Feedback(store, self.recorder, monitoring, metrics, classes)
+
+    def expect(self) -> None:
+        """Know of a batch whose answers are about to leave, and that :meth:`note` will be told of."""
+        self.recorder.expect()
+
+    def note(self, ids: Sequence[str], time: float, batch: Batch, answer: Answer) -> None:
+        """Take note of a batch's rows, one id each, after they were answered at ``time``."""
+        answered: Answered | None = None
+        try:
+            x = batch.x.cpu().numpy() if self._inputs else None
+            answered = Answered.of(ids, time, answer, self._monitoring.groups_of(batch), x)
+        finally:  # feedback waits for it
+            self.recorder.leave(answered)
+
+    async def report(self) -> dict[str, Any]:
+        """Report every monitor: by the totals of the store, or, while that is down, by what this process counted."""
+        totals = None
+        if not self.recorder.down:
+            with contextlib.suppress(StoreDownError):
+                totals = await asyncio.to_thread(self.recorder.totals)
+        return self._monitoring.report(totals)
+
+    def close(self) -> None:
+        """Store what waits, and let go of the database."""
+        if self.feedback is not None:
+            self.feedback.close()
+        self.recorder.close()

@@ -1,0 +1,1 @@
+"""The store's migrations, which a server runs at its start."""

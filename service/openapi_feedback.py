@@ -1,0 +1,48 @@
+"""Feedback, as the OpenAPI document describes it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from service.protocols.outcomes import MAX_OUTCOMES, RESULTS
+from service.protocols.v1 import MAX_ID
+
+__all__ = ["feedback_path"]
+
+Schema = dict[str, Any]
+SUMMARY = "Tell what turned out to be true of rows that were answered before; it is stored when this answers."
+CHANCE = "with which the label of such a row comes to be known; its inverse weighs the outcome"
+
+
+def feedback_path(classes: tuple[str, ...], problems: Callable[..., Schema]) -> Schema:
+    """Describe the path; regression has no ``classes``. ``problems`` gives the answers that are errors."""
+    outcome = _closed(
+        {
+            "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
+            "label": {"type": "string", "enum": list(classes)} if classes else {"type": "number"},
+            "probability": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1, "description": CHANCE},
+        },
+        required=["id", "label"],
+    )
+    body = _closed({"outcomes": {"type": "array", "items": outcome, "maxItems": MAX_OUTCOMES}}, required=["outcomes"])
+    others = {name: {"type": "array", "items": {"type": "string"}} for name in RESULTS[1:]}
+    answer = _closed({"accepted": {"type": "integer", "minimum": 0}, **others}, required=list(RESULTS))
+    absent = {**problems("405")["405"], "description": "This server keeps no predictions."}
+    return {
+        "post": {
+            "operationId": "feedback",
+            "summary": SUMMARY,
+            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "responses": {
+                "200": {
+                    "description": "How many outcomes are stored, and the ids of the others.",
+                    "content": {"application/json": {"schema": answer}},
+                },
+                **problems(),
+                "404": absent,
+            },
+        }
+    }
+
+
+def _closed(properties: Schema, *, required: list[str]) -> Schema:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

@@ -1,0 +1,103 @@
+"""The statements on many rows, for either database: each takes its rows as one JSON document."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    Integer,
+    Label,
+    Select,
+    SmallInteger,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+from service.columns import Remembered
+from service.tables import DECISIONS, OUTCOMES, PREDICTIONS, TOTALS
+
+__all__ = ["ROWS", "Statements"]
+
+Columns = Mapping[str, TypeEngine[Any]]
+ROWS = "rows"
+"""The parameter that holds the rows: a JSON list of lists, or of the keys that are to be found."""
+WRITTEN: Columns = {
+    name: PREDICTIONS.c[name].type
+    for name in (
+        "id", "time", "label", "value", "confidence", "labels", "low", "high", "action", "groups", "inputs",
+    )
+}  # fmt: skip
+DECIDED: Columns = {"id": Text(), "time": Double(), "action": SmallInteger(), "guards": Text(), "p_values": Text()}
+TRUE: Columns = {"prediction": BigInteger(), "label": Text(), "value": Double(), "probability": Double()}
+COUNTED: Columns = {
+    "version": Text(), "monitor": Text(), "layout": Text(), "place": Integer(), "count": BigInteger(),
+}  # fmt: skip
+
+
+class Statements:
+    """Made once. An id, an outcome or a decision that is there already stays as it is; counts are added.
+
+    The database takes the JSON apart, not Python row by row: a thousand rows are one value to bind and one statement
+    to run, for which the driver lets go of the interpreter.
+    """
+
+    def __init__(self, dialect: str) -> None:
+        insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+        model = bindparam("model", type_=Text()).label("model")
+        edition = bindparam("edition", type_=BigInteger()).label("edition")
+        now: Label[float] = bindparam("now", type_=Double()).label("time")
+        rows = _given(dialect, WRITTEN).add_columns(model, edition)
+        writing = insert(PREDICTIONS).from_select([*WRITTEN, "model", "edition"], rows).on_conflict_do_nothing()
+        self.predictions = writing.returning(PREDICTIONS.c.id)
+        rows = _given(dialect, DECIDED).add_columns(model, edition)
+        deciding = insert(DECISIONS).from_select([*DECIDED, "model", "edition"], rows)
+        self.decisions = deciding.on_conflict_do_nothing()
+        rows = _given(dialect, TRUE).add_columns(now)
+        joining = insert(OUTCOMES).from_select([*TRUE, "time"], rows).on_conflict_do_nothing()
+        self.outcomes = joining.returning(OUTCOMES.c.prediction)
+        rows = _given(dialect, COUNTED).add_columns(model)
+        counting = insert(TOTALS).from_select([*COUNTED, "model"], rows)
+        self.totals = counting.on_conflict_do_update(
+            index_elements=list(TOTALS.primary_key), set_={"count": TOTALS.c.count + counting.excluded.count}
+        )
+        keys = bindparam(ROWS, type_=Text())
+        asked = (
+            select(func.json_each(keys).table_valued("value").c.value)
+            if dialect == "sqlite"
+            else select(func.jsonb_array_elements_text(cast(keys, JSONB)).column_valued("asked"))
+        )
+        self.find = (
+            select(
+                PREDICTIONS.c.id,
+                OUTCOMES.c.prediction,
+                OUTCOMES.c.label,
+                OUTCOMES.c.value,
+                *(PREDICTIONS.c[name] for name in Remembered.__slots__),
+            )
+            .select_from(PREDICTIONS.outerjoin(OUTCOMES))
+            .where(PREDICTIONS.c.model == bindparam("model", type_=Text()), PREDICTIONS.c.id.in_(asked))
+        )
+
+
+def _given(dialect: str, columns: Columns) -> Select[Any]:
+    """Select the rows of the parameter :data:`ROWS`, whose lists hold ``columns`` in order."""
+    rows = bindparam(ROWS, type_=Text())
+    cells: list[ColumnElement[Any]]
+    if dialect == "sqlite":
+        value: ColumnElement[Any] = func.json_each(rows).table_valued("value", name="given").c.value
+        cells = [func.json_extract(value, literal_column(f"'$[{place}]'")) for place in range(len(columns))]
+    else:
+        value = func.jsonb_array_elements(cast(rows, JSONB)).column_valued("given")
+        cells = [cast(value.op("->>")(literal_column(str(place))), kind) for place, kind in enumerate(columns.values())]
+    named = [cell.label(name) for cell, name in zip(cells, columns, strict=True)]
+    return select(*named).where(text("1 = 1"))  # without a WHERE, SQLite takes the ON CONFLICT after it for a join's

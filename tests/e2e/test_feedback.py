@@ -1,0 +1,188 @@
+"""Feedback over HTTP: every door's predictions can be joined, and every answer and count is exact."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+import yaml
+from gateways import cli, differing, free_port
+from ledger import FEEDBACK, NO, NONE, YES, confusion, feedback, outcomes, report
+from oip import Speaker, binary_request, columns, head, json_request, packed, speak
+
+from service.protocols import grpc_predict_v2_pb2 as messages
+
+if TYPE_CHECKING:
+    from conftest import Bundles
+    from gateways import Gateway
+
+
+@pytest.fixture(scope="module")
+def speaker(bundles: "Bundles", ledger: str) -> Iterator[Speaker]:
+    """Serve a classifier with a monitor that tallies, over HTTP and gRPC."""
+    yield from speak(bundles, ledger)
+
+
+def ids_of(response: Any) -> list[str]:
+    """Read the ids of a v2 answer in JSON."""
+    (names,) = (output["data"] for output in response.json()["outputs"] if output["name"] == "id")
+    return list(names)
+
+
+def by_v1(speaker: Speaker) -> list[str]:
+    return [one["id"] for one in speaker.gateway.predict([YES, NO])]
+
+
+def by_bentoml(speaker: Speaker) -> list[str]:
+    response = speaker.gateway.post({"instances": [YES, NO]}, "/predict")
+    return [one["id"] for one in response.json()["predictions"]]
+
+
+def by_v2(speaker: Speaker) -> list[str]:
+    return ids_of(speaker.gateway.post(json_request(columns([YES, NO])), speaker.infer_path))
+
+
+def by_v2_binary(speaker: Speaker) -> list[str]:
+    body, headers = binary_request(columns([YES, NO]))
+    return ids_of(speaker.gateway.client.post(speaker.infer_path, content=body, headers=headers))
+
+
+def by_grpc(speaker: Speaker) -> list[str]:
+    request = messages.ModelInferRequest(model_name="loans")
+    for name, array in columns([YES, NO]).items():
+        request.inputs.add(**head(name, array))
+        request.raw_input_contents.append(packed(array))
+    with grpc.insecure_channel(speaker.rpc) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        metadata = [("x-request-id", "by-grpc")]
+        messages.ModelInferResponse.FromString(call(request.SerializeToString(), timeout=10, metadata=metadata))
+    return ["by-grpc-0", "by-grpc-1"]
+
+
+@pytest.mark.parametrize("door", [by_v1, by_bentoml, by_v2, by_v2_binary, by_grpc])
+def test_every_door_is_recorded_alike(speaker: Speaker, door: Any) -> None:
+    """Rows answered without ids go by the request's, and their outcomes join at once and once."""
+    before = np.array(confusion(report(speaker.gateway)))
+    ids = door(speaker)
+    assert len(set(ids)) == 2
+    assert feedback(speaker.gateway, ids, "yes") == {"accepted": 2, "duplicate": [], "conflicting": [], "unknown": []}
+    after = np.array(confusion(report(speaker.gateway)))
+    assert (after - before).tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 0]]
+
+
+def test_what_becomes_of_outcomes(speaker: Speaker) -> None:
+    """Accepted, sent twice, in conflict with the first, of an id nobody has heard of; and each is counted."""
+    gateway = speaker.gateway
+    gateway.predict([YES, NO, NONE], ids=["w-1", "w-2", "w-3"])
+    before = gateway.metrics()
+    assert feedback(gateway, ["w-1", "w-2", "w-3", "w-1", "w-9"], "yes") == {
+        "accepted": 3, "duplicate": ["w-1"], "conflicting": [], "unknown": ["w-9"],
+    }  # fmt: skip
+    assert feedback(gateway, ["w-1", "w-9"], "no") == {
+        "accepted": 0, "duplicate": [], "conflicting": ["w-1"], "unknown": ["w-9"],
+    }  # fmt: skip
+    moved = {name: by for name, by in differing(gateway.metrics(), before).items() if "request" not in name}
+    assert moved == {
+        'guardhouse_feedback_total{result="accepted"}': 3,
+        'guardhouse_feedback_total{result="duplicate"}': 1,
+        'guardhouse_feedback_total{result="conflicting"}': 1,
+        'guardhouse_feedback_total{result="unknown"}': 2,
+        'guardhouse_outcomes_total{correct="true"}': 1,
+        'guardhouse_outcomes_total{correct="false"}': 1,
+        'guardhouse_covered_total{covered="true"}': moved.get('guardhouse_covered_total{covered="true"}', 0),
+        'guardhouse_covered_total{covered="false"}': 2 - moved.get('guardhouse_covered_total{covered="true"}', 0),
+    }
+
+
+def test_an_id_used_again_is_the_first_predictions(speaker: Speaker) -> None:
+    """The second prediction of an id is answered, and neither counted in the totals nor joined with the outcome."""
+    gateway = speaker.gateway
+    before = np.array(confusion(report(gateway)))
+    gateway.predict([YES], ids=["again"])
+    assert gateway.predict([NO], ids=["again"])[0]["label"] == "no"
+    assert feedback(gateway, ["again"], "yes")["accepted"] == 1
+    assert (np.array(confusion(report(gateway))) - before).tolist() == [[0, 0, 0], [1, 0, 1], [0, 0, 0]]
+
+
+def test_a_label_that_is_not_the_models_refuses_all(speaker: Speaker) -> None:
+    """Nothing of such a body is stored, and the places of the faults are told."""
+    gateway = speaker.gateway
+    gateway.predict([YES], ids=["strict"])
+    body = {"outcomes": [{"id": "strict", "label": "yes"}, {"id": "strict", "label": "perhaps"}]}
+    response = gateway.client.post(FEEDBACK, json=body)
+    assert response.status_code == 422
+    assert [error["loc"] for error in response.json()["errors"]] == [["outcomes", 1, "label"]]
+    assert feedback(gateway, ["strict"], "no")["accepted"] == 1
+
+
+def test_a_large_body(speaker: Speaker) -> None:
+    """Ten thousand outcomes are one request; one more is too many."""
+    gateway = speaker.gateway
+    ids = [f"large-{i}" for i in range(10_000)]
+    for start in range(0, len(ids), 1000):
+        gateway.predict([YES] * 1000, ids=ids[start : start + 1000])
+    assert feedback(gateway, ids, "yes")["accepted"] == 10_000
+    assert gateway.client.post(FEEDBACK, json=outcomes([*ids, "more"], "yes")).status_code == 422
+
+
+def test_the_command_sends_a_file(speaker: Speaker, tmp_path: Path) -> None:
+    """`guardhouse feedback` loads a CSV, prints what became of it, and the same file again counts once."""
+    speaker.gateway.predict([YES, NO], ids=["c-1", "c-2"])
+    file = tmp_path / "labels.csv"
+    file.write_text("id,label,probability\nc-1,yes,0.5\nc-2,yes,\nc-3,no,\n")
+    command = ("feedback", "--file", file, "--url", speaker.gateway.url)
+    done = cli(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"accepted": 2, "duplicate": [], "conflicting": [], "unknown": ["c-3"]}
+    again = cli(*command)
+    assert again.returncode == 0
+    assert "c-1, c-2" in again.stdout
+    file.write_text("id,label\nc-1,perhaps\n")
+    wrong = cli(*command)
+    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
+    assert "outcome 1, label" in wrong.stderr
+
+
+def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that cannot be reached is a sentence and status 1."""
+    import service.cli
+
+    monkeypatch.setattr("service.sending.TRIES", 1)
+    monkeypatch.setattr(
+        "sys.argv", ["guardhouse", "feedback", "--file", "x", "--url", f"http://127.0.0.1:{free_port()}"]
+    )
+    with pytest.raises(SystemExit) as left:
+        service.cli.run()
+    assert left.value.code == 1
+    assert "does not take it" in capsys.readouterr().err
+
+
+def test_regression_takes_numbers(values: "Gateway") -> None:
+    """The outcome of a regression is a number, and what is right is whether the interval held it."""
+    (said,) = values.predict([[1, 2, 0.5]], ids=["v-1"])
+    before = values.metrics()
+    low, high = said["interval"]
+    body = {"outcomes": [{"id": "v-1", "label": (low + high) / 2}]}
+    response = values.post(body, "/v1/models/value:feedback")
+    assert response.json()["accepted"] == 1
+    moved = differing(values.metrics(), before)
+    assert moved['guardhouse_covered_total{covered="true"}'] == 1
+    assert not [name for name in moved if "outcomes_total" in name]
+    assert values.post({"outcomes": [{"id": "v-1", "label": "3"}]}, "/v1/models/value:feedback").status_code == 422
+
+
+def test_without_a_store_there_is_no_feedback(bundles: "Bundles", tmp_path: Path) -> None:
+    """Predictions go on, nothing is written, feedback is 404; monitors tell what this process counted."""
+    config = yaml.safe_load(bundles.config("values").read_text()) | {"store": {"enabled": False}}
+    path = bundles.config("values").with_name("storeless.yaml")
+    path.write_text(yaml.safe_dump(config))
+    gateway = bundles.serve("values", config=path, GUARDHOUSE_STATE=str(tmp_path / "state")).wait_ready()
+    gateway.predict([[1, 1, 1]])
+    body = {"outcomes": [{"id": "a", "label": 1}]}
+    assert gateway.client.post("/v1/models/value:feedback", json=body).status_code == 404
+    assert gateway.client.get("/v1/models/value/monitors").json()["totals"] == "process"
+    gateway.stop()
+    assert not (tmp_path / "state").exists()

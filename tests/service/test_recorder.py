@@ -1,0 +1,233 @@
+"""Taking note of answers off the hot path: nothing is lost in silence, and nothing waits for the database."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from remembered import CLASSES, EDITION, GUARDS, answered, confusion, matrix, opened, rows_of
+
+from guards.records import Records
+from service.columns import Block
+from service.database import StoreDownError
+from service.monitoring import Monitoring, Tallies
+from service.recorder import Recorder
+from service.store import Store
+from service.tables import PREDICTIONS
+
+
+class Counting(Monitoring):
+    """Counts by the made-up tally."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self.learned: list[Tallies] = []
+
+    def tally(self, records: Records) -> Tallies:
+        return confusion(records) if len(records) else {}
+
+    def learn(self, tallies: Tallies) -> None:
+        self.learned.append(tallies)
+
+
+class Shaky(Store):
+    """A store that is down, slow or at odds with the data when it is told to be."""
+
+    down = broken = False
+    go = threading.Event()
+    tries = 0
+
+    def prepare(self) -> None:
+        self.tries += 1
+        assert self.go.wait(20)
+        if self.down:
+            raise StoreDownError("gone for a walk")
+        super().prepare()
+
+    def write(self, block: Block, tallies: Tallies, tally: Callable[[Records], Tallies]) -> int:
+        if self.broken:
+            raise ValueError("PAYLOAD")
+        return super().write(block, tallies, tally)
+
+
+class Case:
+    """A recorder on a store that does what the test says."""
+
+    def __init__(self, folder: Path, *, queue_rows: int = 100, retention_days: float = 1e6) -> None:
+        url = f"sqlite:///{folder / 'x.db'}"
+        self.store = Shaky(opened(url).database, EDITION)
+        self.store.go = threading.Event()
+        self.store.go.set()
+        self.monitoring, self.counts = Counting(), {"stored": 0, "repeated": 0, "dropped": 0}
+        self._make = lambda: Recorder(
+            self.store,
+            self.monitoring,
+            classes=CLASSES,
+            guards=GUARDS,
+            queue_rows=queue_rows,
+            retention_days=retention_days,
+            count=self.count,
+        )
+        self.recorder: Recorder
+
+    def count(self, result: str, rows: int) -> None:
+        self.counts[result] += rows
+
+    def start(self) -> "Case":
+        self.recorder = self._make()
+        return self
+
+    def answer(self, *ids: str, time: float = 1000.0) -> None:
+        self.recorder.expect()
+        self.recorder.leave(answered(ids, time=time))
+
+    def kept(self) -> set[str]:
+        return {row["id"] for row in rows_of(self.store, PREDICTIONS)}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    case = Case(tmp_path)
+    yield case
+    case.store.go.set()
+    case.recorder.close()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.recorder.RETRY_SECONDS", 0.02)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something."""
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_what_was_answered_is_stored(case: Case) -> None:
+    """After a flush everything that was answered is in the store, counted by the monitors and by result."""
+    case.start().answer("a", "b")
+    case.answer("b", "c")
+    assert case.recorder.flush(20)
+    assert case.kept() == {"a", "b", "c"}
+    assert case.counts == {"stored": 3, "repeated": 1, "dropped": 0}
+    assert sum(int(tallies["confusion"].sum()) for tallies in case.monitoring.learned) == 4
+    assert matrix(case.store.totals())[1][0] == 3
+    assert case.recorder.rows == 0
+
+
+def test_tables_are_there_before_the_first_row(case: Case) -> None:
+    """The database is made at start, so that a change of config is written down though nobody predicts."""
+    case.start()
+    until(lambda: case.store._edition is not None)
+    assert case.kept() == set()
+
+
+def test_a_flush_waits_for_what_is_on_its_way(case: Case) -> None:
+    """An answer that has left, but of which no note is taken yet, is waited for."""
+    case.start().recorder.expect()
+    assert not case.recorder.flush(0.05)
+    arrived = threading.Timer(0.05, lambda: case.recorder.leave(answered(["late"])))
+    arrived.start()
+    assert case.recorder.flush(20)
+    assert case.kept() == {"late"}
+    arrived.join()
+
+
+def test_a_batch_that_could_not_be_noted_holds_nobody_up(case: Case) -> None:
+    """Where making the note failed, the flush goes on without it."""
+    case.start().recorder.expect()
+    case.recorder.leave(None)
+    assert case.recorder.flush(20)
+
+
+def test_rows_wait_while_the_database_is_down(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    """They are counted by the monitors, stored when it is back, and one line says that it went and one that it came."""
+    case.store.down = True
+    with caplog.at_level(logging.WARNING, "guardhouse"):
+        case.start().answer("a")
+        until(lambda: case.recorder.down)
+        case.answer("b")
+        tries = case.store.tries
+        until(lambda: case.store.tries > tries + 2)
+        assert not case.recorder.flush(20)
+        assert sum(int(tallies["confusion"].sum()) for tallies in case.monitoring.learned) == 2
+        case.store.down = False
+        until(lambda: not case.recorder.down)
+        assert case.recorder.flush(20)
+    assert case.kept() == {"a", "b"}
+    assert case.counts == {"stored": 2, "repeated": 0, "dropped": 0}
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "gone for a walk" in caplog.text
+
+
+def test_rows_are_dropped_where_too_many_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The newest go, each is counted, it is told once an outage, and what waited is stored in the end."""
+    case = Case(tmp_path, queue_rows=3)
+    case.store.go.clear()  # the writer hangs on a database that does not answer
+    with caplog.at_level(logging.ERROR, "guardhouse"):
+        case.start().answer("a", "b")
+        for _ in range(3):
+            case.answer("c", "d")
+        case.answer("e")
+        assert case.recorder.rows == 3
+        assert case.counts["dropped"] == 6
+        case.store.go.set()
+        assert case.recorder.flush(20)
+    assert case.kept() == {"a", "b", "e"}
+    assert len(caplog.records) == 1
+    case.recorder.close()
+
+
+def test_rows_that_cannot_be_stored_are_given_up(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    """What the database would never take is counted as dropped and told without a row, and the next rows are stored."""
+    case.store.broken = True
+    with caplog.at_level(logging.ERROR, "guardhouse"):
+        case.start().answer("a")
+        assert case.recorder.flush(20)
+    assert case.counts == {"stored": 0, "repeated": 0, "dropped": 1}
+    assert "PAYLOAD" not in caplog.text
+    case.store.broken = False
+    case.answer("b")
+    assert case.recorder.flush(20)
+    assert case.kept() == {"b"}
+
+
+def test_closing_stores_what_waits(case: Case) -> None:
+    """The last answers before the end are stored."""
+    case.start().answer("a")
+    case.recorder.close()
+    assert case.kept() == {"a"}
+
+
+def test_old_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows beyond the retention time go by themselves, however many there are."""
+    monkeypatch.setattr("service.recorder.PURGE_SECONDS", 0.05)
+    monkeypatch.setattr("service.recorder.PURGE_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("service.store.OLD_ROWS", 2)
+    case = Case(tmp_path, retention_days=1).start()
+    case.answer(*"abcde", time=time.time() - 2 * 86400)
+    case.answer("new", time=time.time())
+    until(lambda: case.counts["stored"] == 6 and case.kept() == {"new"})
+    case.recorder.close()
+
+
+def test_without_a_store_rows_are_counted_and_forgotten(tmp_path: Path) -> None:
+    """The monitors still see every answered row, and nothing piles up."""
+    case = Case(tmp_path)
+    recorder = Recorder(
+        None, case.monitoring, classes=CLASSES, guards=GUARDS, queue_rows=3, retention_days=1, count=case.count
+    )
+    for name in "abcdefgh":
+        recorder.expect()
+        recorder.leave(answered([name]))
+        assert recorder.flush(20)
+    assert recorder.rows == 0
+    assert recorder.totals() is None
+    assert len(case.monitoring.learned) >= 1
+    assert case.counts["dropped"] == 0
+    recorder.close()

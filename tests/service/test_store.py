@@ -1,0 +1,286 @@
+"""The store, on SQLite and on PostgreSQL: what is kept, joined and counted, and that it is so once."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from gateways import free_port
+from remembered import ABSTAIN, EDITION, answered, block, confusion, matrix, opened, regressed, rows_of, write
+from sqlalchemy import text
+
+from guards.types import Mistake
+from service.columns import Truth
+from service.database import Database, StoreDownError, parse_url
+from service.store import Store
+from service.tables import CONFIGURATIONS, DECISIONS, METADATA, OUTCOMES, PREDICTIONS
+
+YES, NO = "yes", "no"
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    """Open an empty store."""
+    store = opened(database_url)
+    store.prepare()
+    yield store
+    store.database.close()
+
+
+def test_migrations_make_the_tables(store: Store) -> None:
+    """What the migrations leave behind is what the code believes to be there."""
+
+    def differences(connection: object) -> object:
+        options = {"compare_type": False}  # SQLite tells of types what was written, and not what was meant
+        return compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)  # type: ignore[arg-type]
+
+    assert [change for change in store.database.read(differences) if "comment" not in str(change[0])] == []
+
+
+def test_many_servers_start_at_once(database_url: str) -> None:
+    """One makes the tables while the others wait for it, and they agree on the edition; one configuration is kept."""
+    ready = threading.Barrier(4)
+
+    def start(_: int) -> int | None:
+        store = opened(database_url)
+        ready.wait(10)
+        store.prepare()
+        store.database.close()
+        return store._edition
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(start, range(4))) == [1] * 4
+    store = opened(database_url)
+    store.prepare()
+    assert len(rows_of(store, CONFIGURATIONS)) == 1
+    store.database.close()
+
+
+def test_a_later_versions_tables_are_left_alone(store: Store, database_url: str) -> None:
+    """A server that is older than its database says so, and touches nothing."""
+    store.database.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    older = opened(database_url)
+    with pytest.raises(StoreDownError, match="later version"):
+        older.prepare()
+    older.database.close()
+
+
+def test_a_configuration_is_kept_when_it_changes(store: Store, database_url: str) -> None:
+    """A start with the same config and thresholds adds no row, one with others does."""
+    for thresholds in ({}, {"ood": 0.01}, {"ood": 0.01}, {"ood": 0.02}):
+        again = opened(database_url, replace(EDITION, config={"mode": "enforce"}, thresholds=thresholds))
+        again.prepare()
+        again.database.close()
+    kept = [(row["config"], row["thresholds"]) for row in rows_of(store, CONFIGURATIONS)]
+    config = {"mode": "enforce"}
+    assert kept == [({}, {}), (config, {}), (config, {"ood": 0.01}), (config, {"ood": 0.02})]
+
+
+def test_predictions_are_kept_and_counted(store: Store) -> None:
+    """Every column holds what was answered; a row without an answer has neither label, confidence nor set."""
+    assert write(store, answered(["a", "b"], [YES, ABSTAIN], sex=[1, 0])) == 2
+    first, second = sorted(rows_of(store, PREDICTIONS), key=lambda row: row["id"])
+    assert (first["label"], first["confidence"], json.loads(first["labels"])) == (YES, 0.75, [YES])
+    assert (second["label"], second["confidence"], second["labels"], second["action"]) == (None, None, None, 2)
+    assert (json.loads(first["groups"]), first["inputs"], first["time"]) == ({"sex": 1}, None, 1000.0)
+    assert matrix(store.totals()) == [[0, 0, 0], [1, 0, 0], [1, 0, 0]]
+
+
+def test_decisions_are_kept(store: Store) -> None:
+    """Whatever was not simply allowed is one row, with the guards that flagged it and every p-value."""
+    write(store, answered(["a", "b"], [YES, ABSTAIN]))
+    (row,) = rows_of(store, DECISIONS)
+    assert (row["id"], row["action"], json.loads(row["guards"])) == ("b", 2, ["ood"])
+    assert json.loads(row["p_values"]) == {"ood": 0.5, "quality": 0.5}
+
+
+def test_the_first_prediction_keeps_its_id(store: Store) -> None:
+    """An id that is there already, in the same block or an earlier one, is neither stored nor counted again."""
+    assert write(store, answered(["a", "b", "a"], [YES, YES, NO])) == 2
+    assert write(store, answered(["b", "c"], [NO, NO])) == 1
+    assert {row["id"]: row["label"] for row in rows_of(store, PREDICTIONS)} == {"a": YES, "b": YES, "c": NO}
+    assert matrix(store.totals()) == [[1, 0, 0], [2, 0, 0], [0, 0, 0]]
+
+
+def test_a_block_written_again_counts_once(store: Store) -> None:
+    """Where nobody knows whether a commit went through, writing it again does no harm."""
+    for _ in range(3):
+        write(store, answered(["a", "b"], [YES, ABSTAIN]))
+    assert matrix(store.totals()) == [[0, 0, 0], [1, 0, 0], [1, 0, 0]]
+    assert len(rows_of(store, DECISIONS)) == 1
+
+
+def test_models_share_a_database(store: Store, database_url: str) -> None:
+    """Ids, totals and feedback of one model are not those of another."""
+    other = opened(database_url, replace(EDITION, model="other"))
+    write(store, answered(["a"], [YES]))
+    assert other.join([Truth("a", YES)], confusion).unknown == [0]
+    assert write(other, answered(["a"], [NO])) == 1
+    assert matrix(other.totals()) == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    other.database.close()
+
+
+def test_outcomes_join_once(store: Store) -> None:
+    """The same outcome again is a duplicate, another one conflicts and the first stays, an unheard-of id is unknown."""
+    write(store, answered(["a", "b", "c"], [YES, NO, ABSTAIN]))
+    truths = [Truth("a", YES, probability=0.5), Truth("a", YES), Truth("a", NO), Truth("c", NO), Truth("x", NO)]
+    verdict = store.join(truths, confusion)
+    assert (verdict.accepted, verdict.duplicate, verdict.conflicting, verdict.unknown) == ([0, 3], [1], [2], [4])
+    assert (verdict.correct, verdict.covered) == ([True], [True])
+    again = store.join([Truth("a", NO), Truth("a", YES), Truth("b", YES)], confusion)
+    assert (again.accepted, again.duplicate, again.conflicting, again.unknown) == ([2], [1], [0], [])
+    assert (again.correct, again.covered) == ([False], [False])
+    assert matrix(store.totals()) == [[1, 0, 1], [1, 0, 1], [1, 1, 0]]
+    kept = {row["prediction"]: (row["label"], row["probability"]) for row in rows_of(store, OUTCOMES)}
+    assert sorted(kept.values(), key=str) == [(NO, None), (YES, 0.5), (YES, None)]
+
+
+def test_what_a_tally_gets(store: Store) -> None:
+    """Joined rows come with the groups, the confidence and the weight that they had, and whether they were covered."""
+    write(store, answered(["a", "b"], [YES, ABSTAIN], sex=[1, 2]))
+    seen = []
+    store.join([Truth("b", NO), Truth("a", NO, probability=0.25)], lambda records: seen.append(records) or {})  # type: ignore[func-returns-value]
+    (records,) = seen
+    assert records.predicted.tolist() == [-1, 1]
+    assert records.actual.tolist() == [0, 0]
+    assert records.groups["sex"].tolist() == [2, 1]
+    assert records.covered.tolist() == [-1, 0]
+    assert records.weight[1] == 4
+    assert records.confidence[1] == 0.75
+    assert [bool(value != value) for value in (records.weight[0], records.confidence[0])] == [True, True]  # noqa: PLR0124
+
+
+def test_regression_joins_by_value(database_url: str) -> None:
+    """Values and intervals come back to the bit, and a different number conflicts."""
+    store = opened(database_url, replace(EDITION, classes=()))
+    rows = block(regressed(["a", "b"], [0.1, 1e30]), classes=())
+    assert store.write(rows, {}, lambda _: {}) == 2
+    seen = []
+    verdict = store.join(
+        [Truth("a", value=1.05), Truth("b", value=-2.0), Truth("a", value=1.0)],
+        lambda records: seen.append(records) or {},  # type: ignore[func-returns-value]
+    )
+    assert (verdict.accepted, verdict.conflicting, verdict.covered) == ([0, 1], [2], [True, False])
+    assert seen[0].predicted.tolist() == rows.records.predicted.tolist()
+    assert seen[0].actual.tolist() == [1.05, -2.0]
+    store.database.close()
+
+
+def test_any_id_is_one_of_its_own(store: Store) -> None:
+    """NUL, which PostgreSQL's text has not, quotes, backslashes and letters of every kind make no two ids one."""
+    ids = ["a\0", "a\\0", "a", "a\\", "\0", "'; DROP TABLE x", '"', "\u00e9", "e\u0301", "😀", "%", "x" * 256]
+    assert write(store, answered(ids)) == len(ids)
+    assert len(store.join([Truth(name, YES) for name in ids], confusion).accepted) == len(ids)
+
+
+def test_two_servers_take_the_same_outcomes_at_once(store: Store, database_url: str) -> None:
+    """Whoever comes first counts, and the other calls it a duplicate."""
+    ids = [f"id-{i}" for i in range(300)]
+    write(store, answered(ids))
+    stores = [store, opened(database_url), opened(database_url)]
+    start = threading.Barrier(3)
+
+    def send(place: int) -> tuple[int, int]:
+        start.wait(10)
+        order = ids[place * 100 :] + ids[: place * 100]
+        verdict = stores[place].join([Truth(name, NO) for name in order], confusion)
+        return len(verdict.accepted), len(verdict.duplicate)
+
+    with ThreadPoolExecutor(3) as pool:
+        told = list(pool.map(send, range(3)))
+    assert sum(accepted for accepted, _ in told) == 300
+    assert all(accepted + duplicate == 300 for accepted, duplicate in told)
+    assert matrix(store.totals())[1] == [300, 300, 0]
+    for other in stores[1:]:
+        other.database.close()
+
+
+def test_two_servers_write_the_same_ids_at_once(store: Store, database_url: str) -> None:
+    """In whatever order each has them, every id is kept and counted once, and neither waits for the other for ever."""
+    ids = [f"id-{i}" for i in range(200)]
+    other = opened(database_url)
+    other.prepare()
+    start = threading.Barrier(2)
+
+    def send(which: Store, order: list[str]) -> int:
+        start.wait(10)
+        return sum(write(which, answered(order[i : i + 20])) for i in range(0, len(order), 20))
+
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.submit(send, store, ids), pool.submit(send, other, ids[::-1])
+        assert one.result(30) + two.result(30) == 200
+    assert matrix(store.totals())[1] == [200, 0, 0]
+    other.database.close()
+
+
+def test_outcomes_of_an_earlier_version_count_for_it(store: Store, database_url: str) -> None:
+    """Labels that come after an upgrade are counted for the version that predicted."""
+    write(store, answered(["a"], [YES]))
+    newer = opened(database_url, replace(EDITION, version="2", bundle="sha256:1"))
+    assert newer.join([Truth("a", NO)], confusion).accepted == [0]
+    assert matrix(newer.totals()) == [[0] * 3] * 3
+    assert matrix(store.totals())[1] == [1, 1, 0]
+    newer.database.close()
+
+
+def test_counts_of_another_layout_are_not_mixed(store: Store, database_url: str) -> None:
+    """Where a monitor's places mean something else now, the outcome is stored, and counted nowhere."""
+    write(store, answered(["a"], [YES]))
+    changed = opened(database_url, replace(EDITION, bundle="sha256:1", layouts={"confusion": "another"}))
+    verdict = changed.join([Truth("a", NO)], confusion)
+    assert (verdict.accepted, verdict.tallies) == ([0], [])
+    assert matrix(changed.totals()) == [[0] * 3] * 3
+    assert matrix(store.totals())[1] == [1, 0, 0]
+    changed.database.close()
+
+
+def test_old_rows_go_and_their_counts_stay(store: Store) -> None:
+    """Predictions, their outcomes and decisions are deleted by age; the totals keep what they counted."""
+    write(store, answered(["a", "b"], [YES, ABSTAIN], time=1000.0), answered(["c"], [YES], time=2000.0))
+    store.join([Truth("a", YES), Truth("c", YES)], confusion)
+    before = store.totals()
+    assert store.purge(1500.0) is False
+    assert [row["id"] for row in rows_of(store, PREDICTIONS)] == ["c"]
+    assert (len(rows_of(store, OUTCOMES)), rows_of(store, DECISIONS)) == (1, [])
+    assert store.totals() == before
+    assert store.join([Truth("a", YES)], confusion).unknown == [0]
+
+
+def test_a_database_that_is_not_there_is_told_without_its_password() -> None:
+    """An error of the connection names neither the password nor a row."""
+    store = opened(f"postgresql://app:s3cret@127.0.0.1:{free_port()}/guardhouse")
+    with pytest.raises(StoreDownError) as down:
+        store.prepare()
+    assert "s3cret" not in str(down.value)
+    assert "refused" in str(down.value)
+    store.database.close()
+
+
+def test_an_acknowledged_outcome_is_synced(tmp_path: Path) -> None:
+    """SQLite is asked to sync its journal at every commit, and keeps a journal beside the file."""
+    store = opened(f"sqlite:///{tmp_path / 'a' / 'b.db'}")
+    store.prepare()
+    asked = ("synchronous", "journal_mode", "foreign_keys")
+    told = store.database.read(lambda c: [c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in asked])
+    assert told == [2, "wal", 1]
+    store.database.close()
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_mistake(tmp_path: Path) -> None:
+    """The sentence says which folder, and what to do."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Mistake, match="GUARDHOUSE_STATE"):
+        Database(parse_url(f"sqlite:///{tmp_path / 'file' / 'x.db'}"))
+
+
+def test_an_old_sqlite_is_a_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Python whose SQLite lacks what is needed says so before it serves."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
+    with pytest.raises(Mistake, match=r"3\.38"):
+        Database(parse_url(f"sqlite:///{tmp_path / 'x.db'}"))
