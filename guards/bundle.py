@@ -17,6 +17,7 @@ from guards.calibration import Budget, Calibration
 from guards.config import Config, differences, parse
 from guards.conformal import Classifier, Predictor, Regressor
 from guards.detector import Detector
+from guards.exemplars import Exemplars
 from guards.explainer import Explainer
 from guards.loading import load_program, make_model, save_program
 from guards.model import TorchModel
@@ -25,6 +26,7 @@ from guards.pipeline import Guard, Pipeline
 from guards.registry import registered
 from guards.schema import InputSchema
 from guards.selftest import SelfTest
+from guards.subject import Subject, neutral
 from guards.types import Mistake
 
 __all__ = ["Bundle", "__version__", "context_of"]
@@ -55,6 +57,7 @@ class Bundle:
     scores: Tensor
     nonconformity: Tensor
     monitors: tuple[Monitor, ...]
+    exemplars: Exemplars | None = None
     self_test: SelfTest | None = None
     id: str = ""
 
@@ -95,17 +98,45 @@ class Bundle:
             guarantee=config.guarantee,
         )
 
-    def explainer(self, params: Mapping[str, Any] | None = None) -> Explainer:
-        """Make the config's explainer, with some of its parameters changed.
+    def explainer(
+        self, method: str | None = None, *, steps: int | None = None, subject: Subject | None = None
+    ) -> Explainer:
+        """Make an explainer: the config's, or another that it allows; of the model, or of another subject.
 
         Raises:
-            ValueError: a parameter is out of its bounds.
+            ValueError: that many steps are out of bounds.
         """
-        kind = type(self.config.explain)
-        values = kind.model_validate({**self.config.explain.model_dump(), **(params or {})})
-        method = values.model_dump()["method"]
+        method = method or self.config.explain.method
         explainer = cast("type[Explainer]", registered("explainers")[method])
-        return explainer(values, model=self.model, schema=self.schema)
+        return explainer(self.config.explain.parameters(method, steps), subject or self.subject())
+
+    def subject(self, guard: str | None = None) -> Subject:
+        """Give what explanations are of: the model's output, or a guard's score.
+
+        Raises:
+            Mistake: the config's embeddings or baseline do not fit the model or the bundle.
+        """
+        names = [spec.name for spec in self.config.guards]
+        return Subject(
+            self.model,
+            self.schema,
+            baselines=self._baselines(),
+            embeddings=self.config.explain.embeddings,
+            detector=None if guard is None else self.detectors[names.index(guard)].to(self.model.device),
+        )
+
+    def _baselines(self) -> Tensor:
+        kind, device = self.config.explain.baseline, self.model.device
+        typical = neutral(self.model, self.schema)
+        if kind == "neutral":
+            return typical
+        if kind == "zeros":
+            categorical = self.schema.categorical.to(device)
+            return torch.where(categorical, typical, 0.0) if self.schema.kind == "tabular" else typical
+        tensor = None if self.exemplars is None else self.exemplars.sample if kind == "sample" else self.exemplars.mean
+        if tensor is None:
+            raise Mistake(f"explain.baseline: {kind} needs what this bundle has not kept; fit it anew")
+        return self.model.prepare(tensor.to(device)).clone()
 
     def _predictor(self) -> Predictor:
         coverage = self.config.coverage
@@ -134,6 +165,8 @@ class Bundle:
             state |= _named_state(f"monitor.{monitor.name}", monitor)
         if self.self_test is not None:
             state |= {f"self_test.{name}": tensor for name, tensor in self.self_test.tensors().items()}
+        if self.exemplars is not None:
+            state |= {f"exemplars.{name}": tensor for name, tensor in self.exemplars.tensors().items()}
         save_file(_plain(state), fresh / STATE)
         if self.program is None:
             save_file(_plain(self.model.net.state_dict()), fresh / WEIGHTS)
@@ -207,10 +240,17 @@ class Bundle:
         for params in context.monitors:
             monitor = cast("type[Monitor]", registered("monitors")[params.kind])(params, context)
             monitors.append(_restored(monitor, state, f"monitor.{params.name}").to(model.device))
-        test = {
-            name.removeprefix("self_test."): value for name, value in state.items() if name.startswith("self_test.")
-        }
-        return cls(
+        test, exemplars = (
+            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            for prefix in ("self_test.", "exemplars.")
+        )
+        kept = Exemplars.from_tensors(exemplars)
+        if config.explain.neighbours is not None and (kept is None or kept.features is None):
+            raise Mistake(
+                "explain.methods: neighbours needs features of reference rows, which a bundle keeps only where they "
+                "were asked for at fit; fit it anew, or leave neighbours out"
+            )
+        bundle = cls(
             config=config,
             schema=schema,
             classes=classes,
@@ -222,9 +262,12 @@ class Bundle:
             scores=state["scores"],
             nonconformity=state["nonconformity"],
             monitors=tuple(monitors),
+            exemplars=kept,
             self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,
             id=f"sha256:{_sha256(path / MANIFEST)}",
         )
+        bundle.subject()  # a mistake under `explain` is told at start, and not to the first who asks
+        return bundle
 
 
 def context_of(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> Context:

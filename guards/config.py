@@ -4,17 +4,18 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from guards.calibration import Guarantee
 from guards.detector import Params
-from guards.explainers.integrated_gradients import IntegratedGradientsParams
+from guards.explain_section import ExplainConfig
 from guards.model import Precision
 from guards.monitor import MonitorParams
 from guards.monitors.accuracy import AccuracyParams
 from guards.registry import OneOf, broken_plugins
 from guards.schema import InputSpec, Label, as_label
+from guards.section import Section
 from guards.streams import StreamParams
 from guards.types import Action, Mistake
 
@@ -28,12 +29,6 @@ __all__ = [
     "differences",
     "parse",
 ]
-
-
-class Section(BaseModel):
-    """A closed section of the config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelConfig(Section):
@@ -158,7 +153,7 @@ class Config(Section):
     coverage: float = Field(default=0.9, gt=0, lt=1, description="of prediction sets and intervals")
     guards: tuple[GuardConfig, ...] = ()
     monitors: tuple[Annotated[SerializeAsAny[MonitorParams], OneOf("monitors")], ...] = ()
-    explain: Annotated[SerializeAsAny[Params], OneOf("explainers")] = IntegratedGradientsParams()
+    explain: ExplainConfig = ExplainConfig()
     server: ServerConfig = ServerConfig()
     store: StoreConfig = StoreConfig()
     store_reference_rows: bool = Field(
@@ -212,6 +207,12 @@ class Config(Section):
                 f"the monitor {keeping[0]!r} keeps rows of the reference in the bundle: allow it with "
                 "`store_reference_rows: true`, or compare features or logits"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_to_show(self) -> Self:
+        if self.explain.needs_rows and not self.store_reference_rows:
+            raise ValueError(f"explain.{self.explain.needs_rows} needs `store_reference_rows: true`")
         return self
 
     @field_validator("version", mode="before")

@@ -27,6 +27,8 @@ class Detector(nn.Module, ABC):
     Params: ClassVar[type[Params]]
     needs_output: ClassVar[bool] = False
     """Whether ``score`` reads ``batch.output``, and so has to wait for the model."""
+    differentiable: ClassVar[bool] = False
+    """Whether gradients of ``score`` say how it changes: without jumps, and nowhere flat where it matters."""
 
     @abstractmethod
     def fit(self, reference: Reference) -> Self:

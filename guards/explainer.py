@@ -1,28 +1,26 @@
 """What answers, on demand, why the model said what it said."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from guards import detector
-from guards.model import TorchModel
-from guards.schema import InputSchema
+from guards.subject import NotExplainableError, Subject
 
-__all__ = ["Attribution", "Explainer", "NotExplainableError"]
-
-
-class NotExplainableError(Exception):
-    """This method cannot explain this row; the message says which could, or what is missing."""
+__all__ = ["Attribution", "Explainer", "NotExplainableError", "seed_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
     """What each input contributed to an output, row by row.
 
-    ``values`` has the input's shape; ``baseline_value`` and ``output_value`` (n,) are the explained logit (or value) at
-    the baseline and at the row, ``convergence_delta`` (n,) what the contributions lack of their difference.
+    ``values`` has the input's shape; ``baseline_value`` and ``output_value`` (n,) are the explained logit (or value, or
+    score) at the baseline and at the row. ``convergence_delta`` (n,) is the sum of the contributions less the change
+    between the two; NaN for methods whose contributions are not meant to add up.
     """
 
     values: Tensor
@@ -32,18 +30,49 @@ class Attribution:
 
 
 class Explainer(ABC):
-    """Explains rows of a model; stateless, and so safe to call from any thread."""
+    """Attributes a subject's number to the inputs, a row at a time, so that no answer depends on its neighbours.
+
+    With several baselines the contributions are averaged over them. It holds no state, but the model under it must not
+    run in another thread meanwhile: some methods hook into its layers.
+    """
 
     Params: ClassVar[type[detector.Params]]
+    complete: ClassVar[bool] = True
+    """Whether contributions are meant to add up to the change from the baseline."""
 
-    @abstractmethod
-    def __init__(self, params: detector.Params, *, model: TorchModel, schema: InputSchema) -> None:
-        """Keep the model and its parameters."""
+    def __init__(self, params: detector.Params, subject: Subject) -> None:
+        self.params, self.subject = params, subject
 
-    @abstractmethod
     def explain(self, x: Tensor, target: Tensor) -> Attribution:
         """Explain rows (n, ...) with regard to the output ``target`` (n,): a class index, or 0 for regression.
 
         Raises:
             NotExplainableError: the method does not apply to these rows.
         """
+        rows = self.subject.prepare(x)
+        target = target.to(rows.device)
+        parts = [self._explain(rows[i : i + 1], target[i : i + 1]) for i in range(len(rows))]
+        return Attribution(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def _explain(self, row: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        baselines = self.subject.baselines.to(row.dtype)
+        values = torch.stack([self.attribute(row, baseline[None], target).double() for baseline in baselines]).mean(0)
+        at_row = self.subject.evaluate(row, target)
+        at_baseline = self.subject.evaluate(baselines, target.expand(len(baselines))).double().mean(0, keepdim=True)
+        delta = values.flatten(1).sum(1) - (at_row.double() - at_baseline)
+        if not self.complete:
+            delta = torch.full_like(delta, torch.nan)
+        return values.float(), at_baseline.float(), at_row, delta.float()
+
+    @abstractmethod
+    def attribute(self, row: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
+        """Attribute one prepared row (1, ...) against one baseline (1, ...): contributions in the row's shape.
+
+        Raises:
+            NotExplainableError: the method does not apply to this row.
+        """
+
+
+def seed_of(row: Tensor) -> int:
+    """Make a seed of a row's content, so that what is drawn for it is the same at every call."""
+    return int.from_bytes(hashlib.sha256(row.detach().cpu().contiguous().numpy().tobytes()).digest()[:7], "big")

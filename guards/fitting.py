@@ -12,6 +12,7 @@ from guards.bundle import Bundle, context_of
 from guards.config import Config
 from guards.conformal import Classifier, Regressor, fit_temperature
 from guards.detector import Detector
+from guards.exemplars import Exemplars
 from guards.false_alarms import FalseAlarms, GuardReport, measure
 from guards.model import TorchModel
 from guards.monitor import Monitor
@@ -103,6 +104,17 @@ def fit(  # noqa: PLR0913
     outcome = _observe(pipeline, clean)
     heldout_reference = replace(reference, batch=clean, y=calibration.y, train_hits=_hits(reference, classes))
     bundle = replace(bundle, monitors=_fit_monitors(config, heldout_reference, classes, outcome, track))
+    near = config.explain.neighbours
+    exemplars = Exemplars.of(
+        reference,
+        torch.cat([model.prepare(chunk.x) for chunk in chunks_of(reference.batch)]),
+        seed=config.reference.seed,
+        store_rows=config.store_reference_rows,
+        kept=0 if near is None else near.kept,
+        show_rows=near is not None and near.show_rows,
+    )
+    bundle = replace(bundle, exemplars=exemplars)
+    bundle.subject()  # a mistake under `explain` is told now, and not to the first who asks
     rows = calibration.x[:16] if config.store_reference_rows else schema.example_rows(16)
     bundle = replace(bundle, self_test=SelfTest.record(pipeline, rows))
     reports, any_guard = measure(bundle.scores, config, pipeline.thresholds)

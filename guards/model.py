@@ -1,5 +1,6 @@
 """The user's model as the pipeline sees it: float32 rows in, logits and features out, in one forward pass."""
 
+import threading
 from collections.abc import Callable
 from typing import Literal
 
@@ -95,6 +96,7 @@ class TorchModel(nn.Module):
         net.requires_grad_(False)
         self.net = net.to(self.device)
         self._captured: list[Tensor] = []
+        self._traced = threading.local()
         example = example.to(self.device)
         last_linear = last_linear or self._find_last_linear(example)
         self.head = self._find_head(last_linear)
@@ -119,6 +121,18 @@ class TorchModel(nn.Module):
         Safe beside a running pipeline, since the tap listens in inference mode alone, which is a thread's own.
         """
         return self._as_logits(self._cast(self.net, prepared))
+
+    def output(self, prepared: Tensor) -> ModelOutput:
+        """Run the module on prepared rows with gradients that reach the features too, for explaining a guard's score.
+
+        The tap listens for this thread alone, so that a pipeline beside it neither sees nor disturbs it.
+        """
+        self._traced.into = []
+        try:
+            logits = self.logits(prepared)
+            return ModelOutput(logits, self._traced.into[-1].float())
+        finally:
+            del self._traced.into
 
     def _forward(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         self._captured.clear()
@@ -201,8 +215,11 @@ class TorchModel(nn.Module):
 
     def _capture(self, features: Tensor | tuple[Tensor, ...], *, channels_last: bool) -> None:
         # Only the pipeline is ever compiled; and a graph that had to ask for the mode would break in two here.
-        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
-            self._captured.append(_pool(features, channels_last=channels_last))
+        into: list[Tensor] | None = self._captured
+        if not torch.compiler.is_compiling() and not torch.is_inference_mode_enabled():
+            into = getattr(self._traced, "into", None)
+        if into is not None:
+            into.append(_pool(features, channels_last=channels_last))
 
     @torch.inference_mode()
     def _try(self, example: Tensor) -> Tensor:

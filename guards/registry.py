@@ -13,7 +13,15 @@ from guards.detectors.confidence import Confidence
 from guards.detectors.mahalanobis import Mahalanobis
 from guards.detectors.ranges import Ranges
 from guards.explainer import Explainer
+from guards.explainers.deep_lift import DeepLift
+from guards.explainers.feature_ablation import FeatureAblation
+from guards.explainers.gradient_shap import GradientShap
 from guards.explainers.integrated_gradients import IntegratedGradients
+from guards.explainers.kernel_shap import KernelShap
+from guards.explainers.neighbours import Neighbours
+from guards.explainers.occlusion import Occlusion
+from guards.explainers.saliency import Saliency
+from guards.explainers.shapley import Shapley
 from guards.monitor import Monitor
 from guards.monitors.accuracy import Accuracy
 from guards.monitors.alibi_kinds import ALIBI
@@ -30,7 +38,10 @@ Plugin = type[Detector] | type[Monitor] | type[Explainer]
 BUILT_IN: dict[Group, tuple[Plugin, ...]] = {
     "detectors": (Ranges, Mahalanobis, Confidence),
     "monitors": (Groups, Bins, Sequential, Accuracy, *ALIBI),
-    "explainers": (IntegratedGradients,),
+    "explainers": (
+        *(IntegratedGradients, Saliency, DeepLift, GradientShap, Occlusion, FeatureAblation, KernelShap, Shapley),
+        Neighbours,
+    ),
 }
 TAG: dict[Group, str] = {"detectors": "kind", "monitors": "kind", "explainers": "method"}
 

@@ -13,6 +13,7 @@ from service.http import Message, Receive, Send
 from service.listening import inherited, refuse, take_no_more
 
 if TYPE_CHECKING:
+    from service.explaining import Explaining
     from service.limits import Limits
     from service.rpc import RpcServer
     from service.runtime import Runtime
@@ -36,6 +37,7 @@ class Door:
         self.app = app
         self.limits: Limits | None = None
         self.runtime: Runtime | None = None
+        self.explaining: Explaining | None = None
         self.rpc: RpcServer | None = None
         self.draining = False
         self.failure: str | None = None
@@ -84,6 +86,7 @@ class Door:
         """
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
         from service import memory, turns  # noqa: PLC0415
+        from service.explaining import Explaining  # noqa: PLC0415
         from service.handlers import Handlers  # noqa: PLC0415
         from service.inference import InferenceService  # noqa: PLC0415
         from service.limits import COMMON_CODES, UNMATCHED, Limits  # noqa: PLC0415
@@ -100,15 +103,17 @@ class Door:
         config = deployment.config
         handlers = Handlers(config, runtime=lambda: self.runtime, trouble=self.trouble, pages=pages(deployment))
         inference = InferenceService(deployment, runtime=lambda: self.runtime, trouble=self.trouble)
-        routes = handlers.routes() | inference.routes()
+        explaining = Explaining(config, runtime=lambda: self.runtime, trouble=self.trouble)
+        self.explaining = explaining
+        routes = handlers.routes() | inference.routes() | explaining.routes()
         codes = {route.template: route.codes for route in routes.values()} | {UNMATCHED: COMMON_CODES}
         port = config.server.grpc_port
         if port is not None:
             from service.rpc import RPC_ROUTES, RpcServer  # noqa: PLC0415 - needs grpcio, which HTTP does not
 
             codes |= RPC_ROUTES
-        metrics = Metrics(codes, [config.explain.model_dump()["method"]])
-        handlers.metrics = inference.metrics = metrics
+        metrics = Metrics(codes, list(config.explain.allowed))
+        handlers.metrics = inference.metrics = explaining.metrics = metrics
         self.limits = Limits(
             routes,
             metrics,
@@ -149,6 +154,8 @@ class Door:
 
     def _open(self, runtime: "Runtime") -> None:
         runtime.start()
+        if self.explaining is not None:
+            self.explaining.start(runtime)
         self.runtime = runtime
         LOG.info("serving %s %s, bundle %s", runtime.config.name, runtime.config.version, runtime.bundle.id)
 
@@ -170,6 +177,8 @@ class Door:
 
     async def _stop(self) -> None:
         await self._stop_rpc()
+        if self.explaining is not None:
+            await self.explaining.close()
         if self.runtime is not None:
             await self.runtime.close()
 

@@ -24,6 +24,8 @@ class Call:
     request_id: str
     deadline: float
     body: bytes = b""
+    client: str = ""
+    """The address of the peer; empty where the server does not know it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

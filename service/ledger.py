@@ -44,7 +44,7 @@ class Ledger:
             config=config.model_dump(mode="json"),
             thresholds=dict(zip(pipeline.names, pipeline.thresholds, strict=True)),
         )
-        store = None if database is None else Store(database, edition)
+        self.store = store = None if database is None else Store(database, edition)
         self.recorder = Recorder(
             store,
             monitoring,

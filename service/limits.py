@@ -49,7 +49,10 @@ class Limits:
         timeout_seconds: float,
         closing: Callable[[], bool],
     ) -> None:
-        """Serve ``routes`` by exact path; while ``closing`` says so, connections are not kept alive."""
+        """Serve ``routes`` by exact path, and those that end in ``/*`` for all that is in the folder.
+
+        While ``closing`` says so, connections are not kept alive.
+        """
         self.routes, self.metrics, self.closing = routes, metrics, closing
         self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
 
@@ -59,7 +62,7 @@ class Limits:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = known_or_new(given)
-        route = self.routes.get(scope["path"])
+        route = self.routes.get(scope["path"]) or self.routes.get(f"{scope['path'].rpartition('/')[0]}/*")
         template = UNMATCHED if route is None else route.template
         incoming = Incoming(receive, headers)
         self.metrics.inflight += 1
@@ -85,7 +88,8 @@ class Limits:
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)
-            call = Call(method, scope["path"], headers, request_id, deadline)
+            client = (scope.get("client") or ("",))[0]
+            call = Call(method, scope["path"], headers, request_id, deadline, client=client)
             async with asyncio.timeout_at(deadline):
                 if method == "POST":
                     call.body = await self._body(headers, receive, binary=binary)

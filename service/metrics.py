@@ -28,10 +28,19 @@ STAGE_SECONDS = (0.00005, 0.0001, 0.00025, *SECONDS)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 P_VALUES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STAGES = ("decode", "queue", "input_guards", "model", "output_guards", "encode")
-SHED = ("queue_full", "deadline", "loading", "draining", "explain_queue_full", "feedback_queue_full", "store_down")
+SHED = (
+    "queue_full",
+    "deadline",
+    "loading",
+    "draining",
+    "explain_queue_full",
+    "feedback_queue_full",
+    "store_down",
+    "explain_rate",
+)
 STORED = ("stored", "repeated", "dropped")
 FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown")
-EXPLAIN_RESULTS = ("ok", "refused", "error")
+EXPLAIN_RESULTS = ("ok", "cached", "refused", "timeout", "crashed", "error")
 
 Labels = tuple[str, ...]
 

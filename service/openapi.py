@@ -8,6 +8,7 @@ import orjson
 
 from guards.bundle import __version__
 from guards.schema import InputSchema
+from service.openapi_explain import explain_parameters, explain_path, explainers_path, explanation_path
 from service.openapi_feedback import feedback_path
 from service.openapi_v2 import inference_paths
 from service.protocols.problem import InferenceProblemDocument, ProblemDocument
@@ -19,13 +20,16 @@ Schema = dict[str, Any]
 PROBLEMS = {
     "400": "Not JSON, not UTF-8, a key given twice, nested too deep, or a deadline that is no number.",
     "405": "Another method than the path takes.",
+    "404": "There is nothing of that id, or no more.",
     "413": "The body is over the limit.",
     "415": "Not JSON, or a content encoding.",
     "422": "Well-formed, but no rows can be made of it; every fault is listed with its place.",
+    "429": "This client asked too often; Retry-After says when to come again.",
     "500": "A fault of the server's.",
     "503": "Loading, draining, or too busy; Retry-After says when to come again.",
     "504": "The request's deadline passed.",
 }
+USUAL = ("400", "405", "413", "415", "422", "500", "503", "504")
 
 
 def pages(deployment: Deployment) -> Mapping[str, tuple[bytes, str]]:
@@ -47,13 +51,7 @@ def _document(deployment: Deployment) -> Schema:
     groups = deployment.groups
     instance = _instance(deployment.schema)
     detail = {"detail": {"type": "boolean", "default": False, "description": "every visible guard's p-value"}}
-    explain = {
-        "target": {"type": "string", "enum": list(deployment.classes)} if deployment.classes else False,
-        "method": {"type": "string", "const": config.explain.model_dump()["method"]},
-        "steps": {"type": "integer", "minimum": 1},
-        "top_k": {"type": "integer", "minimum": 1},
-    }
-    explain = {name: schema for name, schema in explain.items() if schema}
+    asked = explain_parameters(deployment)
     predict = _post("Judge and predict rows.", _request(instance, groups, detail), _predictions(deployment))
     return {
         "openapi": "3.1.0",
@@ -65,12 +63,9 @@ def _document(deployment: Deployment) -> Schema:
         "paths": {
             f"{model}:predict": {"post": {**predict, "operationId": "predict"}},
             "/predict": {"post": {**predict, "operationId": "bentoml_predict"}},
-            f"{model}:explain": {
-                "post": {
-                    **_post("Explain predictions of rows.", _request(instance, groups, explain), {"type": "object"}),
-                    "operationId": "explain",
-                }
-            },
+            f"{model}:explain": explain_path(deployment, _post("", _request(instance, groups, asked), {}), _problems),
+            f"{model}/explainers": explainers_path(_problems),
+            "/v1/explanations/{id}": explanation_path(deployment, _problems),
             f"{model}:feedback": feedback_path(deployment.classes, _problems),
             f"{model}/monitors": _get("monitors", "The state of every monitor.", busy=True),
             model: _get("model", "Whether the model is ready.", busy=True),
@@ -176,7 +171,7 @@ def _post(summary: str, body: Schema, answer: Schema) -> Schema:
                 "description": "An answer for each row, in order.",
                 "content": {"application/json": {"schema": answer}},
             },
-            **_problems(*PROBLEMS),
+            **_problems(),
         },
     }
 
@@ -194,7 +189,7 @@ def _get(name: str, summary: str, *, media: str = "application/json", busy: bool
 
 def _problems(*codes: str, document: str = "Problem") -> Schema:
     content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{document}"}}}
-    return {code: {"description": PROBLEMS[code], "content": content} for code in codes or PROBLEMS}
+    return {code: {"description": PROBLEMS[code], "content": content} for code in codes or USUAL}
 
 
 def _page(document: Schema) -> str:

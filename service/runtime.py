@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from sqlalchemy import URL
 
 from guards.bundle import Bundle, __version__
 from guards.config import Config
-from guards.explainer import Attribution
 from guards.monitors.groups import level_codes, of_requests
 from guards.pipeline import fatal
-from guards.types import Action, Batch, Mistake, Outcome
+from guards.types import Batch, Mistake, Outcome
 from service.answer import Answer
 from service.batch_size import measure, preferred
 from service.batcher import Computation, MicroBatcher
@@ -40,7 +38,6 @@ __all__ = ["Runtime"]
 LOG = logging.getLogger("guardhouse")
 Array = npt.NDArray[Any]
 Values = Mapping[str, list[str | None]]
-EXPLANATIONS_WAITING = 8
 DEVICE_LOST = 70
 LONG_SECONDS = 0.002
 """A batch that takes less, on a CPU, is done before the event loop has got far with anything else."""
@@ -74,8 +71,6 @@ class Runtime:
         self.model_metrics = ModelMetrics(
             guards, self.monitoring.series, str(self.device), {"version": __version__, **served}
         )
-        self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
-        self._explaining = 0
         self._long_forward = False
         self._database = None if database is None or not self.config.store.enabled else Database(database)
         self.batch_rows = self._warm_up()
@@ -127,7 +122,6 @@ class Runtime:
         if self.snapshots is not None:
             await asyncio.to_thread(self.snapshots.close)
         self.monitoring.close()
-        self._explainers.shutdown(wait=False, cancel_futures=True)
 
     async def predict(
         self, x: Array, groups: Values, *, ids: Sequence[str], deadline: float, causes: bool = False
@@ -141,44 +135,6 @@ class Runtime:
             raise unavailable("the model is still loading", reason="loading", retry_after=2)
         codes = {name: code.numpy() for name, code in level_codes(self.request_groups, len(x), groups).items()}
         return await self.batcher.submit(x, codes, ids=ids, deadline=deadline, causes=causes)
-
-    async def explain(
-        self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
-    ) -> tuple[Answer, list[int], Attribution | None]:
-        """Explain rows on a thread of their own; a target of None is the predicted label.
-
-        Gives the answer to the rows, the targets, and the attributions: none where a row has no answer to explain.
-
-        Raises:
-            Problem: too many explanations are waiting.
-            NotExplainableError: the method does not apply to these rows.
-        """
-        if self._explaining >= EXPLANATIONS_WAITING:
-            raise unavailable("too many explanations are waiting", reason="explain_queue_full", retry_after=5)
-        self._explaining += 1
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._explainers, self._explain, x, targets, parameters)
-        # Counted until the thread is done with it, even if the caller's deadline passed in the meantime.
-        future.add_done_callback(self._explained)
-        return await asyncio.shield(future)
-
-    def _explained(self, future: "asyncio.Future[Any]") -> None:
-        self._explaining -= 1
-        future.cancelled() or future.exception()  # an answer nobody waits for any more is not an unhandled error
-
-    def _explain(
-        self, x: Array, targets: list[int | None], parameters: Mapping[str, Any]
-    ) -> tuple[Answer, list[int], Attribution | None]:
-        explainer = self.bundle.explainer(parameters)
-        rows = torch.from_numpy(x).to(self.device)
-        # In the shapes of predictions: the same bits as theirs, and no other shape to compile for.
-        pieces = (x[start : start + self.batch_rows] for start in range(0, len(x), self.batch_rows))
-        answer = Answer.join([Answer.of(self._outcome(piece, {}, causes=False)[1]) for piece in pieces])
-        predicted = [0] * len(x) if answer.label is None else answer.label.tolist()
-        chosen = [own if target is None else target for own, target in zip(predicted, targets, strict=True)]
-        if (answer.action >= Action.ABSTAIN).any():
-            return answer, chosen, None
-        return answer, chosen, explainer.explain(rows, torch.tensor(chosen))
 
     def _compute(self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool) -> Computation:
         ledger = self.ledger

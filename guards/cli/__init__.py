@@ -1,4 +1,4 @@
-"""The command line of the library: ``fit``, ``evaluate``, ``replay``, ``groups``, ``rules``, ``schema``."""
+"""The command line of the library; the service adds ``serve`` and ``feedback``."""
 
 import json
 import sys
@@ -88,6 +88,31 @@ def rules(
         out.write_text(text, encoding="utf-8")
     except OSError as failure:
         raise Mistake(f"--out {out}: cannot be written ({failure.strerror})") from None
+
+
+@app.command()
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
+    row: Annotated[str, typer.Option(help="a data file and a row of it, counted from 0: FILE:17")],
+    method: Annotated[str | None, typer.Option(help="of those that the config allows")] = None,
+    target: Annotated[str | None, typer.Option(help="a label, or guard:NAME; default: the predicted label")] = None,
+    out: Annotated[Path | None, typer.Option(help="a picture of it, as PNG")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+) -> None:
+    """Say what made the model answer a row as it did."""
+    from guards.cli.explain import explain as answer  # noqa: PLC0415
+    from guards.cli.explain import show as show_explanation  # noqa: PLC0415
+
+    document = answer(load_bundle(bundle, config), row, method=method, target=target, out=out)
+    if as_json:
+        typer.echo(json.dumps(document))
+    else:
+        show_explanation(document, out, Console())
 
 
 @app.command()

@@ -25,6 +25,7 @@ class Confidence(Detector):
 
     Params: ClassVar[type[Params]] = ConfidenceParams
     needs_output: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
     temperature: Tensor
 
     def __init__(self, params: ConfidenceParams) -> None:

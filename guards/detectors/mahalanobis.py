@@ -39,6 +39,7 @@ class Mahalanobis(Detector):
 
     Params: ClassVar[type[Params]] = MahalanobisParams
     needs_output: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
     centre: Tensor
     projection: Tensor
     offset: Tensor

@@ -45,7 +45,10 @@ def test_defaults() -> None:
     server = config.server
     assert (server.max_batch_rows, server.max_queue_rows, server.max_rows_per_request) == (64, 1024, 1024)
     assert (server.max_body_bytes, server.timeout_seconds) == (16777216, 30)
-    assert config.explain.model_dump() == {"method": "integrated_gradients", "steps": 32}
+    assert (config.explain.method, config.explain.baseline, config.explain.rejected) == (
+        *("integrated_gradients", "neutral"),
+        False,
+    )
     assert not config.store_reference_rows
 
 
@@ -135,11 +138,15 @@ def test_defaults() -> None:
         ),
         ({"monitors": [{"name": "m", "kind": "bins", "bins": 1}]}, "monitors.0.bins.bins: Input should be greater"),
         ({"monitors": [{"name": "m", "kind": "bins"}] * 2}, "monitors: the name 'm' is used twice"),
-        ({"explain": {"steps": 3}}, "explain: missing its `method`"),
         (
             {"explain": {"method": "guess"}},
-            "explain: 'guess' is not known; there are 'integrated_gradients'",
+            "explain: method: 'guess' is not known; there are 'integrated_gradients'",
         ),
+        (
+            {"explain": {"methods": [{"method": "gess"}]}},
+            "explain.methods.0: 'gess' is not known; there are 'integrated_gradients'",
+        ),
+        ({"explain": {"methods": [{"steps": 3}]}}, "explain.methods.0: missing its `method`"),
         (
             {"server": {"max_queue_rows": 10}},
             "server: max_queue_rows is below max_rows_per_request: such a request could never be queued",

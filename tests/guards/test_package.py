@@ -88,10 +88,11 @@ def test_blocking_blocks() -> None:
 
 def test_explainer_asks_for_its_extra() -> None:
     """Without captum only explaining fails, and by captum's name."""
-    code = "import torch, guards.explainers.integrated_gradients as m\nfrom guards import TorchModel, InputSchema\n"
+    code = "import torch, guards.explainers.deep_lift as m\nfrom guards import TorchModel, InputSchema\n"
+    code += "from guards.subject import Subject\n"
     code += "model = TorchModel(torch.nn.Linear(2, 2), example=torch.rand(2, 2), outputs=2)\n"
-    code += "e = m.IntegratedGradients(m.IntegratedGradientsParams(), model=model, schema=InputSchema("
-    code += "kind='tensor', shape=(2,)))\ne.explain(torch.rand(1, 2), torch.tensor([0]))\n"
+    code += "s = Subject(model, InputSchema(kind='tensor', shape=(2,)))\n"
+    code += "m.DeepLift(m.DeepLiftParams(), s).explain(torch.rand(1, 2), torch.tensor([0]))\n"
     done = run(WITHOUT_EXTRAS + code)
     assert "No module named 'captum" in done.stderr
 

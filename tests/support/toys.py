@@ -45,6 +45,20 @@ class Table(nn.Module):
         return self.head(self.body(torch.cat([x[:, :3], category], dim=1)))
 
 
+class Modules(nn.Module):
+    """The same with rectifiers that are modules, as DeepLIFT wants them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(COLOURS), 2)
+        self.body = nn.Sequential(nn.Linear(5, 16), nn.ReLU())
+        self.head = nn.Linear(16, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        category = self.embedding(x[:, 3].long())
+        return self.head(self.body(torch.cat([x[:, :3], category], dim=1)))
+
+
 class Flat(nn.Module):
     """A linear body and a linear head on the flattened input."""
 
@@ -107,6 +121,10 @@ def sharp(net: nn.Module) -> nn.Module:
 
 def tabular_net() -> nn.Module:
     return sharp(seeded(lambda: Table(len(CLASSES))))
+
+
+def module_net() -> nn.Module:
+    return seeded(Modules)
 
 
 def image_net() -> nn.Module:

@@ -1,0 +1,79 @@
+"""``guardhouse explain``: why the model answered one row of a file as it did."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from guards.bundle import Bundle
+from guards.cli.files import load_rows
+from guards.explainer import NotExplainableError
+from guards.explanation import Question, UnfitQuestionError, WithheldError, check
+from guards.explanation import explain as explain_rows
+from guards.pictures import NoPictureError, picture
+from guards.types import Mistake
+
+__all__ = ["explain", "show"]
+
+MOST_SHOWN = 20
+
+
+def explain(
+    bundle: Bundle, row: str, *, method: str | None = None, target: str | None = None, out: Path | None = None
+) -> dict[str, Any]:
+    """Explain one row, ``FILE:17``, and draw it into ``out``.
+
+    Raises:
+        Mistake: there is no such row, or it cannot be explained so.
+    """
+    path, _, number = row.rpartition(":")
+    if not path or not number.isdecimal():
+        raise Mistake(f"--row {row}: name a file and a row of it, counted from 0, such as test.csv:17")
+    rows = load_rows(Path(path), bundle.config, bundle.schema, bundle.classes)
+    if int(number) >= len(rows):
+        raise Mistake(f"--row {row}: the file has {len(rows)} rows, counted from 0")
+    question = Question(method=method, target=target)
+    x = rows.x[int(number) : int(number) + 1]
+    try:
+        check(question, bundle.config, bundle.schema, bundle.classes)
+        (found,) = explain_rows(bundle, bundle.pipeline(), x, question)
+        if out is not None:
+            out.write_bytes(picture(found, bundle.schema, title=bundle.config.name))
+    except UnfitQuestionError as unfit:
+        raise Mistake(f"--{unfit.parameter}: {unfit.message}") from unfit
+    except WithheldError as withheld:
+        raise Mistake(
+            f"--row {row}: its verdict is {withheld.actions[0].label}; set `explain.rejected: true` to explain it"
+        ) from withheld
+    except (NotExplainableError, NoPictureError) as why:
+        raise Mistake(str(why)) from why
+    return found.document(bundle.schema)
+
+
+def show(document: dict[str, Any], out: Path | None, console: Console) -> None:
+    """Print an explanation for people: the largest contributions first."""
+    values = document["attributions"]
+    what = document["target"] or document["label"] or "the value"
+    if isinstance(values, dict):
+        grid = Grid(title=f"{what}, by {document['method'].replace('_', ' ')}")
+        grid.add_column("column")
+        grid.add_column("contribution", justify="right")
+        for name, value in sorted(values.items(), key=lambda item: -abs(item[1]))[:MOST_SHOWN]:
+            grid.add_row(name, f"{value:+.4g}")
+        console.print(grid)
+    else:
+        console.print(f"{what}, by {document['method'].replace('_', ' ')}", highlight=False, markup=False)
+    for name in ("output_value", "baseline_value", "convergence_delta"):
+        if document[name] is not None:
+            console.print(f"{name.replace('_', ' ')}: {document[name]:.6g}", highlight=False)
+    if document["causes"]:
+        console.print(f"causes: {', '.join(document['causes'])}", highlight=False, markup=False)
+    for near in document["neighbours"]:
+        console.print(
+            f"near: row {near['index']}, {near['label']}, distance {near['distance']:.4g}",
+            highlight=False,
+            markup=False,
+        )
+    if out is not None:
+        console.print(str(out), highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,64 @@
+"""DeepLIFT: each layer hands the change of its output back to its inputs, in one backward pass."""
+
+import warnings
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from guards.detector import Params
+from guards.explainer import Explainer, NotExplainableError
+
+__all__ = ["DeepLift", "DeepLiftParams"]
+
+
+class DeepLiftParams(Params):
+    """Parameters of DeepLIFT."""
+
+    method: Literal["deep_lift"] = "deep_lift"
+    tolerance: float = Field(
+        default=0.01, gt=0, lt=1, description="share of the output's change that may be missed; beyond it: refused"
+    )
+
+
+class DeepLift(Explainer):
+    """Captum's DeepLIFT with the rescale rule, which sees rectifiers and the like only where they are modules.
+
+    Where a model calls them as functions the rule is not applied and contributions do not add up: then it refuses.
+    Shrikumar, Greenside & Kundaje 2017, "Learning important features through propagating activation differences".
+    """
+
+    Params: ClassVar[type[Params]] = DeepLiftParams
+    params: DeepLiftParams
+
+    def attribute(self, row: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
+        """Hand the change from the baseline back to the inputs.
+
+        Raises:
+            NotExplainableError: the model is made of what the rule cannot follow.
+        """
+        from captum.attr import DeepLift as Captum  # noqa: PLC0415 - an extra, and slow to import
+
+        ends, starts = self.subject.split(row, baseline)
+        inputs = tuple(part.detach().clone().requires_grad_() for part in ends)
+        try:
+            with warnings.catch_warnings():
+                # That it sets hooks, which is known; and one of torch's, that a hook is on a whole module.
+                warnings.filterwarnings("ignore", category=UserWarning, module=r"captum\..*")
+                warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+                values = Captum(self.subject).attribute(inputs, starts, additional_forward_args=(target,))
+        except (RuntimeError, AssertionError) as unfit:
+            reason = (str(unfit).splitlines() or [type(unfit).__name__])[0]
+            raise NotExplainableError(f"deep_lift: it cannot follow this model ({reason})") from unfit
+        merged = self.subject.merge([value.detach() for value in values])
+        self.subject.refuse_blind_columns(row, baseline, merged, target, "deep_lift")
+        change = self.subject.evaluate(torch.cat([row, baseline]), target.expand(2)).diff().neg()
+        missing = (merged.double().sum() - change.double()).abs()
+        if bool(missing > self.params.tolerance * change.abs() + 1e-4):
+            raise NotExplainableError(
+                f"deep_lift: its contributions miss {missing.item():.3g} of the change of {change.item():.3g}: the "
+                "model calls rectifiers or the like as functions; make them modules (nn.ReLU), or use "
+                "integrated_gradients"
+            )
+        return merged

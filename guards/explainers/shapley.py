@@ -1,0 +1,52 @@
+"""Exact Shapley values, where there are few enough columns to try every coalition of them."""
+
+from math import comb
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from guards.detector import Params
+from guards.explainer import Explainer, NotExplainableError
+from guards.explainers.coalitions import grouped, outputs, spread
+
+__all__ = ["Shapley", "ShapleyParams"]
+
+MOST_COLUMNS = 10
+
+
+class ShapleyParams(Params):
+    """Exact Shapley values have nothing to set."""
+
+    method: Literal["shapley"] = "shapley"
+
+
+class Shapley(Explainer):
+    """Each column's contribution, averaged over all orders in which columns could leave the baseline.
+
+    All 2^d coalitions are run once, up to ten columns. Absent columns have the baseline's value, so that it says what
+    the model does and not what is usual (Sundararajan & Najmi 2020, "The many Shapley values for model explanation").
+    """
+
+    Params: ClassVar[type[Params]] = ShapleyParams
+
+    def attribute(self, row: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
+        """Average over all coalitions.
+
+        Raises:
+            NotExplainableError: there are more than ten columns.
+        """
+        d = row[0].numel()
+        if d > MOST_COLUMNS:
+            raise NotExplainableError(f"shapley: it takes up to {MOST_COLUMNS} columns, not {d}: use kernel_shap")
+        codes = torch.arange(2**d)
+        present = (codes[:, None] >> torch.arange(d)) & 1 == 1
+        groups = grouped(self.subject.schema, d)
+        numbers = outputs(self.subject, row, baseline, target, groups, present)
+        weights = torch.tensor([1 / (d * comb(d - 1, size)) for size in range(d)], dtype=torch.float64)
+        contributions = torch.empty(d, dtype=torch.float64)
+        for column in range(d):
+            without = codes[~present[:, column]]
+            gain = numbers[without | (1 << column)] - numbers[without]
+            contributions[column] = (weights[present[without].sum(1)] * gain).sum()
+        return spread(contributions, groups, row)

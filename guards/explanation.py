@@ -1,0 +1,262 @@
+"""From a question about rows to its answer: which label, which method, and whether there is anything to explain."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guards.bundle import Bundle
+from guards.config import Config
+from guards.pipeline import Pipeline
+from guards.schema import InputSchema
+from guards.types import Action, Batch, Outcome
+
+__all__ = ["Explanation", "Question", "UnfitQuestionError", "WithheldError", "check", "explain", "methods"]
+
+GUARD = "guard:"
+CAUSES, NEIGHBOURS = "causes", "neighbours"
+
+
+class UnfitQuestionError(Exception):
+    """A parameter that does not fit the model: its name, and a sentence."""
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(f"{parameter}: {message}")
+        self.parameter, self.message = parameter, message
+
+
+class WithheldError(Exception):
+    """Rows without an answer to explain: the action of each, by its place."""
+
+    def __init__(self, actions: Mapping[int, Action]) -> None:
+        super().__init__(", ".join(f"row {row}: {action.label}" for row, action in actions.items()))
+        self.actions = dict(actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of rows; None is the config's method, the predicted label, the config's steps, all columns.
+
+    ``target`` is a label, or ``guard:NAME`` for the score of a guard.
+    """
+
+    method: str | None = None
+    target: str | None = None
+    steps: int | None = None
+    top_k: int | None = None
+
+    @property
+    def guard(self) -> str | None:
+        """The guard whose score is asked for."""
+        return self.target.removeprefix(GUARD) if self.target is not None and self.target.startswith(GUARD) else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """One row's answer. ``values`` has the input's shape; what a method does not give is None.
+
+    ``causes`` are what a guard itself names, where its score has no gradient.
+    """
+
+    x: Tensor
+    label: str | None
+    target: str | None
+    method: str
+    values: Tensor | None = None
+    baseline_value: float | None = None
+    output_value: float | None = None
+    convergence_delta: float | None = None
+    neighbours: tuple[Mapping[str, Any], ...] = ()
+    causes: tuple[str, ...] = ()
+
+    def document(self, schema: InputSchema, top_k: int | None = None) -> dict[str, Any]:
+        """Give the answer as the wire has it; of a table the ``top_k`` largest contributions, in column order."""
+        shown: Any = None
+        if self.values is not None:
+            shown = self.values.tolist()
+            if schema.kind == "tabular":
+                order = sorted(range(len(shown)), key=lambda i: -abs(shown[i]))[: top_k or len(shown)]
+                shown = {schema.names[i]: shown[i] for i in sorted(order)}
+        return {
+            "label": self.label,
+            "target": self.target,
+            "method": self.method,
+            "attributions": shown,
+            "baseline_value": self.baseline_value,
+            "output_value": self.output_value,
+            "convergence_delta": self.convergence_delta,
+            "neighbours": list(self.neighbours),
+            "causes": list(self.causes),
+        }
+
+
+def methods(config: Config) -> list[dict[str, Any]]:
+    """Describe the methods that a request may choose, with their parameters' values and meanings."""
+    described = []
+    for name, params in config.explain.allowed.items():
+        values = config.explain.parameters(name).model_dump()
+        described.append(
+            {
+                "method": name,
+                "default": name == config.explain.method,
+                "parameters": {
+                    key: {"value": values[key], "description": field.description or ""}
+                    for key, field in type(params).model_fields.items()
+                    if key != "method"
+                },
+            }
+        )
+    return described
+
+
+def check(question: Question, config: Config, schema: InputSchema, classes: Sequence[str]) -> None:
+    """Check a question against the config alone, before any model is run.
+
+    Raises:
+        UnfitQuestionError: a parameter is not known, or out of its bounds.
+    """
+    section = config.explain
+    method = question.method or section.method
+    if method not in section.allowed:
+        raise UnfitQuestionError("method", f"not one of {list(section.allowed)}")
+    guard = question.guard
+    visible = [spec.name for spec in config.guards if spec.visible]
+    if guard is not None and guard not in visible:
+        raise UnfitQuestionError("target", f"no such guard; there are {visible}")
+    if question.target is not None and guard is None and question.target not in classes:
+        message = f"no label; there are {list(classes)}" if classes else "regression has none"
+        raise UnfitQuestionError("target", f"{message}; guard:NAME is a guard's score")
+    if question.top_k is not None and (schema.kind != "tabular" or question.top_k < 1):
+        raise UnfitQuestionError("top_k", "a positive number of columns, for tabular rows")
+    if question.steps is None:
+        return
+    fields = type(section.allowed[method]).model_fields
+    if "steps" not in fields:
+        raise UnfitQuestionError("steps", f"{method} has none")
+    try:
+        section.parameters(method, question.steps)
+    except ValueError:
+        bounds = type(section.allowed[method]).model_json_schema()["properties"]["steps"]
+        raise UnfitQuestionError("steps", f"from {bounds['minimum']} to {bounds['maximum']}") from None
+
+
+def explain(
+    bundle: Bundle,
+    pipeline: Pipeline,
+    x: Tensor,
+    question: Question,
+    *,
+    checkpoint: Callable[[], None] | None = None,
+) -> list[Explanation]:
+    """Explain raw rows (n, ...), once :func:`check` has passed the question; ``checkpoint`` may raise to end it early.
+
+    Raises:
+        WithheldError: some rows have no answer that could be explained.
+        NotExplainableError: the method does not apply to these rows.
+        Mistake: the config's embeddings or baseline do not fit the model.
+    """
+    section, guard = bundle.config.explain, question.guard
+    batch = Batch(x.to(bundle.model.device))
+    outcome = pipeline(batch)
+    actions = [Action(action) for action in outcome.verdict.action.tolist()]
+    withheld = {row: action for row, action in enumerate(actions) if action >= Action.ABSTAIN}
+    if withheld and not section.rejected:
+        raise WithheldError(withheld)
+    method = question.method or section.method
+    targets = _targets(bundle, outcome, question)
+    made = [
+        Explanation(
+            x=row,
+            label=bundle.classes[target] if bundle.classes and guard is None else None,
+            target=question.target,
+            method=method,
+            neighbours=near,
+        )
+        for row, target, near in zip(x, targets.tolist(), _neighbours(bundle, outcome), strict=True)
+    ]
+    if method == NEIGHBOURS:
+        return made
+    if guard is not None and not bundle.detectors[pipeline.names.index(guard)].differentiable:
+        return [_by_causes(each, bundle, outcome, guard, row) for row, each in enumerate(made)]
+    subject = bundle.subject(guard)
+    subject.checkpoint = checkpoint or subject.checkpoint
+    found = bundle.explainer(method, steps=question.steps, subject=subject).explain(batch.x, targets)
+    return [
+        replace(
+            each,
+            values=found.values[row].cpu(),
+            baseline_value=_finite(found.baseline_value[row]),
+            output_value=_finite(found.output_value[row]),
+            convergence_delta=_finite(found.convergence_delta[row]),
+        )
+        for row, each in enumerate(made)
+    ]
+
+
+def _targets(bundle: Bundle, outcome: Outcome, question: Question) -> Tensor:
+    n, device = len(outcome.verdict.action), bundle.model.device
+    if question.target is not None and question.guard is None:
+        return torch.full((n,), bundle.classes.index(question.target), device=device)
+    label = outcome.prediction.label
+    return torch.zeros(n, dtype=torch.int64, device=device) if label is None else label.clone()
+
+
+def _neighbours(bundle: Bundle, outcome: Outcome) -> list[tuple[Mapping[str, Any], ...]]:
+    """Name the nearest reference rows of each row, where the config allows it: by index and label."""
+    params, kept = bundle.config.explain.neighbours, bundle.exemplars
+    if params is None or kept is None or kept.index is None or kept.labels is None:
+        return [()] * len(outcome.verdict.action)
+    places, distances = kept.nearest(outcome.output.features, params.count)
+    index, labels = kept.index.cpu().tolist(), kept.labels.cpu().tolist()
+    rows = kept.rows.cpu() if params.show_rows and kept.rows is not None else None
+    return [
+        tuple(
+            {
+                "index": index[place],
+                "label": _label(labels[place], bundle.classes),
+                "distance": distance,
+                **({} if rows is None else {"row": _shown(rows[place], bundle.schema)}),
+            }
+            for place, distance in zip(near, far, strict=True)
+        )
+        for near, far in zip(places.tolist(), distances.tolist(), strict=True)
+    ]
+
+
+def _label(label: float, classes: Sequence[str]) -> str | float | None:
+    if math.isnan(label):
+        return None
+    return classes[int(label)] if classes else label
+
+
+def _shown(row: Tensor, schema: InputSchema) -> Any:  # noqa: ANN401 - JSON
+    """Give a row as a client would send it."""
+    if schema.kind != "tabular":
+        return row.tolist()
+    return {
+        column.name: None
+        if math.isnan(value)
+        else value
+        if column.categories is None
+        else column.categories[int(value)]
+        if value >= 0
+        else None
+        for column, value in zip(schema.columns, row.tolist(), strict=True)
+    }
+
+
+def _by_causes(each: Explanation, bundle: Bundle, outcome: Outcome, guard: str, row: int) -> Explanation:
+    """Give the guard's own reasons, and its score."""
+    verdict = outcome.verdict
+    marks, names = verdict.causes.get(guard), bundle.cause_names.get(guard, ())
+    causes = () if marks is None else tuple(names[cause] for cause in marks[row].nonzero()[:, 0].tolist())
+    score = verdict.score[verdict.guards.index(guard), row]
+    return replace(each, method=CAUSES, output_value=_finite(score), causes=causes)
+
+
+def _finite(number: Tensor) -> float | None:
+    value = number.item()
+    return value if math.isfinite(value) else None

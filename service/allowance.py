@@ -1,0 +1,45 @@
+"""How often one client may ask: a token bucket for each address, and a bounded table of them."""
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+
+__all__ = ["Allowance"]
+
+CLIENTS = 4096
+IPV6_NETWORK = 64
+
+
+class Allowance:
+    """``rate`` requests a minute, and ``burst`` at once.
+
+    The address least recently seen is forgotten for a new one beyond the bound; an IPv6 address counts as its /64,
+    since whoever has one has them all.
+    """
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate, self._burst = rate / 60, float(burst)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, address: str, now: float | None = None) -> float:
+        """Take a token of an address; 0 where there was one, and else the seconds until there will be."""
+        now = time.monotonic() if now is None else now
+        client = _client(address)
+        tokens, last = self._buckets.pop(client, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - last) * self._rate)
+        granted = tokens >= 1
+        self._buckets[client] = (tokens - granted, now)
+        if len(self._buckets) > CLIENTS:
+            self._buckets.popitem(last=False)
+        return 0.0 if granted else math.ceil((1 - tokens) / self._rate)
+
+
+def _client(address: str) -> str:
+    if ":" not in address:
+        return address
+    try:
+        network = ipaddress.ip_network((address.partition("%")[0], IPV6_NETWORK), strict=False)
+    except ValueError:
+        return address
+    return str(network)
