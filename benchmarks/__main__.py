@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("serving", "gpu", "store")
+NAMES = ("serving", "explanation", "gpu", "store")
 
 
 def main() -> None:

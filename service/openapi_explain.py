@@ -145,7 +145,7 @@ def _answer(deployment: Deployment) -> Schema:
 
 def _attributions(schema: InputSchema) -> Schema:
     if schema.kind == "tabular":
-        columns = dict.fromkeys(schema.names, {"type": "number"})
+        columns = {name: {"type": "number"} for name in schema.names}
         return {"type": "object", "properties": columns, "additionalProperties": False}
     nested: Schema = {"type": "number"}
     for size in reversed(schema.shape):
