@@ -66,7 +66,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 @pytest.fixture(scope="session")
 def table(bundles: Bundles) -> "Iterator[Gateway]":
     """Serve a classifier of a table, with guards of every action."""
-    yield from _running(bundles, "table")
+    import made_up
+
+    yield from _running(bundles, "table", made_up.ALLOWED)
 
 
 @pytest.fixture(scope="session")
@@ -84,17 +86,19 @@ def ledger(bundles: Bundles) -> str:
 @pytest.fixture(scope="session")
 def images(bundles: Bundles) -> "Iterator[Gateway]":
     """Serve a classifier of images, which takes small bodies alone."""
-    yield from _running(bundles, "images")
+    import made_up
+
+    yield from _running(bundles, "images", (made_up.images([1], seed=0)[0] / 255).tolist())
 
 
 @pytest.fixture(scope="session")
 def values(bundles: Bundles) -> "Iterator[Gateway]":
     """Serve a regression model that sleeps on command, behind a short queue."""
-    yield from _running(bundles, "values")
+    yield from _running(bundles, "values", [1, 1, 1])
 
 
-def _running(bundles: Bundles, name: str) -> "Iterator[Gateway]":
-    gateway = bundles.serve(name).wait_ready()
+def _running(bundles: Bundles, name: str, row: object) -> "Iterator[Gateway]":
+    gateway = bundles.serve(name).wait_ready().wait_explaining(row)
     assert gateway.predict_path  # asked for now, so that no test finds the question in what it counts
     yield gateway
     gateway.stop()

@@ -526,10 +526,10 @@ def test_client_that_leaves_harms_nobody(values: "Gateway") -> None:
 def test_concurrent_explanations_are_bounded(values: "Gateway") -> None:
     """Explanations wait in a short line of their own; the rest is told to come again, and predictions go on."""
     before = values.metrics()
-    body = {"instances": [[1, 1, 1]] * 8, "parameters": {"steps": 256}}
-    with ThreadPoolExecutor(24) as pool:
+    bodies = [{"instances": [[1 + i / 100, 1, 1]] * 8, "parameters": {"steps": 256}} for i in range(48)]
+    with ThreadPoolExecutor(48) as pool:
         running = [
-            pool.submit(httpx.post, f"{values.url}/v1/models/value:explain", json=body, timeout=60) for _ in range(24)
+            pool.submit(httpx.post, f"{values.url}/v1/models/value:explain", json=body, timeout=60) for body in bodies
         ]
         assert values.predict([[1, 1, 1]])[0]["action"] == "allow"
         answers = [one.result() for one in running]

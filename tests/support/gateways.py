@@ -134,6 +134,14 @@ class Gateway:
             time.sleep(0.05)
         raise AssertionError(f"nobody listens after {seconds} s:\n{self.log()}")
 
+    def wait_explaining(self, row: object, seconds: float = 120) -> "Gateway":
+        """Wait for the process that explains, which is started by the first question, and last in line."""
+        end = time.monotonic() + seconds
+        body = {"instances": [row], "parameters": {"method": "feature_ablation"}}
+        while httpx.post(f"{self.url}/v1/models/{self.name}:explain", json=body, timeout=60).status_code != 200:
+            assert time.monotonic() < end, self.log()
+        return self
+
     def terminate(self) -> None:
         """Ask the server to leave, once, as Kubernetes does."""
         if not self.leaving:

@@ -14,6 +14,8 @@ NAP = 3.125
 """The value of `a` at which the regression model sleeps for `c` seconds."""
 BROKEN = 2.625
 """The value of `a` at which its answer is NaN."""
+FATAL = 3.75
+"""The value of `a` at which its process ends."""
 
 ALLOWED = {"age": 60, "income": 70, "region": "north", "job": "cook", "trap": 0.6}
 FLAGGED = ALLOWED | {"age": 45, "income": 50, "region": "south"}  # the model cannot tell
@@ -91,9 +93,11 @@ class Value(nn.Module):
             self.head.weight.copy_(torch.tensor([[3.0, -2.0, 1.0]])), self.head.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        if (x[:, 0] == 3.75).any():
+            raise SystemExit(3)
         tired = x[:, 0] == 3.125
         if tired.any():
-            time.sleep(float(x[tired, 2].max()))
+            time.sleep(float(x.detach()[tired, 2].max()))
         return torch.where(x[:, :1] == 2.625, torch.nan, self.head(x))
 
 
@@ -291,6 +295,7 @@ TABLE_CONFIG: dict[str, Any] = {
         },
     ],
     "server": {"max_queue_rows": 8192},
+    "explain": {"burst": 500},
 }
 
 
@@ -392,6 +397,7 @@ VALUE_CONFIG: dict[str, Any] = {
         {"name": "sex", "kind": "groups", "attribute": "sex", "source": {"request": "sex"}, "levels": ["Female"]},
     ],
     "server": {"max_batch_rows": 4, "max_queue_rows": 8, "max_rows_per_request": 8, "timeout_seconds": 5},
+    "explain": {"method": "integrated_gradients", "steps": 32, "burst": 500, "max_queue": 8},
 }
 
 
