@@ -93,8 +93,8 @@ class Handlers:
         return _json({"name": self.config.name, "ready": self._trouble() is None})
 
     async def monitors(self, _: Call) -> Reply:
-        """Report every monitor."""
-        return _json(self._loaded().monitoring.report())
+        """Report every monitor, beside the event loop: intervals take a while."""
+        return _json(await asyncio.to_thread(self._loaded().monitoring.report))
 
     async def predict(self, call: Call) -> Reply:
         """Judge and predict the rows of a body."""

@@ -1,7 +1,7 @@
 """How often the model is right: estimated before labels come, counted as they do, beside train and held-out rows."""
 
 import math
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -28,8 +28,7 @@ __all__ = ["Accuracy", "AccuracyParams"]
 )
 COVERAGE = ((COVERED, 1), (UNCOVERED, 0))
 MINIMUM = 30
-BAND = 2.0
-"""Standard errors by which the realised false-alarm rate of clean rows may differ from the budget."""
+BAND = 2.0  # standard errors by which the realised false-alarm rate of clean rows may differ from the budget
 
 
 class AccuracyParams(MonitorParams):
@@ -151,13 +150,12 @@ class Accuracy(CountingMonitor):
         if not self.context.classes:
             return found
         train, reference = self.train_counts.tolist(), self.heldout_counts.tolist()
-        live = [total[RIGHT], total[RIGHT] + total[WRONG]]
         return [
             _rate("train_accuracy", train[0], train[1], {}),
             _rate("reference_accuracy", reference[0], reference[1], {}),
             *found,
-            _drop("generalisation_gap", train, reference),
-            _drop("accuracy_drop", reference, live),
+            _drop("generalisation_gap", *train, *reference),
+            self._loss(total),
         ]
 
     def state(self) -> State:
@@ -169,7 +167,7 @@ class Accuracy(CountingMonitor):
         if total[ROWS] < MINIMUM:
             return "insufficient_data"
         if self.params.tolerance is not None and self.context.classes:
-            drop = _drop("accuracy_drop", self.heldout_counts.tolist(), [total[RIGHT], total[RIGHT] + total[WRONG]])
+            drop = self._loss(total)
             outside = drop.interval is not None and drop.interval[0] > self.params.tolerance
             self._alarmed = outside or (self._alarmed and (drop.value or 0.0) > self.params.tolerance)
         if self._alarmed:
@@ -221,6 +219,10 @@ class Accuracy(CountingMonitor):
             coverage,
         ]
 
+    def _loss(self, total: npt.NDArray[np.int64]) -> Statistic:
+        right, wrong = int(total[RIGHT]), int(total[WRONG])
+        return _drop("accuracy_drop", *self.heldout_counts.tolist(), right, right + wrong)
+
     def _valid(self, total: npt.NDArray[np.int64]) -> float | None:
         """Say whether the guards flag no more than their budget, as far as they were calibrated; None without any."""
         if not self.context.guards:
@@ -242,9 +244,10 @@ def _rate(name: str, hits: int, n: int, labels: dict[str, str]) -> Statistic:
     return Statistic(name, value if n else None, (float(low), float(high)) if n else None, int(n), labels)
 
 
-def _drop(name: str, before: Sequence[int], after: Sequence[int]) -> Statistic:
-    """Give one accuracy less another, each as (right, rows)."""
-    n = int(min(before[1], after[1]))
-    low, high = difference_interval((before[0], before[1]), (after[0], after[1]))
-    value = float(rate(*before) - rate(*after))
+@lru_cache(maxsize=8)  # a state is asked for with every report, and of the rows of before no other ever comes
+def _drop(name: str, right: int, rows: int, right_after: int, rows_after: int) -> Statistic:
+    """Give one accuracy less another."""
+    n = int(min(rows, rows_after))
+    low, high = difference_interval((right, rows), (right_after, rows_after))
+    value = float(rate(right, rows) - rate(right_after, rows_after))
     return Statistic(name, value if n else None, (float(low), float(high)) if n else None, n, {})
