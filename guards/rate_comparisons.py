@@ -136,20 +136,20 @@ def _interval(
     estimate: Floats,
     ends: tuple[float, float],
 ) -> tuple[Floats, Floats]:
-    shape = estimate.shape
-    flat = tuple(v.reshape(-1) for v in counts)
-    each = np.broadcast_to(alpha, shape).reshape(-1)
-    inside, bar = estimate.reshape(-1), -np.log(each)
+    known = (counts[1] > 0) & (counts[3] > 0)
+    low, high = np.full(estimate.shape, ends[0]), np.full(estimate.shape, ends[1])
+    if not known.any():
+        return low, high
+    some = (counts[0][known], counts[1][known], counts[2][known], counts[3][known])
+    each, inside = np.broadcast_to(alpha, estimate.shape)[known], estimate[known]
 
     def evidence(at: Floats) -> Floats:
-        return least_log_evidence(line, (flat[0], flat[1], flat[2], flat[3]), at, each)
+        return least_log_evidence(line, some, at, each)
 
-    low, high = (
-        crossing(evidence, bar, inside=inside, outside=np.full(inside.shape, end), steps=STEPS).reshape(shape)
-        for end in ends
-    )
-    empty = (counts[1] == 0) | (counts[3] == 0)
-    return np.where(empty, ends[0], low), np.where(empty, ends[1], high)
+    for bound, end in ((low, ends[0]), (high, ends[1])):
+        outside = np.full(inside.shape, end)
+        bound[known] = crossing(evidence, -np.log(each), inside=inside, outside=outside, steps=STEPS)
+    return low, high
 
 
 def _counts(

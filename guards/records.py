@@ -44,6 +44,12 @@ class Records:
         """Count the rows."""
         return len(self.predicted)
 
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Tell which rows (n,) were not abstained from or rejected."""
+        nothing = np.isnan(self.predicted) if self.predicted.dtype.kind == "f" else self.predicted == UNANSWERED
+        return np.asarray(~nothing & (self.action < Action.ABSTAIN))
+
     @classmethod
     def of(cls, batch: Batch, outcome: Outcome, groupings: Iterable[Grouping] = (), *, y: Tensor | None = None) -> Self:
         """Note what was said of a batch, on the host; each of the groupings gives its codes under its name.

@@ -80,14 +80,14 @@ def _answer(client: httpx.Client, url: str) -> Any:  # noqa: ANN401 - JSON
 
 
 def show(monitors: Mapping[str, Watched], console: Console) -> None:
-    """Print a table for each monitor."""
+    """Print a table for each monitor, of what has rows."""
     for name, monitor in monitors.items():
         grid = Grid(title=f"{name}: {monitor['state']} since {monitor['since']}")
         for title in ("statistic", "group", "label", "value", "interval", "n"):
             grid.add_column(title, justify="right" if title in ("value", "interval", "n") else "left")
         for kind in (OF_GROUPS, (*COMPARED, "demographic_parity_ratio")):
             for statistic in kind:
-                for figure in _of(monitor, statistic):
+                for figure in (each for each in _of(monitor, statistic) if each["n"]):
                     grid.add_row(statistic, *_cells(figure))
             grid.add_section()
         console.print(grid)

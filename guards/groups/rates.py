@@ -99,7 +99,10 @@ def _weighted(measured: Measured, index: list[int]) -> list[Statistic]:
 
 
 def _bounds(measured: Measured, index: list[int]) -> list[Statistic]:
-    """Bound each rate among all answered rows by what the missing labels could at worst and at best be."""
+    """Bound each rate among all answered rows by what the missing labels could at worst and at best be.
+
+    The value is the rate among the rows whose label is known, which always lies between.
+    """
     tables = measured.tables
     known = _confusion(tables.outcomes, index)
     answered, labelled = tables.predictions[:, :-1], tables.outcomes[:, :-1].sum(2)
@@ -114,9 +117,9 @@ def _bounds(measured: Measured, index: list[int]) -> list[Statistic]:
             low, high = (hits, n + unknown), (hits + unknown, n + unknown)
         rows = np.broadcast_to(answered.sum(1)[:, None], hits.shape)
         interval = (np.nan_to_num(rate(*low), nan=0.0), np.nan_to_num(rate(*high), nan=1.0))
-        empty = np.where(rows > 0, 0.0, np.nan)
-        nothing = np.full(hits.shape, np.nan)
-        found += by_cell(measured, f"{name}_bounds", nothing, (interval[0] + empty, interval[1] + empty), rows)
+        known_rate = rate(hits, n)
+        shown = np.where(np.isnan(known_rate), np.nan, 0.0)
+        found += by_cell(measured, f"{name}_bounds", known_rate, (interval[0] + shown, interval[1] + shown), rows)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from guards.records import UNANSWERED, Records
+from guards.records import Records
 from guards.types import Action
 
 __all__ = ["LARGEST", "MICRO", "Tables", "finite", "micro"]
@@ -93,12 +93,8 @@ class Tables:
 
     def _predicted(self, records: Records) -> Integers:
         """Give label codes (n,), k for rows without an answer; of a regression 0, or 1 for those."""
-        none = self.predictions.shape[1] - 1
-        if records.predicted.dtype.kind == "f":
-            unanswered = np.isnan(records.predicted) | (records.action >= Action.ABSTAIN)
-            return np.where(unanswered, none, 0).astype(np.int64)
-        unanswered = (records.predicted == UNANSWERED) | (records.action >= Action.ABSTAIN)
-        return np.where(unanswered, none, records.predicted).astype(np.int64)
+        labels = np.zeros(len(records)) if records.predicted.dtype.kind == "f" else records.predicted
+        return np.where(records.answered, labels, self.predictions.shape[1] - 1).astype(np.int64)
 
 
 def _add(table: Integers, *codes: Integers) -> None:

@@ -1,7 +1,7 @@
 """How often the model is right: estimated before labels come, counted as they do, beside train and held-out rows."""
 
 import math
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from guards.groups.tables import LARGEST, MICRO, finite, micro
 from guards.monitor import Context, CountingMonitor, MonitorParams, Series, State, Statistic
 from guards.monitors.groups import GroupsParams, grouping_of
 from guards.rate_comparisons import difference_interval
-from guards.records import UNANSWERED, Records
+from guards.records import Records
 from guards.schema import Label
 from guards.types import Action, Outcome, Reference
 
@@ -28,15 +28,13 @@ __all__ = ["Accuracy", "AccuracyParams"]
 )
 COVERAGE = ((COVERED, 1), (UNCOVERED, 0))
 MINIMUM = 30
-BAND = 2.0
-"""Standard errors by which the realised false-alarm rate of clean rows may differ from the budget."""
+BAND = 2.0  # standard errors by which the realised false-alarm rate of clean rows may differ from the budget
 
 
 class AccuracyParams(MonitorParams):
     """Parameters of the accuracy monitor; every bundle has one, called ``accuracy`` unless its config names it."""
 
     kind: Literal["accuracy"] = "accuracy"
-    name: str = Field(default="accuracy", pattern=r"^[A-Za-z0-9_-]+$")
     groups: Label | None = Field(default=None, description="the groups monitor by whose groups it is told apart too")
     tolerance: float | None = Field(
         default=None, ge=0, lt=1, description="the loss of accuracy since the held-out rows that raises no alarm"
@@ -111,8 +109,7 @@ class Accuracy(CountingMonitor):
         return counts.ravel()
 
     def _answers(self, records: Records) -> dict[int, npt.NDArray[np.int64]]:
-        answered = _answered(records)
-        sure = answered & ~np.isnan(records.confidence) if self.context.classes else answered
+        sure = records.answered & ~np.isnan(records.confidence) if self.context.classes else records.answered
         moved = move_log_odds(records.confidence, float(self.shift))
         confidence = np.where(sure & ~np.isnan(moved), moved, 0.0)
         flagged = records.action > Action.ALLOW if records.flagged is None else records.flagged
@@ -125,7 +122,7 @@ class Accuracy(CountingMonitor):
         }
 
     def _outcomes(self, records: Records, actual: npt.NDArray[Any]) -> dict[int, npt.NDArray[np.int64]]:
-        answered = _answered(records)
+        answered = records.answered
         counts: dict[int, npt.NDArray[np.int64]] = {}
         if self.context.classes:
             right = records.predicted == actual
@@ -150,13 +147,12 @@ class Accuracy(CountingMonitor):
         if not self.context.classes:
             return found
         train, reference = self.train_counts.tolist(), self.heldout_counts.tolist()
-        live = [total[RIGHT], total[RIGHT] + total[WRONG]]
         return [
             _rate("train_accuracy", train[0], train[1], {}),
             _rate("reference_accuracy", reference[0], reference[1], {}),
             *found,
-            _drop("generalisation_gap", train, reference),
-            _drop("accuracy_drop", reference, live),
+            _drop("generalisation_gap", *train, *reference),
+            self._loss(total),
         ]
 
     def state(self) -> State:
@@ -168,7 +164,7 @@ class Accuracy(CountingMonitor):
         if total[ROWS] < MINIMUM:
             return "insufficient_data"
         if self.params.tolerance is not None and self.context.classes:
-            drop = _drop("accuracy_drop", self.heldout_counts.tolist(), [total[RIGHT], total[RIGHT] + total[WRONG]])
+            drop = self._loss(total)
             outside = drop.interval is not None and drop.interval[0] > self.params.tolerance
             self._alarmed = outside or (self._alarmed and (drop.value or 0.0) > self.params.tolerance)
         if self._alarmed:
@@ -198,8 +194,7 @@ class Accuracy(CountingMonitor):
         ]
 
     def _table(self) -> npt.NDArray[np.int64]:
-        assert self.totals is not None  # noqa: S101 - set at construction
-        return self.totals.reshape(-1, COLUMNS).copy()
+        return np.array(self.totals, np.int64).reshape(-1, COLUMNS)
 
     def _figures(self, row: npt.NDArray[np.int64], labels: dict[str, str]) -> list[Statistic]:
         known = int(row[RIGHT] + row[WRONG])
@@ -213,12 +208,22 @@ class Accuracy(CountingMonitor):
         n = int(row[ANSWERED])
         sums = row[CONFIDENCE] / MICRO, row[CONFIDENCE_SQUARED] / MICRO
         low, high = mean_interval(*sums, n, (0.0, 1.0))
-        estimate = float(sums[0]) / n if n else None
         return [
-            Statistic("expected_accuracy", estimate, (float(low), float(high)) if n else None, n, labels),
+            Statistic(
+                "expected_accuracy",
+                float(sums[0]) / n if n else None,
+                (float(low), float(high)) if n else None,
+                n,
+                labels,
+            ),
             _rate("realised_accuracy", row[RIGHT], known, labels),
             coverage,
         ]
+
+    def _loss(self, total: npt.NDArray[np.int64]) -> Statistic:
+        return _drop(
+            "accuracy_drop", *self.heldout_counts.tolist(), int(total[RIGHT]), int(total[RIGHT] + total[WRONG])
+        )
 
     def _valid(self, total: npt.NDArray[np.int64]) -> float | None:
         """Say whether the guards flag no more than their budget, as far as they were calibrated; None without any."""
@@ -226,13 +231,7 @@ class Accuracy(CountingMonitor):
             return None
         budget = self.context.false_alarm_budget
         band = budget + BAND * math.sqrt(budget * (1 - budget) / max(int(self.heldout_rows), 1))
-        low, _ = rate_interval(total[FLAGGED], total[ROWS])
-        return float(low <= band)
-
-
-def _answered(records: Records) -> npt.NDArray[np.bool_]:
-    unknown = np.isnan(records.predicted) if records.predicted.dtype.kind == "f" else records.predicted == UNANSWERED
-    return np.asarray(~unknown & (records.action < Action.ABSTAIN))
+        return float(rate_interval(total[FLAGGED], total[ROWS])[0] <= band)
 
 
 def _rate(name: str, hits: int, n: int, labels: dict[str, str]) -> Statistic:
@@ -241,9 +240,10 @@ def _rate(name: str, hits: int, n: int, labels: dict[str, str]) -> Statistic:
     return Statistic(name, value if n else None, (float(low), float(high)) if n else None, int(n), labels)
 
 
-def _drop(name: str, before: Sequence[int], after: Sequence[int]) -> Statistic:
-    """Give one accuracy less another, each as (right, rows)."""
-    n = int(min(before[1], after[1]))
-    low, high = difference_interval((before[0], before[1]), (after[0], after[1]))
-    value = float(rate(*before) - rate(*after))
+@lru_cache(maxsize=8)  # a state is asked for with every report, and of the rows of before no other ever comes
+def _drop(name: str, right: int, rows: int, right_after: int, rows_after: int) -> Statistic:
+    """Give one accuracy less another."""
+    n = int(min(rows, rows_after))
+    low, high = difference_interval((right, rows), (right_after, rows_after))
+    value = float(rate(right, rows) - rate(right_after, rows_after))
     return Statistic(name, value if n else None, (float(low), float(high)) if n else None, n, {})

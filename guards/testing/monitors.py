@@ -197,6 +197,10 @@ def _check_report(monitor: Monitor) -> None:
     require(all(isinstance(statistic, Statistic) for statistic in report), "a report is a list of statistics")
     json.dumps([asdict(statistic) for statistic in report], allow_nan=False)
     numbers = [number for s in report for number in (s.value, *(s.interval or ()), s.n) if number is not None]
+    bounded = [
+        (s.interval[0], s.value, s.interval[1]) for s in report if s.interval is not None and s.value is not None
+    ]
+    require(all(low <= value <= high for low, value, high in bounded), "a value lies outside its own interval")
     require(all(type(number) in (int, float) for number in numbers), "a statistic's numbers must be plain, not numpy's")
     keys = Counter((statistic.name, tuple(sorted(statistic.labels.items()))) for statistic in report)
     require(all(count == 1 for count in keys.values()), "a statistic is reported twice")

@@ -347,7 +347,7 @@ def test_monitors_report(table: "Gateway") -> None:
 
 def _statistics(client: httpx.Client) -> dict[tuple[str, str], tuple[int, float]]:
     monitors = client.get("/v1/models/loans/monitors").json()["monitors"]
-    assert list(monitors) == ["streams", "region", "age", "sex"]
+    assert list(monitors) == ["streams", "region", "age", "sex", "accuracy"]
     found = {}
     for name, monitor in monitors.items():
         assert monitor.keys() == {"kind", "state", "since", "statistics"}
