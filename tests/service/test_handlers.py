@@ -14,7 +14,7 @@ from toys import document, schema
 
 from guards.config import parse
 from service import handlers
-from service.handlers import LARGE_BODY, PREDICT_PARAMETERS, Handlers
+from service.handlers import LARGE_BODY, PREDICT_PARAMETERS
 from service.http import Call
 from service.protocols import v1
 
@@ -38,11 +38,11 @@ def decode(monkeypatch: pytest.MonkeyPatch, body: bytes, kind: str) -> tuple[v1.
         return by_v1(*arguments, **named)
 
     monkeypatch.setattr(handlers.v1, "decode", watched)
-    runtime: Any = SimpleNamespace(bundle=SimpleNamespace(schema=schema(kind)), request_groups={})
-    served = Handlers(parse(document(kind)), runtime=lambda: runtime, trouble=lambda: None, pages={})
+    bundle = SimpleNamespace(schema=schema(kind))
+    runtime: Any = SimpleNamespace(bundle=bundle, config=parse(document(kind)), request_groups={})
     call = Call("POST", "/predict", {}, "request", 0.0)
     call.body = body
-    request = asyncio.run(served._decode(call, runtime, PREDICT_PARAMETERS))
+    request = asyncio.run(handlers.read(call, runtime, PREDICT_PARAMETERS))
     return request, threads == [threading.main_thread()]
 
 
