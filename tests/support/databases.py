@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from gateways import free_port
 
 __all__ = ["Postgres", "postgres_bin"]
 
@@ -27,12 +26,16 @@ def postgres_bin() -> Path | None:
 
 
 class Postgres:
-    """One server on a port of its own, with as many databases as are asked for."""
+    """One server on a socket of its own, with as many databases as are asked for.
+
+    A socket, and no port: while the server is stopped, somebody else might take that.
+    """
 
     def __init__(self, programs: Path) -> None:
         """Make a cluster, and start it."""
-        self.programs, self.port, self._databases = programs, free_port(), 0
-        self.folder = Path(tempfile.mkdtemp(prefix="guardhouse-postgres-"))
+        self.programs, self._databases = programs, 0
+        # Not where TMPDIR may point: the other user must be able to come here.
+        self.folder = Path(tempfile.mkdtemp(prefix="guardhouse-postgres-", dir="/tmp"))
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             shutil.chown(self.folder, USER)
@@ -56,7 +59,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder} -c fsync=off"
+        options = f"-c listen_addresses='' -k {self.folder} -c fsync=off"
         self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:
@@ -72,13 +75,12 @@ class Postgres:
         """Make a database, and give its URL."""
         self._databases += 1
         name = f"guardhouse_{self._databases}"
-        with psycopg.connect(f"{self._url}/postgres", autocommit=True) as connection:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type] # noqa: RUF100
-        return f"{self._url}/{name}"
+        return self._url(name)
 
-    @property
-    def _url(self) -> str:
-        return f"postgresql://app@127.0.0.1:{self.port}"
+    def _url(self, database: str) -> str:
+        return f"postgresql://app@/{database}?host={self.folder}"
 
     def remove(self) -> None:
         """Stop, and leave nothing behind."""
