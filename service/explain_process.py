@@ -46,6 +46,8 @@ def _step_back() -> None:
     """Let everything else go first, and be the one that goes when memory runs out or the server does."""
     os.nice(LOWEST_PRIORITY)
     if sys.platform == "linux":
+        # Beside niceness: whatever else becomes ready to run takes the processor from it at once.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from guards.schema import Floats
 from service.allowance import Allowance
 from service.explainers import CrashedError, Explainers, Task
 from service.handlers import GET_CODES, READY_CODES, read
-from service.http import JSON, Call, Reply, Route
+from service.http import Call, Reply, Route
 from service.job_runner import JobRunner, encode_question
 from service.limits import POST_CODES
 from service.metrics import Metrics
+from service.preferences import PNG, may_wait, wants_picture
 from service.protocols import v1
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours, unavailable, unprocessable
 from service.recent import Recent
@@ -29,7 +29,6 @@ from service.runtime import Runtime
 
 __all__ = ["EXPLAIN_CODES", "MOST_VALUES", "Explaining"]
 
-PNG = "image/png"
 EXPLAIN_CODES = (*POST_CODES, 202, 429)
 RESULT_CODES = (*READY_CODES, 202, 404, 422)
 PARAMETERS: Mapping[str, type | tuple[type, ...]] = {"method": str, "target": str, "steps": int, "top_k": int}
@@ -102,10 +101,10 @@ class Explaining:
         request = await read(call, runtime, PARAMETERS)
         question = Question(**request.parameters)
         self._check(request, question, runtime)
-        picture = _wants_picture(call)
+        picture = wants_picture(call.headers)
         if picture and len(request.x) != 1:
             raise unprocessable([(("instances",), f"{len(request.x)} rows, where a picture is of one")])
-        if self._runner is not None and _may_wait(call):
+        if self._runner is not None and may_wait(call.headers):
             asked = encode_question(question, request.ids, request.x, picture=picture, request_id=call.request_id)
             location = f"{FOLDER}/{await self._runner.add(asked)}"
             headers = {"Location": location, "Retry-After": "1", "Preference-Applied": "respond-async"}
@@ -226,30 +225,3 @@ class Explaining:
         if runtime is None or self._explainers is None:
             raise unavailable(self._trouble() or "the model is still loading", reason="loading", retry_after=2)
         return runtime
-
-
-def _may_wait(call: Call) -> bool:
-    """Tell whether the client prefers an answer later (RFC 7240)."""
-    preferences = call.headers.get(b"prefer", b"").decode("latin-1").lower().split(",")
-    return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
-
-
-def _wants_picture(call: Call) -> bool:
-    """Tell whether a picture is wanted rather than JSON: by the weights of Accept, the more specific first."""
-    weights: dict[str, float] = {}
-    for part in call.headers.get(b"accept", b"*/*").decode("latin-1").lower().split(","):
-        kind, *parameters = (piece.strip() for piece in part.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    weight = float(parameter[2:])
-                except ValueError:
-                    weight = 0.0
-        weights[kind] = weight if math.isfinite(weight) else 0.0
-
-    def most(*kinds: str) -> float:
-        return next((weights[kind] for kind in kinds if kind in weights), 0.0)
-
-    picture, text = most(PNG, "image/*", "*/*"), most(JSON, "application/*", "*/*")
-    return picture > text

@@ -18,14 +18,15 @@ class DeepLiftParams(Params):
 
     method: Literal["deep_lift"] = "deep_lift"
     tolerance: float = Field(
-        default=0.01, gt=0, lt=1, description="share of the output's change that may be missed; beyond it: refused"
+        default=0.1, gt=0, lt=1, description="share of the output's change that may be missed; beyond it: refused"
     )
 
 
 class DeepLift(Explainer):
     """Captum's DeepLIFT with the rescale rule, which sees rectifiers and the like only where they are modules.
 
-    Where a model calls them as functions the rule is not applied and contributions do not add up: then it refuses.
+    Where a model calls them as functions the rule is not applied, and where a pool's maximum lies elsewhere at the
+    baseline a part is lost: contributions then do not add up, which ``convergence_delta`` says; by far, and it refuses.
     Shrikumar, Greenside & Kundaje 2017, "Learning important features through propagating activation differences".
     """
 
@@ -57,8 +58,8 @@ class DeepLift(Explainer):
         missing = (merged.double().sum() - change.double()).abs()
         if bool(missing > self.params.tolerance * change.abs() + 1e-4):
             raise NotExplainableError(
-                f"deep_lift: its contributions miss {missing.item():.3g} of the change of {change.item():.3g}: the "
-                "model calls rectifiers or the like as functions; make them modules (nn.ReLU), or use "
-                "integrated_gradients"
+                f"deep_lift: its contributions miss {missing.item():.3g} of the change of {change.item():.3g}: it "
+                "follows rectifiers and the like only where they are modules (nn.ReLU), and maxima in part; use "
+                "integrated_gradients, or make them modules"
             )
         return merged
