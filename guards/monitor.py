@@ -187,6 +187,9 @@ class CountingMonitor(Monitor):
     the report is made, is the same array until a store puts the sum over all processes in its place.
     """
 
+    alarms: bool = True
+    """Whether its parameters let it alarm at all."""
+
     def __init__(self, params: MonitorParams, context: Context, size: int) -> None:
         super().__init__(params, context)
         self.counts: npt.NDArray[np.int64] = np.zeros(size, dtype=np.int64)

@@ -68,7 +68,8 @@ class Watched:
         self.alarms: list[Alarm] = []
         self._counts = any(series.metric == ALARMS for series in monitor.series())
         self._raised = self._look()
-        self._alarms_ever = self._counts or type(monitor).state is not Monitor.state
+        may = not isinstance(monitor, CountingMonitor) or monitor.alarms
+        self._alarms_ever = self._counts or (may and type(monitor).state is not Monitor.state)
         self._goes_back = (self._counts or isinstance(monitor, CountingMonitor)) and bool(monitor.snapshot())
 
     def show(self, batch: Batch, outcome: Outcome, y: Tensor | None, start: int) -> None:

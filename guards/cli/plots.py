@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLES", "draw", "folder", "write"]
 
 Floats = npt.NDArray[np.float64]
-SAMPLES = 400
+SAMPLES = 200
 """Reports along the stream: about as many as a plot is wide enough to tell apart."""
 EVIDENCE, THRESHOLD = "evidence", "threshold"
 LINES = 6

@@ -72,6 +72,7 @@ class Accuracy(CountingMonitor):
         levels = () if grouping is None else grouping.levels
         super().__init__(params, context, (1 + len(levels)) * COLUMNS)
         self.params, self.grouping, self.levels = params, grouping, levels
+        self.alarms = params.tolerance is not None
         attribute = "" if params.groups is None else named[params.groups].attribute
         self._group_labels = [{"attribute": attribute, "group": level} for level in levels]
         # Right answers and rows, of the rows the model was trained on and of held-out ones.

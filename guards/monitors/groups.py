@@ -116,6 +116,7 @@ class Groups(CountingMonitor):
             )
         super().__init__(params, context, Tables.size(len(grouping.levels), len(labels)))
         self.params, self.grouping, self.levels, self.labels = params, grouping, grouping.levels, labels
+        self.alarms = params.tolerance is not None
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.positives = labels if params.positive is None else (params.positive,)
         self._alarm = alarm
