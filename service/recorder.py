@@ -140,7 +140,8 @@ class Recorder:
             if self.down:
                 self._closing.wait(RETRY_SECONDS)
             else:
-                self._wake.wait(max(0.0, self._purge_at - time.monotonic()))
+                # Without a store there is nothing to clear away, and nothing to wake up for but rows.
+                self._wake.wait(None if self.store is None else max(0.0, self._purge_at - time.monotonic()))
                 if self._queue:
                     self._hurry.wait(LINGER_SECONDS)
             last = self._closing.is_set()

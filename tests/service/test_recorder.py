@@ -231,3 +231,22 @@ def test_without_a_store_rows_are_counted_and_forgotten(tmp_path: Path) -> None:
     assert len(case.monitoring.learned) >= 1
     assert case.counts["dropped"] == 0
     recorder.close()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_idle_writer_sleeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool) -> None:
+    """Where nobody predicts, the thread does not go round: it would take the interpreter from those who serve."""
+    rounds = []
+    gather = Recorder._gather
+    monkeypatch.setattr(Recorder, "_gather", lambda recorder: (rounds.append(1), gather(recorder)))
+    case = Case(tmp_path)
+    store = case.store if stored else None
+    recorder = Recorder(
+        store, case.monitoring, classes=CLASSES, guards=GUARDS, queue_rows=3, retention_days=1, count=case.count
+    )
+    recorder.expect()
+    recorder.leave(answered(["a"]))
+    assert recorder.flush(20)
+    time.sleep(0.3)
+    assert len(rounds) <= 4  # at start, for the row, for the flush; thousands if it span
+    recorder.close()
