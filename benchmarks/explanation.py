@@ -16,6 +16,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,7 @@ def main(*, quick: bool) -> None:
     for case in cases:
         measured[case.name] = {}
         for method in methods:
-            explainer = _explainer(method, case.subject)
-            try:
-                measured[case.name][method] = _measure(case, method, explainer, quick=quick)
-            except NotExplainableError as why:
-                measured[case.name][method] = {"refused": str(why)}
+            measured[case.name][method] = _measure(case, method, quick=quick)
             console.print(f"{case.name} {method}", highlight=False)
         _show(case.name, measured[case.name], console)
     print(
@@ -75,29 +72,40 @@ def main(*, quick: bool) -> None:
     )
 
 
-def _measure(case: Case, method: str, explainer: Explainer, *, quick: bool) -> dict[str, Any]:
-    """Give one method's figures on one case."""
-    values, delta, seconds = [], [], []
-    for row, target in zip(case.x.split(1), case.target.split(1), strict=True):
-        started = time.perf_counter()
-        found = explainer.explain(row, target)
-        seconds.append(time.perf_counter() - started)
+def _measure(case: Case, method: str, *, quick: bool) -> dict[str, Any]:
+    """Give one method's figures on one case: of the rows that it does not refuse."""
+    explainer, unlike = _explainer(method, case.subject), _explainer(method, case.random)
+    answered: list[int] = []
+    values, delta, seconds, correlations = [], [], [], []
+    for place, (row, target) in enumerate(zip(case.x.split(1), case.target.split(1), strict=True)):
+        try:
+            started = time.perf_counter()
+            found = explainer.explain(row, target)
+            seconds.append(time.perf_counter() - started)
+        except NotExplainableError:
+            continue
+        answered.append(place)
         values.append(found.values)
         change = (found.output_value - found.baseline_value).abs().item()
         delta.append(found.convergence_delta.abs().item() / change if change else math.nan)
-    attributions = torch.cat(values)
-    figures: dict[str, Any] = {"milliseconds": 1e3 * float(np.median(seconds))}
+        with suppress(NotExplainableError):
+            one, other = found.values.flatten().numpy(), unlike.explain(row, target).values.flatten().numpy()
+            if one.std() > 0 and other.std() > 0:
+                correlations.append(spearmanr(one, other).statistic)
+    figures: dict[str, Any] = {"refused": 1 - len(answered) / len(case.x)}
+    if not answered:
+        return figures
+    figures["milliseconds"] = 1e3 * float(np.median(seconds))
     if not math.isnan(delta[0]):
-        figures |= {
-            "completeness_p50": float(np.nanmedian(delta)), "completeness_p95": float(np.nanquantile(delta, 0.95)),
-        }  # fmt: skip
-    figures |= _curves(case, attributions)
-    unlike = _explainer(method, case.random).explain(case.x, case.target).values
-    pairs = zip(attributions.flatten(1).numpy(), unlike.flatten(1).numpy(), strict=True)
-    correlations = [spearmanr(one, other).statistic for one, other in pairs if one.std() > 0 and other.std() > 0]
-    figures["randomised_rank_correlation"] = float(np.mean(correlations))
+        figures["completeness_p50"] = float(np.nanmedian(delta))
+        figures["completeness_p95"] = float(np.nanquantile(delta, 0.95))
+    attributions = torch.cat(values)
+    rest = Case(case.name, case.subject, case.random, case.x[answered])
+    figures |= _curves(rest, attributions)
+    if correlations:
+        figures["randomised_rank_correlation"] = float(np.mean(correlations))
     if case.subject.schema.kind == "image":
-        figures |= _quantus(case, explainer, attributions, quick=quick)
+        figures |= _quantus(rest, explainer, attributions, quick=quick)
     return figures
 
 
@@ -123,7 +131,7 @@ def _curves(case: Case, attributions: Tensor) -> dict[str, float]:
         better_deletion.append(ours[0] < np.mean([other[0] for other in others]))
         better_insertion.append(ours[1] > np.mean([other[1] for other in others]))
     return {
-        "deletion": float(np.mean(deletion)), "insertion": float(np.mean(insertion)),
+        "deletion": float(np.median(deletion)), "insertion": float(np.median(insertion)),
         "deletion_better_than_random": float(np.mean(better_deletion)),
         "insertion_better_than_random": float(np.mean(better_insertion)),
     }  # fmt: skip
@@ -167,10 +175,10 @@ def _quantus(case: Case, explainer: Explainer, attributions: Tensor, *, quick: b
         np.random.seed(0)  # noqa: NPY002 - Quantus draws from it
         infidelity = quantus.Infidelity(perturb_patch_sizes=[patch], n_perturb_samples=10, disable_warnings=True)
         sensitivity = quantus.MaxSensitivity(nr_samples=5, lower_bound=0.02, disable_warnings=True)
-        return {
-            "infidelity": float(np.mean(infidelity(**arguments))),
-            "max_sensitivity": float(np.mean(sensitivity(**arguments, explain_func=explain))),
-        }
+        figures = {"infidelity": float(np.median(infidelity(**arguments)))}
+        with suppress(NotExplainableError):  # one of the rows near these is refused
+            figures["max_sensitivity"] = float(np.median(sensitivity(**arguments, explain_func=explain)))
+        return figures
 
 
 class Logits(nn.Module):
@@ -283,7 +291,7 @@ def _idx(name: str, head: int) -> Tensor:
 
 
 COLUMNS = {
-    "completeness_p50": "completeness p50", "completeness_p95": "p95", "deletion": "deletion",
+    "refused": "refused", "completeness_p50": "completeness p50", "completeness_p95": "p95", "deletion": "deletion",
     "deletion_better_than_random": "better than random", "insertion": "insertion",
     "insertion_better_than_random": "better", "infidelity": "infidelity", "max_sensitivity": "max sensitivity",
     "randomised_rank_correlation": "randomised", "milliseconds": "ms a row",
@@ -297,7 +305,5 @@ def _show(name: str, measured: dict[str, dict[str, Any]], console: Console) -> N
         grid.add_column(title, justify="right")
     for method, figures in measured.items():
         cells = [f"{figures[key]:.2g}" if key in figures else "" for key in COLUMNS]
-        if "refused" in figures:
-            cells[0] = "refused"
         grid.add_row(method, *cells)
     console.print(grid)

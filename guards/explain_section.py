@@ -36,7 +36,7 @@ class ExplainConfig(Section):
     burst: int = Field(default=60, ge=1, description="requests that a client may have saved up")
     max_rows: int = Field(default=32, ge=1, le=1024, description="rows of one request")
     max_queue: int = Field(default=32, ge=1, le=10_000, description="requests waiting for an explanation")
-    max_jobs: int = Field(default=1000, ge=1, le=1_000_000, description="asynchronous requests that are kept")
+    max_jobs: int = Field(default=200, ge=1, le=1_000_000, description="asynchronous requests that are kept")
     job_seconds: float = Field(default=60.0, gt=0, le=3600, description="the deadline of an asynchronous request")
     keep_seconds: float = Field(default=3600.0, gt=0, description="how long its answer is kept")
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0, description="memory for answers that may be asked again")

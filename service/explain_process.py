@@ -6,6 +6,7 @@ says. ``python -m service.explain_process BUNDLE_ID`` is started by :mod:`servic
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import struct
@@ -46,8 +47,9 @@ def _step_back() -> None:
     """Let everything else go first, and be the one that goes when memory runs out or the server does."""
     os.nice(LOWEST_PRIORITY)
     if sys.platform == "linux":
-        # Beside niceness: whatever else becomes ready to run takes the processor from it at once.
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with contextlib.suppress(OSError):  # where a container forbids it, niceness remains
+            # Whatever else becomes ready to run takes the processor from it at once.
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -67,6 +69,7 @@ def _load(bundle_id: str) -> Callable[[Head, bytes], Answer]:
     torch.set_num_threads(1)
     settings = Settings.from_environment()
     configure(settings.log_level)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells at length that it looks for fonts
     deployment = Deployment.read(settings)
     folder = None if settings.config is None else settings.config.resolve().parent
     config = deployment.config

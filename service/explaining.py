@@ -32,8 +32,8 @@ __all__ = ["EXPLAIN_CODES", "MOST_VALUES", "Explaining"]
 EXPLAIN_CODES = (*POST_CODES, 202, 429)
 RESULT_CODES = (*READY_CODES, 202, 404, 422)
 PARAMETERS: Mapping[str, type | tuple[type, ...]] = {"method": str, "target": str, "steps": int, "top_k": int}
-MOST_VALUES = 2**20
-"""How many numbers one answer may have."""
+MOST_VALUES = 2**18
+"""How many numbers an answer to several rows may have: some megabytes of JSON."""
 FOLDER = "/v1/explanations"
 
 
