@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from shutil import which
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe
-from benchmarks.serving import Stack, _loads, _running, _spread, _stacks, _wrk
+from benchmarks.serving import Load, Stack, _loads, _running, _spread, _stacks, _wrk
 from guards.records import Records
 from service.answer import Answer
 from service.columns import Answered, Block
@@ -26,7 +27,7 @@ from service.protocols.outcomes import MAX_OUTCOMES, decode, encode
 from service.store import Store
 
 CLASSES = ("no", "yes")
-BATCH_ROWS = 64
+BATCH_ROWS, BATCH_ROWS_SERVED = 64, 4
 
 
 def main(*, quick: bool) -> None:
@@ -51,26 +52,50 @@ def main(*, quick: bool) -> None:
 
 
 def _beside(folder: Path, rounds: int, seconds: float, console: Console) -> dict[str, dict[str, float]]:
-    """Load the same gateway with the store and without, in turn; give the ratios of rows a second, round by round."""
-    stored = _stacks(folder)[0]
+    """Load the same gateway with the store and without, in turn; give the ratios, round by round.
+
+    Both run batches of one size: each start would choose its own by measurement, and differ by that. Rows for each
+    second of the server's processor time say the same as rows a second, and are moved less by what else runs here.
+    """
+    fitted = _stacks(folder)[0]
     path = folder / "guarded.yaml"
-    storeless = folder / "storeless.yaml"
-    storeless.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"store": {"enabled": False}}))
-    command = [str(storeless) if part == str(path) else part for part in stored.command]
-    stacks: tuple[Stack, Stack] = (stored, replace(stored, name="not stored", command=command))
+    stacks: list[Stack] = []
+    for name, enabled in (("stored", True), ("not stored", False)):
+        config = yaml.safe_load(path.read_text())
+        config |= {"store": {"enabled": enabled}, "server": {"max_batch_rows": BATCH_ROWS_SERVED}}
+        changed = folder / f"{name.replace(' ', '-')}.yaml"
+        changed.write_text(yaml.safe_dump(config))
+        command = [str(changed) if part == str(path) else part for part in fitted.command]
+        stacks.append(replace(fitted, name=name, command=command))
     loads = [load for load in _loads() if load.clients in (8, 16)]
-    ratios: dict[str, list[float]] = {load.name: [] for load in loads}
+    ratios: dict[str, list[float]] = {}
     for round_number in range(rounds):
-        figures: list[dict[str, float]] = []
+        figures: dict[str, dict[str, float]] = {}
         for stack in stacks[:: 1 if round_number % 2 else -1]:
             console.print(f"round {round_number + 1}/{rounds}: {stack.name}", highlight=False)
             with _running(stack, folder) as port:
-                rates = {load.name: _wrk(stack, load, port, seconds, folder)["rows_per_second"] for load in loads}
-            figures.append(rates)
-        with_store, without = figures[:: 1 if round_number % 2 else -1]
-        for load in loads:
-            ratios[load.name].append(with_store[load.name] / without[load.name])
-    return {name: _spread(values) for name, values in ratios.items()}
+                figures[stack.name] = _rates(stack, loads, port, seconds, folder)
+        for key, rate in figures["stored"].items():
+            ratios.setdefault(key, []).append(rate / figures["not stored"][key])
+    return {key: _spread(values) for key, values in ratios.items()}
+
+
+def _rates(stack: Stack, loads: list[Load], port: int, seconds: float, folder: Path) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    for load in loads:
+        before = _counted(port)
+        rates[f"{load.name}, rows a second"] = _wrk(stack, load, port, seconds, folder)["rows_per_second"]
+        rows, processor = (now - then for now, then in zip(_counted(port), before, strict=True))
+        rates[f"{load.name}, rows a processor second"] = rows / processor
+    return rates
+
+
+def _counted(port: int) -> tuple[float, float]:
+    """Scrape the rows answered so far, and the processor time that the server took."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        samples = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    rows = sum(float(value) for name, _, value in samples if name.startswith("guardhouse_rows_total"))
+    return rows, sum(float(value) for name, _, value in samples if name == "process_cpu_seconds_total")
 
 
 def _directly(folder: Path, bodies: int) -> dict[str, float]:
