@@ -171,15 +171,17 @@ def _rivals(runs: int, rows: int) -> dict[str, dict[str, object]]:
     """Put all through the same streams of one column: without a change, and with one of the mean."""
     found: dict[str, dict[str, object]] = {}
     for name in ("sequential", *RIVALS):
-        slow = name.startswith(("river", "sequential"))
+        slow, slowest = name.startswith(("river", "sequential")), name.startswith("alibi")
         length, count = (rows // 10, max(2, runs // 4)) if slow else (rows, runs)
+        if slowest:
+            length, count = rows // 30, max(2, runs // 10)
         row: dict[str, object] = {"rows in control": length, "runs": count}
         row["runs with a false alarm"] = sum(
             _first(name, [SEED, 1, run], length, 0) is not None for run in range(count)
         )
         for shift in SHIFTS:
             delays = []
-            for run in range(runs):
+            for run in range(count if slowest else runs):
                 at = _first(name, [SEED, 2, run], AFTER, shift)
                 delays.append(math.inf if at is None else at)
             row[f"delay, mean + {shift}"] = _summary(delays)["median"]

@@ -62,12 +62,32 @@ def of_river(name: str) -> Rival:
     return first
 
 
+def of_alibi(name: str, run_length: float = 1000.0) -> Rival:
+    """Give an online detector of alibi-detect on a sample of the reference; it cannot be asked for longer runs.
+
+    Thresholds are simulated for every reference, which takes a quarter of a minute.
+    """
+
+    def first(reference: Floats, stream: Floats) -> int | None:
+        from alibi_detect import cd  # noqa: PLC0415 - takes long, and only where it is asked for
+
+        sample = reference[:500, None].astype(np.float32)
+        detector = getattr(cd, name)(
+            sample, ert=run_length, window_size=20, n_bootstraps=int(10 * run_length), backend="pytorch", verbose=False
+        )
+        for row, value in enumerate(stream.astype(np.float32).tolist(), 1):
+            if detector.predict(np.array([value], dtype=np.float32))["data"]["is_drift"]:
+                return row
+        return None
+
+    return first
+
+
 def _first(alarms: npt.NDArray[np.bool_], window: int) -> int | None:
     return (int(alarms.argmax()) + 1) * window if alarms.any() else None
 
 
 RUN_LENGTH = 1e6
-# One that is told the run length belongs here with RUN_LENGTH; alibi-detect's online detectors reach about 1e3.
 RIVALS: dict[str, Rival] = {
     "KS, windows of 100": kolmogorov_smirnov(100, RUN_LENGTH),
     "KS, windows of 400": kolmogorov_smirnov(400, RUN_LENGTH),
@@ -76,4 +96,6 @@ RIVALS: dict[str, Rival] = {
     "river ADWIN": of_river("ADWIN"),
     "river KSWIN": of_river("KSWIN"),
     "river PageHinkley": of_river("PageHinkley"),
+    "alibi-detect MMDDriftOnline, run length 1000": of_alibi("MMDDriftOnline"),
+    "alibi-detect LSDDDriftOnline, run length 1000": of_alibi("LSDDDriftOnline"),
 }
