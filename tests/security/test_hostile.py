@@ -91,8 +91,8 @@ def test_large_bodies_are_answered_in_linear_time(table: "Gateway", name: str) -
     assert running.result().status_code == status, running.result().text
     table.check(running.result())
     assert len(running.result().content) < 20_000
-    assert took < 6
-    assert slowest < 3
+    assert took < 25  # what is not linear takes minutes; a busy machine, a few times its two seconds
+    assert slowest < 10
 
 
 @pytest.mark.parametrize("depth", [10, 400, 900])
