@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from guards.attributes import Grouping
 from guards.detector import Params
@@ -113,8 +113,6 @@ class Monitor(nn.Module, ABC):
     """What whoever fits such a monitor has to be told."""
     deferred: bool = False
     """Whether somebody else does the slow work, by ``pending`` and ``settle``; otherwise ``observe`` does it itself."""
-    totals: npt.NDArray[np.int64] | None = None
-    """The sum of all tallies, where the monitor keeps any: of this process, or of all, where a store keeps them."""
     grouping: Grouping | None = None
     """What tells each row's group, where the monitor asks for it: its name is the key in the records' groups."""
 
@@ -144,17 +142,6 @@ class Monitor(nn.Module, ABC):
 
     def settle(self, result: Arrays | None) -> None:
         """Take note of what the work gave; None where it was lost."""
-
-    def tally(self, records: Records) -> npt.NDArray[np.int64] | None:  # noqa: ARG002
-        """Turn answered rows into counts of a fixed shape, which add up over batches, replicas and restarts.
-
-        Called once with the rows of a batch as they are answered, and for those whose truth comes to be known once
-        more with ``actual``: what was counted the first time must not be counted again. None where nothing is kept.
-        """
-        return None
-
-    def join(self, records: Records) -> None:
-        """Count rows whose truth has come to be known, ``actual``, into the counters of this process."""
 
     @abstractmethod
     def report(self) -> list[Statistic]:
@@ -198,15 +185,23 @@ class CountingMonitor(Monitor):
 
     @abstractmethod
     def tally(self, records: Records) -> npt.NDArray[np.int64]:
-        """Turn answered rows into counts (size,)."""
+        """Turn answered rows into counts (size,), which add up over batches, replicas and restarts.
+
+        Called once with the rows of a batch as they are answered, and for those whose truth comes to be known once
+        more with ``actual``: what was counted the first time must not be counted again.
+        """
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Count every row once."""
-        self.counts += self.tally(Records.of(batch, outcome, () if self.grouping is None else (self.grouping,)))
+        self.counts += self.tally(self.records_of(batch, outcome))
 
     def join(self, records: Records) -> None:
         """Count every outcome once."""
         self.counts += self.tally(records)
+
+    def records_of(self, batch: Batch, outcome: Outcome, y: Tensor | None = None) -> Records:
+        """Note what this monitor counts of a batch, with the truth ``y`` (n,) where it is known already."""
+        return Records.of(batch, outcome, () if self.grouping is None else (self.grouping,), y=y)
 
     def snapshot(self) -> dict[str, npt.NDArray[np.generic]]:
         """Give the counts; where there is a store, it is that which a restart goes on from."""

@@ -13,7 +13,6 @@ from guards.bundle import Bundle
 from guards.fitting import CHUNK
 from guards.monitor import CountingMonitor, Monitor, State, Statistic
 from guards.monitors.groups import level_codes, of_requests
-from guards.records import Records
 from guards.types import Batch, Outcome, Rows
 
 __all__ = ["ALARMS", "Alarm", "Replay", "Reported", "Trace", "replay"]
@@ -105,8 +104,7 @@ class Watched:
         with torch.inference_mode():
             self.monitor.observe(batch, outcome)
             if y is not None and isinstance(self.monitor, CountingMonitor):
-                grouping = self.monitor.grouping
-                self.monitor.join(Records.of(batch, outcome, () if grouping is None else (grouping,), y=y))
+                self.monitor.join(self.monitor.records_of(batch, outcome, y))
 
     def _look(self) -> dict[str | None, float]:
         """Count the alarms so far by stream; of a monitor without such counters, say whether it is in alarm."""

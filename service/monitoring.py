@@ -15,7 +15,7 @@ from guards.types import Batch, Outcome
 from service.tallies import Tallies, tally, totals_of
 from service.worker import Worker
 
-__all__ = ["Monitoring"]
+__all__ = ["Arrays", "Monitoring"]
 
 LOG = logging.getLogger("guardhouse")
 T = TypeVar("T")

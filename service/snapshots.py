@@ -17,7 +17,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from service.monitoring import Monitoring
+from service.monitoring import Arrays, Monitoring
 
 __all__ = ["Snapshots"]
 
@@ -27,7 +27,6 @@ LOOK_SECONDS = 0.25
 FORMAT = "1"
 SAVE_SECONDS = 3.0
 """How much of what was seen between alarms a killed process may lose."""
-Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 class Snapshots:

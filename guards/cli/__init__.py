@@ -14,6 +14,11 @@ from guards.types import Mistake
 
 __all__ = ["app", "run"]
 
+Deployed = Annotated[
+    Path | None,
+    typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 app = typer.Typer(
     name="guardhouse",
     help="Fit guards around a PyTorch model, measure them, and serve them.",
@@ -53,12 +58,9 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
     clean: Annotated[Path, typer.Option(help="rows that should pass")],
     suspect: Annotated[Path | None, typer.Option(help="rows that should be caught")] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
-    ] = None,
+    config: Deployed = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure the fitted guards on rows of your choice, without a server."""
     from guards.cli.evaluate import evaluate as measure  # noqa: PLC0415
@@ -97,12 +99,9 @@ def explain(
     method: Annotated[str | None, typer.Option(help="of those that the config allows")] = None,
     target: Annotated[str | None, typer.Option(help="a label, or guard:NAME; default: the predicted label")] = None,
     out: Annotated[Path | None, typer.Option(help="a picture of it, as PNG")] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
-    ] = None,
+    config: Deployed = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what made the model answer a row as it did."""
     from guards.cli.explain import explain as answer  # noqa: PLC0415
@@ -119,13 +118,10 @@ def explain(
 def replay(
     bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
     stream: Annotated[Path, typer.Option(help="rows in the order in which they came")],
-    config: Annotated[
-        Path | None,
-        typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
-    ] = None,
+    config: Deployed = None,
     out: Annotated[Path | None, typer.Option(help="a folder for plots (PNG) and a page (HTML) with all of it")] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a time-ordered file through the monitors, and say when and what would have alarmed."""
     from guards.cli.replay import run as run_replay  # noqa: PLC0415

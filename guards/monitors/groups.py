@@ -186,7 +186,6 @@ class Groups(CountingMonitor):
         ]
 
     def _evaluated(self) -> GroupReport:
-        assert self.totals is not None  # noqa: S101 - set at construction
         totals = self.totals.copy()
         key = totals.tobytes()
         if self._report is None or self._report[0] != key:
