@@ -5,8 +5,8 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("serving", "gpu", "memory", "drift", "fairness", "store", "explanation")
-DRAWING = ("drift",)
+NAMES = ("serving", "gpu", "memory", "drift", "fairness", "store", "explanation", "capacity")
+DRAWING = ("drift", "capacity")
 
 
 def main() -> None:

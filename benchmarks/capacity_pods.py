@@ -1,0 +1,111 @@
+"""The pods of a deployment: asked for, placed on a node, starting, ready, gone."""
+
+import math
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+__all__ = ["Pods"]
+
+GROUPS = 5
+START_SPREAD = 0.25
+"""Standard deviation of the logarithm of start-up times."""
+QUANTILES = np.exp(START_SPREAD * norm.ppf((np.arange(GROUPS) + 0.5) / GROUPS))
+SPARE = 0.1
+"""Nodes that stand by, as a share of those in use."""
+KEEP_NODES = 600.0
+"""The cluster autoscaler gives a node back after ten minutes without pods."""
+REMEMBERED = 300.0
+
+
+class Pods:
+    """Counts of pods; times in seconds. Those that start together are groups by quantiles of the start-up time."""
+
+    def __init__(self, start: float, provision: float, ready: int) -> None:
+        """Begin with ``ready`` pods, that have been so for long."""
+        self.start, self.provision = start, provision
+        self.unplaced = 0
+        self.starting: list[tuple[float, int]] = []
+        self.alive: list[tuple[float, int]] = [(-math.inf, ready)]
+        self.gone: list[tuple[float, float, int]] = []
+        self._used: deque[tuple[float, int]] = deque([(0.0, ready)])
+        self._now = 0.0
+
+    @property
+    def ready(self) -> int:
+        """Pods that take requests."""
+        return sum(count for _, count in self.alive)
+
+    @property
+    def placed(self) -> int:
+        """Pods that have a node, and are paid for."""
+        return self.ready + sum(count for _, count in self.starting)
+
+    @property
+    def wanted(self) -> int:
+        """All pods, those without a node too: what the autoscaler takes for the present size."""
+        return self.placed + self.unplaced
+
+    def advance(self, now: float, places: float) -> int:
+        """Place what can be placed, where at most ``places`` pods have room; give how many are ready now."""
+        self._now = now
+        room = min(self.unplaced, max(0, int(min(places, 1e9)) - self.placed)) if self.unplaced else 0
+        if room:
+            self._place(now, room)
+        if self.starting and self.starting[0][0] <= now:
+            due = sum(count for at, count in self.starting if at <= now)
+            self.starting = [(at, count) for at, count in self.starting if at > now]
+            self.alive.append((now, due))
+        return self.ready
+
+    def _place(self, now: float, count: int) -> None:
+        placed = self.placed
+        while self._used and self._used[0][0] < now - KEEP_NODES:
+            self._used.popleft()
+        standing = int(max([placed, *(used for _, used in self._used)]) * (1 + SPARE))
+        warm = min(count, standing - placed)
+        for many, seconds in ((warm, 0.0), (count - warm, self.provision)):
+            edges = np.round(np.linspace(0, many, GROUPS + 1)).astype(int)
+            for quantile, size in zip(QUANTILES.tolist(), np.diff(edges).tolist(), strict=True):
+                if size:
+                    self.starting.append((now + (seconds + self.start) * quantile, size))
+        self.starting.sort()
+        self.unplaced -= count
+        self._used.append((now, self.placed))
+
+    def resize(self, now: float, wanted: int) -> None:
+        """Ask for a number of pods; those not ready go first, then the youngest."""
+        surplus = self.wanted - wanted
+        if surplus <= 0:
+            self.unplaced -= surplus
+            return
+        self._used.append((now, self.placed))
+        cut = min(surplus, self.unplaced)
+        self.unplaced -= cut
+        surplus -= cut
+        while surplus and self.starting:
+            at, count = self.starting.pop()
+            cut = min(surplus, count)
+            surplus -= cut
+            if count > cut:
+                self.starting.append((at, count - cut))
+        while surplus:
+            since, count = self.alive.pop()
+            cut = min(surplus, count)
+            surplus -= cut
+            self.gone.append((since, now, cut))
+            if count > cut:
+                self.alive.append((since, count - cut))
+        self.gone = [life for life in self.gone if life[1] > now - REMEMBERED]
+
+    def lives(self, begin: float, now: float, *, gone: bool) -> npt.NDArray[np.float64]:
+        """Give (first, last, pods) of the time that pods were ready within a window, with those ``gone`` since or not.
+
+        A range selector of Prometheus keeps the samples of a pod that is gone until they leave the window.
+        """
+        lives = [(max(since, begin), now, count) for since, count in self.alive if since < now]
+        if gone:
+            lives += [(max(since, begin), end, count) for since, end, count in self.gone if end > begin]
+        return np.array(lives, dtype=float).reshape(-1, 3)
