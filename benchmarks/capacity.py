@@ -89,7 +89,7 @@ def main(*, quick: bool, out: Path | None = None) -> None:
         draw_curve(out / "capacity-curve.png", "One replica: measured here, and the queue fitted to it", compared)
     for kind in (replica, GPU_CLASS):
         bounded, curve, settings = recommend(kind)
-        console.print(f"{kind.name}: {bounded.capacity:.0f} rows/s at most; {settings}", highlight=False)
+        _show_settings(bounded, settings, console)
         document[kind.name] = {
             "settings": asdict(settings), "capacity": bounded.capacity,
             "traffics": _traffics(curve, settings, quick=quick, out=out, console=console),
@@ -102,14 +102,14 @@ def _traffics(
 ) -> dict[str, object]:
     """Run every signal through every traffic; the first alone where it is to be quick."""
     whole = daily(SEED)
-    traffics = [*made(SEED), shortage(whole, np.ceil(0.7 * whole.rate.max() / settings.rate))]
+    traffics = [*made(SEED), shortage(whole, np.ceil(0.7 * whole.rows_per_second.max() / settings.rate))]
     if path := os.environ.get("GUARDHOUSE_TRAFFIC"):
         traffics.append(recorded(Path(path)))
     found: dict[str, object] = {}
     for traffic in traffics[:1] if quick else traffics:
         title = f"{curve.replica.name}: {traffic.title}"
         runs = _runs(curve, settings, traffic)
-        need = np.maximum(1, np.ceil(traffic.rate / settings.most_rate))
+        need = np.maximum(1, np.ceil(traffic.rows_per_second / settings.most_rate))
         scored = (np.arange(len(need)) + 1) * traffic.step > traffic.scored
         oracle = float(need[scored].sum()) * traffic.step
         figures = {run.signal: run.summary(traffic.event, oracle) for run in runs}
@@ -130,14 +130,26 @@ def _runs(curve: Curve, settings: Settings, traffic: Traffic) -> list[Run]:
     if traffic.name == "flash":
         plans += [((ours,), rules, name) for name, rules in VARIANTS.items()]
     least = settings.least_replicas(float(traffic.rate.min()) / 2)
-    most = 2 * math.ceil(traffic.rate.max() / settings.rate)
-    first = math.ceil(traffic.rate[0] / settings.rate)
+    most = 2 * math.ceil(traffic.rows_per_second.max() / settings.rate)
+    first = math.ceil(traffic.rows_per_second[0] / settings.rate)
     runs = []
     for group, rules, name in plans:
         run = simulate(curve, traffic, group, Autoscaler(least, most, *rules), replicas=first)
         run.signal = name or run.signal
         runs.append(run)
     return runs
+
+
+def _show_settings(replica: Replica, settings: Settings, console: Console) -> None:
+    quietest = float(daily(SEED).rate.min())
+    console.print(
+        f"{replica.name}: at most {replica.capacity:.0f} rows/s, planned for {settings.rate:.0f} rows/s.\n"
+        f"  HPA: guardhouse_load averageValue {settings.load:.0f}; guardhouse_queue_wait_seconds_p95 value "
+        f"{1e3 * settings.wait:.0f}m; minReplicas {settings.least_replicas(quietest)} where the quietest hour has "
+        f"{quietest:.0f} requests/s.\n"
+        f"  config: server.max_queue_rows {settings.queue_rows}; a replica bears {settings.bears:g} times that.",
+        highlight=False,
+    )
 
 
 def _show_curve(compared: Sequence[dict[str, dict[str, float]]], console: Console) -> None:

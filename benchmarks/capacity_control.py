@@ -65,7 +65,7 @@ class Run:
         self._interval, self._came = np.zeros(len(DELAYS)), 0.0
 
     def summary(self, event: float | None, oracle_seconds: float) -> dict[str, float | None]:
-        """Give the figures to compare; shares are of all requests that came, p99 is of those answered.
+        """Give the figures to compare; shares are of all rows that came, p99 is of those answered.
 
         ``recovered_s``: from the event to the end of the last interval with over 1 % refused or late; None, to the end
         of the run. ``scale_ups``: decisions upwards in that time.
@@ -96,15 +96,15 @@ def simulate(
     rule, sync = _Clock(SCRAPE, SCRAPE), _Clock(SYNC, SYNC_PHASE)
     on_the_way: deque[tuple[float, list[float | None]]] = deque()
     seen: list[float | None] = [None] * len(signals)
-    for index, rate in enumerate(traffic.rate.tolist()):
+    for index, (rate, rows) in enumerate(zip(traffic.rate.tolist(), traffic.rows.tolist(), strict=True)):
         now = (index + 1) * step
         before, ready = ready, pods.advance(now, float(traffic.places[index]))
         run.served += fleet.resize(before, ready)
-        fleet.step(rate, ready, step)
+        fleet.step(rate * rows, ready, step)
         for reading in readings:
-            reading.add(now, step, fleet, rate / max(ready, 1))
+            reading.add(now, step, fleet, rate / max(ready, 1), rows)
         if now > traffic.scored:
-            run.add(rate * step, fleet, fleet.delays(curve.delay), pods.placed * step)
+            run.add(rate * rows * step, fleet, fleet.delays(curve.delay), pods.placed * step)
         if rule.due(now):
             for reading in readings:
                 reading.evaluate(now, pods, monitored=bool(traffic.monitored[index]))

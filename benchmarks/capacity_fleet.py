@@ -33,7 +33,7 @@ class Fleet:
         self.shed = 0.0
 
     def step(self, rate: float, replicas: int, seconds: float) -> None:
-        """Let ``rate`` requests a second arrive for some seconds; ``served`` and ``shed`` are then of all replicas."""
+        """Let ``rate`` rows a second arrive for some seconds; ``served`` and ``shed`` are then of all replicas."""
         if replicas == 0:
             self.served, self.shed = np.zeros(CLASSES), rate * seconds
             return
@@ -63,12 +63,12 @@ class Fleet:
         """Give the CDF at DELAYS of those served in the last step, times their number."""
         return self.served @ self.curve.distribution(self.rows, self.speed, table)
 
-    def reading(self, read: str, rate: float) -> float:
-        """Give a quantity of the mean replica."""
+    def reading(self, read: str, rate: float, rows: float) -> float:
+        """Give a quantity of the mean replica, to which ``rate`` requests a second of so many rows come."""
         curve = self.curve
         match read:
             case "load":
-                return float((curve.at(self.rows, curve.inflight) + curve.at(self.rows, curve.queue)).mean())
+                return float((curve.at(self.rows, curve.inflight) / rows + curve.at(self.rows, curve.queue)).mean())
             case "cpu":
                 return float(curve.cpu(self.rows, self.speed).mean()) / curve.replica.cores
             case "busy" | "kernels":

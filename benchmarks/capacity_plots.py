@@ -19,8 +19,8 @@ def draw_runs(file: Path, title: str, traffic: Traffic, runs: Sequence[Run], nee
     unit, divisor = ("hours", 3600) if len(traffic.rate) * traffic.step > 4 * 3600 else ("minutes", 60)
     time = (np.arange(len(traffic.rate)) * traffic.step - traffic.scored) / divisor
     scored = time >= 0
-    axes[0].fill_between(time[scored], traffic.rate[scored] / 1e3, color="tab:grey", alpha=0.4)
-    axes[0].set(ylabel="1,000 requests/s", title=title, ylim=(0, None))
+    axes[0].fill_between(time[scored], traffic.rows_per_second[scored] / 1e3, color="tab:grey", alpha=0.4)
+    axes[0].set(ylabel="1,000 rows/s", title=title, ylim=(0, None))
     _shade(axes, time[scored], ~traffic.monitored[scored], "no monitoring")
     _shade(axes, time[scored], np.isfinite(traffic.places[scored]), "no more nodes")
     axes[1].plot(time[scored], np.asarray(need)[scored], "k--", linewidth=1.2, label="oracle", zorder=5)
@@ -33,8 +33,10 @@ def draw_runs(file: Path, title: str, traffic: Traffic, runs: Sequence[Run], nee
         axes[2].plot(at, 1e3 * np.array(run.p99), **style)
         axes[3].plot(at, 100 * np.array(run.late), **style)
     axes[1].set(ylabel="replicas ready", yscale="log")
+    _plain(axes[1])
     axes[2].axhline(1e3 * SLO_SECONDS, color="black", linestyle=":", linewidth=1)
     axes[2].set(ylabel="p99 of answers, ms", yscale="log")
+    _plain(axes[2])
     axes[3].set(ylabel="refused or late, %", xlabel=unit, ylim=(0, 100))
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(file, dpi=110)
@@ -71,6 +73,15 @@ def _shade(axes, time, where, label: str) -> None:  # type: ignore[no-untyped-de
         for axis in axes:
             axis.axvspan(time[where][0], time[where][-1], color="tab:red", alpha=0.08)
         axes[0].text(time[where][0], 0, f" {label}", va="bottom", color="tab:red")
+
+
+def _plain(axis) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - matplotlib's are untyped
+    """Write a logarithmic axis in whole numbers."""
+    from matplotlib import ticker  # noqa: PLC0415 - only where plots are asked for
+
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _pyplot():  # type: ignore[no-untyped-def]  # noqa: ANN202

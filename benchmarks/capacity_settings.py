@@ -12,7 +12,6 @@ from benchmarks.capacity_tables import Curve
 __all__ = ["Settings", "recommend"]
 
 KNEE = 0.7
-OVERLOAD = 3.0
 NEGLIGIBLE = 1e-3
 
 
@@ -20,12 +19,12 @@ NEGLIGIBLE = 1e-3
 class Settings:
     """What to write into a config and a manifest.
 
-    ``rate``: requests a second that a replica is planned for, the highest at which p99 is within half of the SLO, and
-    no more than 70 % of its capacity. ``load``: in flight plus queued there, for the target's AverageValue.
-    ``most_rate``: the highest within the whole SLO, for the busiest replica too. ``queue_rows``: the longest queue with
-    which those admitted at three times the capacity have their p99 within the SLO, for ``server.max_queue_rows``.
-    ``wait``: half of the longest wait that such a queue makes, a target for the queue wait; a larger one may never be
-    seen. ``bears``: how many times ``rate`` a replica may get before refusals cost those it admits their SLO.
+    ``rate``: requests a second that a replica is planned for, the highest at which p99 is within half of the SLO, but
+    no more than 70 % of its capacity or ``most_rate``. ``load``: in flight plus queued there, for the target's
+    AverageValue. ``most_rate``: the highest at which the busiest replica is within the whole SLO. ``queue_rows``: whole
+    batches that are served within half of the SLO, for ``server.max_queue_rows``: what waits longer had better be
+    refused. ``wait``: half of the longest wait that such a queue makes, a target for the queue wait; a larger one may
+    never be seen. ``bears``: how many times ``rate`` a replica may get before refusals cost those it admits their SLO.
     """
 
     rate: float
@@ -46,7 +45,9 @@ def recommend(replica: Replica) -> tuple[Replica, Curve, Settings]:
     Raises:
         ValueError: No rate keeps the SLO.
     """
-    bounded, tables = _bounded(replica)
+    batches = max(1, int(SLO_SECONDS / 2 * replica.capacity / replica.max_batch))
+    bounded = replace(replica, queue_rows=batches * replica.max_batch)
+    tables = Curve(bounded)
     p99 = np.array([quantile(cdf, 0.99) for cdf in tables.delay])
     shed = 1 - tables.served / tables.rates
 
@@ -56,23 +57,14 @@ def recommend(replica: Replica) -> tuple[Replica, Curve, Settings]:
             raise ValueError(f"{replica.name}: even an idle replica's p99 is over {1e3 * limit:.0f} ms")
         return float(tables.rates[max(0, int(np.argmin(good)) - 1)])
 
-    rate = min(KNEE * replica.capacity, highest(SLO_SECONDS / 2))
+    busiest = 1 + 1.5 * IMBALANCE
+    most_rate = highest(SLO_SECONDS) / busiest
+    rate = min(KNEE * replica.capacity, highest(SLO_SECONDS / 2), most_rate)
     rows, _ = tables.settled(np.array([rate]))
     load = float(tables.at(rows, tables.inflight)[0] + tables.at(rows, tables.queue)[0])
     times = np.arange(1.0, 20.0, 0.25)
     kept = [t for t in times.tolist() if tables.figures(t * rate)["p99_ms"] <= 1e3 * SLO_SECONDS]
     return bounded, tables, Settings(
-        rate, load, highest(SLO_SECONDS) / (1 + 1.5 * IMBALANCE), bounded.queue_rows,
+        rate, load, most_rate, bounded.queue_rows,
         bounded.queue_rows / bounded.capacity / 2, max(kept),
     )  # fmt: skip
-
-
-def _bounded(replica: Replica) -> tuple[Replica, Curve]:
-    """Find the longest queue, in whole batches, that keeps the SLO under overload; one batch at least."""
-    batches = max(1, int(SLO_SECONDS * replica.capacity / replica.max_batch))
-    while True:
-        bounded = replace(replica, queue_rows=batches * replica.max_batch)
-        tables = Curve(bounded)
-        if batches == 1 or tables.figures(OVERLOAD * replica.capacity)["p99_ms"] <= 1e3 * SLO_SECONDS:
-            return bounded, tables
-        batches -= 1

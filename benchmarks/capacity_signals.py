@@ -48,10 +48,10 @@ class Reading:
         self.latest: float | None = None
         self.since = -math.inf
 
-    def add(self, now: float, seconds: float, fleet: Fleet, rate: float) -> None:
-        """Take what a replica showed in the step that ends now; ``rate`` is what came to each."""
+    def add(self, now: float, seconds: float, fleet: Fleet, rate: float, rows: float) -> None:
+        """Take what a replica showed in the step that ends now; ``rate`` requests of ``rows`` rows came to each."""
         self.times.append(now)
-        self.integral.append(self.integral[-1] + fleet.reading(self.signal.read, rate) * seconds)
+        self.integral.append(self.integral[-1] + fleet.reading(self.signal.read, rate, rows) * seconds)
         while self.times[0] < now - 2 * self.signal.window - SCRAPE:
             self.times.popleft()
             self.integral.popleft()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import lfilter
 
-__all__ = ["Traffic", "burst", "daily", "flash", "made", "outage", "recorded", "shortage"]
+__all__ = ["Traffic", "burst", "daily", "dearer", "flash", "made", "outage", "recorded", "shortage"]
 
 Floats = npt.NDArray[np.float64]
 PEAK = 1_000_000.0
@@ -20,7 +20,7 @@ OUTAGE_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Traffic:
-    """``rate``, ``places`` (most pods that nodes hold) and ``monitored`` at every step of ``step`` seconds.
+    """``rate`` of requests, their ``rows``, ``places`` for pods and ``monitored``, every ``step`` seconds.
 
     The first ``scored`` seconds let the loop settle; ``event`` is when something happens, where one thing does.
     """
@@ -29,15 +29,23 @@ class Traffic:
     title: str
     step: float
     rate: Floats
+    rows: Floats
     places: Floats
     monitored: npt.NDArray[np.bool_]
     scored: float
     event: float | None = None
 
+    @property
+    def rows_per_second(self) -> Floats:
+        """What has to be served, at every step."""
+        return self.rate * self.rows
+
 
 def _free(name: str, title: str, step: float, rate: Floats, scored: float, event: float | None = None) -> Traffic:
     everywhere = np.full(len(rate), np.inf)
-    return Traffic(name, title, step, rate, everywhere, np.ones(len(rate), dtype=bool), scored, event)
+    return Traffic(
+        name, title, step, rate, np.ones(len(rate)), everywhere, np.ones(len(rate), dtype=bool), scored, event
+    )
 
 
 def daily(seed: int) -> Traffic:
@@ -80,6 +88,15 @@ def outage(*, low: float = 200_000.0, high: float = 300_000.0) -> Traffic:
     return replace(_free("outage", title, step, rate, lead, lead + 600), monitored=~dark)
 
 
+def dearer(*, steady: float = 100_000.0, rows: float = 3.0) -> Traffic:
+    """Keep the requests, and let each bring three rows where it brought one; many rows count as as many requests."""
+    step, lead = 1.0, 1200.0
+    time = np.arange(0, lead + 5400, step)
+    title = f"{steady:,.0f} requests/s throughout, which come to bring {rows:g} rows each"
+    free = _free("dearer", title, step, np.full(len(time), steady), lead, lead + 600)
+    return replace(free, rows=np.interp(time, [0, lead + 600, lead + 2400], [1.0, 1.0, rows]))
+
+
 def burst(seed: int, *, mean: float = 200_000.0, sources: int = 64) -> Traffic:
     """Superpose sources that are on and off for Pareto times: self-similar, as web traffic is.
 
@@ -120,4 +137,4 @@ def recorded(path: Path) -> Traffic:
 
 def made(seed: int) -> list[Traffic]:
     """Make those that need nothing; the shortage depends on the replica."""
-    return [flash(), daily(seed), burst(seed), outage()]
+    return [flash(), daily(seed), burst(seed), dearer(), outage()]

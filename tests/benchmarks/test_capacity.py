@@ -18,7 +18,7 @@ from benchmarks.capacity_replica import Replica, quantile, steady
 from benchmarks.capacity_settings import Settings, recommend
 from benchmarks.capacity_signals import Reading, Signal
 from benchmarks.capacity_tables import Curve
-from benchmarks.capacity_traffic import Traffic, outage, recorded
+from benchmarks.capacity_traffic import Traffic, dearer, outage, recorded
 
 REPLICA = Replica(
     "made up", fixed=1.2e-3, per_row=0.5e-3, max_batch=16, queue_rows=64, noise=0.1, offset=1e-3, tail=1e-3,
@@ -139,14 +139,14 @@ def test_a_total_over_replicas_is_what_they_hold_and_forgets_those_gone_after_it
     """Ten pods make ten times one; five of them removed count for the minute that their samples stay in the window."""
     fleet = Fleet(curve)
     fleet.rows += 4.0
-    held = fleet.reading("load", 0.0)
+    held = fleet.reading("load", 0.0, 1.0)
     reading, pods = Reading(Signal("load", "load", "average_value", 1.0)), Pods(10, 60, 10)
     totals = []
     for second in range(1, 301):
         if second == 150:
             pods.resize(second, 5)
         pods.advance(second, np.inf)
-        reading.add(second, 1.0, fleet, 0.0)
+        reading.add(second, 1.0, fleet, 0.0, 1.0)
         reading.evaluate(second, pods, monitored=True)
         totals.append(reading.latest)
     assert totals[140] == pytest.approx(10 * held)
@@ -201,7 +201,10 @@ def test_after_ten_times_the_traffic_the_load_signal_brings_the_objective_back(
     seconds = np.arange(0, 1800, step)
     rate = np.interp(seconds, [0, calm, calm + 30, 1800], [5_000, 5_000, 50_000, 50_000])
     free = np.full(len(rate), np.inf)
-    found = run(planned, Traffic("flash", "", step, rate, free, np.ones(len(rate), dtype=bool), 600.0, float(calm)))
+    found = run(
+        planned,
+        Traffic("flash", "", step, rate, np.ones(len(rate)), free, np.ones(len(rate), dtype=bool), 600.0, float(calm)),
+    )
     summary = found.summary(float(calm), 1.0)
     assert summary["recovered_s"] is not None
     assert summary["recovered_s"] < 400
@@ -210,14 +213,31 @@ def test_after_ten_times_the_traffic_the_load_signal_brings_the_objective_back(
     assert found.served + found.refused == pytest.approx(found.offered, rel=1e-3)
 
 
+def test_dearer_requests_are_seen_by_the_load_and_not_by_their_number(planned: tuple[Replica, Curve, Settings]) -> None:
+    """Where requests come to bring three rows each, the load asks for replicas, and requests/s for none."""
+    _, tables, chosen = planned
+    traffic, runs = dearer(steady=20_000.0), []
+    for signal in (
+        Signal("load", "load", "average_value", chosen.load),
+        Signal("requests/s", "rate", "average_value", chosen.rate),
+    ):
+        first = int(np.ceil(traffic.rate[0] / chosen.rate))
+        runs.append(simulate(tables, traffic, [signal], Autoscaler(2, 2000, UP, DOWN), replicas=first))
+    load, number = runs
+    assert load.refused < 0.01 * load.offered
+    assert max(number.replicas) == min(number.replicas)
+    assert number.refused > 0.2 * number.offered
+
+
 def test_settings_keep_their_rules(planned: tuple[Replica, Curve, Settings]) -> None:
-    """The planned rate keeps 70 % of the capacity and half of the objective; the queue keeps it at three times."""
+    """The planned rate keeps 70 % of the capacity and half of the objective; the queue keeps it in overload."""
     bounded, tables, chosen = planned
     figures = tables.figures(chosen.rate)
     assert chosen.rate <= 0.7 * bounded.capacity
     assert figures["p99_ms"] <= 500 * SLO_SECONDS
     assert figures["inflight"] + figures["queue_rows"] == pytest.approx(chosen.load)
-    assert tables.figures(3 * bounded.capacity)["p99_ms"] <= 1e3 * SLO_SECONDS
+    assert tables.figures(10 * chosen.rate)["p99_ms"] <= 1e3 * SLO_SECONDS
+    assert chosen.bears >= 10  # refusals cost nothing here
     assert chosen.least_replicas(10 * chosen.rate) == 11
 
 
