@@ -17,7 +17,7 @@ SPARE = 0.1
 """Nodes that stand by, as a share of those in use."""
 KEEP_NODES = 600.0
 """The cluster autoscaler gives a node back after ten minutes without pods."""
-REMEMBERED = 300.0
+SAMPLE, REMEMBERED = 15.0, 300.0
 
 
 class Pods:
@@ -27,11 +27,12 @@ class Pods:
         """Begin with ``ready`` pods, that have been so for long."""
         self.start, self.provision = start, provision
         self.unplaced = 0
-        self.starting: list[tuple[float, int]] = []
+        self.starting: list[tuple[float, int, float]] = []
         self.alive: list[tuple[float, int]] = [(-math.inf, ready)]
         self.gone: list[tuple[float, float, int]] = []
+        self.nodes = math.ceil(ready * (1 + SPARE))
+        self._coming: list[tuple[float, int]] = []
         self._used: deque[tuple[float, int]] = deque([(0.0, ready)])
-        self._now = 0.0
 
     @property
     def ready(self) -> int:
@@ -41,7 +42,7 @@ class Pods:
     @property
     def placed(self) -> int:
         """Pods that have a node, and are paid for."""
-        return self.ready + sum(count for _, count in self.starting)
+        return self.ready + sum(count for _, count, _ in self.starting)
 
     @property
     def wanted(self) -> int:
@@ -50,30 +51,43 @@ class Pods:
 
     def advance(self, now: float, places: float) -> int:
         """Place what can be placed, where at most ``places`` pods have room; give how many are ready now."""
-        self._now = now
+        self._turn_over(now)
         room = min(self.unplaced, max(0, int(min(places, 1e9)) - self.placed)) if self.unplaced else 0
         if room:
             self._place(now, room)
         if self.starting and self.starting[0][0] <= now:
-            due = sum(count for at, count in self.starting if at <= now)
-            self.starting = [(at, count) for at, count in self.starting if at > now]
+            due = sum(count for at, count, _ in self.starting if at <= now)
+            self.starting = [group for group in self.starting if group[0] > now]
             self.alive.append((now, due))
         return self.ready
 
-    def _place(self, now: float, count: int) -> None:
-        placed = self.placed
-        while self._used and self._used[0][0] < now - KEEP_NODES:
+    def _turn_over(self, now: float) -> None:
+        """Take in the nodes that have come, and give back those that no pod has used for long."""
+        if self._coming:
+            self.nodes += sum(count for at, count in self._coming if at <= now)
+            self._coming = [(at, count) for at, count in self._coming if at > now]
+        while len(self._used) > 1 and self._used[1][0] < now - KEEP_NODES:
             self._used.popleft()
-        standing = int(max([placed, *(used for _, used in self._used)]) * (1 + SPARE))
-        warm = min(count, standing - placed)
+        if now - self._used[-1][0] >= SAMPLE:
+            self._used.append((now, self._on_nodes(now)))
+            self.nodes = min(self.nodes, math.ceil(max(used for _, used in self._used) * (1 + SPARE)))
+
+    def _on_nodes(self, now: float) -> int:
+        return self.ready + sum(count for _, count, node in self.starting if node <= now)
+
+    def _place(self, now: float, count: int) -> None:
+        """Start pods: at once where a node stands by, and for the rest ask for nodes, and as many more to stand by."""
+        warm = min(count, max(0, self.nodes - self._on_nodes(now)))
         for many, seconds in ((warm, 0.0), (count - warm, self.provision)):
             edges = np.round(np.linspace(0, many, GROUPS + 1)).astype(int)
             for quantile, size in zip(QUANTILES.tolist(), np.diff(edges).tolist(), strict=True):
                 if size:
-                    self.starting.append((now + (seconds + self.start) * quantile, size))
+                    node = now + seconds * quantile
+                    self.starting.append((node + self.start * quantile, size, node))
+                    if seconds:
+                        self._coming.append((node, math.ceil(size * (1 + SPARE))))
         self.starting.sort()
         self.unplaced -= count
-        self._used.append((now, self.placed))
 
     def resize(self, now: float, wanted: int) -> None:
         """Ask for a number of pods; those not ready go first, then the youngest."""
@@ -81,16 +95,15 @@ class Pods:
         if surplus <= 0:
             self.unplaced -= surplus
             return
-        self._used.append((now, self.placed))
         cut = min(surplus, self.unplaced)
         self.unplaced -= cut
         surplus -= cut
         while surplus and self.starting:
-            at, count = self.starting.pop()
+            at, count, node = self.starting.pop()
             cut = min(surplus, count)
             surplus -= cut
             if count > cut:
-                self.starting.append((at, count - cut))
+                self.starting.append((at, count - cut, node))
         while surplus:
             since, count = self.alive.pop()
             cut = min(surplus, count)
