@@ -88,7 +88,12 @@ def main(*, quick: bool, out: Path | None = None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         draw_curve(out / "capacity-curve.png", "One replica: measured here, and the queue fitted to it", compared)
     for kind in (replica, GPU_CLASS):
-        bounded, curve, settings = recommend(kind)
+        try:
+            bounded, curve, settings = recommend(kind)
+        except ValueError as fault:  # the machine was too busy to measure: there is nothing to simulate
+            console.print(f"{fault}: no fleet of it is simulated", style="red")
+            document[kind.name] = {"fault": str(fault)}
+            continue
         _show_settings(bounded, settings, console)
         document[kind.name] = {
             "settings": asdict(settings), "capacity": bounded.capacity,
