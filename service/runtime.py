@@ -26,8 +26,9 @@ from service.batch_size import measure, preferred
 from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
 from service.database import Database
+from service.gpu import Gpu
 from service.ledger import Ledger
-from service.metrics import Metrics, ModelMetrics
+from service.metrics import Metrics, ModelMetrics, Promises
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
 from service.snapshots import Snapshots
@@ -69,8 +70,10 @@ class Runtime:
         served = {"model": self.config.name, "model_version": self.config.version, "bundle": bundle.id}
         guards = [guard.name for guard in self.pipeline.guards]
         self.model_metrics = ModelMetrics(
-            guards, self.monitoring.series, str(self.device), {"version": __version__, **served}
-        )
+            guards, self.monitoring.series, str(self.device), {"version": __version__, **served},
+            promises=Promises(self.config.false_alarm_budget, self.config.coverage, self.pipeline.thresholds),
+            gpu=Gpu.of(self.device),
+        )  # fmt: skip
         self._long_forward = False
         self._database = None if database is None or not self.config.store.enabled else Database(database)
         self.batch_rows = self._warm_up()
