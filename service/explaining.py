@@ -78,7 +78,10 @@ class Explaining:
 
     def start(self, runtime: Runtime) -> None:
         """Go on with the jobs that are left; the process itself is started by the first question."""
-        self._explainers = Explainers(runtime.bundle.id, self.config.explain.max_queue)
+        section = self.config.explain
+        self._explainers = Explainers(
+            runtime.bundle.id, section.max_queue, share=section.share, busy=lambda: runtime.busy
+        )
         store = None if runtime.ledger is None else runtime.ledger.store
         if store is not None:
             self._runner = JobRunner(store, self.config.explain, self._answer_job)

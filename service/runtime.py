@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import os
 import threading
 import time
@@ -40,6 +41,7 @@ LOG = logging.getLogger("guardhouse")
 Array = npt.NDArray[Any]
 Values = Mapping[str, list[str | None]]
 DEVICE_LOST = 70
+BUSY_SECONDS = 1.0
 LONG_SECONDS = 0.002
 """A batch that takes less, on a CPU, is done before the event loop has got far with anything else."""
 
@@ -75,6 +77,7 @@ class Runtime:
             gpu=Gpu.of(self.device),
         )  # fmt: skip
         self._long_forward = False
+        self._last_batch = -math.inf
         self._database = None if database is None or not self.config.store.enabled else Database(database)
         self.batch_rows = self._warm_up()
         self.batcher: MicroBatcher | None = None
@@ -116,6 +119,11 @@ class Runtime:
         self.metrics.model = self.model_metrics
         self.metrics.queue_rows = lambda: 0 if self.batcher is None else self.batcher.queued_rows
 
+    @property
+    def busy(self) -> bool:
+        """Whether rows were predicted within the last second."""
+        return time.monotonic() - self._last_batch < BUSY_SECONDS
+
     async def close(self) -> None:
         """Finish what is queued, and store what was answered."""
         if self.batcher is not None:
@@ -146,7 +154,7 @@ class Runtime:
         with TURNS.given() if self.device.type == "cuda" else nullcontext():  # while the device catches up
             answer = Answer.of(outcome)
         laps.mark()
-        now = time.time()
+        now, self._last_batch = time.time(), time.monotonic()
 
         def afterwards() -> None:
             ledger.note(ids, now, batch, answer)
