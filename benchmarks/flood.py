@@ -8,10 +8,12 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -62,11 +64,20 @@ def main(*, quick: bool) -> None:
     }))  # fmt: skip
 
 
+def _first_answer(port: int, body: bytes) -> None:
+    """Wait for the process that explains, which the first question starts."""
+    for _ in range(5):
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}{ROUTE}", content=body, headers={"content-type": "application/json"}, timeout=60
+        )
+        if answer.is_success:
+            return
+    sys.exit(f"there is no explanation: {answer.text}")
+
+
 def _measure(counts: dict[str, float]) -> dict[str, float]:
-    return {
-        "requests_per_second": counts["requests"] / counts["seconds"],
-        **{k: counts[k] for k in ("p50_ms", "p99_ms")},
-    }
+    rate = counts["requests"] / counts["seconds"]
+    return {"requests_per_second": rate, "p50_ms": counts["p50_ms"], "p99_ms": counts["p99_ms"]}
 
 
 def _flood(port: int, body: Path, seconds: float) -> subprocess.Popen[str]:
@@ -89,9 +100,6 @@ def _show(ratios: dict[str, dict[str, list[float]]], rate: float, console: Conso
     for column in ("ratio to predictions alone", *FIGURES.values()):
         table.add_column(column, justify="left" if column.startswith("ratio") else "right")
     for case, title in (("again", "alone, again"), ("beside", "beside the flood")):
-        cells: list[Any] = [
-            f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
-            for values in ratios[case].values()
-        ]
-        table.add_row(title, *cells)
+        spread = [(statistics.median(values), min(values), max(values)) for values in ratios[case].values()]
+        table.add_row(title, *(f"{middle:.2f} [{low:.2f}, {high:.2f}]" for middle, low, high in spread))
     console.print(table)
