@@ -137,12 +137,12 @@ class Door:
             self.failure = f"the model cannot be served: {type(failure).__name__}; the log says where"
             LOG.critical("%s", self.failure, exc_info=failure)
         else:
-            loop.call_soon_threadsafe(self._open, runtime)
+            loop.call_soon_threadsafe(self._open, runtime, settings.redis_url)
 
-    def _open(self, runtime: "Runtime") -> None:
+    def _open(self, runtime: "Runtime", redis_url: str | None) -> None:
         runtime.start()
         if self.explaining is not None:
-            self.explaining.start(runtime)
+            self.explaining.start(runtime, redis_url)
         self.runtime = runtime
         LOG.info("serving %s %s, bundle %s", runtime.config.name, runtime.config.version, runtime.bundle.id)
 

@@ -65,6 +65,9 @@ class Metrics(Collector):
         self.explain_duration = Histograms(
             "explain_duration_seconds", "Time to explain a request.", SECONDS, ["method"], [(m,) for m in methods]
         )
+        self.redis_errors = Counters(
+            "redis_errors", "Questions that Redis did not answer, and this replica answered alone.", [], [()]
+        )
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -76,7 +79,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Render everything."""
-        for family in (self.requests, self.shed, self.explanations):
+        for family in (self.requests, self.shed, self.explanations, self.redis_errors):
             yield family.collect()
         for histogram in (self.duration, self.stages, self.explain_duration):
             yield histogram.collect()

@@ -62,6 +62,7 @@ TYPES = {
     "guardhouse_outcomes": "counter",
     "guardhouse_covered": "counter",
     "guardhouse_explanations": "counter",
+    "guardhouse_redis_errors": "counter",
     "guardhouse_explain_duration_seconds": "histogram",
     "guardhouse_build_info": "gauge",
     "process_cpu_seconds": "counter",
@@ -92,6 +93,7 @@ LABELS = {
     "guardhouse_covered": {"covered"},
     "guardhouse_explanations": {"method", "result"},
     "guardhouse_explain_duration_seconds": {"method"},
+    "guardhouse_redis_errors": set(),
     "guardhouse_build_info": {"version", "model", "model_version", "bundle"},
 }
 
