@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test test-clients lint bench bench-mlserver requirements bento clean
+.PHONY: install serve demo test test-clients test-deploy lint bench bench-mlserver requirements prometheus-rules bento image sbom clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -58,8 +58,33 @@ $(MLSERVER)/.installed: constraints.txt
 requirements: $(STAMP)
 	$(BIN)/python tools/requirements.py
 
+prometheus-rules: $(STAMP)
+	$(BIN)/python tools/prometheus_rules.py
+
 bento: $(STAMP)
 	$(BIN)/bentoml build
+
+# The image, by docker; TORCH_INDEX=https://download.pytorch.org/whl/cpu for one without CUDA.
+IMAGE ?= guardhouse:0.1.0
+image: bento
+	$(BIN)/bentoml containerize gateway:latest --backend docker -t $(IMAGE) --opt build-arg=TORCH_INDEX=$(TORCH_INDEX)
+
+# What is in the image, as CycloneDX. Its tool's pins do not fit this project's, and neither do checkov's.
+SBOM ?= dist/sbom.json
+CYCLONEDX ?= .venv-sbom/bin/cyclonedx-py
+sbom: $(CYCLONEDX)
+	mkdir -p $(dir $(SBOM))
+	$(CYCLONEDX) requirements --pyproject pyproject.toml --output-reproducible --output-format JSON -o $(SBOM) requirements.txt
+.venv-sbom/bin/cyclonedx-py:
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+
+CHECKOV ?= .venv-checkov/bin/checkov
+test-deploy: $(STAMP) $(CHECKOV) $(CYCLONEDX)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/deploy
+.venv-checkov/bin/checkov:
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip install --quiet checkov==3.3.30
 
 clean:
 	rm -rf $(VENV) bundles build dist

@@ -10,11 +10,13 @@ import pytest
 import yaml
 from manifests import BUILDS, DEPLOY, ROOT, rendered
 
-OWN = ROOT / ".venv-tools" / "bin" / "checkov"
+OWN = ROOT / ".venv-checkov" / "bin" / "checkov"
 CHECKOV = Path(os.environ.get("GUARDHOUSE_CHECKOV", OWN))
 
 pytestmark = [
-    pytest.mark.skipif(not CHECKOV.is_file(), reason="no checkov: `make tools`, or name one in GUARDHOUSE_CHECKOV"),
+    pytest.mark.skipif(
+        not CHECKOV.is_file(), reason="no checkov: `make test-deploy`, or name one in GUARDHOUSE_CHECKOV"
+    ),
     pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl, which renders the manifests, is absent"),
 ]
 
