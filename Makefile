@@ -64,10 +64,13 @@ prometheus-rules: $(STAMP)
 bento: $(STAMP)
 	$(BIN)/bentoml build
 
-# The image, by docker; TORCH_INDEX=https://download.pytorch.org/whl/cpu for one without CUDA.
+# The image; TORCH_INDEX=https://download.pytorch.org/whl/cpu for one without CUDA. Not `bentoml containerize`, which takes a
+# Dockerfile of one's own for a file outside of the working directory, and refuses it.
 IMAGE ?= guardhouse:0.1.0
+DOCKER ?= docker
 image: bento
-	$(BIN)/bentoml containerize gateway:latest --backend docker -t $(IMAGE) --opt build-arg=TORCH_INDEX=$(TORCH_INDEX)
+	path=$$($(BIN)/bentoml get gateway:latest -o path) && \
+	$(DOCKER) build -t $(IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) -f $$path/env/docker/Dockerfile $$path
 
 # What is in the image, as CycloneDX. Its tool's pins do not fit this project's, and neither do checkov's.
 SBOM ?= dist/sbom.json

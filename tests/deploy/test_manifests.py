@@ -387,6 +387,22 @@ def test_one_edited_file_deploys_a_model(own_model: Path) -> None:
         assert 'namespace="fraud"' in trigger["metadata"]["query"]
 
 
+def test_the_readme_patches_what_it_says(own_model: Path) -> None:
+    """The patches in deploy/README.md, put into that file, give the route its host name."""
+    (patches,) = re.findall(r"```yaml\n(patches:.*?)```", (DEPLOY / "README.md").read_text(), flags=re.DOTALL)
+    path = own_model / "kustomization.yaml"
+    edited = re.sub(r"^# (- .*components/gateway)", r"  \1", path.read_text(), flags=re.MULTILINE)
+    path.write_text(f"{edited}\n{patches}")
+    assert only(kustomize(own_model), "HTTPRoute")["spec"]["hostnames"] == ["fraud.example.com"]
+
+
+def test_the_readme_names_every_overlay_and_component() -> None:
+    """The page that says what deploys what leaves none out."""
+    text = (DEPLOY / "README.md").read_text()
+    assert all(f"`overlays/{path.name}`" in text for path in (DEPLOY / "overlays").iterdir())
+    assert all(f"| `{path.name}` |" in text for path in (DEPLOY / "components").iterdir())
+
+
 def test_the_example_deploys_itself() -> None:
     """The kustomization in examples/digits builds where it stands, and serves that folder's files."""
     folder = ROOT / "examples" / "digits"
