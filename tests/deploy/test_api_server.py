@@ -4,8 +4,9 @@ import copy
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from api_server import ApiServer, kubebuilder_assets
-from manifests import BUILDS, Object, Workload, gateways, rendered, workloads
+from manifests import BUILDS, DEPLOY, Object, Workload, gateways, rendered, workloads
 
 ASSETS = kubebuilder_assets()
 CUSTOM = {
@@ -101,6 +102,7 @@ def test_the_server_takes_every_object(server: ApiServer, build: str) -> None:
     again = server.kubectl("apply", "--server-side", "--validate=strict", objects=objects)
     assert again.returncode == 0, again.stderr
     pods = [pod(workload, name) for workload in workloads(objects)]
+    pods += in_namespace(name, [yaml.safe_load((DEPLOY / "loader.yaml").read_text())])
     admitted = server.kubectl("create", "--dry-run=server", "--validate=strict", objects=pods)
     assert admitted.returncode == 0, admitted.stderr
 

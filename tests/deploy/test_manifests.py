@@ -387,6 +387,19 @@ def test_one_edited_file_deploys_a_model(own_model: Path) -> None:
         assert 'namespace="fraud"' in trigger["metadata"]["query"]
 
 
+@pytest.mark.parametrize("overlay", ["base", "overlays/gpu", "overlays/dev", "overlays/kserve"])
+def test_any_overlay_takes_a_model(own_model: Path, overlay: str) -> None:
+    """The same file on another overlay gives every pod the user's image and config, whatever makes the pods."""
+    path = own_model / "kustomization.yaml"
+    edited = path.read_text().replace("deploy/overlays/cpu", f"deploy/{overlay}")
+    path.write_text(re.sub(r"^  - .*autoscaling.*$", "", edited, flags=re.MULTILINE))
+    objects = kustomize(own_model)
+    (workload,) = gateways(objects)
+    assert config_files(objects, workload)["gateway.yaml"] == "name: fraud\n"
+    assert workload.container["image"] == "guardhouse:1.2.3"
+    assert {each["metadata"]["namespace"] for each in objects if each["kind"] != "Namespace"} == {"fraud"}
+
+
 def test_the_readme_patches_what_it_says(own_model: Path) -> None:
     """The patches in deploy/README.md, put into that file, give the route its host name."""
     (patches,) = re.findall(r"```yaml\n(patches:.*?)```", (DEPLOY / "README.md").read_text(), flags=re.DOTALL)

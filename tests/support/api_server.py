@@ -58,6 +58,7 @@ class ApiServer:
                 etcd_servers=f"http://127.0.0.1:{client}",
                 cert_dir=folder / "certificates",
                 bind_address="127.0.0.1",
+                advertise_address="127.0.0.1",  # or it looks for a default route, which a sandbox need not have
                 secure_port=secure,
                 service_cluster_ip_range="10.0.0.0/24",
                 authorization_mode="RBAC",
