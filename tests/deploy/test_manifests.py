@@ -14,6 +14,7 @@ import yaml
 from manifests import (
     BUILDS,
     DEPLOY,
+    LAYERS,
     ROOT,
     Object,
     Workload,
@@ -33,7 +34,7 @@ from guards.config import differences, parse
 DATA = Path(os.environ.get("GUARDHOUSE_DATA", ROOT.parent / "shared" / "data"))
 CRDS = Path(os.environ.get("GUARDHOUSE_CRDS", DATA.parent / "crds"))
 KUBERNETES = "1.33.0"
-MARGIN_SECONDS = 15  # to start the preStop command on a busy node, and to close connections
+MARGIN_SECONDS = 20  # until the preStop command is heard on a busy node, and to close connections
 CUSTOM = ("monitoring.coreos.com/", "keda.sh/", "gateway.networking.k8s.io/", "serving.kserve.io/")
 STANDARD_VARIABLES = {"HOME", "OMP_NUM_THREADS", "BENTOML_HOME", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME"}
 LOADER = yaml.safe_load((DEPLOY / "loader.yaml").read_text())
@@ -68,7 +69,7 @@ def accepted(text: str) -> bool:
 
 def test_every_folder_is_tested() -> None:
     """An overlay or component that is not among what is rendered here would be checked by nobody."""
-    used = {DEPLOY / folder for folder, *_ in BUILDS.values()}
+    used = {DEPLOY / folder for folder in (*LAYERS, *(folder for folder, *_ in BUILDS.values()))}
     used |= {DEPLOY / "components" / name for _, *names in BUILDS.values() for name in names}
     assert {path.parent for path in DEPLOY.rglob("kustomization.yaml")} == used
 
@@ -140,8 +141,6 @@ def test_what_a_pod_names_is_there(objects: list[Object]) -> None:
     names = {(each["kind"], each["metadata"]["name"]) for each in objects}
     made_by_hand = "".join(path.read_text() for path in DEPLOY.glob("components/*/kustomization.yaml"))
     for workload in workloads(objects):
-        if not of_kind(objects, "ServiceAccount"):
-            continue  # a layer of an overlay, which leaves that to the layer below
         assert ("ServiceAccount", workload.spec["serviceAccountName"]) in names
         secrets = []
         for volume in workload.spec["volumes"]:
@@ -173,12 +172,8 @@ def test_selectors_match_one_kind_of_pod(objects: list[Object]) -> None:
             assert workload.owner["spec"]["selector"]["matchLabels"] == workload.labels
     for each in [*of_kind(objects, "Service"), *of_kind(objects, "PodDisruptionBudget")]:
         selector = each["spec"]["selector"]
-        (owner,) = (
-            (workload for workload in found if selects(selector.get("matchLabels", selector), workload.labels))
-            if found
-            else (None,)
-        )
-        if each["kind"] == "Service" and owner is not None:
+        (owner,) = (workload for workload in found if selects(selector.get("matchLabels", selector), workload.labels))
+        if each["kind"] == "Service":
             assert owner.name == each["metadata"]["name"]
             for port in each["spec"]["ports"]:
                 assert port["targetPort"] in {known["name"] for known in owner.container["ports"]}
@@ -294,11 +289,12 @@ class TestGateway:
             assert f"def {function}(" in files[f"{module}.py"]
 
 
-@pytest.mark.parametrize("name", ["gateway.yaml", "model.py"])
-def test_the_base_serves_the_digits_example(name: str) -> None:
+@pytest.mark.parametrize("copy", ["base/gateway.yaml", "base/model.py", "overlays/canary/candidate/model.py"])
+def test_the_base_serves_the_digits_example(copy: str) -> None:
     """The base holds unchanged copies of the example's files, because kustomize reads nothing outside its root."""
-    example, base = ROOT / "examples" / "digits" / name, DEPLOY / "base" / name
-    assert base.read_text() == example.read_text(), f"cp examples/digits/{name} deploy/base/{name}"
+    path = DEPLOY / copy
+    example = ROOT / "examples" / "digits" / path.name
+    assert path.read_text() == example.read_text(), f"cp examples/digits/{path.name} deploy/{copy}"
 
 
 def test_the_gpu_overlay_insists_on_its_gpu() -> None:
@@ -398,6 +394,19 @@ def test_any_overlay_takes_a_model(own_model: Path, overlay: str) -> None:
     assert config_files(objects, workload)["gateway.yaml"] == "name: fraud\n"
     assert workload.container["image"] == "guardhouse:1.2.3"
     assert {each["metadata"]["namespace"] for each in objects if each["kind"] != "Namespace"} == {"fraud"}
+
+
+def test_a_canary_of_a_model(own_model: Path) -> None:
+    """On the overlay with a canary the file gives either Deployment a config of the user's."""
+    (own_model / "next.yaml").write_text("name: fraud # the next one\n")
+    path = own_model / "kustomization.yaml"
+    canary = "  - {name: guardhouse-canary-config, behavior: replace, files: [gateway.yaml=next.yaml]}\n"
+    edited = path.read_text().replace("deploy/overlays/cpu", "deploy/overlays/canary")
+    edited = edited.replace("configMapGenerator:\n", f"configMapGenerator:\n{canary}")
+    path.write_text(re.sub(r"^  - .*autoscaling.*$", "", edited, flags=re.MULTILINE))
+    objects = kustomize(own_model)
+    served = {each.name: config_files(objects, each)["gateway.yaml"] for each in gateways(objects)}
+    assert served == {"guardhouse": "name: fraud\n", "guardhouse-canary": "name: fraud # the next one\n"}
 
 
 def test_the_readme_patches_what_it_says(own_model: Path) -> None:

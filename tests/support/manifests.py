@@ -14,6 +14,7 @@ import yaml
 __all__ = [
     "BUILDS",
     "DEPLOY",
+    "LAYERS",
     "ROOT",
     "Object",
     "Workload",
@@ -38,8 +39,6 @@ SHARED = ("gateway", "redis", "postgres", "tracing")
 BUILDS: dict[str, tuple[str, ...]] = {
     "base": ("base",),
     **{f"overlays/{name}": (f"overlays/{name}",) for name in ("cpu", "gpu", "canary", "kserve", "dev")},
-    "overlays/canary/candidate": ("overlays/canary/candidate",),
-    "overlays/kserve/predictor": ("overlays/kserve/predictor",),
     "base + monitoring": ("base", "monitoring"),
     **{
         f"cpu + {name}": ("overlays/cpu", name)
@@ -53,6 +52,8 @@ BUILDS: dict[str, tuple[str, ...]] = {
     "canary + all": ("overlays/canary", "autoscaling-hpa", "redis", "database", "tracing", "bundle-from-object-store"),
 }
 """What is built, and of which folders: an overlay first, then names of components."""
+LAYERS = ("overlays/canary/candidate", "overlays/kserve/predictor")
+"""Folders that are parts of an overlay and no deployment of their own."""
 
 
 def kustomize(folder: Path) -> list[Object]:
