@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from guards import Batch, InputSchema, Reference, Rows, TorchModel
+from guards.columns import Column
 from guards.config import parse
 from guards.fitting import Fitted, fit
 from guards.loading import make_model
-from guards.schema import Column
 
 CLASSES = ("ant", "bee", "cat")
 COLOURS = ("blue", "green", "red")
