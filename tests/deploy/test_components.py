@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from manifests import BUILDS, DEPLOY, ROOT, Object, gateways, of_kind, only, rendered, selects, workloads
+from manifests import BUILDS, DEPLOY, ROOT, Object, config, gateways, of_kind, only, rendered, selects, workloads
+
+from guards.config import parse
 
 RULES = DEPLOY / "prometheus"
 CAPACITY = RULES / "capacity.rules.yaml"
@@ -76,6 +78,17 @@ def test_the_route_leads_to_a_service() -> None:
         (rule,) = only(objects, "HTTPRoute")["spec"]["rules"]
         assert rule["backendRefs"]
         assert all(ports[each["name"]] == each["port"] for each in rule["backendRefs"])
+
+
+def test_grpc_has_the_port_that_the_config_is_told() -> None:
+    """The config key in the component's comment makes the gateway listen where container, Service and policy say."""
+    objects = rendered("cpu + grpc")
+    text = (DEPLOY / "components" / "grpc" / "kustomization.yaml").read_text()
+    (server,) = re.findall(r"`server: (\{.*?\})`", text)
+    (workload,) = gateways(objects)
+    wanted = parse(config(objects, workload) | {"server": yaml.safe_load(server)}).server.grpc_port
+    assert wanted == workload.container["ports"][1]["containerPort"]
+    assert wanted == only(objects, "Service")["spec"]["ports"][1]["port"]
 
 
 # What Prometheus is told

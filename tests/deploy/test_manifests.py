@@ -209,10 +209,10 @@ class TestGateway:
         return gateways(all_objects)
 
     def test_every_port_is_the_containers(self, all_objects: list[Object], found: list[Workload]) -> None:
-        """Probes name the one port that the container declares and the command listens on; the policy admits it."""
+        """Probes name the container's first port, which the command listens on; the policy admits all of its ports."""
         for workload in found:
             container = workload.container
-            (declared,) = container["ports"]
+            declared, *_ = container["ports"]
             probes = {container[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "readiness", "liveness")}
             assert probes == {declared["name"]} == {"http"}
             assert container["command"] == ["guardhouse", "serve", "/bundle", "--port", str(declared["containerPort"])]
@@ -220,7 +220,9 @@ class TestGateway:
                 if policy["metadata"]["name"] == "guardhouse":
                     assert selects(policy["spec"]["podSelector"]["matchLabels"], workload.labels)
                     (rule,) = policy["spec"]["ingress"]
-                    assert rule["ports"] == [{"protocol": "TCP", "port": declared["containerPort"]}]
+                    assert rule["ports"] == [
+                        {"protocol": "TCP", "port": port["containerPort"]} for port in container["ports"]
+                    ]
 
     def test_probes_ask_the_right_question(self, found: list[Workload]) -> None:
         """Loading and draining are questions of readiness, and only a dead process is restarted."""

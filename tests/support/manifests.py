@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 GATEWAY = {"app.kubernetes.io/name": "guardhouse"}
 
-SHARED = ("gateway", "redis", "postgres", "tracing")
+SHARED = ("gateway", "redis", "postgres", "tracing", "grpc")
 BUILDS: dict[str, tuple[str, ...]] = {
     "base": ("base",),
     **{f"overlays/{name}": (f"overlays/{name}",) for name in ("cpu", "gpu", "canary", "kserve", "dev")},
@@ -49,7 +49,15 @@ BUILDS: dict[str, tuple[str, ...]] = {
     },
     "cpu + all with an HPA": ("overlays/cpu", "autoscaling-hpa", *SHARED, "bundle-from-image"),
     "gpu + all with KEDA": ("overlays/gpu", "autoscaling-keda", *SHARED, "bundle-from-object-store"),
-    "canary + all": ("overlays/canary", "autoscaling-hpa", "redis", "database", "tracing", "bundle-from-object-store"),
+    "canary + all": (
+        "overlays/canary",
+        "autoscaling-hpa",
+        "redis",
+        "database",
+        "tracing",
+        "grpc",
+        "bundle-from-object-store",
+    ),
 }
 """What is built, and of which folders: an overlay first, then names of components."""
 LAYERS = ("overlays/canary/candidate", "overlays/kserve/predictor")
