@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test test-clients lint bench bench-mlserver requirements bento clean
+.PHONY: install serve demo test test-clients lint bench bench-mlserver requirements dashboards bento clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -54,6 +54,9 @@ $(MLSERVER)/.installed: constraints.txt
 	$(PYTHON) -m venv $(MLSERVER)
 	$(MLSERVER)/bin/python -m pip install --quiet mlserver==1.7.1 "$$(grep '^torch==' constraints.txt)"
 	touch $@
+
+dashboards: $(STAMP)
+	$(BIN)/python tools/dashboards.py
 
 requirements: $(STAMP)
 	$(BIN)/python tools/requirements.py
