@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.metrics import P_VALUES, SECONDS, STAGE_SECONDS
+from service.metrics import SECONDS, STAGE_SECONDS
+from service.metrics.model import P_VALUES
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "deploy" / "prometheus").glob("*.rules.yaml"))
