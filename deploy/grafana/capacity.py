@@ -154,7 +154,7 @@ def rows() -> list[Row]:
                 ),
                 lines(
                     "Memory of the device",
-                    "By kind: this process's tensors, everybody's, and all there is.",
+                    "By kind: what tensors take, what torch keeps for them, what everybody uses, and all there is.",
                     Query(f"guardhouse_device_memory_bytes{{{OF}}}", "{{instance}} {{kind}}"),
                     unit="bytes",
                     width=6,

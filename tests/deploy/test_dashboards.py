@@ -5,12 +5,17 @@ import re
 import runpy
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from service.gpu import Gpu, Reading
+from service.metrics.model import ModelMetrics
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "grafana" / "dashboards"
+RULES = ROOT / "deploy" / "prometheus" / "capacity.rules.yaml"
 NAMES = ("capacity", "drift", "groups", "guards", "overview")
 Object = dict[str, Any]
 
@@ -75,3 +80,15 @@ def test_a_reader_chooses_source_namespace_and_job(name: str) -> None:
     assert variables[:3] == ["datasource", "namespace", "job"]
     used = set(re.findall(r"\$\{?(\w+)", json.dumps([board["panels"], board["templating"]])))
     assert used - {"__rate_interval"} == set(variables)
+
+
+def test_what_only_a_gpu_tells_is_called_so_by_the_server() -> None:
+    """Series of GPUs, which no test here can scrape, have the names and labels that a server with one gives them."""
+    reading = Reading(memory={"used": 1}, utilization=0.5, watts=300.0)
+    metrics = ModelMetrics([], list, "cuda:0", {}, gpu=cast("Gpu", SimpleNamespace(read=lambda: reading)))
+    families = {family.name: set(family.samples[0].labels) for family in metrics.collect() if family.samples}
+    texts = [path.read_text(encoding="utf-8") for path in (FOLDER / "capacity.json", RULES)]
+    asked = set(re.findall(r"guardhouse_(?:gpu|device_memory)_\w+", " ".join(texts)))
+    assert asked == {name for name in families if re.match("guardhouse_(gpu|device_memory)", name)}
+    assert all("device" in families[name] for name in asked)
+    assert "kind" in families["guardhouse_device_memory_bytes"]
