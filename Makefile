@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test test-clients test-bare test-deploy lint bench bench-mlserver requirements prometheus-rules bento image sbom clean
+.PHONY: install serve demo test test-clients test-bare test-deploy lint bench bench-mlserver requirements prometheus-rules dashboards bento image sbom clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -64,6 +64,9 @@ $(MLSERVER)/.installed: constraints.txt
 	$(PYTHON) -m venv $(MLSERVER)
 	$(MLSERVER)/bin/python -m pip install --quiet mlserver==1.7.1 "$$(grep '^torch==' constraints.txt)"
 	touch $@
+
+dashboards: $(STAMP)
+	$(BIN)/python tools/dashboards.py
 
 requirements: $(STAMP)
 	$(BIN)/python tools/requirements.py
