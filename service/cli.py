@@ -1,4 +1,4 @@
-"""``guardhouse serve`` and ``feedback``, beside the commands of the library."""
+"""``guardhouse serve``, ``feedback`` and ``drain``, beside the commands of the library."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from guards.cli import app, run
 from guards.types import Mistake
+from service.drain import drain
 from service.settings import Deployment, Settings
 
 __all__ = ["app", "run"]
@@ -22,6 +23,8 @@ __all__ = ["app", "run"]
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 60
 SHOWN_IDS = 5
+
+app.command()(drain)
 
 
 @app.command()

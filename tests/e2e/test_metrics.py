@@ -247,7 +247,7 @@ def test_stages_and_time_are_counted(table: "Gateway") -> None:
     assert 0 < after[busy] - before[busy] < 5
     route = series("guardhouse_request_duration_seconds_count", route="/v1/models/{name}:predict")
     assert after[route] - before[route] == 3
-    assert after["guardhouse_inflight_requests"] == 1  # the scrape itself
+    assert after["guardhouse_inflight_requests"] == 0
     assert after["guardhouse_queue_rows"] == 0
 
 
