@@ -51,8 +51,22 @@ class Exchange:
     actions: npt.NDArray[np.integer[Any]] | None = None
     """What was done to each row (n,), once it is known."""
     span: "Span | None" = None
+    wall: int = 0
+    """What the clock on the wall said, in nanoseconds, when that of durations was at 0; set where it is traced."""
     stages: list[Stage] | None = None
     """Filled where the request is traced; None where nobody asks."""
+    told: bool = False
+    """Whether the log has a line of it already."""
+
+    def on_the_wall(self, moment: float) -> int:
+        """Give a moment by ``time.perf_counter`` in nanoseconds since the epoch."""
+        return self.wall + round(moment * 1e9)
+
+    def fields(self, code: int) -> dict[str, str | int]:
+        """Give what every line about it says: nothing that the client sent but its trace."""
+        trace = trace_id_of(self)
+        told: dict[str, str | int] = {"method": self.method, "route": self.route, "code": code}
+        return told if trace is None else {**told, "trace_id": trace}
 
     @property
     def action(self) -> str | None:
@@ -93,18 +107,13 @@ class Exchanges:
         self.metrics.inflight -= 1
         if self.tracing is not None:
             self.tracing.end(exchange, code, ended)
-        if code is not None and (dropped := self.log.room(code)) is not None:
-            self.log.write(
-                dropped=dropped,
-                request_id=exchange.request_id,
-                trace_id=trace_id_of(exchange),
-                method=exchange.method,
-                route=exchange.route,
-                code=code,
-                duration_seconds=round(seconds, 6),
-                rows=exchange.rows or None,
-                action=exchange.action,
-            )
+        if code is not None and not exchange.told and (dropped := self.log.room(code)) is not None:
+            more = {"request_id": exchange.request_id, "duration_seconds": round(seconds, 6)}
+            if exchange.rows:
+                more["rows"] = exchange.rows
+            if exchange.action is not None:
+                more["action"] = exchange.action
+            self.log.write({**exchange.fields(code), **more}, dropped)
 
 
 def took(metrics: Metrics, stage: str, started: float) -> None:

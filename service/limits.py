@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from service.exchange import Exchanges
+from service.exchange import CURRENT, Exchanges
 from service.http import JSON, OCTETS, Call, Handler, Message, Receive, Reply, Route, Send
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours
 
@@ -185,7 +185,14 @@ def known_or_new(request_id: bytes) -> str:
 
 
 def log_fault(fault: BaseException, request_id: str) -> None:
-    """Log where a fault of ours came from, once, and without its message: that may quote the payload."""
+    """Log where a fault of ours came from, once, and without its message: that may quote the payload.
+
+    That is the request's line in the log; it gets no other.
+    """
     cause = fault.__cause__ or fault
     frames = "".join(traceback.format_tb(cause.__traceback__)[-4:])
-    LOG.error("%s while answering request %s\n%s", type(cause).__name__, request_id, frames)
+    exchange = CURRENT.get()
+    fields = {} if exchange is None else exchange.fields(int(HTTPStatus.INTERNAL_SERVER_ERROR))
+    LOG.error("%s while answering request %s\n%s", type(cause).__name__, request_id, frames, extra={"fields": fields})
+    if exchange is not None:
+        exchange.told = True

@@ -12,7 +12,7 @@ BURST = 20
 
 
 class JsonLines(logging.Formatter):
-    """One record, one JSON object."""
+    """One record, one JSON object; its ``fields``, where it has any, are members of it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record."""
@@ -56,8 +56,8 @@ class RateLimit(logging.Filter):
         self._buckets: dict[tuple[str, int], Bucket] = {}  # bounded by the places that log
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take a token from the place's bucket; who gives a record ``fields`` has asked a bucket before making it."""
-        if hasattr(record, "fields"):
+        """Take a token from the place's bucket; one of a record that is ``sampled`` was taken before it was made."""
+        if getattr(record, "sampled", False):
             return True
         dropped = self._buckets.setdefault((record.pathname, record.lineno), Bucket()).take(record.created)
         if dropped:
@@ -89,10 +89,10 @@ def configure(level: str) -> None:
                 "guardhouse": {"level": level.upper()},
                 "bentoml": quiet,
                 "circus": quiet,
-                # These quote what a client sent as its trace context, and tell of every try to reach a collector; the
-                # spans that are lost are counted and told by service.tracing.
+                # The one quotes what a client sent as its trace context, the other tells of every try to reach the
+                # collector: service.collector counts the spans that are lost.
                 "opentelemetry.trace": {"level": "CRITICAL"},
-                "opentelemetry.exporter": {"level": "CRITICAL"},
+                "opentelemetry.exporter.otlp.proto.http.trace_exporter": {"level": "CRITICAL"},
                 # uvicorn tells every malformed request twice; our own layer answers and counts them.
                 "uvicorn.error": {"level": "CRITICAL", "handlers": [], "propagate": True},
                 "uvicorn.access": {"level": "WARNING", "handlers": [], "propagate": False},

@@ -108,6 +108,7 @@ class Tracing:
             if grpc
             else {"http.request.method": method, "http.route": exchange.route}
         )
+        exchange.wall = time.time_ns() - time.perf_counter_ns()
         exchange.span = self._tracer.start_span(
             exchange.route if grpc else f"{'HTTP' if method == '_OTHER' else method} {exchange.route}",
             context=_remote(exchange.headers),
@@ -115,7 +116,7 @@ class Tracing:
             attributes={
                 **where, "guardhouse.model": self.model, "guardhouse.request_id": exchange.request_id,
             },
-            start_time=time.time_ns() - round((time.perf_counter() - exchange.started) * 1e9),
+            start_time=exchange.on_the_wall(exchange.started),
         )  # fmt: skip
         if exchange.span.is_recording():
             exchange.stages = []
@@ -125,16 +126,13 @@ class Tracing:
         span = exchange.span
         if span is None or exchange.stages is None:
             return
-        origin = time.time_ns() - time.perf_counter_ns()
-
-        def nanoseconds(moment: float) -> int:
-            return origin + round(moment * 1e9)
-
         within = set_span_in_context(span, Context())
         for stage in exchange.stages:
             rows = None if stage.batch_rows is None else {"guardhouse.batch_rows": stage.batch_rows}
-            part = self._tracer.start_span(stage.name, within, attributes=rows, start_time=nanoseconds(stage.start))
-            part.end(nanoseconds(stage.end))
+            part = self._tracer.start_span(
+                stage.name, within, attributes=rows, start_time=exchange.on_the_wall(stage.start)
+            )
+            part.end(exchange.on_the_wall(stage.end))
         span.set_attribute("guardhouse.rows", exchange.rows)
         if exchange.action is not None:
             span.set_attribute("guardhouse.action", exchange.action)
@@ -142,7 +140,7 @@ class Tracing:
             span.set_attribute("guardhouse.code" if exchange.method == GRPC else "http.response.status_code", code)
         if code is None or code >= FAULT:
             span.set_status(Status(StatusCode.ERROR))
-        span.end(nanoseconds(ended))
+        span.end(exchange.on_the_wall(ended))
 
     async def close(self) -> None:
         """Send what is left, for a few seconds at most."""
