@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test test-clients lint bench bench-mlserver requirements bento clean
+.PHONY: install serve demo test test-clients test-bare lint bench bench-mlserver requirements bento clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -37,6 +37,16 @@ $(CLIENTS)/.installed:
 
 test-clients: $(STAMP) $(CLIENTS)/.installed
 	GUARDHOUSE_KSERVE=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest $(PYTEST_ARGS) tests/protocols/test_clients.py
+
+# The library with its own four dependencies and no extra: what needs one is skipped.
+BARE := .venv-bare
+$(BARE)/.installed: constraints.txt
+	$(PYTHON) -m venv $(BARE)
+	$(BARE)/bin/python -m pip install --quiet -c constraints.txt torch numpy pydantic safetensors pytest hypothesis
+	touch $@
+
+test-bare: $(BARE)/.installed
+	PYTHONPATH=$(CURDIR) $(BARE)/bin/python -m pytest -p no:cacheprovider $(PYTEST_ARGS) tests/guards tests/laws tests/conformance
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("serving", "gpu", "memory", "drift", "fairness", "store", "explanation")
+NAMES = ("serving", "gpu", "memory", "drift", "fairness", "store", "explanation", "flood")
 DRAWING = ("drift",)
 
 

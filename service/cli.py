@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from guards.cli import app, run
+from guards.bundle import Bundle
+from guards.cli import app, remarks, run
 from guards.types import Mistake
 from service.drain import drain
 from service.settings import Deployment, Settings
@@ -25,6 +26,15 @@ GRACE_SECONDS = 60
 SHOWN_IDS = 5
 
 app.command()(drain)
+
+
+def _series(bundle: Bundle) -> str:
+    from service.routing import count_series  # noqa: PLC0415 - what only fit needs
+
+    return f"a server of it has {count_series(bundle)} Prometheus series, and no request adds one"
+
+
+remarks.append(_series)
 
 
 @app.command()

@@ -93,13 +93,9 @@ class Door:
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
         from service import memory, turns  # noqa: PLC0415
         from service.exchange import Exchanges  # noqa: PLC0415
-        from service.explaining import Explaining  # noqa: PLC0415
-        from service.handlers import Handlers  # noqa: PLC0415
-        from service.inference import InferenceService  # noqa: PLC0415
-        from service.limits import COMMON_CODES, UNMATCHED, Limits  # noqa: PLC0415
+        from service.limits import Limits  # noqa: PLC0415
         from service.logs import configure  # noqa: PLC0415
-        from service.metrics import Metrics  # noqa: PLC0415
-        from service.openapi import pages  # noqa: PLC0415
+        from service.routing import Routing  # noqa: PLC0415
         from service.settings import Deployment, Settings  # noqa: PLC0415
         from service.tracing import Tracing  # noqa: PLC0415
 
@@ -109,31 +105,22 @@ class Door:
         configure(settings.log_level)
         deployment = Deployment.read(settings)
         config = deployment.config
-        handlers = Handlers(config, runtime=lambda: self.runtime, trouble=self.trouble, pages=pages(deployment))
-        inference = InferenceService(deployment, runtime=lambda: self.runtime, trouble=self.trouble)
-        explaining = Explaining(config, runtime=lambda: self.runtime, trouble=self.trouble)
-        self.explaining = explaining
-        routes = handlers.routes() | inference.routes() | explaining.routes()
-        codes = {route.template: route.codes for route in routes.values()} | {UNMATCHED: COMMON_CODES}
-        port = config.server.grpc_port
-        if port is not None:
-            from service.rpc import RPC_ROUTES, RpcServer  # noqa: PLC0415 - needs grpcio, which HTTP does not
-
-            codes |= RPC_ROUTES
-        metrics = Metrics(codes, list(config.explain.allowed))
-        handlers.metrics = inference.metrics = explaining.metrics = metrics
+        routing = Routing.of(deployment, runtime=lambda: self.runtime, trouble=self.trouble)
+        metrics, self.explaining = routing.metrics, routing.explaining
         self.tracing = Tracing.from_environment(model=config.name, version=config.version)
         exchanges = Exchanges(metrics, self.tracing)
         self.limits = Limits(
-            routes,
+            routing.routes,
             exchanges,
             max_body_bytes=config.server.max_body_bytes,
             timeout_seconds=config.server.timeout_seconds,
             closing=lambda: self.draining,
         )
-        if port is not None:
-            self.rpc = RpcServer(inference, exchanges)
-            await self.rpc.start(_address()[0], port)  # gRPC is served on the same
+        if config.server.grpc_port is not None:
+            from service.rpc import RpcServer  # noqa: PLC0415 - needs grpcio, which HTTP does not
+
+            self.rpc = RpcServer(routing.inference, exchanges)
+            await self.rpc.start(_address()[0], config.server.grpc_port)
         loop = asyncio.get_running_loop()
         threading.Thread(
             target=self._load, args=(settings, deployment.deployed, metrics, loop), name="load", daemon=True
@@ -162,12 +149,12 @@ class Door:
             self.failure = f"the model cannot be served: {type(failure).__name__}; the log says where"
             LOG.critical("%s", self.failure, exc_info=failure)
         else:
-            loop.call_soon_threadsafe(self._open, runtime)
+            loop.call_soon_threadsafe(self._open, runtime, settings.redis_url)
 
-    def _open(self, runtime: "Runtime") -> None:
+    def _open(self, runtime: "Runtime", redis_url: str | None) -> None:
         runtime.start()
         if self.explaining is not None:
-            self.explaining.start(runtime)
+            self.explaining.start(runtime, redis_url)
         self.runtime = runtime
         LOG.info("serving %s %s, bundle %s", runtime.config.name, runtime.config.version, runtime.bundle.id)
 

@@ -25,7 +25,7 @@ Headers = Iterable[tuple[bytes | str, bytes | str]]
 PROBES = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/v2/health/live", "/v2/health/ready"}) | frozenset(
     {"grpc:ServerLive", "grpc:ServerReady"}
 )
-"""Routes that Kubernetes and Prometheus ask every few seconds: no load, and nothing to read in a log."""
+"""Routes that Kubernetes and Prometheus ask every few seconds: nobody reads of them in a log."""
 
 
 class Stage(NamedTuple):
@@ -89,10 +89,9 @@ class Exchanges:
         """Count a request in, and make it the current task's."""
         exchange = Exchange(route, method, request_id, headers)
         CURRENT.set(exchange)
-        if route not in PROBES:
-            self.metrics.inflight += 1
-            if self.tracing is not None:
-                self.tracing.begin(exchange)
+        self.metrics.inflight += 1
+        if self.tracing is not None and route not in PROBES:
+            self.tracing.begin(exchange)
         return exchange
 
     def end(self, exchange: Exchange, code: int | None) -> None:
@@ -102,9 +101,9 @@ class Exchanges:
         if code is not None:
             self.metrics.requests.add(exchange.route, str(code))
         self.metrics.duration.observe(seconds, exchange.route)
+        self.metrics.inflight -= 1
         if exchange.route in PROBES:
             return
-        self.metrics.inflight -= 1
         if self.tracing is not None:
             self.tracing.end(exchange, code, ended)
         if code is not None and not exchange.told and (dropped := self.log.room(code)) is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import os
 import threading
 import time
@@ -28,8 +29,9 @@ from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
 from service.database import Database
 from service.exchange import CURRENT, Stage
+from service.gpu import Gpu
 from service.ledger import Ledger
-from service.metrics import Metrics, ModelMetrics
+from service.metrics import Metrics, ModelMetrics, Promises
 from service.monitoring import Monitoring
 from service.protocols.problem import unavailable
 from service.snapshots import Snapshots
@@ -41,6 +43,7 @@ LOG = logging.getLogger("guardhouse")
 Array = npt.NDArray[Any]
 Values = Mapping[str, list[str | None]]
 DEVICE_LOST = 70
+BUSY_SECONDS = 1.0
 DEVICE_STAGES = ("input_guards", "model", "output_guards")
 """What a batch's clock times after the copy to the device."""
 LONG_SECONDS = 0.002
@@ -73,9 +76,12 @@ class Runtime:
         served = {"model": self.config.name, "model_version": self.config.version, "bundle": bundle.id}
         guards = [guard.name for guard in self.pipeline.guards]
         self.model_metrics = ModelMetrics(
-            guards, self.monitoring.series, str(self.device), {"version": __version__, **served}
-        )
+            guards, self.monitoring.series, str(self.device), {"version": __version__, **served},
+            promises=Promises(self.config.false_alarm_budget, self.config.coverage, self.pipeline.thresholds),
+            gpu=Gpu.of(self.device),
+        )  # fmt: skip
         self._long_forward = False
+        self._last_batch = -math.inf
         self._database = None if database is None or not self.config.store.enabled else Database(database)
         self.batch_rows = self._warm_up()
         self.batcher: MicroBatcher | None = None
@@ -117,6 +123,11 @@ class Runtime:
         self.metrics.model = self.model_metrics
         self.metrics.queue_rows = lambda: 0 if self.batcher is None else self.batcher.queued_rows
 
+    @property
+    def busy(self) -> bool:
+        """Whether rows were predicted within the last second."""
+        return time.monotonic() - self._last_batch < BUSY_SECONDS
+
     async def close(self) -> None:
         """Finish what is queued, and store what was answered."""
         if self.batcher is not None:
@@ -154,7 +165,7 @@ class Runtime:
         with TURNS.given() if self.device.type == "cuda" else nullcontext():  # while the device catches up
             answer = Answer.of(outcome)
         laps.mark()
-        now = time.time()
+        now, self._last_batch = time.time(), time.monotonic()
 
         def afterwards() -> None:
             ledger.note(ids, now, batch, answer)

@@ -5,12 +5,14 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+pytest_plugins = ["bare"] if find_spec("typer") is None else []
 
 if TYPE_CHECKING:
     from databases import Postgres

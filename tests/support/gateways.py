@@ -48,7 +48,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def fit_all(configs: Mapping[Path, Path], **environment: str) -> None:
-    """Fit configs into bundles, side by side."""
+    """Fit configs into bundles, side by side; what was said is in ``BUNDLE.fit.txt``."""
     running = {
         config: subprocess.Popen(
             [sys.executable, "-m", "service.cli", "fit", config, "--out", out],
@@ -64,6 +64,7 @@ def fit_all(configs: Mapping[Path, Path], **environment: str) -> None:
         for config, process in running.items():
             said, _ = process.communicate(timeout=120)
             assert process.returncode == 0, f"fit {config}:\n{said}"
+            configs[config].with_suffix(".fit.txt").write_text(said)
     finally:
         for process in running.values():
             process.kill()
