@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test test-clients lint bench bench-mlserver requirements bento clean
+.PHONY: install serve demo test test-clients test-bare test-deploy lint bench bench-mlserver requirements prometheus-rules dashboards bento image sbom clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -38,6 +38,16 @@ $(CLIENTS)/.installed:
 test-clients: $(STAMP) $(CLIENTS)/.installed
 	GUARDHOUSE_KSERVE=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest $(PYTEST_ARGS) tests/protocols/test_clients.py
 
+# The library with its own four dependencies and no extra: what needs one is skipped.
+BARE := .venv-bare
+$(BARE)/.installed: constraints.txt
+	$(PYTHON) -m venv $(BARE)
+	$(BARE)/bin/python -m pip install --quiet -c constraints.txt torch numpy pydantic safetensors pytest hypothesis
+	touch $@
+
+test-bare: $(BARE)/.installed
+	PYTHONPATH=$(CURDIR) $(BARE)/bin/python -m pytest -p no:cacheprovider $(PYTEST_ARGS) tests/guards tests/laws tests/conformance
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,11 +65,42 @@ $(MLSERVER)/.installed: constraints.txt
 	$(MLSERVER)/bin/python -m pip install --quiet mlserver==1.7.1 "$$(grep '^torch==' constraints.txt)"
 	touch $@
 
+dashboards: $(STAMP)
+	$(BIN)/python tools/dashboards.py
+
 requirements: $(STAMP)
 	$(BIN)/python tools/requirements.py
 
+prometheus-rules: $(STAMP)
+	$(BIN)/python tools/prometheus_rules.py
+
 bento: $(STAMP)
 	$(BIN)/bentoml build
+
+# The image; TORCH_INDEX=https://download.pytorch.org/whl/cpu for one without CUDA. Not `bentoml containerize`, which takes a
+# Dockerfile of one's own for a file outside of the working directory, and refuses it.
+IMAGE ?= guardhouse:0.1.0
+DOCKER ?= docker
+image: bento
+	path=$$($(BIN)/bentoml get gateway:latest -o path) && \
+	$(DOCKER) build -t $(IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) -f $$path/env/docker/Dockerfile $$path
+
+# What is in the image, as CycloneDX. Its tool's pins do not fit this project's, and neither do checkov's.
+SBOM ?= dist/sbom.json
+CYCLONEDX ?= .venv-sbom/bin/cyclonedx-py
+sbom: $(CYCLONEDX)
+	mkdir -p $(dir $(SBOM))
+	$(CYCLONEDX) requirements --pyproject pyproject.toml --output-reproducible --output-format JSON -o $(SBOM) requirements.txt
+.venv-sbom/bin/cyclonedx-py:
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+
+CHECKOV ?= .venv-checkov/bin/checkov
+test-deploy: $(STAMP) $(CHECKOV) $(CYCLONEDX)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/deploy
+.venv-checkov/bin/checkov:
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip install --quiet checkov==3.3.30
 
 clean:
 	rm -rf $(VENV) bundles build dist

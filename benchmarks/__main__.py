@@ -5,7 +5,7 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("serving", "gpu", "memory", "drift", "fairness", "store", "explanation", "capacity")
+NAMES = ("serving", "gpu", "memory", "drift", "fairness", "store", "explanation", "flood", "capacity")
 DRAWING = ("drift", "capacity")
 
 

@@ -18,9 +18,10 @@ from benchmarks.drift_plots import draw
 from benchmarks.drift_rivals import RIVALS, RUN_LENGTH
 from benchmarks.drift_streams import CHANGES, DEPENDENT, Change
 from benchmarks.machine import describe
+from guards.columns import Column
 from guards.monitor import Context
 from guards.monitors.sequential import Sequential, SequentialParams
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.types import Batch, ModelOutput, Outcome, Prediction, Reference, Verdict
 
 __all__ = ["feed", "main", "monitor"]

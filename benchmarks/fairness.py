@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.machine import describe
+from guards.columns import Column
 from guards.monitor import Context
 from guards.monitors.groups import Groups, GroupsParams
 from guards.rate_comparisons import least_log_evidence, log_evidence
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.types import Batch, ModelOutput, Outcome, Prediction, Verdict
 
 Floats = npt.NDArray[np.float64]

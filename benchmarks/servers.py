@@ -52,8 +52,8 @@ class Stack:
     variable: str | None = None
 
 
-def gateway(name: str, guards: list[dict[str, Any]], folder: Path) -> Stack:
-    """Fit a bundle of the small CNN in a folder, and say how it is served."""
+def gateway(name: str, guards: list[dict[str, Any]], folder: Path, **sections: dict[str, Any]) -> Stack:
+    """Fit a bundle of the small CNN in a folder, with further sections of a config, and say how it is served."""
     if not (folder / "train.npz").exists():
         np.savez(folder / "train.npz", x=images(4000, 1).numpy())
         np.savez(folder / "heldout.npz", x=images(2000, 2).numpy())
@@ -63,6 +63,7 @@ def gateway(name: str, guards: list[dict[str, Any]], folder: Path) -> Stack:
         "input": {"kind": "image", "shape": [1, ROWS, ROWS]},
         "reference": {"path": "train.npz", "calibration": "heldout.npz"},
         "guards": guards,
+        **sections,
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")

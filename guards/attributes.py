@@ -9,7 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from guards.schema import InputSchema, Label
+from guards.columns import Label
+from guards.schema import InputSchema
 from guards.types import Batch
 
 __all__ = ["OTHER", "UNKNOWN", "Attribute", "Crossing", "Grouping", "Source"]

@@ -1,24 +1,36 @@
 """What is fitted once and served many times: a folder of JSON and safetensors, no pickle and no code."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Self, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
+from guards.baselines import baselines
 from guards.calibration import Budget, Calibration
-from guards.config import Config, differences, parse
+from guards.config import Config, differences
 from guards.conformal import Classifier, Predictor, Regressor
 from guards.detector import Detector
 from guards.exemplars import Exemplars
 from guards.explainer import Explainer
+from guards.folder import (
+    FORMAT,
+    MANIFEST,
+    PROGRAM,
+    STATE,
+    WEIGHTS,
+    named_state,
+    plain,
+    read_manifest,
+    restored,
+    sha256_of,
+)
 from guards.loading import load_program, make_model, save_program
 from guards.model import TorchModel
 from guards.monitor import Context, Monitor
@@ -26,15 +38,12 @@ from guards.pipeline import Guard, Pipeline
 from guards.registry import registered
 from guards.schema import InputSchema
 from guards.selftest import SelfTest
-from guards.subject import Subject, neutral
+from guards.subject import Subject
 from guards.types import Mistake
 
 __all__ = ["Bundle", "__version__", "context_of"]
 
 __version__ = "0.1.0"
-M = TypeVar("M", bound=nn.Module)
-MANIFEST, STATE, WEIGHTS, PROGRAM = "manifest.json", "state.safetensors", "weights.safetensors", "model.pt2"
-FORMAT, KEYS = 1, {"schema", "classes", "outputs", "temperature", "cause_names", "self_test"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,23 +129,10 @@ class Bundle:
         return Subject(
             self.model,
             self.schema,
-            baselines=self._baselines(),
+            baselines=baselines(self.config.explain.baseline, self.model, self.schema, self.exemplars),
             embeddings=self.config.explain.embeddings,
             detector=None if guard is None else self.detectors[names.index(guard)].to(self.model.device),
         )
-
-    def _baselines(self) -> Tensor:
-        kind, device = self.config.explain.baseline, self.model.device
-        typical = neutral(self.model, self.schema)
-        if kind == "neutral":
-            return typical
-        if kind == "zeros":
-            categorical = self.schema.categorical.to(device)
-            return torch.where(categorical, typical, 0.0) if self.schema.kind == "tabular" else typical
-        tensor = None if self.exemplars is None else self.exemplars.sample if kind == "sample" else self.exemplars.mean
-        if tensor is None:
-            raise Mistake(f"explain.baseline: {kind} needs what this bundle has not kept; fit it anew")
-        return self.model.prepare(tensor.to(device)).clone()
 
     def _predictor(self) -> Predictor:
         coverage = self.config.coverage
@@ -160,16 +156,16 @@ class Bundle:
         fresh.mkdir(parents=True)
         state: dict[str, Tensor] = {"scores": self.scores, "nonconformity": self.nonconformity}
         for spec, detector in zip(self.config.guards, self.detectors, strict=True):
-            state |= _named_state(f"detector.{spec.name}", detector)
+            state |= named_state(f"detector.{spec.name}", detector)
         for monitor in self.monitors:
-            state |= _named_state(f"monitor.{monitor.name}", monitor)
+            state |= named_state(f"monitor.{monitor.name}", monitor)
         if self.self_test is not None:
             state |= {f"self_test.{name}": tensor for name, tensor in self.self_test.tensors().items()}
         if self.exemplars is not None:
             state |= {f"exemplars.{name}": tensor for name, tensor in self.exemplars.tensors().items()}
-        save_file(_plain(state), fresh / STATE)
+        save_file(plain(state), fresh / STATE)
         if self.program is None:
-            save_file(_plain(self.model.net.state_dict()), fresh / WEIGHTS)
+            save_file(plain(self.model.net.state_dict()), fresh / WEIGHTS)
         else:
             save_program(self.program, fresh / PROGRAM)
         if source is not None:
@@ -184,12 +180,12 @@ class Bundle:
             "temperature": self.temperature,
             "cause_names": self.cause_names,
             "self_test": None if self.self_test is None else self.self_test.fingerprint,
-            "sha256": {file.name: _sha256(file) for file in sorted(fresh.iterdir())},
+            "sha256": {file.name: sha256_of(file) for file in sorted(fresh.iterdir())},
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         shutil.rmtree(path, ignore_errors=True)
         fresh.rename(path)
-        return replace(self, id=f"sha256:{_sha256(path / MANIFEST)}")
+        return replace(self, id=f"sha256:{sha256_of(path / MANIFEST)}")
 
     @staticmethod
     def describe(path: Path) -> tuple[Config, InputSchema, tuple[str, ...]]:
@@ -198,7 +194,7 @@ class Bundle:
         Raises:
             Mistake: there is no bundle.
         """
-        manifest = _read_manifest(path, verify=False)
+        manifest = read_manifest(path, verify=False)
         schema = InputSchema.model_validate(manifest["schema"])
         return Config.model_validate(manifest["config"]), schema, tuple(manifest["classes"])
 
@@ -211,7 +207,7 @@ class Bundle:
         Raises:
             Mistake: a file is missing or was changed, or the config asks for a refit.
         """
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         fitted = Config.model_validate(manifest["config"])
         if config is not None and (keys := differences(fitted, config)):
             raise Mistake(f"the config differs from the fitted one in {', '.join(keys)}: fit the bundle anew")
@@ -234,12 +230,12 @@ class Bundle:
             detector = cast("type[Detector]", registered("detectors")[spec.detector.model_dump()["kind"]])(
                 spec.detector
             )
-            detectors.append(_restored(detector, state, f"detector.{spec.name}"))
+            detectors.append(restored(detector, state, f"detector.{spec.name}"))
         context = context_of(config, schema, classes)
         monitors = []
         for params in context.monitors:
             monitor = cast("type[Monitor]", registered("monitors")[params.kind])(params, context)
-            monitors.append(_restored(monitor, state, f"monitor.{params.name}").to(model.device))
+            monitors.append(restored(monitor, state, f"monitor.{params.name}").to(model.device))
         test, exemplars = (
             {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
             for prefix in ("self_test.", "exemplars.")
@@ -264,7 +260,7 @@ class Bundle:
             monitors=tuple(monitors),
             exemplars=kept,
             self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,
-            id=f"sha256:{_sha256(path / MANIFEST)}",
+            id=f"sha256:{sha256_of(path / MANIFEST)}",
         )
         bundle.subject()  # a mistake under `explain` is told at start, and not to the first who asks
         return bundle
@@ -274,51 +270,3 @@ def context_of(config: Config, schema: InputSchema, classes: tuple[str, ...]) ->
     """Say what there is to watch."""
     guards = tuple(spec.name for spec in config.guards)
     return Context(schema, classes, guards, config.all_monitors, config.false_alarm_budget)
-
-
-def _read_manifest(path: Path, *, verify: bool = True) -> dict[str, Any]:
-    if not (path / MANIFEST).is_file():
-        raise Mistake(f"{path}: no bundle there; make one with `guardhouse fit CONFIG --out {path}`")
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        config, files = manifest["config"], dict(manifest["sha256"])
-        whole = manifest["format"] == FORMAT and manifest.keys() >= KEYS
-    except (ValueError, KeyError, TypeError) as broken:
-        raise Mistake(f"{path / MANIFEST}: it cannot be read; fit the bundle anew") from broken
-    try:
-        program = parse(config).model.program is not None
-    except Mistake as unfit:
-        raise Mistake(*(f"{path / MANIFEST}: {sentence}" for sentence in unfit.sentences)) from unfit
-    if not whole or not {STATE, PROGRAM if program else WEIGHTS} <= files.keys():
-        raise Mistake(f"{path / MANIFEST}: it is incomplete, or of another version; fit the bundle anew")
-    for name, digest in files.items() if verify else ():
-        if not (path / name).is_file():
-            raise Mistake(f"{path / name}: the file is missing; fit or copy the bundle anew")
-        if _sha256(path / name) != digest:
-            raise Mistake(f"{path / name}: it is not the file that was fitted (sha256 differs); copy the bundle anew")
-    return manifest
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _named_state(prefix: str, module: nn.Module) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
-
-
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy to the CPU, each tensor with memory of its own: safetensors takes no shared or strided ones."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-
-
-def _restored(module: M, state: Mapping[str, Tensor], prefix: str) -> M:
-    """Set every buffer and parameter from the bundle, whatever shape it had before it was fitted."""
-    for name, tensor in state.items():
-        if name.startswith(prefix + "."):
-            owner, _, buffer = name.removeprefix(prefix + ".").rpartition(".")
-            holder = module.get_submodule(owner)
-            learned = buffer in dict(holder.named_parameters(recurse=False))
-            setattr(holder, buffer, nn.Parameter(tensor, requires_grad=False) if learned else tensor)
-    return module

@@ -8,131 +8,18 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 from pydantic_core import ErrorDetails
 
 from guards.calibration import Guarantee
-from guards.detector import Params
+from guards.columns import Label, as_label
 from guards.explain_section import ExplainConfig
-from guards.model import Precision
 from guards.monitor import MonitorParams
 from guards.monitors.accuracy import AccuracyParams
 from guards.registry import OneOf, broken_plugins
-from guards.schema import InputSpec, Label, as_label
+from guards.schema import InputSpec
 from guards.section import Section
+from guards.sections import GuardConfig, ModelConfig, ReferenceConfig, ServerConfig, StoreConfig
 from guards.streams import StreamParams
-from guards.types import Action, Mistake
+from guards.types import Mistake
 
-__all__ = [
-    "Config",
-    "GuardConfig",
-    "ModelConfig",
-    "ReferenceConfig",
-    "ServerConfig",
-    "StoreConfig",
-    "differences",
-    "parse",
-]
-
-
-class ModelConfig(Section):
-    """The user's model."""
-
-    builder: str | None = Field(
-        default=None, pattern=r"^[\w.]+:\w+$", description="package.module:function returning a torch.nn.Module"
-    )
-    program: str | None = Field(default=None, description="a torch.export archive (.pt2), instead of a builder")
-    weights: str | None = Field(default=None, description=".safetensors, or .pt loaded with weights_only=True")
-    compile: bool = Field(default=False, description="run the model through torch.compile")
-    features: str | None = Field(
-        default=None,
-        description="dotted name of the submodule whose output is the feature; default: what the last Linear gets",
-    )
-    task: Literal["classification", "regression"] = "classification"
-    classes: tuple[Label, ...] | None = Field(
-        default=None, description="labels in logit order; default: those of the reference, sorted"
-    )
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    precision: Precision = "float32"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.builder is None) == (self.program is None):
-            raise ValueError("give either `builder` or `program`")
-        if self.program is not None and self.weights is not None:
-            raise ValueError("a program carries its own weights: leave `weights` out")
-        if self.task == "regression" and self.classes is not None:
-            raise ValueError("regression has no classes: leave `classes` out")
-        if self.classes is not None and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):  # noqa: PLR2004
-            raise ValueError("`classes` needs at least two different labels")
-        return self
-
-
-class ReferenceConfig(Section):
-    """Where the reference rows are; paths are relative to the config."""
-
-    path: str = Field(description="rows the model was trained on: .npz, .csv, .csv.gz or .parquet")
-    calibration: str | None = Field(
-        default=None, description="rows the model was not trained on; default: split off `path`, with a warning"
-    )
-    label: str = Field(default="y", description="the label's column, in a table")
-    calibration_fraction: float = Field(default=0.5, gt=0, lt=1)
-    seed: int = Field(default=0, ge=0)
-    missing: tuple[str, ...] = Field(
-        default=(), description="strings that mean missing in a CSV, beside the empty field"
-    )
-
-
-class GuardConfig(Section):
-    """A detector, and what it may do."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    detector: Annotated[SerializeAsAny[Params], OneOf("detectors")]
-    action: Literal["flag", "abstain", "reject"] = "flag"
-    share: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="weight of this guard in the budget")
-    on_error: Literal["ignore", "reject"] = Field(default="ignore", description="what a crashing guard means for a row")
-    visible: bool = Field(default=True, description="false: it is counted and logged, and no answer shows it")
-
-    @property
-    def flag_action(self) -> Action:
-        """What a flag does."""
-        return Action[self.action.upper()]
-
-    @property
-    def error_action(self) -> Action:
-        """What a crash does."""
-        return Action.REJECT if self.on_error == "reject" else Action.ALLOW
-
-
-class ServerConfig(Section):
-    """Bounds of the server."""
-
-    max_batch_rows: int = Field(default=64, ge=1, le=65536)
-    max_queue_rows: int = Field(default=1024, ge=1)
-    max_rows_per_request: int = Field(default=1024, ge=1)
-    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
-    timeout_seconds: float = Field(default=30, gt=0, le=55, description="BentoML gives up on any request at 60")
-    grpc_port: int | None = Field(
-        default=None,
-        ge=1,
-        le=65535,
-        description="where the Open Inference Protocol is spoken over gRPC; default: nowhere",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.max_queue_rows < self.max_rows_per_request:
-            raise ValueError("max_queue_rows is below max_rows_per_request: such a request could never be queued")
-        return self
-
-
-class StoreConfig(Section):
-    """What is kept of answered rows, for labels that come later and for whoever asks what was decided."""
-
-    enabled: bool = Field(default=True, description="false: nothing is kept, and feedback is not taken")
-    retention_days: float = Field(
-        default=90, gt=0, allow_inf_nan=False, description="how long predictions and decisions are kept"
-    )
-    inputs: bool = Field(default=False, description="keep the rows themselves, too")
-    queue_rows: int = Field(
-        default=65536, ge=1, description="rows that may wait to be written; the rest is dropped, and counted"
-    )
+__all__ = ["Config", "differences", "parse"]
 
 
 class Config(Section):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from guards.config import Config
-from guards.model import Imputation, TorchModel, resolve_device
+from guards.imputation import Imputation
+from guards.model import TorchModel, resolve_device
 from guards.schema import InputSchema
 from guards.types import Mistake
 

@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from guards.imputation import Imputation
 from guards.types import Mistake, ModelOutput
 
-__all__ = ["Imputation", "Precision", "TorchModel", "resolve_device"]
+__all__ = ["Precision", "TorchModel", "resolve_device"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[Precision, torch.dtype] = {
@@ -34,29 +35,6 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise Mistake(f"model.device: {name} is not there: set it to auto or cpu, or give the machine a GPU")
     return device
-
-
-class Imputation(nn.Module):
-    """Fills missing and unseen values with what the reference had, so that the model gets a number everywhere.
-
-    Columns of ``keep`` are passed on as they are: NaN for missing, -1 for unseen.
-    """
-
-    fill: Tensor
-    categorical: Tensor
-    keep: Tensor
-
-    def __init__(self, fill: Tensor, categorical: Tensor, keep: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("fill", fill)
-        self.register_buffer("categorical", categorical)
-        self.register_buffer("keep", keep)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Fill rows (n, d)."""
-        absent = x.isnan() | (self.categorical & (x < 0))
-        filled = torch.where(absent & ~self.keep, self.fill, x)
-        return torch.where(self.keep & self.categorical & x.isnan(), -1.0, filled)
 
 
 class TorchModel(nn.Module):

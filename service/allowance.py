@@ -5,7 +5,7 @@ import math
 import time
 from collections import OrderedDict
 
-__all__ = ["Allowance"]
+__all__ = ["Allowance", "client_of"]
 
 CLIENTS = 4096
 IPV6_NETWORK = 64
@@ -25,7 +25,7 @@ class Allowance:
     def wait(self, address: str, now: float | None = None) -> float:
         """Take a token of an address; 0 where there was one, and else the seconds until there will be."""
         now = time.monotonic() if now is None else now
-        client = _client(address)
+        client = client_of(address)
         tokens, last = self._buckets.pop(client, (self._burst, now))
         tokens = min(self._burst, tokens + (now - last) * self._rate)
         granted = tokens >= 1
@@ -35,7 +35,8 @@ class Allowance:
         return 0.0 if granted else math.ceil((1 - tokens) / self._rate)
 
 
-def _client(address: str) -> str:
+def client_of(address: str) -> str:
+    """Name the client of an address."""
     if ":" not in address:
         return address
     try:

@@ -1,4 +1,4 @@
-"""``guardhouse serve`` and ``feedback``, beside the commands of the library."""
+"""``guardhouse serve``, ``feedback`` and ``drain``, beside the commands of the library."""
 
 import json
 import os
@@ -13,8 +13,10 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from guards.cli import app, run
+from guards.bundle import Bundle
+from guards.cli import app, remarks, run
 from guards.types import Mistake
+from service.drain import drain
 from service.settings import Deployment, Settings
 
 __all__ = ["app", "run"]
@@ -22,6 +24,17 @@ __all__ = ["app", "run"]
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 60
 SHOWN_IDS = 5
+
+app.command()(drain)
+
+
+def _series(bundle: Bundle) -> str:
+    from service.routing import count_series  # noqa: PLC0415 - what only fit needs
+
+    return f"a server of it has {count_series(bundle)} Prometheus series, and no request adds one"
+
+
+remarks.append(_series)
 
 
 @app.command()

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ GRACE_SECONDS = 2.0
 START_SECONDS = 300.0
 IDLE_SECONDS = 600.0
 RETRY_SECONDS = 5.0
+LOOK_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0
+"""How often a pause looks whether predictions are still being served, and how long one is at most."""
 Answer = tuple[dict[str, Any], bytes]
 
 
@@ -37,10 +40,16 @@ class Task:
 
 
 class Explainers:
-    """Starts the process when it is first needed, ends it when it has long been idle, and outlives its crashes."""
+    """Starts the process when it is first needed, ends it when it has long been idle, and outlives its crashes.
 
-    def __init__(self, bundle_id: str, max_queue: int) -> None:
+    While ``busy`` says that predictions are being served, it pauses between questions, so as to take no more than
+    ``share`` of the time: priorities settle who gets a core, but not caches, nor cores that a host lends to others.
+    """
+
+    def __init__(self, bundle_id: str, max_queue: int, *, share: float, busy: Callable[[], bool]) -> None:
         self._bundle_id, self._max_queue = bundle_id, max_queue
+        self._share, self._busy = share, busy
+        self._resume_at = 0.0
         self._turn = asyncio.Lock()
         self._inside = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -90,7 +99,9 @@ class Explainers:
             self._idle.cancel()
         try:
             process = await self._started()
-            left = deadline - loop.time()
+            await self._pause(deadline)
+            started = loop.time()
+            left = deadline - started
             if left <= 0:
                 raise deadline_passed()
             async with asyncio.timeout(left + GRACE_SECONDS):
@@ -108,8 +119,15 @@ class Explainers:
         except asyncio.CancelledError:
             await self._end()
             raise
+        took = loop.time() - started
+        self._resume_at = started + min(took / self._share, took + MAX_PAUSE_SECONDS)
         self._idle = loop.call_later(IDLE_SECONDS, self._rest)
         return head, body
+
+    async def _pause(self, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        while self._busy() and (left := min(self._resume_at, deadline) - loop.time()) > 0:  # noqa: ASYNC110 - not told
+            await asyncio.sleep(min(left, LOOK_SECONDS))
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:

@@ -15,6 +15,7 @@ from guards.config import Config
 from guards.explanation import Question, UnfitQuestionError, check, methods
 from guards.schema import Floats
 from service.allowance import Allowance
+from service.exchange import CURRENT
 from service.explainers import CrashedError, Explainers, Task
 from service.handlers import GET_CODES, READY_CODES, read
 from service.http import Call, Reply, Route
@@ -26,6 +27,7 @@ from service.protocols import v1
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours, unavailable, unprocessable
 from service.recent import Recent
 from service.runtime import Runtime
+from service.shared_allowance import SharedAllowance, connect
 
 __all__ = ["EXPLAIN_CODES", "MOST_VALUES", "Explaining"]
 
@@ -63,6 +65,7 @@ class Explaining:
         self.metrics: Metrics
         section = config.explain
         self._allowance = Allowance(section.rate, section.burst)
+        self._shared: SharedAllowance | None = None
         self._recent: Recent[Pieces] = Recent(section.cache_bytes)
         self._explainers: Explainers | None = None
         self._runner: JobRunner | None = None
@@ -76,9 +79,23 @@ class Explaining:
             f"{FOLDER}/*": Route(f"{FOLDER}/{{id}}", {"GET": self.result}, RESULT_CODES),
         }
 
-    def start(self, runtime: Runtime) -> None:
-        """Go on with the jobs that are left; the process itself is started by the first question."""
-        self._explainers = Explainers(runtime.bundle.id, self.config.explain.max_queue)
+    def start(self, runtime: Runtime, redis_url: str | None = None) -> None:
+        """Go on with the jobs that are left; the process itself is started by the first question.
+
+        Where there is a Redis, clients are counted there, over all replicas.
+        """
+        if redis_url is not None:
+            self._shared = SharedAllowance(
+                connect(redis_url),
+                self.config.name,
+                self.config.explain.rate,
+                self.config.explain.burst,
+                on_loss=self.metrics.redis_errors.add,
+            )
+        section = self.config.explain
+        self._explainers = Explainers(
+            runtime.bundle.id, section.max_queue, share=section.share, busy=lambda: runtime.busy
+        )
         store = None if runtime.ledger is None else runtime.ledger.store
         if store is not None:
             self._runner = JobRunner(store, self.config.explain, self._answer_job)
@@ -89,6 +106,8 @@ class Explaining:
             await self._runner.close()
         if self._explainers is not None:
             await self._explainers.close()
+        if self._shared is not None:
+            await self._shared.close()
 
     async def explainers(self, _: Call) -> Reply:
         """List the methods that a request may choose."""
@@ -97,8 +116,10 @@ class Explaining:
     async def explain(self, call: Call) -> Reply:
         """Explain the rows of a body."""
         runtime = self._loaded()
-        self._admit(call.client)
+        await self._admit(call.client)
         request = await read(call, runtime, PARAMETERS)
+        if (exchange := CURRENT.get()) is not None:
+            exchange.rows = len(request.x)
         question = Question(**request.parameters)
         self._check(request, question, runtime)
         picture = wants_picture(call.headers)
@@ -127,8 +148,8 @@ class Explaining:
 
     # From question to answer
 
-    def _admit(self, client: str) -> None:
-        wait = self._allowance.wait(client)
+    async def _admit(self, client: str) -> None:
+        wait = self._allowance.wait(client) if self._shared is None else await self._shared.wait(client)
         if wait:
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -11,6 +11,7 @@ from guards.cli.configs import load_config
 from guards.config import Config, differences
 from guards.schema import InputSchema
 from guards.types import Mistake
+from service.presence import state_folder
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -20,7 +21,7 @@ __all__ = ["Deployment", "Settings"]
 DATABASE = "guardhouse.db"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # Known to the contract, and not to this version: to ignore them in silence would be to promise what is not kept.
-NOT_YET = ("GUARDHOUSE_API_KEYS_FILE", "GUARDHOUSE_REDIS_URL")
+NOT_YET = ("GUARDHOUSE_API_KEYS_FILE",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Settings:
     log_level: str = "info"
     database: "URL | None" = None
     """Where answered rows are stored; its representation hides the password."""
+    redis_url: str | None = field(default=None, repr=False)
+    """The Redis that replicas share, for what is counted over all of them."""
 
     @property
     def database_url(self) -> "URL":
@@ -43,8 +46,8 @@ class Settings:
 
     @property
     def state_folder(self) -> Path:
-        """Where a server keeps what a restart must not lose: beside the bundle, which itself is never written to."""
-        return self.state or self.bundle.resolve().with_name(f"{self.bundle.resolve().name}.state")
+        """The folder of the server's own files."""
+        return state_folder(self.bundle, self.state)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -67,6 +70,14 @@ class Settings:
                 database = parse_url(given)
             except Mistake as mistake:
                 sentences += mistake.sentences
+        redis_url = environment.get("GUARDHOUSE_REDIS_URL") or None
+        if redis_url is not None:
+            from service.shared_allowance import connect  # noqa: PLC0415 - likewise
+
+            try:
+                connect(redis_url)
+            except Mistake as mistake:
+                sentences += mistake.sentences
         level = environment.get("GUARDHOUSE_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             sentences.append(f"GUARDHOUSE_LOG_LEVEL: {level!r} is not one of {', '.join(LOG_LEVELS)}")
@@ -80,6 +91,7 @@ class Settings:
             state=Path(state) if state else None,
             log_level=level,
             database=database,
+            redis_url=redis_url,
         )
 
 

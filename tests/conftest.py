@@ -5,12 +5,14 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+pytest_plugins = ["bare"] if find_spec("typer") is None else []
 
 if TYPE_CHECKING:
     from databases import Postgres
@@ -61,6 +63,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     )
     fit_all({config: config.parent / "bundle" for config in configs}, PYTHONPATH=bundles.python_path)
     return bundles
+
+
+@pytest.fixture(scope="session")
+def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the bento without a network, and give its folder."""
+    from bentos import build_bento
+
+    return build_bento(tmp_path_factory.mktemp("bentoml"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 MISTAKE = 2
+remarks: list[Callable[[Bundle], str]] = []
+"""What others have to say of a bundle that was just fitted: one line each."""
 
 
 def _version(asked: bool) -> None:
@@ -50,7 +53,9 @@ def fit(
     """Fit and calibrate every guard and monitor of a config, and write a bundle."""
     from guards.cli.fit import run as run_fit  # noqa: PLC0415 - imports what only this command needs
 
-    run_fit(config, out, Console(stderr=True))
+    fitted = run_fit(config, out, Console(stderr=True))
+    for remark in remarks:
+        typer.echo(remark(fitted.bundle))
 
 
 @app.command()

@@ -7,8 +7,9 @@ import numpy as np
 
 from guards.cli.arrays import read_npz, rows_from_npz
 from guards.cli.tables import as_texts, read_table, rows_from_table
+from guards.columns import as_label
 from guards.config import Config
-from guards.schema import InputSchema, as_label
+from guards.schema import InputSchema
 from guards.types import Mistake, Rows
 
 __all__ = ["class_names", "load_rows"]

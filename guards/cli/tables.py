@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from guards.schema import Column, InputSchema, InputSpec
+from guards.columns import Column
+from guards.schema import InputSchema, InputSpec
 from guards.types import Mistake, Rows
 
 __all__ = ["GROUP", "Table", "as_texts", "exists", "labels", "read_table", "resolve_schema", "rows_from_table"]

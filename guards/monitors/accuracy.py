@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from guards.columns import Label
 from guards.confidence import fit_shift, move_log_odds
 from guards.confidence_sequences import asymptotic_mean_interval, mean_interval, rate_interval
 from guards.groups.differences import rate
@@ -18,7 +19,6 @@ from guards.monitor import Context, CountingMonitor, MonitorParams, Series, Stat
 from guards.monitors.groups import GroupsParams, grouping_of
 from guards.rate_comparisons import difference_interval
 from guards.records import Records
-from guards.schema import Label
 from guards.types import Action, Outcome, Reference
 
 __all__ = ["Accuracy", "AccuracyParams"]

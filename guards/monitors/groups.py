@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from guards.attributes import Attribute, Crossing, Grouping, Source
+from guards.columns import Label
 from guards.groups.figures import Measured
 from guards.groups.report import REGRESSION, GroupReport
 from guards.groups.tables import Tables
 from guards.monitor import Context, CountingMonitor, Monitor, MonitorParams, Series, State, Statistic
 from guards.records import Records
-from guards.schema import Label
 from guards.types import Action, Batch, Outcome, Reference
 
 __all__ = ["Groups", "GroupsParams", "grouping_of", "level_codes", "of_requests"]

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from guards.bundle import _named_state, _plain, _restored
+from guards.columns import Column
 from guards.conformal import Classifier, Regressor
 from guards.detector import Params
+from guards.folder import named_state, plain, restored
 from guards.monitor import Context
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.types import Batch, ModelOutput, Outcome, Reference, Verdict
 
 __all__ = [
@@ -142,7 +143,7 @@ def tensors_of(value: object) -> list[Tensor]:
 
 def reloaded(fresh: M, fitted: nn.Module) -> M:
     """Give a fresh instance the state of a fitted one by way of a safetensors file, as a bundle does."""
-    return _restored(fresh, load(save(_plain(_named_state("it", fitted)))), "it")
+    return restored(fresh, load(save(plain(named_state("it", fitted)))), "it")
 
 
 def require(condition: bool, sentence: str) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from guards.schema import Fault, Floats, InputSchema
+from guards.faults import Fault
+from guards.schema import Floats, InputSchema
 
 __all__ = ["stack_images"]
 

@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 import orjson
 
-from guards.schema import describe
+from guards.faults import describe
 from service.columns import Truth
 from service.protocols.problem import unprocessable
 from service.protocols.strict_json import loads

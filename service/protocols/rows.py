@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from guards.schema import Column, Fault, Floats, InputSchema
+from guards.columns import Column
+from guards.faults import Fault
+from guards.schema import Floats, InputSchema
 from service.protocols.problem import unprocessable
 from service.protocols.tensors import BYTES, DTYPES, Numbers, Tensor
 from service.protocols.v1 import Errors, Request, read_groups, read_ids

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guards.schema import NOT_FINITE, describe, first_in_rows
+from guards.faults import NOT_FINITE, describe, first_in_rows
 from service.protocols.problem import Problem
 from service.protocols.v1 import Errors
 

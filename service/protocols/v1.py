@@ -9,7 +9,8 @@ import orjson
 
 from guards.bundle import Bundle
 from guards.config import Config
-from guards.schema import Fault, Floats, InputSchema, describe
+from guards.faults import Fault, describe
+from guards.schema import Floats, InputSchema
 from guards.types import Action
 from service.answer import Answer
 from service.protocols.images import stack_images

@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 
 from guards.config import Config
-from guards.schema import InputSchema, describe
+from guards.faults import describe
+from guards.schema import InputSchema
 from service.protocols.outputs import Output, default_outputs, outputs_of
 from service.protocols.problem import MAX_ERRORS, Problem, unprocessable
 from service.protocols.rows import to_rows

@@ -123,18 +123,35 @@ def alerted(cells: Cells, **firing: tuple[str, ...]) -> dict[str, Any]:
     for name, labels in firing.items():
         test = alert(name, *labels)
         for each in test["exp_alerts"]:
-            each["exp_annotations"] = {"summary": summary(name, each["exp_labels"]["label"], cells)}
+            each["exp_annotations"] = annotations(name, each["exp_labels"]["label"], cells)
         tests.append(test)
     return traffic(cells) | {"alert_rule_test": tests}
 
 
-def summary(name: str, label: str, cells: Cells) -> str:
+def annotations(name: str, label: str, cells: Cells) -> dict[str, str]:
     total, k = cells.sum(0), LABELS.index(label)
+    url = f"https://github.com/guardhouse/guardhouse/blob/main/docs/runbook.md#{name.lower()}"
     if name == "GuardhouseLabelsDependOnDecision":
-        return f"sex: no label ever comes for rows predicted {label}"
-    rates = total.sum(2)[:, k] / total.sum((1, 2)) if "Selection" in name else total[:, k, k] / total[:, :, k].sum(1)
-    what = "selection rates" if "Selection" in name else "true positive rates"
-    return f"sex: {what} of {label} differ by {100 * (rates.max() - rates.min()):.4g}%"
+        return {
+            "summary": f"sex: no label ever comes for rows predicted {label}",
+            "description": (
+                f"g predicted {label} for {HOURS * total[:, k].sum()} rows in a day, other rows got their labels, and "
+                "none of these did: rates that need labels mislead."
+            ),
+            "runbook_url": url,
+        }
+    selection = "Selection" in name
+    rates = total.sum(2)[:, k] / total.sum((1, 2)) if selection else total[:, k, k] / total[:, :, k].sum(1)
+    apart = f"{100 * (rates.max() - rates.min()):.4g}%"
+    told = (
+        f"Over the last day two groups of sex got {label} from g at rates that differ by {apart} (limit 10% and four "
+        "standard errors, 500 rows a group)."
+        if selection
+        else f"Over the last day g found {label} where it is the truth at rates that differ by {apart} between two "
+        "groups of sex (limit 10% and four standard errors, 500 labelled rows a group)."
+    )
+    what = "selection rates" if selection else "true positive rates"
+    return {"summary": f"sex: {what} of {label} differ by {apart}", "description": told, "runbook_url": url}
 
 
 def test_alerts(tmp_path: Path) -> None:
@@ -160,6 +177,6 @@ def test_labels_that_never_come_alert(tmp_path: Path) -> None:
     for one in never:
         one["values"] = " ".join(["0"] * (HOURS + 1))
     test = alert("GuardhouseLabelsDependOnDecision", "no")
-    test["exp_alerts"][0]["exp_annotations"] = {"summary": summary("GuardhouseLabelsDependOnDecision", "no", cells)}
+    test["exp_alerts"][0]["exp_annotations"] = annotations("GuardhouseLabelsDependOnDecision", "no", cells)
     done = promtool(tmp_path, {**made, "alert_rule_test": [test]})
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,22 +1,19 @@
 """Drift over two real servers, scraped by a real Prometheus: its figures are numpy's on the rows that were sent."""
 
-import contextlib
 import json
 import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import pytest
-import yaml
 from drift import ORDERED, figures
-from gateways import cli, free_port
+from gateways import cli
 from made_up import TABLE_COLUMNS
+from prometheus import Prometheus
 from safetensors.numpy import load_file
 from scipy.stats import kstwobign
 
@@ -32,75 +29,6 @@ SCRAPES = 120
 """Prometheus extrapolates a counter by up to 1.1 scrapes: with so many of them by less than 1 %."""
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
-
-
-class Prometheus:
-    """A Prometheus that scrapes often and evaluates the rules of one bundle."""
-
-    def __init__(self, folder: Path, gateways: list["Gateway"], rules: str) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
-        document = yaml.safe_load(rules)
-        for group in document["groups"]:
-            group["interval"] = "1s"
-        (folder / "drift.rules.yaml").write_text(yaml.safe_dump(document))
-        targets = [gateway.url.removeprefix("http://") for gateway in gateways]
-        scrape = {"job_name": "guardhouse", "static_configs": [{"targets": targets}]}
-        often = {"scrape_interval": "150ms", "scrape_timeout": "150ms", "evaluation_interval": "1s"}
-        config = {"global": often, "rule_files": ["drift.rules.yaml"], "scrape_configs": [scrape]}
-        (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
-        self.log_path = folder / "prometheus.log"
-        command = [
-            "prometheus",
-            f"--config.file={folder / 'prometheus.yaml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-        ]
-        with self.log_path.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, f"--web.listen-address={self.url.removeprefix('http://')}"], stdout=log, stderr=log
-            )
-
-    def query(self, expr: str, at: float | None = None) -> list[dict[str, Any]]:
-        """Ask for an instant vector."""
-        params = {"query": expr} | ({} if at is None else {"time": f"{at:.3f}"})
-        answer = httpx.get(f"{self.url}/api/v1/query", params=params, timeout=30).json()
-        assert answer["status"] == "success", answer
-        result: list[dict[str, Any]] = answer["data"]["result"]
-        return result
-
-    def number(self, expr: str) -> float:
-        """Ask for one number, 0 where there is none."""
-        found = self.query(expr)
-        return float(found[0]["value"][1]) if found else 0.0
-
-    def wait_ready(self, seconds: float = 60) -> "Prometheus":
-        """Wait until it answers queries."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            assert self.process.poll() is None, self.log_path.read_text()
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/-/ready", timeout=30).status_code == 200:
-                    return self
-            time.sleep(0.05)
-        raise AssertionError(f"not ready after {seconds} s:\n{self.log_path.read_text()}")
-
-    def wait_for(self, expr: str, least: float, seconds: float = 120) -> None:
-        """Wait until a number is reached."""
-        end = time.monotonic() + seconds
-        while (found := self.number(expr)) < least:
-            assert time.monotonic() < end, f"{expr} is {found}, not {least}:\n{self.log_path.read_text()[-3000:]}"
-            time.sleep(0.1)
-
-    def health(self) -> list[str]:
-        """Ask how each rule fared when it was last evaluated."""
-        groups = httpx.get(f"{self.url}/api/v1/rules", timeout=30).json()["data"]["groups"]
-        return [rule["health"] for group in groups for rule in group["rules"]]
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        finally:
-            self.process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +47,8 @@ def prometheus(
     """Scrape them from before their first row."""
     written = cli("rules", bundles.bundle("table"), "--window", WINDOW, PYTHONPATH=bundles.python_path)
     assert written.returncode == 0, written.stderr
-    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), replicas, written.stdout)
+    urls = [replica.url for replica in replicas]
+    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), urls, [written.stdout])
     try:
         yield prometheus.wait_ready()
     finally:

@@ -40,6 +40,10 @@ TYPES = {
     "guardhouse_batch_rows": "histogram",
     "guardhouse_shed_requests": "counter",
     "guardhouse_device_busy_seconds": "counter",
+    "guardhouse_self_test_passed": "gauge",
+    "guardhouse_false_alarm_budget_ratio": "gauge",
+    "guardhouse_guard_threshold_ratio": "gauge",
+    "guardhouse_coverage_target_ratio": "gauge",
     "guardhouse_rows": "counter",
     "guardhouse_guard_rows": "counter",
     "guardhouse_guard_flags": "counter",
@@ -58,6 +62,7 @@ TYPES = {
     "guardhouse_outcomes": "counter",
     "guardhouse_covered": "counter",
     "guardhouse_explanations": "counter",
+    "guardhouse_redis_errors": "counter",
     "guardhouse_explain_duration_seconds": "histogram",
     "guardhouse_build_info": "gauge",
     "process_cpu_seconds": "counter",
@@ -88,6 +93,7 @@ LABELS = {
     "guardhouse_covered": {"covered"},
     "guardhouse_explanations": {"method", "result"},
     "guardhouse_explain_duration_seconds": {"method"},
+    "guardhouse_redis_errors": set(),
     "guardhouse_build_info": {"version", "model", "model_version", "bundle"},
 }
 
@@ -140,6 +146,24 @@ def test_odd_accept_headers_get_some_format(table: "Gateway", accept: str) -> No
     response = table.client.get("/metrics", headers={"Accept": accept})
     assert response.status_code == 200
     assert "guardhouse_build_info" in response.text
+
+
+@pytest.mark.parametrize("gateway", ["table", "images", "values"])
+def test_the_number_of_series_follows_from_the_config(gateway: str, request: pytest.FixtureRequest) -> None:
+    """A server under traffic has exactly the series that `fit` announced before it was started."""
+    server: Gateway = request.getfixturevalue(gateway)
+    said = re.findall(r"a server of it has (\d+) Prometheus series", server.bundle.with_suffix(".fit.txt").read_text())
+    assert [str(sum(name.startswith("guardhouse_") for name in server.metrics()))] == said
+
+
+def test_promises_are_told(table: "Gateway") -> None:
+    """Rules find what the config promises beside what is counted, and that the self-test passed."""
+    scraped = table.metrics()
+    assert scraped["guardhouse_self_test_passed"] == 1
+    assert scraped["guardhouse_coverage_target_ratio"] == 0.9
+    budget = scraped["guardhouse_false_alarm_budget_ratio"]
+    thresholds = [scraped[series("guardhouse_guard_threshold_ratio", guard=guard)] for guard in TABLE_GUARDS]
+    assert 0 < max(thresholds) <= budget < 1
 
 
 def test_p_value_bounds(table: "Gateway") -> None:
@@ -247,7 +271,7 @@ def test_stages_and_time_are_counted(table: "Gateway") -> None:
     assert 0 < after[busy] - before[busy] < 5
     route = series("guardhouse_request_duration_seconds_count", route="/v1/models/{name}:predict")
     assert after[route] - before[route] == 3
-    assert after["guardhouse_inflight_requests"] == 1  # the scrape itself
+    assert after["guardhouse_inflight_requests"] == 0
     assert after["guardhouse_queue_rows"] == 0
 
 

@@ -12,6 +12,7 @@ from guards.model import TorchModel
 from guards.pipeline import Pipeline
 from guards.schema import InputSchema
 from guards.types import Batch, Outcome, Rows
+from service.gpu import Gpu
 
 pytestmark = [
     pytest.mark.gpu,
@@ -85,3 +86,17 @@ def test_stage_times_come_from_the_stream() -> None:
     laps.mark()
     torch.cuda.synchronize()
     assert 0 < laps.seconds()[0] < 1
+
+
+def test_the_driver_tells_of_the_device_that_torch_uses() -> None:
+    """Memory that a tensor takes shows in torch's and in the driver's figures of the same device."""
+    gpu = Gpu.of(torch.device("cuda:0"))
+    assert gpu is not None
+    before = gpu.read()
+    held = torch.zeros(2**28, dtype=torch.uint8, device="cuda:0")
+    after = gpu.read()
+    assert after.memory["allocated"] - before.memory["allocated"] == len(held)
+    assert after.memory["used"] - before.memory["used"] >= len(held)
+    assert after.memory["used"] <= after.memory["total"]
+    assert after.watts is None or after.watts > 0
+    assert after.utilization is None or 0 <= after.utilization <= 1

@@ -8,7 +8,6 @@ import torch
 import toys
 
 from guards import Bundle
-from guards.cli import run
 from guards.fitting import Fitted
 
 torch.set_num_threads(1)
@@ -46,6 +45,8 @@ Guardhouse = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def guardhouse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Guardhouse:
     """Call the command line in this process, and give its status, output and error output."""
+    from guards.cli import run
+
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("GUARDHOUSE_CONFIG", raising=False)
 

@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from guards.registry import registered
 from guards.testing import Example, example
 from guards.testing.example import take, with_strange_row
 
+pytestmark = pytest.mark.skipif(find_spec("alibi_detect") is None, reason="needs alibi_detect")
 WINDOW: dict[str, Any] = {"window": 50, "average_run_length": 5000, "reference_rows": 200}
 WINDOW_KINDS: dict[str, dict[str, Any]] = {
     "alibi_mmd": {},

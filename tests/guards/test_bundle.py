@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from guards import Batch, Bundle, Detector, Mistake, Outcome, Params, Reference
-from guards.bundle import _named_state, _plain, _restored
 from guards.config import parse
 from guards.fitting import Fitted
+from guards.folder import named_state, plain, restored
 
 FILES = {"manifest.json", "state.safetensors", "weights.safetensors"}
 
@@ -366,12 +366,12 @@ class Learned(Detector):
 def test_state_of_a_layer_is_restored(tmp_path: Path) -> None:
     """Fitted parameters travel like buffers do, whatever shape a buffer had before."""
     fitted = Learned().fit(toys.reference("tensor"))
-    save_file(_plain(_named_state("detector.a", fitted)), tmp_path / "s.safetensors")
-    restored = _restored(Learned(), load_file(tmp_path / "s.safetensors"), "detector.a")
+    save_file(plain(named_state("detector.a", fitted)), tmp_path / "s.safetensors")
+    learned = restored(Learned(), load_file(tmp_path / "s.safetensors"), "detector.a")
     batch = Batch(torch.randn(4, 5))
-    assert torch.equal(fitted.score(batch), restored.score(batch))
-    assert isinstance(restored.layer.weight, nn.Parameter)
-    assert not restored.layer.weight.requires_grad
+    assert torch.equal(fitted.score(batch), learned.score(batch))
+    assert isinstance(learned.layer.weight, nn.Parameter)
+    assert not learned.layer.weight.requires_grad
 
 
 def test_names_do_not_run_into_each_other(tmp_path: Path) -> None:

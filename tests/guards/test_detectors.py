@@ -10,10 +10,10 @@ import toys
 from torch import Tensor
 
 from guards import Batch, Detector, InputSchema, ModelOutput, Reference
+from guards.columns import Column
 from guards.detectors.confidence import Confidence, ConfidenceParams
 from guards.detectors.mahalanobis import Mahalanobis, MahalanobisParams
 from guards.detectors.ranges import Ranges, RangesParams
-from guards.schema import Column
 
 NAN, INF = math.nan, math.inf
 NEVER = math.log(5)  # of four reference rows

@@ -11,11 +11,12 @@ import toys
 from torch import Tensor, nn
 
 from guards import Bundle, Explainer, Mistake, TorchModel
+from guards.columns import Column
 from guards.explain_section import ExplainConfig
 from guards.explainer import NotExplainableError
-from guards.model import Imputation
+from guards.imputation import Imputation
 from guards.registry import registered
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.subject import Subject
 
 TENSOR = toys.schema("tensor")

@@ -13,12 +13,13 @@ import toys
 from torch import Tensor
 
 from guards import Batch, Mistake
+from guards.columns import Column
 from guards.config import parse
 from guards.detectors.ranges import Ranges
 from guards.false_alarms import FalseAlarms, false_alarms
 from guards.fitting import _set_aside, fit, run_model
 from guards.loading import make_model
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.selftest import SelfTest, fingerprint
 
 ONE = [{"name": "ood", "detector": {"kind": "mahalanobis"}}]

@@ -10,7 +10,8 @@ import toys
 from torch import Tensor, nn
 
 from guards import Mistake, TorchModel
-from guards.model import Imputation, resolve_device
+from guards.imputation import Imputation
+from guards.model import resolve_device
 
 
 def wrap(net: nn.Module, *shape: int, outputs: int | None = None, **options: Any) -> TorchModel:

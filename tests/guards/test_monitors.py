@@ -14,10 +14,11 @@ import toys
 from scipy.stats import binomtest
 
 from guards import Batch, Bundle, Outcome, Statistic
+from guards.columns import Column
 from guards.monitor import Context, Monitor
 from guards.monitors.bins import Bins, BinsParams
 from guards.monitors.groups import Groups, GroupsParams
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 
 CLASSES = toys.CLASSES
 GUARDS = ("quality", "ood", "unsure")

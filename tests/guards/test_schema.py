@@ -9,7 +9,9 @@ import pytest
 import torch
 import toys
 
-from guards.schema import NOT_FINITE, Column, Fault, InputSchema, InputSpec, describe
+from guards.columns import Column
+from guards.faults import NOT_FINITE, Fault, describe
+from guards.schema import InputSchema, InputSpec
 
 AGE = Column(name="age", kind="numeric")
 COLOUR = Column(name="colour", kind="categorical", categories=("blue", "red", "3"))

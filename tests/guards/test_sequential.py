@@ -9,10 +9,11 @@ import torch
 import toys
 
 from guards import Batch, Bundle, Outcome
+from guards.columns import Column
 from guards.config import differences, parse
 from guards.monitor import Context, Statistic
 from guards.monitors.sequential import QUIET_ROWS, Sequential, SequentialParams
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.types import Action, Mistake, ModelOutput, Prediction, Reference, Verdict
 from service.metrics import ModelMetrics
 from service.monitoring import Monitoring

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from oip import HEADER, binary_request, head, json_request, packed
 from toys import COLOURS, document, schema
 
+from guards.columns import Column
 from guards.config import parse
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from service.protocols import grpc_predict_v2_pb2 as messages
 from service.protocols import v2, v2_grpc
 from service.protocols.outputs import alternatives_of, inputs_of

@@ -14,7 +14,9 @@ from prometheus_client.registry import Collector
 
 from guards.types import Action
 from service.answer import Answer
-from service.metrics import P_VALUES, SECONDS, Counters, Histograms, Metrics, ModelMetrics
+from service.metrics import SECONDS, Metrics, ModelMetrics
+from service.metrics.families import Counters, Histograms
+from service.metrics.model import P_VALUES
 
 numbers = st.lists(st.floats(0, 100) | st.sampled_from(SECONDS) | st.just(float("inf")), max_size=40)
 

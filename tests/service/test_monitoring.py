@@ -11,10 +11,11 @@ import pytest
 import torch
 from made_up import TABLE_CONFIG
 
+from guards.columns import Column
 from guards.config import parse
 from guards.monitor import Context, Monitor, MonitorParams, Series, State, Statistic
 from guards.monitors.groups import Groups, GroupsParams, of_requests
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.types import Batch, Outcome
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring

@@ -13,8 +13,9 @@ from jsonschema import Draft202012Validator
 from made_up import COLOURS, TABLE_CONFIG
 
 from guards.bundle import Bundle
+from guards.columns import Column
 from guards.config import Config, parse
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.types import Action
 from service.answer import Answer
 from service.openapi import pages

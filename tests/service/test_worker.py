@@ -15,8 +15,9 @@ import psutil
 import pytest
 import torch
 
+from guards.columns import Column
 from guards.monitor import Arrays, Context, Monitor, MonitorParams, Statistic, Work
-from guards.schema import Column, InputSchema
+from guards.schema import InputSchema
 from guards.types import Batch, Outcome
 from service.monitoring import Monitoring
 from service.worker import Worker

@@ -246,7 +246,7 @@ def write_table(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "made_up_table.py").write_text(TABLE_MODEL)
     for seed, name in enumerate(("train.csv", "heldout.csv")):
-        _write_loans(folder / name, rows=600, seed=seed)
+        write_loans(folder / name, rows=600, seed=seed)
     return _config(folder, TABLE_CONFIG | changes)
 
 
@@ -299,7 +299,8 @@ TABLE_CONFIG: dict[str, Any] = {
 }
 
 
-def _write_loans(path: Path, *, rows: int, seed: int) -> None:
+def write_loans(path: Path, *, rows: int, seed: int) -> None:
+    """Write labelled rows of a table, all drawn alike."""
     rng = np.random.default_rng(seed)
     age = rng.normal(size=rows).clip(-2.5, 2.5)
     income = 0.97 * age + 0.24 * rng.normal(size=rows)

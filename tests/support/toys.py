@@ -10,16 +10,15 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from guards import Batch, InputSchema, Reference, Rows, TorchModel
+from guards.columns import Column
 from guards.config import parse
 from guards.fitting import Fitted, fit
 from guards.loading import make_model
-from guards.schema import Column
 
 CLASSES = ("ant", "bee", "cat")
 COLOURS = ("blue", "green", "red")
@@ -256,6 +255,8 @@ def write(folder: Path, kind: str, **changes: Any) -> Path:
     if "weights" in written["model"]:
         net = {"tabular": tabular_net, "image": image_net, "tensor": tensor_net}[kind]()
         save_file(net.state_dict(), folder / written["model"]["weights"])
+    import yaml
+
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(written), encoding="utf-8")
     return path

@@ -1,0 +1,71 @@
+"""Why no tensor can be made of a value: places, sentences, and the bounds of what is a number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LARGEST", "NOT_FINITE", "NUMBERS", "Fault", "as_floats", "describe", "first_fault", "first_in_rows"]
+
+NUMBERS = frozenset({int, float})
+LARGEST = float(np.finfo(np.float32).max)
+NOT_FINITE = "NaN, Infinity and numbers beyond float32 are no values; a missing value is null"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why no tensor can be made of a row: its index, the place inside it, and a sentence."""
+
+    row: int
+    place: tuple[str | int, ...]
+    message: str
+
+
+def first_in_rows(bad: npt.NDArray[np.bool_]) -> list[tuple[int, tuple[int, ...]]]:
+    """Name the rows of a mask (n, ...) where it holds, and the first such place in each."""
+    flat = bad.reshape(len(bad), -1)
+    firsts = np.unravel_index(flat.argmax(1), bad.shape[1:] or (1,))
+    return [
+        (row, tuple(int(axis[row]) for axis in firsts) if bad.ndim > 1 else ())
+        for row in np.flatnonzero(flat.any(1)).tolist()
+    ]
+
+
+def describe(value: object) -> str:
+    """Name a wrong value by its JSON type, and show it where it is short."""
+    names: dict[type, str] = {
+        bool: "a boolean", str: "a string", list: "a list", dict: "an object", type(None): "null",
+        int: "a number", float: "a number",
+    }  # fmt: skip
+    name = names.get(type(value), type(value).__name__)
+    if isinstance(value, str | bool | int | float) and len(str(value)) <= 40:  # noqa: PLR2004
+        return f"{name}: {value!r}"
+    return name
+
+
+def as_floats(values: Sequence[object]) -> npt.NDArray[np.float64]:
+    """Convert ints and floats; an int beyond float64 becomes infinite, and so a fault."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        return np.array([np.inf if abs(value) > LARGEST else value for value in values], dtype=np.float64)  # type: ignore[arg-type]
+
+
+def first_fault(
+    value: object, shape: tuple[int, ...], place: tuple[int, ...]
+) -> tuple[tuple[str | int, ...], str] | None:
+    """Find the first place inside a value that is no nested list of numbers of that shape, and say why."""
+    if not shape:
+        if type(value) not in NUMBERS:
+            return place, f"expected a number, got {describe(value)}"
+        return None if abs(value) <= LARGEST else (place, NOT_FINITE)  # type: ignore[arg-type]
+    if not isinstance(value, list):
+        return place, f"expected a list of {shape[0]}, got {describe(value)}"
+    if len(value) != shape[0]:
+        return place, f"expected a list of {shape[0]}, got one of {len(value)}"
+    for index, inner in enumerate(value):
+        fault = first_fault(inner, shape[1:], (*place, index))
+        if fault is not None:
+            return fault
+    return None

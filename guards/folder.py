@@ -1,0 +1,84 @@
+"""A bundle's folder: its files, the manifest with their hashes, and how a module's tensors go there and come back."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from guards.config import parse
+from guards.types import Mistake
+
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "PROGRAM",
+    "STATE",
+    "WEIGHTS",
+    "named_state",
+    "plain",
+    "read_manifest",
+    "restored",
+    "sha256_of",
+]
+
+M = TypeVar("M", bound=nn.Module)
+MANIFEST, STATE, WEIGHTS, PROGRAM = "manifest.json", "state.safetensors", "weights.safetensors", "model.pt2"
+FORMAT, KEYS = 1, {"schema", "classes", "outputs", "temperature", "cause_names", "self_test"}
+
+
+def read_manifest(path: Path, *, verify: bool = True) -> dict[str, Any]:
+    """Read a bundle's manifest, and with ``verify`` every file, whose hash must be the manifest's.
+
+    Raises:
+        Mistake: there is no bundle, or not the one that was fitted.
+    """
+    if not (path / MANIFEST).is_file():
+        raise Mistake(f"{path}: no bundle there; make one with `guardhouse fit CONFIG --out {path}`")
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        config, files = manifest["config"], dict(manifest["sha256"])
+        whole = manifest["format"] == FORMAT and manifest.keys() >= KEYS
+    except (ValueError, KeyError, TypeError) as broken:
+        raise Mistake(f"{path / MANIFEST}: it cannot be read; fit the bundle anew") from broken
+    try:
+        program = parse(config).model.program is not None
+    except Mistake as unfit:
+        raise Mistake(*(f"{path / MANIFEST}: {sentence}" for sentence in unfit.sentences)) from unfit
+    if not whole or not {STATE, PROGRAM if program else WEIGHTS} <= files.keys():
+        raise Mistake(f"{path / MANIFEST}: it is incomplete, or of another version; fit the bundle anew")
+    for name, digest in files.items() if verify else ():
+        if not (path / name).is_file():
+            raise Mistake(f"{path / name}: the file is missing; fit or copy the bundle anew")
+        if sha256_of(path / name) != digest:
+            raise Mistake(f"{path / name}: it is not the file that was fitted (sha256 differs); copy the bundle anew")
+    return manifest
+
+
+def sha256_of(file: Path) -> str:
+    """Give a file's hash in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def named_state(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    """Give a module's buffers and parameters under names that begin with ``prefix``."""
+    return {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy to the CPU, each tensor with memory of its own: safetensors takes no shared or strided ones."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def restored(module: M, state: Mapping[str, Tensor], prefix: str) -> M:
+    """Set every buffer and parameter from the bundle, whatever shape it had before it was fitted."""
+    for name, tensor in state.items():
+        if name.startswith(prefix + "."):
+            owner, _, buffer = name.removeprefix(prefix + ".").rpartition(".")
+            holder = module.get_submodule(owner)
+            learned = buffer in dict(holder.named_parameters(recurse=False))
+            setattr(holder, buffer, nn.Parameter(tensor, requires_grad=False) if learned else tensor)
+    return module
