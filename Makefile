@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install serve demo test test-clients test-bare lint bench bench-mlserver requirements dashboards bento clean
+.PHONY: install serve demo test test-clients test-bare test-deploy lint bench bench-mlserver requirements prometheus-rules dashboards bento image sbom clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -71,8 +71,36 @@ dashboards: $(STAMP)
 requirements: $(STAMP)
 	$(BIN)/python tools/requirements.py
 
+prometheus-rules: $(STAMP)
+	$(BIN)/python tools/prometheus_rules.py
+
 bento: $(STAMP)
 	$(BIN)/bentoml build
+
+# The image; TORCH_INDEX=https://download.pytorch.org/whl/cpu for one without CUDA. Not `bentoml containerize`, which takes a
+# Dockerfile of one's own for a file outside of the working directory, and refuses it.
+IMAGE ?= guardhouse:0.1.0
+DOCKER ?= docker
+image: bento
+	path=$$($(BIN)/bentoml get gateway:latest -o path) && \
+	$(DOCKER) build -t $(IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) -f $$path/env/docker/Dockerfile $$path
+
+# What is in the image, as CycloneDX. Its tool's pins do not fit this project's, and neither do checkov's.
+SBOM ?= dist/sbom.json
+CYCLONEDX ?= .venv-sbom/bin/cyclonedx-py
+sbom: $(CYCLONEDX)
+	mkdir -p $(dir $(SBOM))
+	$(CYCLONEDX) requirements --pyproject pyproject.toml --output-reproducible --output-format JSON -o $(SBOM) requirements.txt
+.venv-sbom/bin/cyclonedx-py:
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+
+CHECKOV ?= .venv-checkov/bin/checkov
+test-deploy: $(STAMP) $(CHECKOV) $(CYCLONEDX)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/deploy
+.venv-checkov/bin/checkov:
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip install --quiet checkov==3.3.30
 
 clean:
 	rm -rf $(VENV) bundles build dist

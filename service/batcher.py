@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.answer import Answer
+from service.exchange import Stage
 from service.protocols.problem import unavailable
 from service.turns import TURNS
 
@@ -28,6 +29,8 @@ class Computation:
 
     answer: Answer
     afterwards: Callable[[], None]
+    stages: Callable[[], Sequence[Stage]] = tuple
+    """When its stages were; asked only where a request wants to know."""
 
 
 Compute = Callable[[Array, Mapping[str, Array], Sequence[str], bool], Computation]
@@ -43,7 +46,9 @@ class Job:
     ids: Sequence[str]
     deadline: float
     future: "asyncio.Future[Answer]"
-    queued_at: float
+    stages: list[Stage] | None = None
+    """Filled with the stages of every batch that it rides in; None where nobody asks."""
+    queued_at: float = field(default_factory=time.perf_counter)
     causes: bool = False
     cursor: int = 0
     pieces: list[Answer] = field(default_factory=list)
@@ -96,16 +101,25 @@ class MicroBatcher:
         self._thread.start()
 
     async def submit(
-        self, x: Array, groups: Mapping[str, Array], *, ids: Sequence[str], deadline: float, causes: bool = False
+        self,
+        x: Array,
+        groups: Mapping[str, Array],
+        *,
+        ids: Sequence[str],
+        deadline: float,
+        causes: bool = False,
+        stages: list[Stage] | None = None,
     ) -> Answer:
         """Wait for the answer to rows (n, ...), one id each; ``deadline``, by the loop's clock, the caller enforces.
+
+        What ``stages`` they went through, and when, is added where the caller has a list for it.
 
         Raises:
             Problem: 503, the queue is full or the deadline cannot be met.
             ModelFaultError: the model raised.
         """
         now = self._loop.time()
-        job = Job(x, groups, ids, deadline, self._loop.create_future(), queued_at=now, causes=causes)
+        job = Job(x, groups, ids, deadline, self._loop.create_future(), stages, causes=causes)
         with self._ready:
             if self._closed:
                 raise unavailable("the server is shutting down", reason="draining")
@@ -174,7 +188,10 @@ class MicroBatcher:
                 self.queued_rows -= job.remaining
                 continue
             if not job.cursor:
-                self._on_wait(now - job.queued_at)
+                taken = time.perf_counter()  # the loop's clock may stand still while it works
+                self._on_wait(taken - job.queued_at)
+                if job.stages is not None:
+                    job.stages.append(Stage("queue", job.queued_at, taken))
             rows = min(space, job.remaining)
             pieces.append(Piece(job, job.cursor, job.cursor + rows))
             job.cursor += rows
@@ -199,6 +216,10 @@ class MicroBatcher:
                 return [(pieces[0].job, fault)], []
             alone = [self._run([piece]) for piece in pieces]
             return [done for part, _ in alone for done in part], [after for _, part in alone for after in part]
+        if wanted := [piece.job.stages for piece in pieces if piece.job.stages is not None]:
+            stages = computed.stages()
+            for those in wanted:
+                those.extend(stages)
         done: list[Done] = []
         start = 0
         for piece in pieces:

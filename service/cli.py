@@ -1,4 +1,4 @@
-"""``guardhouse serve`` and ``feedback``, beside the commands of the library."""
+"""``guardhouse serve``, ``feedback`` and ``drain``, beside the commands of the library."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from rich.table import Table
 from guards.bundle import Bundle
 from guards.cli import app, remarks, run
 from guards.types import Mistake
+from service.drain import drain
 from service.settings import Deployment, Settings
 
 __all__ = ["app", "run"]
@@ -23,6 +24,8 @@ __all__ = ["app", "run"]
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 60
 SHOWN_IDS = 5
+
+app.command()(drain)
 
 
 def _series(bundle: Bundle) -> str:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from service.http import Message, Receive, Send
 from service.listening import inherited, refuse, take_no_more
+from service.presence import Notice, Presence, Process
 
 if TYPE_CHECKING:
     from service.explaining import Explaining
     from service.limits import Limits
     from service.rpc import RpcServer
     from service.runtime import Runtime
+    from service.tracing import Tracing
 
 __all__ = ["Door"]
 
@@ -39,8 +41,12 @@ class Door:
         self.runtime: Runtime | None = None
         self.explaining: Explaining | None = None
         self.rpc: RpcServer | None = None
+        self.tracing: Tracing | None = None
         self.draining = False
         self.failure: str | None = None
+        self._stopping_soon = False
+        self._drained_at = 0.0
+        self._notice: Notice | None = None
         self._stopping: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -86,10 +92,12 @@ class Door:
         """
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
         from service import memory, turns  # noqa: PLC0415
+        from service.exchange import Exchanges  # noqa: PLC0415
         from service.limits import Limits  # noqa: PLC0415
         from service.logs import configure  # noqa: PLC0415
         from service.routing import Routing  # noqa: PLC0415
         from service.settings import Deployment, Settings  # noqa: PLC0415
+        from service.tracing import Tracing  # noqa: PLC0415
 
         memory.keep()
         turns.shorten()
@@ -99,9 +107,11 @@ class Door:
         config = deployment.config
         routing = Routing.of(deployment, runtime=lambda: self.runtime, trouble=self.trouble)
         metrics, self.explaining = routing.metrics, routing.explaining
+        self.tracing = Tracing.from_environment(model=config.name, version=config.version)
+        exchanges = Exchanges(metrics, self.tracing)
         self.limits = Limits(
             routing.routes,
-            metrics,
+            exchanges,
             max_body_bytes=config.server.max_body_bytes,
             timeout_seconds=config.server.timeout_seconds,
             closing=lambda: self.draining,
@@ -109,15 +119,17 @@ class Door:
         if config.server.grpc_port is not None:
             from service.rpc import RpcServer  # noqa: PLC0415 - needs grpcio, which HTTP does not
 
-            self.rpc = RpcServer(routing.inference, metrics)
-            await self.rpc.start(_host(), config.server.grpc_port)
+            self.rpc = RpcServer(routing.inference, exchanges)
+            await self.rpc.start(_address()[0], config.server.grpc_port)
         loop = asyncio.get_running_loop()
         threading.Thread(
             target=self._load, args=(settings, deployment.deployed, metrics, loop), name="load", daemon=True
         ).start()
         if threading.current_thread() is threading.main_thread():
             leave = signal.getsignal(signal.SIGTERM)  # uvicorn's own, which stops at once
-            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._drain, leave))
+            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._stop_soon, leave))
+            signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(self._drain))
+            self._notice = Notice(_presence(), settings.state_folder)
 
     def _load(self, settings: Any, deployed: Any, metrics: Any, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ANN401
         from guards.types import Mistake  # noqa: PLC0415
@@ -146,10 +158,24 @@ class Door:
         self.runtime = runtime
         LOG.info("serving %s %s, bundle %s", runtime.config.name, runtime.config.version, runtime.bundle.id)
 
-    def _drain(self, leave: Any) -> None:  # noqa: ANN401 - a signal handler
-        if not self.draining:
-            self.draining = True
-            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._leave, leave)
+    def _drain(self) -> None:
+        """Withdraw from service, and go on answering."""
+        if self.draining:
+            return
+        self.draining = True
+        self._drained_at = asyncio.get_running_loop().time()
+        LOG.info("draining: readiness is withdrawn, connections are closed after their answer")
+        if self._notice is not None:
+            self._notice.drains()
+
+    def _stop_soon(self, leave: Any) -> None:  # noqa: ANN401 - a signal handler
+        """Leave once load balancers have had the time to notice; they may have had it before."""
+        if self._stopping_soon:
+            return
+        self._stopping_soon = True
+        self._drain()
+        loop = asyncio.get_running_loop()
+        loop.call_at(self._drained_at + DRAIN_SECONDS, self._leave, leave)
 
     def _leave(self, leave: Any) -> None:  # noqa: ANN401
         """Refuse new connections, and let uvicorn and gRPC finish what is in flight."""
@@ -168,17 +194,29 @@ class Door:
             await self.explaining.close()
         if self.runtime is not None:
             await self.runtime.close()
+        if self.tracing is not None:
+            await self.tracing.close()
+        if self._notice is not None:
+            self._notice.remove()
 
     async def _stop_rpc(self) -> None:
         if self.rpc is not None:
             await self.rpc.stop()
 
 
-def _host() -> str:
-    """Tell the address that HTTP is served on, for gRPC to be served on the same."""
+def _address() -> tuple[str, int]:
+    """Tell where HTTP is served; port 0 where nothing was handed down."""
     listening = inherited()
     if listening is None:
-        return ANYWHERE
+        return ANYWHERE, 0
     with listening:
-        numeric = listening.family in (socket.AF_INET, socket.AF_INET6)
-        return str(listening.getsockname()[0]) if numeric else ANYWHERE
+        if listening.family not in (socket.AF_INET, socket.AF_INET6):
+            return ANYWHERE, 0
+        host, port, *_ = listening.getsockname()
+        return str(host), int(port)
+
+
+def _presence() -> Presence:
+    """Describe this server: the process that handed its socket down supervises it."""
+    port, here = _address()[1], Process.of(os.getpid())
+    return Presence(port, here, Process.of(os.getppid()) if port else here)

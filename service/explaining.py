@@ -15,6 +15,7 @@ from guards.config import Config
 from guards.explanation import Question, UnfitQuestionError, check, methods
 from guards.schema import Floats
 from service.allowance import Allowance
+from service.exchange import CURRENT
 from service.explainers import CrashedError, Explainers, Task
 from service.handlers import GET_CODES, READY_CODES, read
 from service.http import Call, Reply, Route
@@ -117,6 +118,8 @@ class Explaining:
         runtime = self._loaded()
         await self._admit(call.client)
         request = await read(call, runtime, PARAMETERS)
+        if (exchange := CURRENT.get()) is not None:
+            exchange.rows = len(request.x)
         question = Question(**request.parameters)
         self._check(request, question, runtime)
         picture = wants_picture(call.headers)

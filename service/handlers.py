@@ -9,6 +9,7 @@ import orjson
 
 from guards.config import Config
 from guards.schema import InputSchema
+from service.exchange import took
 from service.http import Call, Reply, Route
 from service.ledger import Ledger
 from service.limits import POST_CODES
@@ -111,14 +112,14 @@ class Handlers:
         runtime = self._loaded()
         started = time.perf_counter()
         request = await read(call, runtime, PREDICT_PARAMETERS)
-        self.metrics.stages.observe(time.perf_counter() - started, "decode")
+        took(self.metrics, "decode", started)
         detail = bool(request.parameters.get("detail", False))
         answer = await runtime.predict(
             request.x, request.groups, ids=request.ids, deadline=call.deadline, causes=detail
         )
         started = time.perf_counter()
         body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail)
-        self.metrics.stages.observe(time.perf_counter() - started, "encode")
+        took(self.metrics, "encode", started)
         return Reply(body, headers={"X-Guardhouse-Action": strictest.label})
 
     def _loaded(self) -> Runtime:

@@ -10,6 +10,7 @@ import orjson
 
 from guards.bundle import __version__
 from guards.types import Action
+from service.exchange import took
 from service.http import JSON, OCTETS, Call, Reply, Route
 from service.limits import POST_CODES
 from service.metrics import Metrics
@@ -82,14 +83,14 @@ class InferenceService:
         groups = [monitor.request or "" for monitor in runtime.request_groups.values()]
         scope = v2.Scope(self.config, self.schema, self.classes, groups, request_id)
         inference = await asyncio.to_thread(decode, scope) if large else decode(scope)
-        self.metrics.stages.observe(time.perf_counter() - started, "decode")
+        took(self.metrics, "decode", started)
         rows = inference.rows
         answer = await runtime.predict(rows.x, rows.groups, ids=rows.ids, deadline=deadline)
         started = time.perf_counter()
         names = list(inference.outputs)
         outputs, strictest = to_outputs(names, answer, ids=rows.ids, classes=self.classes, config=self.config)
         encoded = encode(outputs, inference, runtime)
-        self.metrics.stages.observe(time.perf_counter() - started, "encode")
+        took(self.metrics, "encode", started)
         return encoded, strictest
 
     def routes(self) -> dict[str, Route]:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from service.exchange import CURRENT, Exchanges
 from service.http import JSON, OCTETS, Call, Handler, Message, Receive, Reply, Route, Send
-from service.metrics import Metrics
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours
 
 __all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits", "known_or_new", "log_fault"]
@@ -38,12 +38,12 @@ class Incoming:
 
 
 class Limits:
-    """Finds the route, bounds the request, calls the handler, and writes and counts the answer, whatever happens."""
+    """Finds the route, bounds the request, calls the handler, and writes the answer, whatever happens."""
 
     def __init__(
         self,
         routes: Mapping[str, Route],
-        metrics: Metrics,
+        exchanges: Exchanges,
         *,
         max_body_bytes: int,
         timeout_seconds: float,
@@ -53,28 +53,27 @@ class Limits:
 
         While ``closing`` says so, connections are not kept alive.
         """
-        self.routes, self.metrics, self.closing = routes, metrics, closing
+        self.routes, self.exchanges, self.metrics, self.closing = routes, exchanges, exchanges.metrics, closing
         self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = known_or_new(given)
         route = self.routes.get(scope["path"]) or self.routes.get(f"{scope['path'].rpartition('/')[0]}/*")
         template = UNMATCHED if route is None else route.template
         incoming = Incoming(receive, headers)
-        self.metrics.inflight += 1
+        exchange = self.exchanges.begin(template, scope["method"], request_id, scope["headers"])
+        code = None
         try:
             reply = await self._reply(route, scope, headers, request_id, incoming)
             # A body that nobody reads could go on for ever: its connection serves no other request.
             close = incoming.unread or self.closing()
             await self._write(reply, request_id, send, head=scope["method"] == "HEAD", close=close)
-            self.metrics.requests.add(template, str(int(reply.status)))
+            code = int(reply.status)
         finally:
-            self.metrics.inflight -= 1
-            self.metrics.duration.observe(time.perf_counter() - started, template)
+            self.exchanges.end(exchange, code)
 
     async def _reply(
         self,
@@ -186,7 +185,14 @@ def known_or_new(request_id: bytes) -> str:
 
 
 def log_fault(fault: BaseException, request_id: str) -> None:
-    """Log where a fault of ours came from, once, and without its message: that may quote the payload."""
+    """Log where a fault of ours came from, once, and without its message: that may quote the payload.
+
+    That is the request's line in the log; it gets no other.
+    """
     cause = fault.__cause__ or fault
     frames = "".join(traceback.format_tb(cause.__traceback__)[-4:])
-    LOG.error("%s while answering request %s\n%s", type(cause).__name__, request_id, frames)
+    exchange = CURRENT.get()
+    fields = {} if exchange is None else exchange.fields(int(HTTPStatus.INTERNAL_SERVER_ERROR))
+    LOG.error("%s while answering request %s\n%s", type(cause).__name__, request_id, frames, extra={"fields": fields})
+    if exchange is not None:
+        exchange.told = True

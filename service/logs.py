@@ -5,14 +5,14 @@ import logging
 import logging.config
 import time
 
-__all__ = ["RateLimit", "configure"]
+__all__ = ["Bucket", "RateLimit", "configure"]
 
 LINES_PER_SECOND = 5
 BURST = 20
 
 
 class JsonLines(logging.Formatter):
-    """One record, one JSON object."""
+    """One record, one JSON object; its ``fields``, where it has any, are members of it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record."""
@@ -21,10 +21,31 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+class Bucket:
+    """A token bucket of lines: a burst, then so many a second."""
+
+    __slots__ = ("_dropped", "_last", "_tokens")
+
+    def __init__(self) -> None:
+        self._tokens, self._last, self._dropped = float(BURST), 0.0, 0
+
+    def take(self, now: float) -> int | None:
+        """Take a token: how many lines found none since the last that did, or None where this one finds none."""
+        self._tokens = min(float(BURST), self._tokens + max(0.0, now - self._last) * LINES_PER_SECOND)
+        self._last = now
+        if self._tokens < 1:
+            self._dropped += 1
+            return None
+        self._tokens -= 1
+        dropped, self._dropped = self._dropped, 0
+        return dropped
 
 
 class RateLimit(logging.Filter):
@@ -32,19 +53,17 @@ class RateLimit(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._buckets: dict[tuple[str, int], tuple[float, float, int]] = {}  # bounded by the places that log
+        self._buckets: dict[tuple[str, int], Bucket] = {}  # bounded by the places that log
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take a token from the place's bucket."""
-        place = (record.pathname, record.lineno)
-        tokens, last, dropped = self._buckets.get(place, (float(BURST), record.created, 0))
-        tokens = min(float(BURST), tokens + (record.created - last) * LINES_PER_SECOND)
-        passes = tokens >= 1
-        self._buckets[place] = (tokens - 1, record.created, 0) if passes else (tokens, record.created, dropped + 1)
-        if passes and dropped:
+        """Take a token from the place's bucket; one of a record that is ``sampled`` was taken before it was made."""
+        if getattr(record, "sampled", False):
+            return True
+        dropped = self._buckets.setdefault((record.pathname, record.lineno), Bucket()).take(record.created)
+        if dropped:
             record.msg = f"{record.getMessage()} ({dropped} such lines were dropped)"
             record.args = ()
-        return passes
+        return dropped is not None
 
 
 def configure(level: str) -> None:
@@ -70,6 +89,10 @@ def configure(level: str) -> None:
                 "guardhouse": {"level": level.upper()},
                 "bentoml": quiet,
                 "circus": quiet,
+                # The one quotes what a client sent as its trace context, the other tells of every try to reach the
+                # collector: service.collector counts the spans that are lost.
+                "opentelemetry.trace": {"level": "CRITICAL"},
+                "opentelemetry.exporter.otlp.proto.http.trace_exporter": {"level": "CRITICAL"},
                 # uvicorn tells every malformed request twice; our own layer answers and counts them.
                 "uvicorn.error": {"level": "CRITICAL", "handlers": [], "propagate": True},
                 "uvicorn.access": {"level": "WARNING", "handlers": [], "propagate": False},

@@ -1,7 +1,6 @@
 """The Open Inference Protocol's gRPC service, on the same event loop and before the same batcher as HTTP."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -10,12 +9,13 @@ import grpc
 
 from guards.bundle import __version__
 from guards.types import Action, Mistake
+from service.exchange import Exchanges
 from service.inference import EXTENSIONS, SERVER, InferenceService
 from service.limits import known_or_new, log_fault
-from service.metrics import Metrics
 from service.protocols import grpc_predict_v2_pb2 as messages
 from service.protocols import v2_grpc
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours
+from service.tracing import GRPC
 
 __all__ = ["RPC_ROUTES", "RpcServer"]
 
@@ -48,8 +48,8 @@ Method = Callable[[bytes, str, float, Metadata], Awaitable[bytes]]
 class RpcServer:
     """Speaks the protocol on a port of its own; every call is bounded, counted and answered as HTTP's are."""
 
-    def __init__(self, inference: InferenceService, metrics: Metrics) -> None:
-        self.inference, self.metrics, self.config = inference, metrics, inference.config
+    def __init__(self, inference: InferenceService, exchanges: Exchanges) -> None:
+        self.inference, self.exchanges, self.config = inference, exchanges, inference.config
         size = self.config.server.max_body_bytes
         # Two servers must not share a port: half of the calls would go to either.
         options = [
@@ -86,15 +86,14 @@ class RpcServer:
 
     def _handler(self, route: str, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(body: bytes, context: Any) -> bytes:  # noqa: ANN401 - gRPC's context
-            started = time.perf_counter()
-            metadata = dict(context.invocation_metadata() or ())
-            request_id = known_or_new(str(metadata.get("x-request-id", "")).encode())
+            fields = context.invocation_metadata() or ()
+            request_id = known_or_new(str(dict(fields).get("x-request-id", "")).encode())
             trailing: Metadata = [("x-request-id", request_id)]
             left = context.time_remaining()
             seconds = min(self.config.server.timeout_seconds, float("inf") if left is None else left)
             deadline = asyncio.get_running_loop().time() + seconds
             code, problem = CANCELLED, None
-            self.metrics.inflight += 1
+            exchange = self.exchanges.begin(route, GRPC, request_id, fields)
             try:
                 async with asyncio.timeout_at(deadline):
                     answer = await method(body, request_id, deadline, trailing)
@@ -110,14 +109,12 @@ class RpcServer:
                 log_fault(fault, request_id)
                 problem = fault_of_ours()
             finally:
-                self.metrics.inflight -= 1
-                self.metrics.requests.add(route, str(code if problem is None else int(problem.status)))
-                self.metrics.duration.observe(time.perf_counter() - started, route)
+                self.exchanges.end(exchange, code if problem is None else int(problem.status))
             if problem is None:
                 context.set_trailing_metadata(tuple(trailing))
                 return answer
             if problem.reason is not None:
-                self.metrics.shed.add(problem.reason)
+                self.exchanges.metrics.shed.add(problem.reason)
             trailing += [(name.lower(), value) for name, value in problem.headers.items()]
             details = problem.sentence.encode()[:MAX_DETAILS].decode(errors="ignore")
             return await context.abort(STATUS[problem.status], details, tuple(trailing))  # type: ignore[no-any-return]

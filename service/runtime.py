@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from service.batch_size import measure, preferred
 from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
 from service.database import Database
+from service.exchange import CURRENT, Stage
 from service.gpu import Gpu
 from service.ledger import Ledger
 from service.metrics import Metrics, ModelMetrics, Promises
@@ -42,6 +44,8 @@ Array = npt.NDArray[Any]
 Values = Mapping[str, list[str | None]]
 DEVICE_LOST = 70
 BUSY_SECONDS = 1.0
+DEVICE_STAGES = ("input_guards", "model", "output_guards")
+"""What a batch's clock times after the copy to the device."""
 LONG_SECONDS = 0.002
 """A batch that takes less, on a CPU, is done before the event loop has got far with anything else."""
 
@@ -145,7 +149,14 @@ class Runtime:
         if self.batcher is None:
             raise unavailable("the model is still loading", reason="loading", retry_after=2)
         codes = {name: code.numpy() for name, code in level_codes(self.request_groups, len(x), groups).items()}
-        return await self.batcher.submit(x, codes, ids=ids, deadline=deadline, causes=causes)
+        exchange = CURRENT.get()
+        if exchange is not None:
+            exchange.rows = len(x)
+        stages = None if exchange is None else exchange.stages
+        answer = await self.batcher.submit(x, codes, ids=ids, deadline=deadline, causes=causes, stages=stages)
+        if exchange is not None:
+            exchange.actions = answer.action
+        return answer
 
     def _compute(self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool) -> Computation:
         ledger = self.ledger
@@ -159,13 +170,17 @@ class Runtime:
         def afterwards() -> None:
             ledger.note(ids, now, batch, answer)
             seconds = laps.seconds()
-            for stage, spent in zip(("input_guards", "model", "output_guards"), seconds[1:], strict=False):
+            for stage, spent in zip(DEVICE_STAGES, seconds[1:], strict=False):
                 self.metrics.stages.observe(spent, stage)
             self.model_metrics.observe(answer, sum(seconds))
             self.monitoring.observe(batch, outcome)
 
+        def stages() -> list[Stage]:
+            between = zip(DEVICE_STAGES, pairwise(laps.moments()[1:]), strict=False)
+            return [Stage(stage, start, end, len(x)) for stage, (start, end) in between]
+
         ledger.expect()  # nothing may fail between this and the answers
-        return Computation(answer, afterwards)
+        return Computation(answer, afterwards, stages)
 
     def _outcome(self, x: Array, groups: Mapping[str, Array], *, causes: bool) -> tuple[Batch, Outcome, Laps]:
         """Fill the batch up to a static shape, so that the same rows give the same bits, and run it stage by stage."""

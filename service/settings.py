@@ -11,6 +11,7 @@ from guards.cli.configs import load_config
 from guards.config import Config, differences
 from guards.schema import InputSchema
 from guards.types import Mistake
+from service.presence import state_folder
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -45,8 +46,8 @@ class Settings:
 
     @property
     def state_folder(self) -> Path:
-        """Where a server keeps what a restart must not lose: beside the bundle, which itself is never written to."""
-        return self.state or self.bundle.resolve().with_name(f"{self.bundle.resolve().name}.state")
+        """The folder of the server's own files."""
+        return state_folder(self.bundle, self.state)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

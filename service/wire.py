@@ -1,7 +1,10 @@
 """What uvicorn leaves open before a request reaches us: heads without a bound in size or time, errors in plain text."""
 
 import asyncio
+import fcntl
+import termios
 import uuid
+from array import array
 from http import HTTPStatus
 from typing import Any
 
@@ -45,6 +48,17 @@ class BoundedHeaders(HttpToolsProtocol):
             self._unfinished += len(data)
             if self._unfinished > MAX_HEADER_BYTES:
                 self._refuse_size()
+
+    def shutdown(self) -> None:
+        """Close a connection without a request; one whose request has arrived, and was not read yet, after its answer.
+
+        Otherwise it would be reset, and a client that keeps connections would not know whether it may ask again.
+        """
+        if self._in_head or _unread(self.transport):
+            if self._timer is None:
+                self._start_timer()
+        else:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         """Count a new head; on a connection kept alive its clock starts now."""
@@ -114,6 +128,14 @@ class BoundedHeaders(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+def _unread(transport: asyncio.Transport) -> bool:
+    """Tell whether bytes have arrived that the event loop has not come to."""
+    connection = transport.get_extra_info("socket")
+    count = array("i", [0])
+    fcntl.ioctl(connection.fileno(), termios.FIONREAD, count)
+    return count[0] > 0
 
 
 def bound_headers() -> None:

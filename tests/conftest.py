@@ -66,6 +66,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 
 
 @pytest.fixture(scope="session")
+def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the bento without a network, and give its folder."""
+    from bentos import build_bento
+
+    return build_bento(tmp_path_factory.mktemp("bentoml"))
+
+
+@pytest.fixture(scope="session")
 def table(bundles: Bundles) -> "Iterator[Gateway]":
     """Serve a classifier of a table, with guards of every action."""
     import made_up

@@ -119,13 +119,19 @@ def test_leaving_while_loading(serve: Callable[..., "Gateway"]) -> None:
 
 @pytest.mark.slow
 def test_a_killed_worker_comes_back(serve: Callable[..., "Gateway"]) -> None:
-    """The supervisor starts a new worker where one was killed, and it serves."""
+    """The supervisor starts a new worker where one was killed at work; it serves, and nothing is in flight in it."""
     gateway = serve("values").wait_ready()
     (worker,) = psutil.Process(gateway.process.pid).children()
-    worker.send_signal(signal.SIGKILL)
-    gateway.expected.append("WARNING|circus|restart")
-    worker.wait(10)
+    nap = {"instances": [{"a": NAP, "b": 1, "c": 4}]}
+    with ThreadPoolExecutor(1) as pool:
+        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 1)
+        worker.send_signal(signal.SIGKILL)
+        gateway.expected.append("WARNING|circus|restart")
+        worker.wait(10)
+        assert isinstance(asleep.exception(), httpx.TransportError)
     gateway.wait_ready()
+    assert gateway._scrape()["guardhouse_inflight_requests"] == 0
     assert gateway.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2, abs=1e-4)
 
 

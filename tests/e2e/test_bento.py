@@ -1,6 +1,5 @@
 """A bento: built without a network, and served from somewhere else."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,26 +12,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import yaml
+from bentos import bento_environment
 
 ROOT = Path(__file__).parents[2]
 
 if TYPE_CHECKING:
     Bundles = Any
-
-
-@pytest.fixture(scope="module")
-def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the bento, where possible in a network of its own that reaches nothing."""
-    home = tmp_path_factory.mktemp("bentoml")
-    command = [sys.executable, "-m", "bentoml", "build"]
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0:
-        command = ["unshare", "--net", *command]
-    built = subprocess.run(
-        command, cwd=ROOT, env=_environment(home), capture_output=True, text=True, check=False, timeout=120
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    (found,) = (home / "bentos").glob("*/*/bento.yaml")
-    return found.parent
 
 
 def test_bento_holds_the_gateway_alone(bento: Path) -> None:
@@ -76,7 +61,7 @@ def _served(bento: Path, bundles: "Bundles", folder: Path) -> Iterator[str]:
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "bentoml", "serve", str(bento), "--host", "127.0.0.1", "--port", str(port)],
-        cwd=folder, env=_environment(folder / "home") | places, stdout=log, stderr=subprocess.STDOUT,
+        cwd=folder, env=bento_environment(folder / "home") | places, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
         for _ in range(600):
@@ -97,11 +82,6 @@ def _ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _environment(home: Path) -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("GUARDHOUSE_", "BENTOML_"))}
-    return ours | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PATH": os.environ["PATH"]}
 
 
 def test_requirements_are_current(tmp_path: Path) -> None:

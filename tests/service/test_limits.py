@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.exchange import Exchanges
 from service.http import Call, Message, Reply, Route
 from service.limits import COMMON_CODES, POST_CODES, UNMATCHED, Limits, known_or_new
 from service.metrics import Metrics
@@ -86,7 +87,9 @@ class Wire:
 def make(*, closing: bool = False, seconds: float = 5.0) -> Limits:
     """Make limits of a hundred bytes."""
     codes = {route.template: route.codes for route in ROUTES.values()} | {UNMATCHED: COMMON_CODES}
-    return Limits(ROUTES, Metrics(codes, []), max_body_bytes=100, timeout_seconds=seconds, closing=lambda: closing)
+    return Limits(
+        ROUTES, Exchanges(Metrics(codes, [])), max_body_bytes=100, timeout_seconds=seconds, closing=lambda: closing
+    )
 
 
 def ask(

@@ -14,6 +14,7 @@ from toys import document
 
 import service
 from guards.config import parse
+from service.exchange import Exchanges
 from service.metrics import Metrics
 from service.protocols.problem import Problem, unavailable
 from service.rpc import MAX_DETAILS, METHODS, RPC_ROUTES, SERVICE, STATUS, RpcServer
@@ -32,7 +33,7 @@ def asked(
         inference: Any = SimpleNamespace(config=parse(document("tensor")), trouble=lambda: None)
         RpcServer._infer, own = infer, RpcServer._infer  # type: ignore[method-assign,assignment]
         try:
-            server = RpcServer(inference, metrics)
+            server = RpcServer(inference, Exchanges(metrics))
         finally:
             RpcServer._infer = own  # type: ignore[method-assign]
         port = server._server.add_insecure_port("127.0.0.1:0")

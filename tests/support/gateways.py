@@ -32,7 +32,7 @@ BENTOML_BANNER = "Starting production HTTP BentoServer"
 def cli(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "service.cli", *map(str, arguments)],
+        [sys.executable, "-m", "service", *map(str, arguments)],
         cwd=ROOT,
         env=clean_environment() | environment,
         capture_output=True,
@@ -91,9 +91,11 @@ class RawAnswer:
 class Gateway:
     """One server process with its supervisor, its log and a client that checks every answer it gets."""
 
-    def __init__(self, bundle: Path, config: Path | None, folder: Path, **environment: str) -> None:
+    def __init__(
+        self, bundle: Path, config: Path | None, folder: Path, *, port: int | None = None, **environment: str
+    ) -> None:
         """Start a server; :meth:`wait_ready` waits for it."""
-        self.bundle, self.config, self.port = bundle, config, free_port()
+        self.bundle, self.config, self.port = bundle, config, port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / f"{self.port}.log"

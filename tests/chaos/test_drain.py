@@ -1,0 +1,96 @@
+"""`guardhouse drain`: a server that takes its leave first, and is stopped later."""
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from gateways import cli
+from made_up import NAP
+
+from service.presence import present
+
+if TYPE_CHECKING:
+    from conftest import Bundles
+    from gateways import Gateway
+
+ROW = {"instances": [[1, 1, 1]]}
+
+
+@pytest.fixture
+def gateway(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Gateway"]:
+    """Serve a regression model that sleeps on command."""
+    from gateways import Gateway
+
+    folder = bundles.folder / "drain" / request.node.name
+    gateway = Gateway(bundles.bundle("values"), bundles.config("values"), folder, PYTHONPATH=bundles.python_path)
+    yield gateway.wait_ready()
+    gateway.stop()
+
+
+@pytest.fixture
+def drain(gateway: "Gateway") -> Callable[..., str]:
+    """Run the command on the server; what it says."""
+
+    def run(*arguments: str) -> str:
+        done = cli("drain", gateway.bundle, *arguments, GUARDHOUSE_STATE=str(gateway.state))
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    return run
+
+
+def test_a_draining_server_goes_on_answering(gateway: "Gateway", drain: Callable[..., str]) -> None:
+    """Readiness is withdrawn and every answer ends its connection, also one kept since before; nothing is refused."""
+    with httpx.Client(base_url=gateway.url) as kept:
+        before = kept.post("/predict", json=ROW)
+        assert "connection" not in before.headers
+        said = drain("--seconds", "0").splitlines()
+        assert len(said) == 2
+        assert f"port {gateway.port}" in said[0]
+        assert [server.draining for server in present(gateway.state)] == [True]
+        for path in ("/readyz", "/v2/health/ready"):
+            refused = gateway.client.get(path)
+            assert refused.status_code == 503
+            assert refused.headers["connection"] == "close"
+        for client in (kept, gateway.client, gateway.client):
+            answer = client.post("/predict", json=ROW)
+            assert answer.status_code == 200
+            assert answer.headers["connection"] == "close"
+            assert answer.json()["predictions"][0]["value"] == before.json()["predictions"][0]["value"]
+    assert gateway.client.get("/livez").status_code == 200
+    drain("--seconds", "0")  # again, which changes nothing
+    assert gateway.client.get("/livez").status_code == 200
+    gateway.terminate()
+    assert gateway.wait() == 0
+    assert not list(gateway.state.glob("server-*"))
+
+
+def test_stop_waits_for_what_is_in_flight(gateway: "Gateway", drain: Callable[..., str]) -> None:
+    """With --stop the command returns when the last request has its answer and the server is gone."""
+    nap = {"instances": [{"a": NAP, "b": 1, "c": 3}]}
+    with ThreadPoolExecutor(1) as pool:
+        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 1)
+        gateway.leaving = True
+        said = drain("--seconds", "0.1", "--stop")
+        assert asleep.done()
+        assert asleep.result().status_code == 200
+    assert said.splitlines()[-1].startswith("it left after ")
+    assert gateway.wait(0) == 0
+    done = cli("drain", gateway.bundle, GUARDHOUSE_STATE=str(gateway.state))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"no server is running with its state in {gateway.state}\n"
+
+
+def test_a_server_that_leaves_by_itself_is_no_failure(gateway: "Gateway", drain: Callable[..., str]) -> None:
+    """A server that somebody else stops during the notice has gone, which is what was wanted."""
+    with ThreadPoolExecutor(1) as pool:
+        draining = pool.submit(drain, "--seconds", "60", "--stop")
+        gateway.wait_for(lambda _: any(server.draining for server in present(gateway.state)))
+        gateway.leaving = True
+        gateway.process.send_signal(signal.SIGTERM)
+        assert draining.result().endswith("it has left already\n")
+    assert gateway.wait() == 0

@@ -1,0 +1,168 @@
+"""What single components promise: routes, what Prometheus is told, narrow policies, addresses."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from manifests import BUILDS, DEPLOY, ROOT, config, gateways, of_kind, only, rendered, selects, workloads
+
+from guards.config import parse
+
+RULES = DEPLOY / "prometheus"
+MONITORED = [build for build, (overlay, *_) in BUILDS.items() if overlay.endswith(("cpu", "gpu", "canary", "kserve"))]
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="kubectl, which renders the manifests, is absent"
+)
+
+
+# The route
+
+
+def routed(method: str, path: str) -> bool:
+    """Say whether the route takes a request, by the Gateway API's rules for exact paths and prefixes."""
+    (rule,) = only(rendered("cpu + gateway"), "HTTPRoute")["spec"]["rules"]
+    for match in rule["matches"]:
+        value = match["path"]["value"]
+        within = path == value or (match["path"]["type"] == "PathPrefix" and path.startswith(f"{value}/"))
+        if within and match.get("method", method) == method:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        *("POST /v1/models/digits:predict", "POST /v1/models/digits:explain", "POST /v1/models/digits:feedback"),
+        *("GET /v1/models", "GET /v1/explanations/1", "POST /predict", "GET /docs", "GET /openapi.json"),
+        *("GET /v2", "GET /v2/models/digits/ready", "POST /v2/models/digits/versions/1/infer", "GET /v2/health/live"),
+        *("GET /livez", "GET /readyz", "GET /healthz"),
+    ],
+)
+def test_the_public_is_routed(request_line: str) -> None:
+    """Predictions, explanations, feedback, health and documents are the world's to ask for."""
+    assert routed(*request_line.split())
+
+
+@pytest.mark.parametrize("request_line", ["GET /metrics", "GET /v1/models/digits/monitors", "GET /", "GET /v20"])
+def test_the_inside_is_not(request_line: str) -> None:
+    """Metrics, and what is known of drift and groups, are not."""
+    assert not routed(*request_line.split())
+
+
+def test_the_route_leads_to_a_service() -> None:
+    """Every backend of the route is a Service of the build, at its port."""
+    for build in ("cpu + gateway", "overlays/canary", "canary + all"):
+        objects = rendered(build)
+        ports = {each["metadata"]["name"]: each["spec"]["ports"][0]["port"] for each in of_kind(objects, "Service")}
+        (rule,) = only(objects, "HTTPRoute")["spec"]["rules"]
+        assert rule["backendRefs"]
+        assert all(ports[each["name"]] == each["port"] for each in rule["backendRefs"])
+
+
+def test_grpc_has_the_port_that_the_config_is_told() -> None:
+    """The config key in the component's comment makes the gateway listen where container, Service and policy say."""
+    objects = rendered("cpu + grpc")
+    text = (DEPLOY / "components" / "grpc" / "kustomization.yaml").read_text()
+    (server,) = re.findall(r"`server: (\{.*?\})`", text)
+    (workload,) = gateways(objects)
+    wanted = parse(config(objects, workload) | {"server": yaml.safe_load(server)}).server.grpc_port
+    assert wanted == workload.container["ports"][1]["containerPort"]
+    assert wanted == only(objects, "Service")["spec"]["ports"][1]["port"]
+
+
+# What Prometheus is told
+
+
+def test_prometheus_rules_are_current(tmp_path: Path) -> None:
+    """The PrometheusRules are what `make prometheus-rules` writes of deploy/prometheus."""
+    shutil.copytree(RULES, tmp_path / "deploy" / "prometheus")
+    (tmp_path / "deploy" / "components" / "monitoring").mkdir(parents=True)
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "prometheus_rules.py", tmp_path / "tools")
+    subprocess.run([sys.executable, "tools/prometheus_rules.py"], cwd=tmp_path, check=True, capture_output=True)
+    path = Path("deploy") / "components" / "monitoring" / "rules.yaml"
+    assert (tmp_path / path).read_text() == (ROOT / path).read_text(), "run `make prometheus-rules`"
+
+
+def test_every_file_of_rules_is_an_object() -> None:
+    """Each file of deploy/prometheus arrives in the cluster, unchanged."""
+    found = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("overlays/cpu"), "PrometheusRule")}
+    files = {f"guardhouse-{path.name.partition('.')[0]}": path for path in RULES.glob("*.rules.yaml")}
+    assert len(files) > 1
+    assert found == {name: yaml.safe_load(path.read_text()) for name, path in files.items()}
+
+
+@pytest.mark.parametrize("build", MONITORED)
+def test_every_gateway_is_scraped(build: str) -> None:
+    """The PodMonitor selects the gateways' pods alone, by a port they have, and `job` tells canaries apart."""
+    objects = rendered(build)
+    monitor = only(objects, "PodMonitor")["spec"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["path"] == "/metrics"
+    scraped = [each for each in workloads(objects) if selects(monitor["selector"]["matchLabels"], each.labels)]
+    assert [each.name for each in scraped] == [each.name for each in gateways(objects)]
+    for workload in scraped:
+        assert workload.labels[monitor["jobLabel"]] == workload.name
+        assert endpoint["port"] in {port["name"] for port in workload.container["ports"]}
+
+
+# Policies
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_nothing_passes_that_no_policy_names(build: str) -> None:
+    """All pods are denied both ways; each policy selects pods that exist, and opens ports that are listened on."""
+    objects = rendered(build)
+    policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "NetworkPolicy")}
+    assert policies.pop("default-deny") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    found = list(workloads(objects))
+    for policy in policies.values():
+        chosen = [each for each in found if selects(policy["podSelector"]["matchLabels"], each.labels)]
+        assert chosen
+        for rule in policy.get("ingress", []):
+            for workload in chosen:
+                listening = {port["containerPort"] for port in workload.container["ports"]}
+                assert {port["port"] for port in rule["ports"]} <= listening
+        for rule in policy.get("egress", []):
+            assert rule["ports"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "policy", "port"),
+    [
+        ("GUARDHOUSE_REDIS_URL", "guardhouse-to-redis", 6379),
+        ("GUARDHOUSE_DATABASE_URL", "guardhouse-to-database", 5432),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "guardhouse-to-collector", 4318),
+    ],
+)
+def test_whoever_is_told_an_address_may_go_there(variable: str, policy: str, port: int) -> None:
+    """A component that names a server opens the way to it, for a canary too."""
+    for build in ("cpu + all with an HPA", "canary + all"):
+        objects = rendered(build)
+        names = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "NetworkPolicy")}
+        (rule,) = names[policy]["egress"]
+        assert [each["port"] for each in rule["ports"]] == [port]
+        for workload in gateways(objects):
+            assert variable in {each["name"] for each in workload.container["env"]}
+            assert selects(names[policy]["podSelector"]["matchLabels"], workload.labels)
+
+
+def test_addresses_are_services_of_the_build() -> None:
+    """The addresses of Redis and, by the comment that makes its Secret, of PostgreSQL are those of their Services."""
+    objects = rendered("cpu + all with an HPA")
+    services = {each["metadata"]["name"]: each["spec"]["ports"][0]["port"] for each in of_kind(objects, "Service")}
+    (workload,) = gateways(objects)
+    (redis,) = (each["value"] for each in workload.container["env"] if each["name"] == "GUARDHOUSE_REDIS_URL")
+    host, _, port = redis.removeprefix("redis://").removesuffix("/0").partition(":")
+    assert services[host] == int(port)
+    comment = (DEPLOY / "components" / "postgres" / "kustomization.yaml").read_text()
+    (user, host, database) = re.findall(r"postgresql://(\w+):\$password@([\w-]+)/(\w+)", comment)[0]
+    (postgres,) = (each for each in workloads(objects) if each.name == host)
+    variables = {each["name"]: each["value"] for each in postgres.container["env"]}
+    assert (variables["POSTGRES_USER"], variables["POSTGRES_DB"]) == (user, database)
+    assert services[host] == 5432

@@ -1,0 +1,125 @@
+"""Presence: how `guardhouse drain` finds a server, and nobody else's process."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from gateways import cli
+
+from service.presence import Notice, Presence, Process, present, state_folder
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Process]:
+    """A process that does nothing, and dies of the signal to drain."""
+    with subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"], stdout=-1) as one:
+        assert one.stdout is not None
+        one.stdout.readline()
+        yield Process.of(one.pid)
+        one.kill()
+
+
+def shown(folder: Path, process: Process, port: int = 3000) -> Notice:
+    return Notice(Presence(port, process, process), folder)
+
+
+def test_a_server_is_found_as_long_as_it_is_there(tmp_path: Path, sleeper: Process) -> None:
+    """A notice names a process that runs; one that was killed, and is not even reaped, is passed over."""
+    folder = tmp_path / "made" / "on the way"
+    shown(folder, sleeper)
+    assert list(present(folder)) == [Presence(3000, sleeper, sleeper)]
+    sleeper.signal(signal.SIGKILL)
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert not list(present(folder))
+
+
+def test_a_reused_number_is_nobody(tmp_path: Path, sleeper: Process) -> None:
+    """A process with a dead server's number, but started at another time, is told nothing: it would die of it."""
+    shown(tmp_path, replace(sleeper, started="1"))
+    done = cli("drain", "--state", tmp_path, "--seconds", "0", "--stop")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"no server is running with its state in {tmp_path}\n"
+    assert sleeper.alive()
+
+
+def test_draining_is_noted(tmp_path: Path, sleeper: Process) -> None:
+    """The notice says that its server is draining, once it is."""
+    notice = shown(tmp_path, sleeper)
+    notice.drains()
+    assert [server.draining for server in present(tmp_path)] == [True]
+
+
+def test_a_notice_that_another_server_replaced_is_not_removed(tmp_path: Path, sleeper: Process) -> None:
+    """A server takes away its own notice alone: on its port there may be another by then."""
+    mine = shown(tmp_path, Process.of(os.getpid()))
+    theirs = shown(tmp_path, sleeper)
+    mine.remove()
+    assert [server.worker for server in present(tmp_path)] == [sleeper]
+    theirs.remove()
+    theirs.remove()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"port": 1}', '{"port": 1, "worker": 2, "supervisor": 3}'])
+def test_a_damaged_notice_is_no_server(tmp_path: Path, content: str) -> None:
+    """What is no notice is passed over."""
+    (tmp_path / "server-1.json").write_text(content)
+    assert not list(present(tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A server without a notice serves all the same."""
+    (tmp_path / "file").write_text("")
+    notice = shown(tmp_path / "file", Process.of(os.getpid()))
+    notice.drains()
+    notice.remove()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "guardhouse drain" in caplog.text
+
+
+def test_of_several_servers_one_is_chosen(tmp_path: Path, sleeper: Process) -> None:
+    """Two servers of one folder are told apart by their ports, and neither is drained by guess."""
+    for port in (3000, 3001):
+        shown(tmp_path, sleeper, port)
+    done = cli("drain", "--state", tmp_path, "--seconds", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--port, of 3000, 3001" in done.stderr
+    done = cli("drain", "--state", tmp_path, "--port", "3002")
+    assert done.stderr == f"no server on port 3002 is running with its state in {tmp_path}\n"
+    assert sleeper.alive()
+
+
+def test_nothing_to_look_for_is_a_mistake() -> None:
+    """Without a bundle and a folder the command says what to name."""
+    done = cli("drain")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "GUARDHOUSE_BUNDLE" in done.stderr
+
+
+def test_the_folder_is_beside_the_bundle(tmp_path: Path) -> None:
+    """The server and the command agree where the state is: beside the bundle, or where they are told."""
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "bundle")
+    assert state_folder(tmp_path / "link", None) == tmp_path / "bundle.state"
+    assert state_folder(tmp_path / "link", tmp_path) == tmp_path
+
+
+def test_the_command_imports_little() -> None:
+    """A hook that runs in a full pod, and has seconds to act, does not load what it has no use for."""
+    script = (
+        "import sys\nfrom service.__main__ import run\nsys.argv = ['guardhouse', 'drain']\n"
+        "try:\n    run()\nexcept SystemExit as left:\n    print(left.code)\n"
+        "print([name for name in ('torch', 'numpy', 'bentoml', 'guards') if name in sys.modules])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GUARDHOUSE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["2", "[]"]

@@ -1,0 +1,79 @@
+"""A real HAProxy before servers under test: health checks on readyz, and not one retry."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from gateways import free_port
+
+CONFIG = """
+global
+    log stdout format raw local0
+
+defaults
+    mode http
+    log global
+    option httplog
+    retries 0
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+
+frontend public
+    bind 127.0.0.1:{port}
+    default_backend gateways
+
+backend gateways
+    balance roundrobin
+    option httpchk GET /readyz
+    http-check expect status 200
+    default-server inter 200ms fall 1 rise 1 check
+{servers}
+"""
+
+
+def haproxy_program() -> str:
+    """Find HAProxy, or skip the test."""
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if program is None:
+        pytest.skip("HAProxy is not installed (Debian: apt-get install haproxy)")
+    return program
+
+
+class HAProxy:
+    """A load balancer over servers on ports of this machine."""
+
+    def __init__(self, ports: Sequence[int], folder: Path) -> None:
+        """Start it, with a log of every request."""
+        self.port = free_port()
+        servers = "\n".join(f"    server at{port} 127.0.0.1:{port}" for port in ports)
+        config = folder / "haproxy.cfg"
+        config.write_text(CONFIG.format(port=self.port, servers=servers))
+        self.log_path = folder / "haproxy.log"
+        with self.log_path.open("w") as log:
+            self.process = subprocess.Popen(
+                [haproxy_program(), "-db", "-f", config], stdout=log, stderr=subprocess.STDOUT
+            )
+        end = time.monotonic() + 10
+        while not self._listens():
+            assert time.monotonic() < end, self.log_path.read_text()
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def failures(self) -> str:
+        """Give the lines of requests that did not end in order (termination state other than none, "--")."""
+        return "\n".join(
+            line for line in self.log_path.read_text().splitlines() if "/predict" in line and " ---- " not in line
+        )
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(10)
