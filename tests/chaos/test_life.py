@@ -311,7 +311,7 @@ def test_changes_that_need_a_refit_are_refused(
         (["{bundle}", "--port", "0"], {}, "--port"),
         (["{bundle}", "--port", "99999"], {}, "--port"),
         (["{bundle}", "--host", "256.256.256.256"], {}, "--host"),
-        (["{bundle}"], {"GUARDHOUSE_REDIS_URL": "redis://x"}, "GUARDHOUSE_REDIS_URL"),
+        (["{bundle}"], {"GUARDHOUSE_REDIS_URL": "http://x"}, "GUARDHOUSE_REDIS_URL"),
         (["{bundle}"], {"GUARDHOUSE_LOG_LEVEL": "loud"}, "GUARDHOUSE_LOG_LEVEL"),
         ([], {}, "Missing argument"),
     ],
