@@ -96,7 +96,6 @@ def test_the_adapter_renames_one_series_a_rule() -> None:
         assert rule["resources"] == {"overrides": {"namespace": {"resource": "namespace"}}}
 
 
-@pytest.mark.skipif(not CAPACITY.is_file(), reason=f"no {CAPACITY.name}")
 def test_every_figure_is_recorded(scaled_object: Object) -> None:
     """Whatever the autoscalers read is recorded by the rules that the same build brings along."""
     groups = [group for path in RULES.glob("*.rules.yaml") for group in yaml.safe_load(path.read_text())["groups"]]
@@ -109,7 +108,6 @@ def test_every_figure_is_recorded(scaled_object: Object) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-@pytest.mark.skipif(not CAPACITY.is_file(), reason=f"no {CAPACITY.name}")
 def test_autoscalers_see_the_demand_and_never_nan(scaled_object: Object, tmp_path: Path) -> None:
     """Both engines get the load of all replicas, 0 for the wait of idle ones, and nothing at all once none reports.
 
