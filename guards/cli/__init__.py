@@ -53,9 +53,7 @@ def fit(
     """Fit and calibrate every guard and monitor of a config, and write a bundle."""
     from guards.cli.fit import run as run_fit  # noqa: PLC0415 - imports what only this command needs
 
-    fitted = run_fit(config, out, Console(stderr=True))
-    for remark in remarks:
-        typer.echo(remark(fitted.bundle))
+    run_fit(config, out, Console(stderr=True), remarks)
 
 
 @app.command()

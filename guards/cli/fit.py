@@ -1,6 +1,6 @@
 """``guardhouse fit``: from a config to a bundle."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
+from guards.bundle import Bundle
 from guards.cli.arrays import read_npz, table_of_npz
 from guards.cli.configs import load_config
 from guards.cli.files import class_names, load_rows
@@ -23,8 +24,10 @@ from guards.types import Mistake, Rows
 __all__ = ["run"]
 
 
-def run(config_path: Path, out: Path, console: Console) -> Fitted:
-    """Load model and data, fit, save, and print what came out; ``console`` shows progress and warnings.
+def run(config_path: Path, out: Path, console: Console, remarks: Sequence[Callable[[Bundle], str]] = ()) -> Fitted:
+    """Load model and data, fit, save, and print what came out, and what ``remarks`` say of the bundle.
+
+    ``console`` shows progress and warnings.
 
     Raises:
         Mistake: something in the config or a file is wrong.
@@ -94,6 +97,8 @@ def run(config_path: Path, out: Path, console: Console) -> Fitted:
     for warning in [*warnings, *fitted.warnings]:
         console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
     _print(fitted, report)
+    for remark in remarks:
+        report.print(remark(fitted.bundle), highlight=False, markup=False, soft_wrap=True)
     report.print(f"{out}  {bundle.id}", highlight=False, markup=False, soft_wrap=True)
     return fitted
 
