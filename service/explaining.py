@@ -22,6 +22,7 @@ from service.http import Call, Reply, Route
 from service.job_runner import JobRunner, encode_question
 from service.limits import POST_CODES
 from service.metrics import Metrics
+from service.patience import unless_gone
 from service.preferences import PNG, may_wait, wants_picture
 from service.protocols import v1
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours, unavailable, unprocessable
@@ -130,7 +131,8 @@ class Explaining:
             location = f"{FOLDER}/{await self._runner.add(asked)}"
             headers = {"Location": location, "Retry-After": "1", "Preference-Applied": "respond-async"}
             return Reply(orjson.dumps({"state": "waiting"}), HTTPStatus.ACCEPTED, headers=headers)
-        return await self._answer(question, request.ids, request.x, picture=picture, deadline=call.deadline)
+        answer = self._answer(question, request.ids, request.x, picture=picture, deadline=call.deadline)
+        return await unless_gone(answer, call)
 
     async def result(self, call: Call) -> Reply:
         """Give the answer of a job, or say that it is not there yet."""

@@ -36,6 +36,11 @@ class Incoming:
         self.unread = bool(message.get("more_body"))
         return message
 
+    async def gone(self) -> None:
+        """Wait until the client has gone away."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
 
 class Limits:
     """Finds the route, bounds the request, calls the handler, and writes the answer, whatever happens."""
@@ -81,14 +86,14 @@ class Limits:
         scope: Mapping[str, Any],
         headers: dict[bytes, bytes],
         request_id: str,
-        receive: Receive,
+        receive: Incoming,
     ) -> Reply:
         try:
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)
             client = (scope.get("client") or ("",))[0]
-            call = Call(method, scope["path"], headers, request_id, deadline, client=client)
+            call = Call(method, scope["path"], headers, request_id, deadline, client=client, gone=receive.gone)
             async with asyncio.timeout_at(deadline):
                 if method == "POST":
                     call.body = await self._body(headers, receive, binary=binary)

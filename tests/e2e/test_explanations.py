@@ -269,6 +269,27 @@ def test_deadline_ends_an_explanation(values: "Gateway") -> None:
     assert moved['guardhouse_explanations_total{method="integrated_gradients",result="timeout"}'] == 1
 
 
+def test_questions_of_clients_that_left_keep_nobody_waiting(values: "Gateway") -> None:
+    """A question is dropped from the queue when its client goes away, and counted as a timeout."""
+    explain(values, VALUES, [1, 1, 0.8125])  # the process is there
+    before = values.metrics()
+    long = {"instances": [[NAP, 1, 0.9]]}
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(values.post, long, f"{VALUES}:explain", X_Request_Timeout="1.5")
+        time.sleep(0.5)
+
+        def leave(_: int) -> None:
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{values.url}{VALUES}:explain", json=long, timeout=0.5)
+
+        list(pool.map(leave, range(3)))
+        assert explain(values, VALUES, [1, 1, 0.84375])["output_value"] == pytest.approx(1.84375, abs=1e-4)
+        assert first.result().status_code == 504
+    moved = differing(values.metrics(), before, "guardhouse_explanations_total")
+    assert moved['guardhouse_explanations_total{method="integrated_gradients",result="timeout"}'] == 4
+    assert moved['guardhouse_explanations_total{method="integrated_gradients",result="ok"}'] == 1
+
+
 def test_crash_costs_one_answer(values: "Gateway") -> None:
     """A row that ends the process is a fault of ours, counted; predictions never stop, the next is explained."""
     explain(values, VALUES, [1, 1, 0.25])
