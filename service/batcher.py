@@ -123,9 +123,7 @@ class MicroBatcher:
         with self._ready:
             if self._closed:
                 raise unavailable("the server is shutting down", reason="draining")
-            if self.queued_rows + len(x) > self.max_queue_rows:
-                wait = self._wait(self.queued_rows)
-                raise unavailable("the queue is full", reason="queue_full", retry_after=wait)
+            self.check_room(len(x))
             wait = self._wait(self.queued_rows + len(x))
             if now + wait > deadline and self.queued_rows:
                 raise unavailable("the deadline cannot be met", reason="deadline", retry_after=wait)
@@ -138,6 +136,15 @@ class MicroBatcher:
             job.abandoned = True
         TURNS.give_way()
         return answer
+
+    def check_room(self, rows: int = 1) -> None:
+        """Refuse rows that the queue has no room for.
+
+        Raises:
+            Problem: 503, the queue is full.
+        """
+        if self.queued_rows + rows > self.max_queue_rows:
+            raise unavailable("the queue is full", reason="queue_full", retry_after=self._wait(self.queued_rows))
 
     def _wait(self, rows: int) -> float:
         """Guess how long so many rows take, from how long batches took of late."""

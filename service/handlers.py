@@ -110,6 +110,7 @@ class Handlers:
     async def predict(self, call: Call) -> Reply:
         """Judge and predict the rows of a body."""
         runtime = self._loaded()
+        runtime.check_room()
         started = time.perf_counter()
         request = await read(call, runtime, PREDICT_PARAMETERS)
         took(self.metrics, "decode", started)

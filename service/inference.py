@@ -79,6 +79,7 @@ class InferenceService:
         runtime = self._runtime()
         if runtime is None:
             raise unavailable(self.trouble() or "the model is still loading", reason="loading", retry_after=2)
+        runtime.check_room()
         started = time.perf_counter()
         groups = [monitor.request or "" for monitor in runtime.request_groups.values()]
         scope = v2.Scope(self.config, self.schema, self.classes, groups, request_id)

@@ -138,6 +138,15 @@ class Runtime:
             await asyncio.to_thread(self.snapshots.close)
         self.monitoring.close()
 
+    def check_room(self) -> None:
+        """Refuse a request before it is decoded, where there is no room for one row: refusing a flood must be cheap.
+
+        Raises:
+            Problem: the queue is full.
+        """
+        if self.batcher is not None:
+            self.batcher.check_room()
+
     async def predict(
         self, x: Array, groups: Values, *, ids: Sequence[str], deadline: float, causes: bool = False
     ) -> Answer:

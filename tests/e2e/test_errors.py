@@ -466,14 +466,18 @@ def test_full_queue_is_503_at_once(values: "Gateway") -> None:
     """What the queue cannot hold is refused at once, with the time to come again, and counted by its reason."""
     before = values.metrics()
     with busy(values, 2, waiting=8):
+        after = values.metrics()
         started = time.monotonic()
         response = values.post({"instances": [[1, 1, 1]]})
         assert time.monotonic() - started < 1
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) >= 1
+        assert values.post(b"{").status_code == 503  # what there is no room for is not even read
+        assert values.post(b"{", "/v2/models/value/infer").status_code == 503
     moved = differing(values.metrics(), before)
-    assert moved['guardhouse_shed_requests_total{reason="queue_full"}'] == 1
-    assert moved['guardhouse_requests_total{code="503",route="/v1/models/{name}:predict"}'] == 1
+    assert moved['guardhouse_shed_requests_total{reason="queue_full"}'] == 3
+    assert moved['guardhouse_requests_total{code="503",route="/v1/models/{name}:predict"}'] == 2
+    assert 'guardhouse_stage_duration_seconds_count{stage="decode"}' not in differing(values.metrics(), after)
     assert values.metrics()["guardhouse_queue_rows"] == 0
     assert values.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2)
 
