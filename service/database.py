@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -19,6 +20,8 @@ T = TypeVar("T")
 SQLITE_AT_LEAST = (3, 38, 0)
 """The first that has json_each and RETURNING in every build."""
 BUSY_SECONDS, CONNECT_SECONDS, LOST_MILLISECONDS = 10.0, 3, 10_000
+BUSY_POLL_SECONDS = 0.01
+PRIMARY_CODE = 0xFF  # of an extended result code of SQLite's
 AGAIN = ("40001", "40P01")
 """SQLSTATE of what is right when done again: serialization failure, deadlock."""
 TRIES = 5
@@ -120,10 +123,24 @@ def _check_sqlite(url: URL) -> None:
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # transactions begin where we say, and not where Python guesses
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     # With the journal beside it, FULL syncs at every commit: what was acknowledged outlasts a loss of power.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a new file's journal; where servers do so at once SQLite refuses without waiting, whatever its timeout."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as busy:
+            if busy.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(BUSY_POLL_SECONDS)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

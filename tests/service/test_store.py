@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from gateways import free_port
 from remembered import ABSTAIN, EDITION, answered, block, confusion, matrix, opened, regressed, rows_of, write
-from sqlalchemy import text
+from sqlalchemy import URL, text
 
 from guards.types import Mistake
 from service.columns import Truth
@@ -60,6 +60,22 @@ def test_many_servers_start_at_once(database_url: str) -> None:
     store.prepare()
     assert len(rows_of(store, CONFIGURATIONS)) == 1
     store.database.close()
+
+
+def test_a_new_file_is_opened_by_many_at_once(tmp_path: Path) -> None:
+    """Nobody is told that a file which does not exist yet is locked, however many make it in the same moment."""
+    several = 6
+
+    def start(url: URL, ready: threading.Barrier) -> None:
+        database = Database(url)
+        ready.wait(10)
+        database.write(lambda connection: connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (a)"))
+        database.close()
+
+    for number in range(40):
+        url, ready = URL.create("sqlite", database=str(tmp_path / f"{number}.db")), threading.Barrier(several)
+        with ThreadPoolExecutor(several) as pool:
+            list(pool.map(start, [url] * several, [ready] * several))
 
 
 def test_a_later_versions_tables_are_left_alone(store: Store, database_url: str) -> None:
