@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["CURRENT", "Exchange", "Exchanges", "Stage", "took"]
 
 Headers = Iterable[tuple[bytes | str, bytes | str]]
-PROBES = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/v2/health/live", "/v2/health/ready"}) | frozenset(
+SCRAPE = "/metrics"
+"""Not in flight: a scrape would else find itself, and an idle server never say 0."""
+PROBES = frozenset({"/livez", "/readyz", "/healthz", SCRAPE, "/v2/health/live", "/v2/health/ready"}) | frozenset(
     {"grpc:ServerLive", "grpc:ServerReady"}
 )
 """Routes that Kubernetes and Prometheus ask every few seconds: nobody reads of them in a log."""
@@ -89,7 +91,7 @@ class Exchanges:
         """Count a request in, and make it the current task's."""
         exchange = Exchange(route, method, request_id, headers)
         CURRENT.set(exchange)
-        self.metrics.inflight += 1
+        self.metrics.inflight += route != SCRAPE
         if self.tracing is not None and route not in PROBES:
             self.tracing.begin(exchange)
         return exchange
@@ -101,7 +103,7 @@ class Exchanges:
         if code is not None:
             self.metrics.requests.add(exchange.route, str(code))
         self.metrics.duration.observe(seconds, exchange.route)
-        self.metrics.inflight -= 1
+        self.metrics.inflight -= exchange.route != SCRAPE
         if exchange.route in PROBES:
             return
         if self.tracing is not None:

@@ -76,11 +76,7 @@ class Handlers:
     async def scrape(self, call: Call) -> Reply:
         """Render the metrics in the format the scraper asks for."""
         accept = call.headers.get(b"accept", b"").decode("latin-1")
-        self.metrics.scrapes += 1
-        try:
-            body, content_type = await asyncio.to_thread(self.metrics.render, accept)  # may wait for a monitor
-        finally:
-            self.metrics.scrapes -= 1
+        body, content_type = await asyncio.to_thread(self.metrics.render, accept)  # may wait for a monitor
         return Reply(body, content_type=content_type)
 
     async def page(self, call: Call) -> Reply:

@@ -44,6 +44,7 @@ Array = npt.NDArray[Any]
 Values = Mapping[str, list[str | None]]
 DEVICE_LOST = 70
 BUSY_SECONDS = 1.0
+"""How long after its last batch a server counts as one that predicts."""
 DEVICE_STAGES = ("input_guards", "model", "output_guards")
 """What a batch's clock times after the copy to the device."""
 LONG_SECONDS = 0.002

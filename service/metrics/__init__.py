@@ -39,8 +39,7 @@ class Metrics(Collector):
     def __init__(self, routes: Mapping[str, Sequence[int]], methods: Sequence[str]) -> None:
         """Make the series; ``routes`` gives each route template's possible codes, ``methods`` the explainers."""
         self.model: ModelMetrics | None = None
-        self.inflight = self.scrapes = 0
-        """Requests being answered now; and how many of those are scrapes, which would else find themselves."""
+        self.inflight = 0
         self.queue_rows: Callable[[], int] = lambda: 0
         self.requests = Counters(
             "requests",
@@ -83,8 +82,7 @@ class Metrics(Collector):
             yield family.collect()
         for histogram in (self.duration, self.stages, self.explain_duration):
             yield histogram.collect()
-        inflight = self.inflight - self.scrapes
-        yield gauge("inflight_requests", "Requests being answered now, scrapes aside.", {(): inflight})
+        yield gauge("inflight_requests", "Requests being answered now, scrapes aside.", {(): self.inflight})
         yield gauge("queue_rows", "Rows waiting for the device.", {(): self.queue_rows()})
         loaded = "1 once the model is loaded and gave the known verdicts on the known rows."
         yield gauge("self_test_passed", loaded, {(): self.model is not None})
