@@ -160,7 +160,8 @@ def _counts(
 
 
 def _rate(hits: Floats, rows: Floats) -> Floats:
-    return np.divide(hits, rows, out=np.full(hits.shape, 0.5), where=rows > 0)
+    rates: Floats = np.divide(hits, rows, out=np.full(hits.shape, 0.5), where=rows > 0)
+    return rates
 
 
 def _inside(p: Floats) -> Floats:

@@ -67,7 +67,7 @@ class Block:
             action=self.answer.action,
             confidence=np.where(answered, confidence.astype(np.float64), math.nan),
             groups={name: np.concatenate([batch.groups[name] for batch in batches]) for name in batches[0].groups},
-            flagged=self.answer.flagged.any(1),
+            flagged=np.logical_or.reduce(self.answer.flagged, axis=1),
         )
 
     def __len__(self) -> int:

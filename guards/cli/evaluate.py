@@ -61,13 +61,14 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None) -> Evaluation:
     scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
     joint = [-(np.nan_to_num(_stack(run, "p_value"), nan=1.0) / weights).min(0) if names else None for run in runs]
     flags = [_stack(run, "flagged") > 0 for run in runs]
+    any_flag = [np.logical_or.reduce(f) for f in flags] if names else []
     return {
         "rows": {"clean": len(rows), "suspect": 0 if strange is None else len(strange)},
         "accuracy": accuracy,
         "r2": r2,
         "coverage": coverage,
         "guards": {name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)},
-        "any": _detection([j for j in joint if j is not None], [f.any(0) for f in flags] if names else []),
+        "any": _detection([j for j in joint if j is not None], any_flag),
     }
 
 

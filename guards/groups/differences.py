@@ -57,7 +57,8 @@ def ratios(hits: Integers, n: Integers, alpha: float) -> tuple[Floats, Floats, F
 def rate(hits: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
     """Divide, where nothing by nothing is NaN."""
     h, rows = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(n, np.float64))
-    return np.divide(h, rows, out=np.full(h.shape, np.nan), where=rows > 0)
+    rates: Floats = np.divide(h, rows, out=np.full(h.shape, np.nan), where=rows > 0)
+    return rates
 
 
 def _pairs(groups: int) -> tuple[list[int], list[int]]:
