@@ -6,12 +6,18 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from guards.monitor import Arrays
+from guards.monitors.alibi_python import alibi_python
+from guards.work_client import shared
+
 __all__ = ["RIVALS", "Rival"]
 
 Floats = npt.NDArray[np.float64]
 Rival = Callable[[Floats, Floats], int | None]
 """(reference rows, stream) -> rows seen at the first alarm, or None."""
 WARM_UP = 2000
+CHUNK = 1000
+"""Rows that alibi-detect's detectors are shown at once."""
 
 
 def kolmogorov_smirnov(window: int, run_length: float) -> Rival:
@@ -62,22 +68,27 @@ def of_river(name: str) -> Rival:
     return first
 
 
-def of_alibi(name: str, run_length: float = 1000.0) -> Rival:
+def of_alibi(kind: str, run_length: int = 1000) -> Rival:
     """Give an online detector of alibi-detect on a sample of the reference; it cannot be asked for longer runs.
 
-    Thresholds are simulated for every reference, which takes a quarter of a minute.
+    Thresholds are simulated for every reference, which takes a quarter of a minute, in alibi-detect's own environment.
     """
 
     def first(reference: Floats, stream: Floats) -> int | None:
-        from alibi_detect import cd  # noqa: PLC0415 - takes long, and only where it is asked for
-
-        sample = reference[:500, None].astype(np.float32)
-        detector = getattr(cd, name)(
-            sample, ert=run_length, window_size=20, n_bootstraps=int(10 * run_length), backend="pytorch", verbose=False
-        )
-        for row, value in enumerate(stream.astype(np.float32).tolist(), 1):
-            if detector.predict(np.array([value], dtype=np.float32))["data"]["is_drift"]:
-                return row
+        process = shared(alibi_python())
+        task = {
+            "kind": kind, "layout": "dense", "columns": [0], "gaps": False, "context": [], "context_gaps": False,
+            "window": 20, "seed": 0, "expected_run_time": run_length, "bootstraps": 10 * run_length,
+        }  # fmt: skip
+        sample: Arrays = {"reference": reference[:500, None].astype(np.float32)}
+        configured = process.run("guards.monitors.alibi:configure", task, sample)
+        known: Arrays = {**sample, **{f"online.{name}": value for name, value in configured.items()}}
+        for start in range(0, len(stream), CHUNK):
+            rows = stream[start : start + CHUNK, None].astype(np.float32)
+            found = process.run("guards.monitors.alibi:watch", task, {**known, "window": rows})
+            if len(found["alarms"]):
+                return start + int(found["alarms"][0]) + 1
+            known = {**known, **{name: value for name, value in found.items() if name.startswith("state.")}}
         return None
 
     return first
@@ -96,6 +107,6 @@ RIVALS: dict[str, Rival] = {
     "river ADWIN": of_river("ADWIN"),
     "river KSWIN": of_river("KSWIN"),
     "river PageHinkley": of_river("PageHinkley"),
-    "alibi-detect MMDDriftOnline, run length 1000": of_alibi("MMDDriftOnline"),
-    "alibi-detect LSDDDriftOnline, run length 1000": of_alibi("LSDDDriftOnline"),
+    "alibi-detect MMDDriftOnline, run length 1000": of_alibi("alibi_mmd_online"),
+    "alibi-detect LSDDDriftOnline, run length 1000": of_alibi("alibi_lsdd_online"),
 }

@@ -16,6 +16,7 @@ from guards.detector import Params
 from guards.records import Records
 from guards.schema import InputSchema
 from guards.types import Batch, Outcome, Reference
+from guards.work_client import Arrays, shared
 
 __all__ = [
     "Arrays",
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 State = Literal["ok", "warning", "alarm", "insufficient_data"]
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,23 @@ class Context:
 class Work:
     """What is too slow for the thread that serves: a function of plain arrays, named so that any process can run it.
 
-    ``function`` is ``module:name``; it takes ``task``, which is JSON, and ``arrays``, and gives arrays.
+    ``function`` is ``module:name``; it takes ``task``, which is JSON, and ``arrays``, and gives arrays. ``python`` is
+    the interpreter whose environment has what the function imports; None for this one.
     """
 
     function: str
     task: Mapping[str, Any]
     arrays: Arrays
+    python: str | None = None
 
     def run(self) -> Arrays:
-        """Do it here and now."""
+        """Do it now: here, or in a process of the interpreter that it needs.
+
+        Raises:
+            WorkFailedError: that process ended, or the function raised in it.
+        """
+        if self.python is not None:
+            return shared(self.python).run(self.function, self.task, self.arrays)
         module, _, name = self.function.partition(":")
         result: Arrays = getattr(import_module(module), name)(self.task, self.arrays)
         return result

@@ -1,17 +1,14 @@
-"""The monitors' slow work, in a process of its own: low in priority, started when first needed, again when it dies."""
+"""The monitors' slow work, in processes of low priority: started when first needed, and again when they die."""
 
 import logging
-import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 
 from guards.monitor import Arrays, Monitor, Work
+from guards.work_client import WorkFailedError, WorkProcess
 
 __all__ = ["Worker"]
 
@@ -19,15 +16,17 @@ LOG = logging.getLogger("guardhouse")
 WORK_SECONDS = 600.0
 FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0
 CLOSE_SECONDS = 5.0
-FAR_AWAY = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-"""One thread, and no accelerator: whatever it computes must not be felt where predictions are made."""
+NICENESS = 19
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Whatever a process computes must not be felt where predictions are made."""
 
 
 class Worker:
-    """Takes monitors' work one piece at a time, in a thread that waits for the process.
+    """Takes monitors' work one piece at a time, in a thread that waits for the process that does it.
 
-    Work that kills the process, or takes too long, is lost, and its monitor told so; the process is started again,
-    later each time. What waits meanwhile is bounded by the monitors themselves.
+    There is one process for each interpreter that the work needs. Work that kills its process, or takes too long, is
+    lost, and its monitor told so; the process is started again, later each time. What waits meanwhile is bounded by
+    the monitors themselves.
     """
 
     def __init__(
@@ -43,13 +42,18 @@ class Worker:
         ``seconds`` bounds a piece of work, ``delay`` is the first before a new start.
         """
         self.monitors, self._asking, self.seconds, self.delay = tuple(monitors), asking, seconds, delay
-        self.process: subprocess.Popen[bytes] | None = None
         self.failures = 0
-        """How often the process died since it last finished anything."""
-        self._connection: Connection[object, object] | None = None
+        """How often a process died since one last finished anything."""
+        self._processes: dict[str, WorkProcess] = {}
         self._thread: threading.Thread | None = None
         self._wanted, self._closed = threading.Event(), threading.Event()
         self._lock = threading.Lock()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The process of this very interpreter, if it was started."""
+        started = self._processes.get(sys.executable)
+        return None if started is None else started.process
 
     def wake(self) -> None:
         """Say that there is work; called from one thread."""
@@ -59,11 +63,13 @@ class Worker:
         self._wanted.set()
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._closed.set()
-        self._wanted.set()
+        """End the processes, whatever they are doing."""
         with self._lock:
-            self._kill()
+            self._closed.set()
+            started = list(self._processes.values())
+        self._wanted.set()
+        for process in started:
+            process.close()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
 
@@ -92,67 +98,33 @@ class Worker:
         return True
 
     def _done(self, name: str, work: Work) -> Arrays | None:
+        process = self._process_of(work)
         try:
-            connection = self._connect()
-            connection.send((work.function, dict(work.task), dict(work.arrays)))
-            if not connection.poll(self.seconds):
-                raise TimeoutError
-            answer = connection.recv()
+            result = process.ask(work.function, work.task, work.arrays, seconds=self.seconds)
+        except WorkFailedError as failure:  # its message may hold data
+            LOG.error("monitor %s: a window was lost: %s", name, failure.kind)  # noqa: TRY400
+            result = None
         except (EOFError, OSError) as gone:
-            self._restart_later(name, gone)
+            self._restart_later(name, process, gone)
             return None
         self.failures = 0
-        if isinstance(answer, dict):
-            return answer
-        LOG.error("monitor %s: a window was lost: %s", name, answer)
-        return None
+        return result
 
-    def _connect(self) -> "Connection[object, object]":
-        """Give the connection to the process, which is started where there is none.
-
-        Raises:
-            OSError: it cannot be started, or the server is closing.
-        """
+    def _process_of(self, work: Work) -> WorkProcess:
+        python = work.python or sys.executable
         with self._lock:
-            if self._closed.is_set():
-                raise BrokenPipeError
-            if self._connection is None:
-                ours, theirs = Pipe()
-                with theirs:
-                    self.process = _start(theirs)
-                self._connection = ours
-            return self._connection
+            if python not in self._processes:
+                self._processes[python] = WorkProcess(python, environment=ONE_THREAD, niceness=NICENESS)
+                if self._closed.is_set():
+                    self._processes[python].close()
+            return self._processes[python]
 
-    def _restart_later(self, name: str, reason: BaseException) -> None:
+    def _restart_later(self, name: str, process: WorkProcess, reason: BaseException) -> None:
         if self._closed.is_set():
             return
-        with self._lock:
-            status = self._kill()
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        status = process.end()
         self.failures += 1
         delay = min(self.delay * 2 ** (self.failures - 1), LONGEST_DELAY)
         said = f"took longer than {self.seconds:g} s" if isinstance(reason, TimeoutError) else f"ended ({status})"
         LOG.error("the monitors' process %s at a window of %s; it is started again in %g s", said, name, delay)
         self._closed.wait(delay)
-
-    def _kill(self) -> int | None:
-        """Kill the process, where there is one, and say how it ended."""
-        if self.process is None:
-            return None
-        self.process.kill()
-        return self.process.wait()
-
-
-def _start(connection: "Connection[object, object]") -> "subprocess.Popen[bytes]":
-    known = {"NUMBA_CACHE_DIR": tempfile.gettempdir()} | dict(os.environ)
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)  # noqa: PTH109 - an entry of an import path
-    return subprocess.Popen(  # noqa: S603 - this very interpreter and module
-        [sys.executable, "-W", "ignore", "-m", "service.work_process", str(connection.fileno()), str(os.getpid())],
-        pass_fds=[connection.fileno()],
-        env={**known, **FAR_AWAY, "PYTHONPATH": path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )

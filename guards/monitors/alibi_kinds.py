@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from guards.monitor import Arrays, Context, MonitorParams, Series, Statistic
-from guards.monitors.alibi import test
 from guards.monitors.alibi_monitor import AlibiMonitor, Array, Seen
 from guards.monitors.alibi_online import AlibiCvmOnline, AlibiLsddOnline, AlibiMmdOnline, OnlineTest
 from guards.monitors.alibi_params import (
@@ -43,7 +42,7 @@ class WindowTest(AlibiMonitor[WindowParams]):
         self.windows = Windows(params.window, params.stride)
 
     def _try_out(self, rows: Array) -> None:
-        found = test(self._task(), self._arrays(rows[: self.params.window]))
+        found = self._work("test", self._arrays(rows[: self.params.window])).run()
         if not np.isfinite(found["p_value"]):
             raise ValueError("the p-value of its own clean rows is not a number")
 

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from guards.monitor import Arrays, Context, Monitor, Series, State, Statistic, Work
 from guards.monitors.alibi_params import AlibiParams
+from guards.monitors.alibi_python import alibi_python
 from guards.monitors.windows import Windows
 from guards.types import Batch, Outcome, Reference
+from guards.work_client import WorkFailedError
 
 __all__ = ["AlibiMonitor", "Array", "Seen"]
 
@@ -62,13 +64,14 @@ class AlibiMonitor(Monitor, Generic[P]):
     windows: Windows
 
     def __init__(self, params: P, context: Context) -> None:
-        """Find the columns that are compared.
+        """Find the columns that are compared, and the interpreter that compares them.
 
         Raises:
             ValueError: there are none.
         """
         super().__init__(params, context)
         self.params = params
+        self._python = alibi_python()
         self.register_buffer("reference", torch.zeros((0, 0)))
         self._seen, self._handed_over = Seen(), 0
         tabular = context.schema.kind == "tabular"
@@ -108,7 +111,7 @@ class AlibiMonitor(Monitor, Generic[P]):
         self.reference = torch.from_numpy(chosen).to(reference.batch.x.device)
         try:
             self._try_out(rest if len(rest) >= FEWEST else chosen)
-        except (ValueError, RuntimeError, np.linalg.LinAlgError) as why:
+        except (ValueError, WorkFailedError) as why:
             raise ValueError(f"{self.kind} cannot be computed on the reference: {why}") from why
         return self
 
@@ -151,9 +154,12 @@ class AlibiMonitor(Monitor, Generic[P]):
         except IndexError:
             return None
         self._handed_over += 1
-        return Work(f"guards.monitors.alibi:{self._function}", self._task(), self._arrays(window))
+        return self._work(self._function, self._arrays(window))
 
     _function: ClassVar[str]
+
+    def _work(self, function: str, arrays: Arrays) -> Work:
+        return Work(f"guards.monitors.alibi:{function}", self._task(), arrays, self._python)
 
     def _arrays(self, window: Array) -> Arrays:
         return {"reference": self.reference.cpu().numpy(), "window": window}

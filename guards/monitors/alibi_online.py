@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from guards.monitor import Arrays, Context, MonitorParams, Statistic
-from guards.monitors.alibi import CONFIGURED, configure
+from guards.monitors.alibi import CONFIGURED
 from guards.monitors.alibi_monitor import AlibiMonitor, Array, Seen
 from guards.monitors.alibi_params import AlibiParams, On
 from guards.monitors.windows import Windows
@@ -91,7 +91,8 @@ class OnlineTest(AlibiMonitor[OnlineParams]):
                 f"{self._tests} tests at an expected run time of {self.params.expected_run_time} take {least} to "
                 f"{MOST_BOOTSTRAPS} bootstraps, not {task['bootstraps']}: compare fewer columns, or change either"
             )
-        for name, value in configure(task, {"reference": self.reference.cpu().numpy()}).items():
+        reference = {"reference": self.reference.cpu().numpy()}
+        for name, value in self._work("configure", reference).run().items():
             setattr(self, f"online_{name}", torch.as_tensor(value, device=self.reference.device))
 
     @property

@@ -1,12 +1,12 @@
 """The parameters of alibi-detect's tests, as a config gives them."""
 
 import math
-from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from guards.monitor import MonitorParams
+from guards.monitors.alibi_python import alibi_python
 
 __all__ = [
     "AlibiParams",
@@ -31,13 +31,6 @@ MOST_PERMUTATIONS = 10_000
 HIGHEST_LEVEL = 0.5
 
 
-def _installed() -> bool:
-    try:
-        return find_spec("alibi_detect") is not None
-    except (ImportError, ValueError):
-        return False
-
-
 class AlibiParams(MonitorParams):
     """What all of them have."""
 
@@ -60,11 +53,7 @@ class AlibiParams(MonitorParams):
 
     @model_validator(mode="after")
     def _can_run(self) -> Self:
-        if not _installed():
-            raise ValueError(
-                "alibi-detect is not installed: `pip install 'guardhouse[alibi]'` (under the Business Source License "
-                "1.1), or leave this monitor out"
-            )
+        alibi_python()
         return self
 
 

@@ -1,9 +1,9 @@
 """Every registered detector and monitor, put through the checks that third parties get."""
 
-from importlib.util import find_spec
 from typing import Any, get_args
 
 import pytest
+from alibi_here import LACKING
 
 from guards.registry import registered
 from guards.testing import detector_checks, example, monitor_checks
@@ -44,8 +44,8 @@ def parametrised(group: str) -> list[Any]:
     """Every class of a group, with each of its parameters, kinds of input and tasks."""
 
     def marks(name: str, kind: str) -> list[pytest.MarkDecorator]:
-        if name.startswith("alibi_") and find_spec("alibi_detect") is None:
-            return [pytest.mark.skip(reason="needs alibi_detect")]
+        if name.startswith("alibi_") and LACKING is not None:
+            return [pytest.mark.skip(reason=LACKING)]
         quick = not name.startswith("alibi_") or (name in QUICK_OF_ALIBI and kind == "tabular")
         return [] if quick or (name, kind) in REFUSED else [pytest.mark.slow]
 

@@ -34,7 +34,7 @@ def watched(bundles: "Bundles", tmp_path: Path) -> Iterator[Gateway]:
 
 def workers(gateway: Gateway) -> list[psutil.Process]:
     children = psutil.Process(gateway.process.pid).children(recursive=True)
-    return [child for child in children if "service.work_process" in child.cmdline()]
+    return [child for child in children if any(part.endswith("work_process.py") for part in child.cmdline())]
 
 
 def windows(metrics: Mapping[str, float], result: str) -> float:
