@@ -12,6 +12,8 @@ from service.protocols.problem import Problem
 __all__ = ["loads"]
 
 MAX_INTEGER_DIGITS = 19
+MAX_DEPTH = 1024
+"""orjson's own bound. The standard library's differs by Python version: from 3.12 on it parses far deeper."""
 
 
 def loads(body: bytes) -> Any:  # noqa: ANN401 - JSON
@@ -51,6 +53,7 @@ def _strictly(body: bytes) -> Any:  # noqa: ANN401
         raise Problem(HTTPStatus.BAD_REQUEST, f"the body is not UTF-8: byte {bad.start}") from None
     try:
         document = json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
+        _check_depth(document)
         json.dumps(document, ensure_ascii=False).encode("utf-8")  # a lone surrogate has no UTF-8
     except RecursionError:
         raise Problem(HTTPStatus.BAD_REQUEST, "the body is nested too deep") from None
@@ -59,6 +62,25 @@ def _strictly(body: bytes) -> Any:  # noqa: ANN401
     except json.JSONDecodeError as bad:
         raise Problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {bad.msg} at character {bad.pos}") from None
     return document
+
+
+def _check_depth(document: object) -> None:
+    """Refuse lists and objects that are nested deeper than ``MAX_DEPTH``.
+
+    Raises:
+        RecursionError: they are.
+    """
+    level = [document]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
