@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from service.answer import Answer
 from service.batch_size import measure, preferred
 from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
+from service.closing import Step
 from service.database import Database
 from service.exchange import CURRENT, Stage
 from service.gpu import Gpu
@@ -43,6 +45,8 @@ LOG = logging.getLogger("guardhouse")
 Array = npt.NDArray[Any]
 Values = Mapping[str, list[str | None]]
 DEVICE_LOST = 70
+CLOSE_SECONDS, STORE_SECONDS = 5.0, 8.0
+"""How long a part may take to be closed; those of the second kind have a shorter limit of their own."""
 BUSY_SECONDS = 1.0
 """How long after its last batch a server counts as one that predicts."""
 DEVICE_STAGES = ("input_guards", "model", "output_guards")
@@ -129,15 +133,17 @@ class Runtime:
         """Whether rows were predicted within the last second."""
         return time.monotonic() - self._last_batch < BUSY_SECONDS
 
-    async def close(self) -> None:
-        """Finish what is queued, and store what was answered."""
+    def closing(self) -> list[Step]:
+        """List what to close: first what is queued is finished, then what was answered is stored."""
+        steps = []
         if self.batcher is not None:
-            await self.batcher.close()
+            steps.append(Step("the batcher", CLOSE_SECONDS, self.batcher.close))
         if self.ledger is not None:
-            await asyncio.to_thread(self.ledger.close)
+            steps.append(Step("the store", STORE_SECONDS, partial(asyncio.to_thread, self.ledger.close)))
         if self.snapshots is not None:
-            await asyncio.to_thread(self.snapshots.close)
-        self.monitoring.close()
+            steps.append(Step("the monitors' state", CLOSE_SECONDS, partial(asyncio.to_thread, self.snapshots.close)))
+        monitoring = partial(asyncio.to_thread, self.monitoring.close)
+        return [*steps, Step("the monitors' process", STORE_SECONDS, monitoring)]
 
     def check_room(self) -> None:
         """Refuse a request before it is decoded, where there is no room for one row: refusing a flood must be cheap.

@@ -1,0 +1,135 @@
+"""Every way to stop a server, as whoever may run it: requests are answered, and the whole process tree is gone."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+from gateways import Gateway, cli
+from made_up import NAP
+from users import USERS, as_user
+
+from service.presence import present
+
+if TYPE_CHECKING:
+    from conftest import Bundles
+
+    Start = Callable[..., Gateway]
+
+ROW = {"instances": [[1, 1, 1]]}
+NAP_SECONDS = 2.5
+GONE_SECONDS = NAP_SECONDS + 6
+STOPPED, KILLED = 0, -signal.SIGKILL
+
+
+@pytest.fixture
+def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start"]:
+    """Start servers of a model that sleeps on command, each with a home of its own; none outlives the test."""
+    started: list[Gateway] = []
+
+    def begin(user: str = "this user", **options: object) -> Gateway:
+        name = "".join(filter(str.isalnum, request.node.name))
+        folder = bundles.folder / "stop" / f"{name}{len(started)}"
+        gateway = Gateway(
+            bundles.bundle("values"), bundles.config("values"), folder, prefix=as_user(user),
+            **{"PYTHONPATH": bundles.python_path} | options,
+        )  # fmt: skip
+        started.append(gateway)
+        return gateway.wait_ready()
+
+    yield begin
+    for gateway in started:
+        gateway.client.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(gateway.process.pid, signal.SIGKILL)
+        gateway.process.wait()
+
+
+def worker_of(gateway: Gateway) -> psutil.Process:
+    (worker,) = psutil.Process(gateway.process.pid).children()
+    return worker
+
+
+def stop_supervisor(gateway: Gateway) -> None:
+    gateway.process.send_signal(signal.SIGTERM)
+
+
+def stop_worker(gateway: Gateway) -> None:
+    worker_of(gateway).send_signal(signal.SIGTERM)
+
+
+def press_ctrl_c(gateway: Gateway) -> None:
+    os.killpg(gateway.process.pid, signal.SIGINT)
+
+
+def close_the_terminal(gateway: Gateway) -> None:
+    os.killpg(gateway.process.pid, signal.SIGHUP)
+
+
+def ask_twice(gateway: Gateway) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        os.killpg(gateway.process.pid, number)
+        time.sleep(0.3)
+
+
+def drain_and_stop(gateway: Gateway) -> None:
+    done = cli("drain", gateway.bundle, "--seconds", "0", "--stop", GUARDHOUSE_STATE=str(gateway.state))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def kill_the_supervisor(gateway: Gateway) -> None:
+    gateway.process.kill()
+
+
+WAYS = {
+    stop_supervisor: STOPPED,
+    stop_worker: STOPPED,
+    press_ctrl_c: STOPPED,
+    close_the_terminal: STOPPED,
+    ask_twice: STOPPED,
+    drain_and_stop: STOPPED,
+    kill_the_supervisor: KILLED,
+}
+
+
+QUICK = {*((way, "without capabilities") for way in WAYS), *((stop_supervisor, user) for user in USERS)}
+PAIRS = [
+    pytest.param(way, user, marks=[] if (way, user) in QUICK else [pytest.mark.slow], id=f"{way.__name__} {user}")
+    for way in WAYS
+    for user in USERS
+]
+
+
+@pytest.mark.parametrize(("way", "user"), PAIRS)
+def test_every_stop_ends(start: "Start", way: "Callable[[Gateway], None]", user: str) -> None:
+    """A request in flight is answered, no process is left, the port is free, and the log has no surprise."""
+    gateway = start(user)
+    processes = gateway._processes()
+    nap = {"instances": [{"a": NAP, "b": 1, "c": NAP_SECONDS}]}
+    with ThreadPoolExecutor(1) as pool:
+        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=30)
+        gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 1)
+        asked = time.monotonic()
+        way(gateway)
+        answer = asleep.result()
+    assert answer.status_code == 200
+    assert answer.json()["predictions"][0]["value"] == pytest.approx(3 * NAP - 2 + NAP_SECONDS, abs=1e-4)
+    assert gateway.wait(GONE_SECONDS) == WAYS[way]
+    _, left = psutil.wait_procs(processes, GONE_SECONDS - (time.monotonic() - asked))
+    assert not left, f"{left}\n{gateway.log()}"
+    with socket.socket() as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port.bind(("127.0.0.1", gateway.port))
+        port.listen()
+    assert not list(gateway.state.glob("server-*"))
+    if way is kill_the_supervisor:
+        gateway.expected.append('"level": "error".*supervisor .* is gone')
+    assert not gateway.surprises(), gateway.log()
