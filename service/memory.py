@@ -17,7 +17,10 @@ def keep() -> None:
     activations of each batch, which costs a small convolutional network a third of its rows a second. The process
     stays as large as its largest batch made it, as it would on any busy day.
     """
-    library = ctypes.CDLL(None)
+    try:
+        library = ctypes.CDLL(None)
+    except OSError:  # a C library that cannot be opened so is not glibc
+        return
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(MMAP_THRESHOLD, GIGABYTE)
         library.mallopt(TRIM_THRESHOLD, MOST)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from service import supervisor
-from service.closing import optional
+from service.closing import Step, close_all, optional
 from service.listening import inherited, withdraw
 
 __all__ = ["Shutdown"]
@@ -102,10 +102,10 @@ class Shutdown:
     def _refuse(self) -> None:
         """Refuse new connections, and let uvicorn and gRPC finish what is in flight."""
         asyncio.get_running_loop().call_later(LAST_SECONDS, self._end)
-        with optional("connections that come now may be reset"):
-            if (listening := inherited()) is not None:  # the supervisor holds it too: connections would hang, not fail
-                self._run(withdraw(listening))
-        self._run(self._finish())
+        with optional("connections hang until the process has left"):
+            if (listening := inherited()) is not None:  # the supervisor holds it too, so closing it is not enough
+                self._run(close_all(Step("the port", MARGIN_SECONDS, partial(withdraw, listening))))
+        self._run(close_all(Step("gRPC", self._request_seconds + MARGIN_SECONDS, self._finish)))
 
     def _run(self, work: Awaitable[None]) -> None:
         self._running.append(asyncio.ensure_future(work))  # which the loop itself would forget

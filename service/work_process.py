@@ -3,8 +3,10 @@
 Nothing else is imported here, so that the process is as large as its work and no larger.
 """
 
+import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -19,7 +21,9 @@ NICENESS = 19
 
 def main(descriptor: int, server: int) -> None:
     """Work until the other end of the connection is closed, or the server's process is gone."""
-    os.nice(NICENESS)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all processes of a service at once: the server ends us
+    with contextlib.suppress(OSError):  # a container may forbid it
+        os.nice(NICENESS)
     logging.disable()
     threading.Thread(target=_leave_with, args=(server,), daemon=True).start()
     connection: Connection[object, object] = Connection(descriptor)

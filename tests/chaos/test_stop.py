@@ -4,20 +4,20 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import psutil
 import pytest
-from gateways import Gateway, cli
+from gateways import ROOT, Gateway, cli
 from made_up import NAP
 from users import USERS, as_user
-
-from service.presence import present
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -133,3 +133,64 @@ def test_every_stop_ends(start: "Start", way: "Callable[[Gateway], None]", user:
     if way is kill_the_supervisor:
         gateway.expected.append('"level": "error".*supervisor .* is gone')
     assert not gateway.surprises(), gateway.log()
+
+
+def terminate_all(gateway: Gateway) -> None:
+    """Tell every process by itself, as systemd does."""
+    for process in gateway._processes():
+        process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("way", [press_ctrl_c, terminate_all], ids=lambda way: way.__name__)
+def test_an_explanation_in_flight_is_answered(start: "Start", way: "Callable[[Gateway], None]") -> None:
+    """The process that explains is not ended before the answer that it is at."""
+    gateway = start().wait_explaining([1, 1, 1])
+    processes = gateway._processes()
+    body = {"instances": [[NAP, 1, 0.7]], "parameters": {"method": "shapley"}}
+    path = "/v1/models/value:explain"
+    with ThreadPoolExecutor(1) as pool:
+        explaining = pool.submit(httpx.post, f"{gateway.url}{path}", json=body, timeout=30)
+        gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 1)
+        way(gateway)
+        answer = explaining.result()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["explanations"][0]["attributions"]
+    assert gateway.wait(20) == STOPPED
+    assert not psutil.wait_procs(processes, 5)[1]
+    assert not gateway.surprises(), gateway.log()
+
+
+def listening_ports(processes: Iterable[psutil.Process]) -> set[int]:
+    connections = (process.net_connections("tcp") for process in processes)
+    return {one.laddr.port for several in connections for one in several if one.status == psutil.CONN_LISTEN}
+
+
+CHECKOUT = ["-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", str(ROOT)]
+
+
+@pytest.mark.parametrize("program", [None, CHECKOUT, "bento"], ids=["guardhouse", "bentoml", "bento"])
+def test_only_what_is_served_is_listened_on(
+    start: "Start", program: list[str] | str | None, request: pytest.FixtureRequest
+) -> None:
+    """Every process of a server, however it is started, listens on its HTTP port and nowhere else."""
+    if program == "bento":
+        program = ["-m", "bentoml", "serve", str(request.getfixturevalue("bento"))]
+    gateway = start(program=program and [sys.executable, *program])
+    assert listening_ports(gateway._processes()) == {gateway.port}
+    stop_supervisor(gateway)
+    assert gateway.wait(20) == STOPPED
+
+
+def test_reloading_keeps_its_sockets_to_the_owner(start: "Start", tmp_path: Path) -> None:
+    """With --reload a second process commands the supervisor, by sockets in a folder that nobody else can enter."""
+    gateway = start(program=[sys.executable, *CHECKOUT, "--reload"], TMPDIR=str(tmp_path))
+    processes = gateway._processes()
+    assert any("ReloaderPlugin" in " ".join(process.cmdline()) for process in processes)
+    assert listening_ports(processes) == {gateway.port}
+    (folder,) = tmp_path.glob("guardhouse-*")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {path.name for path in folder.iterdir()} == {"control", "events"}
+    stop_supervisor(gateway)
+    assert gateway.wait(20) == STOPPED
+    assert not psutil.wait_procs(processes, 5)[1]
+    assert not folder.exists()
