@@ -21,6 +21,7 @@ import yaml
 from gateways import cli, free_port
 from made_up import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
 from safetensors.torch import load_file, save_file
+from users import as_user
 
 import service.cli
 from guards.types import Mistake
@@ -135,9 +136,10 @@ def test_a_killed_worker_comes_back(serve: Callable[..., "Gateway"]) -> None:
     assert gateway.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2, abs=1e-4)
 
 
-def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"]) -> None:
+@pytest.mark.parametrize("user", ["this user", "without capabilities"])
+def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"], user: str) -> None:
     """Clients that connect without pause until they are refused all get their answers, to the very end."""
-    gateway = serve("values").wait_ready()
+    gateway = serve("values", prefix=as_user(user)).wait_ready()
     statuses: list[int] = []
 
     def send(_: int) -> None:

@@ -7,7 +7,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,11 +35,11 @@ def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start
     """Start servers of a model that sleeps on command, each with a home of its own; none outlives the test."""
     started: list[Gateway] = []
 
-    def begin(user: str = "this user", **options: object) -> Gateway:
+    def begin(user: str = "this user", more: Sequence[str] = (), **options: object) -> Gateway:
         name = "".join(filter(str.isalnum, request.node.name))
         folder = bundles.folder / "stop" / f"{name}{len(started)}"
         gateway = Gateway(
-            bundles.bundle("values"), bundles.config("values"), folder, prefix=as_user(user),
+            bundles.bundle("values"), bundles.config("values"), folder, prefix=[*as_user(user), *more],
             **{"PYTHONPATH": bundles.python_path} | options,
         )  # fmt: skip
         started.append(gateway)
@@ -194,3 +194,14 @@ def test_reloading_keeps_its_sockets_to_the_owner(start: "Start", tmp_path: Path
     assert gateway.wait(20) == STOPPED
     assert not psutil.wait_procs(processes, 5)[1]
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("home", [["-u", "HOME"], ["HOME=/proc/none"]], ids=["no home", "a home that is not there"])
+def test_a_user_without_a_home_serves(start: "Start", home: list[str]) -> None:
+    """A number that no passwd file knows, as some clusters give one, serves from the folder of the server's state."""
+    gateway = start("without a passwd entry", ["env", "-u", "BENTOML_HOME", *home])
+    assert (gateway.state / "bentoml").is_dir()
+    assert not (ROOT / "~").exists()
+    stop_supervisor(gateway)
+    assert gateway.wait(20) == STOPPED
+    assert not gateway.surprises(), gateway.log()

@@ -27,11 +27,12 @@ async def _withdraw_under_clients(bound: socket.socket) -> list[bytes]:
     await withdraw(bound.dup())
     with pytest.raises(OSError, match=r"refused|timed out"):
         socket.create_connection(bound.getsockname(), timeout=2)
-    answers = [await asyncio.to_thread(client.recv, 1) for client in clients]
-    for client in clients:
-        client.close()
-    server.close()
-    return answers
+    try:
+        return [await asyncio.to_thread(client.recv, 1) for client in clients]
+    finally:
+        for client in clients:
+            client.close()
+        server.close()
 
 
 @pytest.mark.parametrize("privileged", [True, False])
