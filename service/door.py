@@ -123,6 +123,7 @@ class Door:
 
             self.rpc = RpcServer(routing.inference, exchanges)
             await self.rpc.start(_address()[0], config.server.grpc_port)
+        memory.settle()  # before anybody is answered: once more, for what is loaded in the meantime, it is short
         _listen()
         self.shutdown = Shutdown(
             request_seconds=config.server.timeout_seconds,

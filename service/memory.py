@@ -1,8 +1,9 @@
 """How the process's memory is kept."""
 
 import ctypes
+import gc
 
-__all__ = ["keep"]
+__all__ = ["keep", "settle"]
 
 # Of glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -24,3 +25,12 @@ def keep() -> None:
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(MMAP_THRESHOLD, GIGABYTE)
         library.mallopt(TRIM_THRESHOLD, MOST)
+
+
+def settle() -> None:
+    """Take what is in memory now to live as long as the process: no collection looks at it again.
+
+    A full collection of the libraries' own objects takes 130 to 400 ms, in which no thread runs Python.
+    """
+    gc.collect()
+    gc.freeze()

@@ -1,7 +1,6 @@
 """What a server runs once its bundle is loaded: the pipeline on its device, the batcher, the monitors."""
 
 import asyncio
-import gc
 import logging
 import math
 import os
@@ -24,6 +23,7 @@ from guards.config import Config
 from guards.monitors.groups import level_codes, of_requests
 from guards.pipeline import fatal
 from guards.types import Batch, Mistake, Outcome
+from service import memory
 from service.answer import Answer
 from service.batch_size import measure, preferred
 from service.batcher import Computation, MicroBatcher
@@ -106,9 +106,7 @@ class Runtime:
         best = preferred(rates)
         self._long_forward = self.device.type == "cpu" and best / rates[best] > LONG_SECONDS
         LOG.info("batches of up to %d rows: %.0f rows a second", best, rates[best])
-        # What lives now lives as long as the process: a full collection need not look at it again (130 ms saved).
-        gc.collect()
-        gc.freeze()
+        memory.settle()
         return best
 
     def start(self) -> None:

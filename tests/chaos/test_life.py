@@ -111,6 +111,30 @@ def _refuses(port: int) -> bool:
     return False
 
 
+def test_loading_keeps_nobody_waiting(serve: Callable[..., "Gateway"]) -> None:
+    """From the first connection that is taken until the model is there, every question has its answer at once."""
+    gateway = serve("values", MADE_UP_BUILD_SECONDS="1")
+    _until(lambda: not _refuses(gateway.port), 60)
+    took: list[float] = []
+
+    def ask(method: str, path: str) -> int:
+        asked = time.monotonic()
+        status = httpx.request(method, f"{gateway.url}{path}", json=ROW if method == "POST" else None).status_code
+        took.append(time.monotonic() - asked)
+        return status
+
+    with ThreadPoolExecutor(16) as pool:
+        ready, refused = [], []
+        while not (ready and any(one.done() and one.result() == 200 for one in ready)):
+            alive = pool.submit(ask, "GET", "/livez")
+            ready.append(pool.submit(ask, "GET", "/readyz"))
+            refused.append(pool.submit(ask, "POST", "/predict"))
+            assert alive.result() == 200
+            time.sleep(0.02)
+    assert {one.result() for one in ready} == {one.result() for one in refused} == {200, 503}
+    assert max(took) < 0.5
+
+
 def test_leaving_while_loading(serve: Callable[..., "Gateway"]) -> None:
     """A server that is told to go before its model is there goes."""
     gateway = serve("values", MADE_UP_BUILD_SECONDS="20").wait_listening()

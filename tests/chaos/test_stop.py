@@ -48,6 +48,9 @@ def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start
     yield begin
     for gateway in started:
         gateway.client.close()
+        if gateway.process.poll() is None:  # the test has failed
+            for process in gateway._processes():
+                process.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(gateway.process.pid, signal.SIGKILL)
         gateway.process.wait()
