@@ -54,7 +54,7 @@ def serve(
     settings = Settings.from_environment(environment)
     deployment = Deployment.read(settings)
     if "BENTOML_HOME" not in environment and not _home_is_ours():
-        environment["BENTOML_HOME"] = str(settings.state_folder.resolve() / "bentoml")
+        environment["BENTOML_HOME"] = str(_other_home(settings.state_folder))
     _refuse_taken(f"--host {host} --port {port}", host, port)
     grpc_port = deployment.config.server.grpc_port
     if grpc_port == port:
@@ -111,6 +111,16 @@ def _home_is_ours() -> bool:
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path's raises an error where there is none
     ours = home / "bentoml"
     return home.is_absolute() and os.access(ours if ours.exists() else home, os.W_OK | os.X_OK)
+
+
+def _other_home(state: Path) -> Path:
+    home = state.resolve() / "bentoml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as refused:
+        why = f"there is no home to write to, and {home} cannot be made ({refused.strerror})"
+        raise Mistake(f"BENTOML_HOME: {why}; name a folder that can be written to") from None
+    return home
 
 
 def _refuse_taken(key: str, host: str, port: int) -> None:

@@ -28,7 +28,7 @@ from service.answer import Answer
 from service.batch_size import measure, preferred
 from service.batcher import Computation, MicroBatcher
 from service.clock import Laps
-from service.closing import Step
+from service.closing import Step, optional
 from service.database import Database
 from service.exchange import CURRENT, Stage
 from service.gpu import Gpu
@@ -76,7 +76,10 @@ class Runtime:
             raise Mistake("self-test: the bundle has no known rows; fit it anew")
         bundle.self_test.check(self.pipeline)
         self.monitoring = Monitoring(bundle.monitors)
-        self.snapshots = None if state is None else _snapshots(state, bundle, self.monitoring)
+        self.snapshots: Snapshots | None = None
+        if state is not None:
+            with optional("the monitors start anew, and a restart forgets them"):
+                self.snapshots = _snapshots(state, bundle, self.monitoring)
         self.request_groups = of_requests(bundle.monitors)
         served = {"model": self.config.name, "model_version": self.config.version, "bundle": bundle.id}
         guards = [guard.name for guard in self.pipeline.guards]

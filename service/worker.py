@@ -1,5 +1,6 @@
 """The monitors' slow work, in a process of its own: low in priority, started when first needed, again when it dies."""
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -146,7 +147,9 @@ class Worker:
 
 
 def _start(connection: "Connection[object, object]") -> "subprocess.Popen[bytes]":
-    known = {"NUMBA_CACHE_DIR": tempfile.gettempdir()} | dict(os.environ)
+    known = dict(os.environ)
+    with contextlib.suppress(FileNotFoundError):  # without a folder to write to, numba compiles anew each time
+        known.setdefault("NUMBA_CACHE_DIR", tempfile.gettempdir())
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)  # noqa: PTH109 - an entry of an import path
     return subprocess.Popen(  # noqa: S603 - this very interpreter and module
         [sys.executable, "-W", "ignore", "-m", "service.work_process", str(connection.fileno()), str(os.getpid())],

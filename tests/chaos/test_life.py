@@ -243,6 +243,17 @@ def test_every_damage_is_told_in_a_sentence(
         Runtime(load(bundle, bundles.config("values"), None), Metrics({}, []))
 
 
+def test_state_that_cannot_be_restored_does_not_keep_the_model(
+    bundles: "Bundles", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault while monitors are restored costs what they had seen, and no prediction."""
+    monkeypatch.setattr("service.runtime.Snapshots", lambda *_, **__: {}["lost"])
+    runtime = Runtime(load(bundles.bundle("values"), bundles.config("values"), None), Metrics({}, []), state=tmp_path)
+    runtime.monitoring.close()
+    assert runtime.snapshots is None
+    assert "the monitors start anew, and a restart forgets them: KeyError: 'lost'" in caplog.text
+
+
 def test_a_builder_that_cannot_be_found_is_a_sentence(bundles: "Bundles", monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the config beside the code the builder is not importable: the reason says what to set."""
     monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(bundles.config("values").parent)])
@@ -290,7 +301,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def serve(*arguments: str | Path, **environment: str) -> str:
         for name in list(os.environ):
-            if name.startswith("GUARDHOUSE_"):
+            if name.startswith(("GUARDHOUSE_", "BENTOML_")):
                 monkeypatch.delenv(name)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
@@ -339,6 +350,7 @@ def test_changes_that_need_a_refit_are_refused(
         (["{bundle}", "--host", "256.256.256.256"], {}, "--host"),
         (["{bundle}"], {"GUARDHOUSE_REDIS_URL": "http://x"}, "GUARDHOUSE_REDIS_URL"),
         (["{bundle}"], {"GUARDHOUSE_LOG_LEVEL": "loud"}, "GUARDHOUSE_LOG_LEVEL"),
+        (["{bundle}"], {"HOME": "/proc/none", "GUARDHOUSE_STATE": "/proc/none"}, "BENTOML_HOME"),
         ([], {}, "Missing argument"),
     ],
 )
