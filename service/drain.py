@@ -20,6 +20,8 @@ HEARD_SECONDS = 10.0
 """How long a busy server may take to hear that it is to drain."""
 STOP_SECONDS = 120.0
 """How long one that was told to stop may take to answer what it has, and go."""
+FOLLOW_SECONDS = 2.0
+"""How long a supervisor may take to follow its worker; one that stays would start another."""
 POLL_SECONDS = 0.05
 MISTAKE = 2
 
@@ -51,7 +53,7 @@ def drain(
         _complain(f"{_named(server)} did not react within {HEARD_SECONDS:g} s: is it stuck?")
     _say(f"{_named(server)} is draining: /readyz says 503, answers end their connections; waiting {seconds:g} s")
     left = _until(lambda: not server.worker.alive(), seconds)
-    if left and not (stop and server.supervisor.alive()):
+    if left and (not stop or _until(lambda: not server.supervisor.alive(), FOLLOW_SECONDS)):
         _say("it has left already")
         return
     if not stop:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 import pytest
-from gateways import ROOT, Gateway, cli
-from made_up import NAP
+import yaml
+from gateways import ROOT, Gateway, cli, free_port
+from made_up import NAP, VALUE_CONFIG
 from users import USERS, as_user
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start
     """Start servers of a model that sleeps on command, each with a home of its own; none outlives the test."""
     started: list[Gateway] = []
 
-    def begin(user: str = "this user", more: Sequence[str] = (), **options: object) -> Gateway:
+    def begin(
+        user: str = "this user", more: Sequence[str] = (), config: Path | None = None, **options: object
+    ) -> Gateway:
         name = "".join(filter(str.isalnum, request.node.name))
         folder = bundles.folder / "stop" / f"{name}{len(started)}"
         gateway = Gateway(
-            bundles.bundle("values"), bundles.config("values"), folder, prefix=[*as_user(user), *more],
+            bundles.bundle("values"), config or bundles.config("values"), folder, prefix=[*as_user(user), *more],
             **{"PYTHONPATH": bundles.python_path} | options,
         )  # fmt: skip
         started.append(gateway)
@@ -182,6 +185,17 @@ def test_only_what_is_served_is_listened_on(
     assert listening_ports(gateway._processes()) == {gateway.port}
     stop_supervisor(gateway)
     assert gateway.wait(20) == STOPPED
+
+
+def test_with_grpc_one_port_more_is_listened_on(start: "Start", bundles: "Bundles") -> None:
+    """The port of the config is the only other one."""
+    config = bundles.config("values").with_name("ports.yaml")
+    config.write_text(yaml.safe_dump(VALUE_CONFIG | {"server": {"grpc_port": (port := free_port())}}))
+    gateway = start(config=config)
+    assert listening_ports(gateway._processes()) == {gateway.port, port}
+    press_ctrl_c(gateway)
+    assert gateway.wait(20) == STOPPED
+    assert not gateway.surprises(), gateway.log()
 
 
 def test_reloading_keeps_its_sockets_to_the_owner(start: "Start", tmp_path: Path) -> None:
