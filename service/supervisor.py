@@ -14,11 +14,13 @@ from typing import Any
 
 from bentoml.exceptions import BentoMLConfigException
 
+from service.closing import optional
+
 __all__ = ["restrain", "supervisor", "tell_to_stop", "watch"]
 
 SUPERVISOR = "GUARDHOUSE_SUPERVISOR"
 """The variable that tells a worker which process supervises it; after that process has died, `getppid` cannot."""
-LOOK_SECONDS = 0.25
+LOOK_SECONDS, RETRY_SECONDS = 0.25, 0.05
 LONGEST_PATH = 90
 """Bytes of a folder's path that leave room for a name within the 108 that the path of a Unix socket may have."""
 
@@ -49,12 +51,32 @@ def restrain() -> None:
             # The worker listens, once it can answer. Until then a connection is refused; it would wait for seconds.
             listening.listen = lambda *_: None
         make(arbiter, watchers, **{**options, "endpoint": control, "pubsub_endpoint": events})
+        signals = arbiter.ctrl.sys_hdl
+        signals.quit = lambda: arbiter.ctrl.loop.asyncio_loop.call_soon_threadsafe(_stop, arbiter)
         # A terminal that is closed ends the server. Circus would start a second worker on the socket of the first.
-        arbiter.ctrl.sys_hdl.handle_hup = arbiter.ctrl.sys_hdl.quit
+        signals.handle_hup = signals.quit
         if folder is not None:
             arbiter.exit_stack.callback(shutil.rmtree, folder, ignore_errors=True)
 
     Arbiter.__init__ = restrained  # type: ignore[method-assign, assignment]
+
+
+def _stop(arbiter: Any) -> None:  # noqa: ANN401 - circus has no types
+    """Stop the supervisor in any case: circus forgets a signal that comes while it starts or looks after its worker."""
+    from circus.arbiter import Arbiter  # type: ignore[import-untyped]  # noqa: PLC0415 - not for the worker
+    from circus.exc import ConflictError  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    if arbiter._stopping:  # noqa: SLF001 - circus tells it in no other way
+        return
+    with optional("BentoML could not clear up"):
+        arbiter.exit_stack.close()
+    try:
+        stopped = Arbiter.stop(arbiter)
+    except ConflictError:
+        arbiter.loop.call_later(RETRY_SECONDS, _stop, arbiter)
+        return
+    # If that fails, the worker notices that its supervisor has gone.
+    stopped.add_done_callback(lambda done: arbiter.loop.stop() if done.exception() else None)
 
 
 def _private_folder() -> str:

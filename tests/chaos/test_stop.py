@@ -37,7 +37,12 @@ def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start
     started: list[Gateway] = []
 
     def begin(
-        user: str = "this user", more: Sequence[str] = (), config: Path | None = None, **options: object
+        user: str = "this user",
+        more: Sequence[str] = (),
+        config: Path | None = None,
+        *,
+        wait: bool = True,
+        **options: object,
     ) -> Gateway:
         name = "".join(filter(str.isalnum, request.node.name))
         folder = bundles.folder / "stop" / f"{name}{len(started)}"
@@ -46,7 +51,7 @@ def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start
             **{"PYTHONPATH": bundles.python_path} | options,
         )  # fmt: skip
         started.append(gateway)
-        return gateway.wait_ready()
+        return gateway.wait_ready() if wait else gateway
 
     yield begin
     for gateway in started:
@@ -139,6 +144,21 @@ def test_every_stop_ends(start: "Start", way: "Callable[[Gateway], None]", user:
     if way is kill_the_supervisor:
         gateway.expected.append('"level": "error".*supervisor .* is gone')
     assert not gateway.surprises(), gateway.log()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 7])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_during_the_start_ends(start: "Start", number: signal.Signals, seconds: float) -> None:
+    """Whatever the processes are at when the signal comes, none of them is left a few seconds later."""
+    gateway = start(wait=False)
+    time.sleep(seconds)
+    processes = gateway._processes()
+    os.killpg(gateway.process.pid, number)
+    gateway.wait(15)
+    assert not psutil.wait_procs(processes, 5)[1], gateway.log()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{gateway.url}/livez")
 
 
 def terminate_all(gateway: Gateway) -> None:

@@ -1,15 +1,19 @@
 """What a worker knows of its supervisor, and what the supervisor's own process offers."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 from bentoml.exceptions import BentoMLConfigException
+from circus.exc import ConflictError
+from tornado.ioloop import IOLoop
 
 from service import supervisor
 
@@ -76,3 +80,47 @@ def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(BentoMLConfigException, match="shorter TMPDIR"):
         supervisor._private_folder()
     assert not list(deep.iterdir())
+
+
+class Arbiter:
+    """A supervisor that is busy for a while, as when it starts its worker; what BentoML does at its end fails."""
+
+    def __init__(self, loop: IOLoop, busy: int, failing: bool) -> None:
+        self.loop, self._busy, self._failing = loop, busy, failing
+        self._stopping = False
+        self.exit_stack = ExitStack()
+        self.exit_stack.callback(lambda: 1 / 0)
+        self.asked = 0
+
+    def stop(self) -> "asyncio.Future[None]":
+        self.asked += 1
+        if self.asked <= self._busy:
+            raise ConflictError("arbiter is already running manage_watchers command")
+        self._stopping = True
+        done: asyncio.Future[None] = asyncio.Future()
+        if self._failing:
+            done.set_exception(psutil.AccessDenied(1))
+        else:
+            self.loop.stop()
+        return done
+
+
+@pytest.mark.parametrize(("busy", "failing"), [(0, False), (3, False), (1, True)])
+def test_a_signal_is_not_forgotten(busy: int, failing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that is at something else when it is told to stop stops afterwards, whatever fails meanwhile."""
+    monkeypatch.setattr("circus.arbiter.Arbiter.stop", Arbiter.stop)
+
+    async def main() -> Arbiter:
+        loop = IOLoop.current()
+        over = asyncio.Event()
+        monkeypatch.setattr(loop, "stop", over.set)
+        arbiter = Arbiter(loop, busy, failing)
+        supervisor._stop(arbiter)
+        supervisor._stop(arbiter)
+        await asyncio.wait_for(over.wait(), 5)
+        supervisor._stop(arbiter)
+        return arbiter
+
+    arbiter = asyncio.run(main())
+    assert arbiter._stopping
+    assert arbiter.asked >= busy + 1
