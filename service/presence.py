@@ -3,6 +3,7 @@
 The standard library alone, so that ``guardhouse drain`` is there at once in a container that has no memory to spare.
 """
 
+import errno
 import json
 import logging
 import os
@@ -56,10 +57,15 @@ class Process:
         with _held(self.pid) as handle:
             if not self.alive():
                 raise ProcessLookupError
-            if handle is None:
-                os.kill(self.pid, number)
-            else:
-                signal.pidfd_send_signal(handle, number)
+            if handle is not None:
+                try:
+                    signal.pidfd_send_signal(handle, number)
+                except OSError as refused:
+                    if refused.errno != errno.ENOSYS:
+                        raise
+                else:
+                    return
+            os.kill(self.pid, number)  # a system that knows no handles, or, like some sandboxes, half of them
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Presence: how `guardhouse drain` finds a server, and nobody else's process."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -94,6 +95,17 @@ def test_a_number_is_not_signalled_on_trust(sleeper: Process, monkeypatch: pytes
 def test_a_signal_does_not_wait_for_a_number_to_be_reused(sleeper: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is signalled is what was looked at: the number itself is not used again after that."""
     monkeypatch.setattr("os.kill", lambda *_: pytest.fail("by its number"))
+    sleeper.signal(signal.SIGKILL)
+    assert os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT) is not None
+
+
+def test_half_of_the_handles_is_none_of_them(sleeper: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that opens a handle, and sends nothing through it, has the number signalled."""
+
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("signal.pidfd_send_signal", missing)
     sleeper.signal(signal.SIGKILL)
     assert os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT) is not None
 
