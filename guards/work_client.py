@@ -1,6 +1,7 @@
 """Processes that do monitors' slow work, in this interpreter's environment or in another one's."""
 
 import atexit
+import contextlib
 import os
 import subprocess
 import sys
@@ -112,7 +113,9 @@ class WorkProcess:
             return self._connection
 
     def _start(self, descriptor: int) -> "subprocess.Popen[bytes]":
-        known = {"NUMBA_CACHE_DIR": tempfile.gettempdir(), **os.environ, **NO_ACCELERATOR, **self.environment}
+        known = {**os.environ, **NO_ACCELERATOR, **self.environment}
+        with contextlib.suppress(FileNotFoundError):  # without a folder to write to, numba compiles anew each time
+            known.setdefault("NUMBA_CACHE_DIR", tempfile.gettempdir())
         if self.python == sys.executable:
             flags = ["-P"]  # without the folder of the program, which has a module `types`
             entries = [folder or str(Path.cwd()) for folder in sys.path]

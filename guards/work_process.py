@@ -4,9 +4,11 @@ It is started by its path, by this interpreter or by another one whose packages 
 JSON and raw bytes, without any pickle. Nothing but numpy is imported here: the process is as large as its work.
 """
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -54,7 +56,11 @@ def receive(connection: "Connection[Any, Any]") -> tuple[dict[str, Any], dict[st
 
 def main(descriptor: int, parent: int, niceness: int) -> None:
     """Work until the other end of the connection is closed, or the parent is gone."""
-    os.nice(niceness)
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # sent to all processes of a service at once: the parent ends this one
+    with contextlib.suppress(OSError):  # a container may forbid it
+        os.nice(niceness)
     logging.disable()
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     connection: Connection[Any, Any] = Connection(descriptor)

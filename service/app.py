@@ -1,6 +1,7 @@
 """The BentoML service. No torch at the top: the supervisor and ``bentoml build`` import this module."""
 
 import os
+import sys
 from typing import Any
 
 import bentoml
@@ -8,6 +9,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLConfigException
 
 from service.door import Door
+from service.supervisor import restrain
 
 # BentoML points prometheus_client at files shared by its workers; with one worker, memory does.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
@@ -18,6 +20,8 @@ class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
 
     def inject_config(self) -> None:
         """Refuse more workers: metrics, queue and monitors are one process's own (runs before any is started)."""
+        if "--fd" not in sys.argv:  # which a worker is given: this process is, or becomes, the supervisor
+            restrain()
         super().inject_config()
         workers = BentoMLContainer.config.services[self.name].get()["workers"]
         if workers != 1:

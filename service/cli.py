@@ -51,7 +51,10 @@ def serve(
     environment = {**os.environ, "GUARDHOUSE_BUNDLE": str(bundle.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
     if config is not None:
         environment["GUARDHOUSE_CONFIG"] = str(config.resolve())
-    deployment = Deployment.read(Settings.from_environment(environment))
+    settings = Settings.from_environment(environment)
+    deployment = Deployment.read(settings)
+    if "BENTOML_HOME" not in environment and not _home_is_ours():
+        environment["BENTOML_HOME"] = str(_other_home(settings.state_folder))
     _refuse_taken(f"--host {host} --port {port}", host, port)
     grpc_port = deployment.config.server.grpc_port
     if grpc_port == port:
@@ -101,6 +104,23 @@ def feedback(
         ids = [] if name == "accepted" else [*found[:SHOWN_IDS], *(["..."] if len(found) > SHOWN_IDS else [])]
         grid.add_row(name, str(found if name == "accepted" else len(found)), escape(", ".join(ids)))
     Console().print(grid)
+
+
+def _home_is_ours() -> bool:
+    """Tell whether BentoML can keep its files at home; a number without a passwd entry may have none."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path's raises an error where there is none
+    ours = home / "bentoml"
+    return home.is_absolute() and os.access(ours if ours.exists() else home, os.W_OK | os.X_OK)
+
+
+def _other_home(state: Path) -> Path:
+    home = state.resolve() / "bentoml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as refused:
+        why = f"there is no home to write to, and {home} cannot be made ({refused.strerror})"
+        raise Mistake(f"BENTOML_HOME: {why}; name a folder that can be written to") from None
+    return home
 
 
 def _refuse_taken(key: str, host: str, port: int) -> None:

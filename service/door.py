@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import os
-import signal
 import socket
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from service.closing import Step, close_all, optional
 from service.http import Message, Receive, Send
-from service.listening import inherited, refuse, take_no_more
+from service.listening import inherited, listen
 from service.presence import Notice, Presence, Process
+from service.shutdown import Shutdown
+from service.supervisor import supervisor, tell_to_stop
 
 if TYPE_CHECKING:
     from service.explaining import Explaining
@@ -26,10 +28,8 @@ LOG = logging.getLogger("guardhouse")
 SCHEMA = "/schema.json"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's
 WEBSOCKET_REFUSED = 1008
-DRAIN_SECONDS = 1.0
-"""How long readiness says no before connections are refused: the time a load balancer takes to notice."""
-QUEUE_SECONDS, LAST_SECONDS = 0.1, 0.6
-"""How long connections in the queue have to be taken, and those taken last to send their request, before the end."""
+CLOSE_SECONDS = 5.0
+"""How long a part of the server may take to be closed, unless it says otherwise itself."""
 
 
 class Door:
@@ -42,12 +42,14 @@ class Door:
         self.explaining: Explaining | None = None
         self.rpc: RpcServer | None = None
         self.tracing: Tracing | None = None
-        self.draining = False
         self.failure: str | None = None
-        self._stopping_soon = False
-        self._drained_at = 0.0
+        self.shutdown: Shutdown | None = None
         self._notice: Notice | None = None
-        self._stopping: asyncio.Future[None] | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server takes its leave."""
+        return self.shutdown is not None and self.shutdown.draining
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -73,22 +75,22 @@ class Door:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.start()
-            else:
-                await self._stop()
+            elif self.shutdown is not None:
+                await self.shutdown.close()
             return message
 
         try:
             await self.app(scope, hear, send)
         except Exception as failure:  # noqa: BLE001 - uvicorn would serve on without a lifespan
             LOG.critical("start-up failed: %s", failure)
-            os.kill(os.getppid(), signal.SIGTERM)  # BentoML's supervisor would start us again for ever
+            tell_to_stop()  # BentoML's supervisor would start us again for ever
             await send({"type": "lifespan.startup.failed", "message": str(failure)})
 
     async def start(self) -> None:
         """Read settings and config, open every route, and load the model in a thread.
 
         Raises:
-            Mistake: settings, config or bundle cannot be read, or the port for gRPC is taken.
+            Mistake: settings, config or bundle cannot be read, or a port is taken.
         """
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
         from service import memory, turns  # noqa: PLC0415
@@ -121,15 +123,21 @@ class Door:
 
             self.rpc = RpcServer(routing.inference, exchanges)
             await self.rpc.start(_address()[0], config.server.grpc_port)
+        memory.settle()  # before anybody is answered: once more, for what is loaded in the meantime, it is short
+        _listen()
+        self.shutdown = Shutdown(
+            request_seconds=config.server.timeout_seconds,
+            announce=self._announce,
+            finish=self._stop_rpc,
+            close=self._close,
+        )
         loop = asyncio.get_running_loop()
+        self.shutdown.listen(loop)
+        with optional("`guardhouse drain` will not find this server"):
+            self._notice = Notice(_presence(), settings.state_folder)
         threading.Thread(
             target=self._load, args=(settings, deployment.deployed, metrics, loop), name="load", daemon=True
         ).start()
-        if threading.current_thread() is threading.main_thread():
-            leave = signal.getsignal(signal.SIGTERM)  # uvicorn's own, which stops at once
-            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._stop_soon, leave))
-            signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(self._drain))
-            self._notice = Notice(_presence(), settings.state_folder)
 
     def _load(self, settings: Any, deployed: Any, metrics: Any, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ANN401
         from guards.types import Mistake  # noqa: PLC0415
@@ -145,63 +153,48 @@ class Door:
         except Mistake as mistake:
             self.failure = f"the model cannot be served: {mistake}"
             LOG.critical("%s", self.failure)
-        except Exception as failure:
-            self.failure = f"the model cannot be served: {type(failure).__name__}; the log says where"
-            LOG.critical("%s", self.failure, exc_info=failure)
+        except Exception as failure:  # noqa: BLE001 - the log says where
+            self._fail(failure)
         else:
             loop.call_soon_threadsafe(self._open, runtime, settings.redis_url)
 
     def _open(self, runtime: "Runtime", redis_url: str | None) -> None:
-        runtime.start()
-        if self.explaining is not None:
-            self.explaining.start(runtime, redis_url)
+        try:
+            runtime.start()
+            if self.explaining is not None:
+                self.explaining.start(runtime, redis_url)
+        except Exception as failure:  # noqa: BLE001 - readiness would say "loading" for ever
+            self._fail(failure)
+            return
         self.runtime = runtime
         LOG.info("serving %s %s, bundle %s", runtime.config.name, runtime.config.version, runtime.bundle.id)
 
-    def _drain(self) -> None:
-        """Withdraw from service, and go on answering."""
-        if self.draining:
-            return
-        self.draining = True
-        self._drained_at = asyncio.get_running_loop().time()
-        LOG.info("draining: readiness is withdrawn, connections are closed after their answer")
+    def _fail(self, failure: Exception) -> None:
+        self.failure = f"the model cannot be served: {type(failure).__name__}; the log says where"
+        LOG.critical("%s", self.failure, exc_info=failure)
+
+    def _announce(self) -> None:
         if self._notice is not None:
             self._notice.drains()
-
-    def _stop_soon(self, leave: Any) -> None:  # noqa: ANN401 - a signal handler
-        """Leave once load balancers have had the time to notice; they may have had it before."""
-        if self._stopping_soon:
-            return
-        self._stopping_soon = True
-        self._drain()
-        loop = asyncio.get_running_loop()
-        loop.call_at(self._drained_at + DRAIN_SECONDS, self._leave, leave)
-
-    def _leave(self, leave: Any) -> None:  # noqa: ANN401
-        """Refuse new connections, and let uvicorn and gRPC finish what is in flight."""
-        loop = asyncio.get_running_loop()
-        listening = inherited()
-        if listening is not None:  # the supervisor holds it too: connections would hang, not fail
-            take_no_more(listening)
-            loop.call_later(QUEUE_SECONDS, refuse, listening)
-        self._stopping = asyncio.ensure_future(self._stop_rpc())
-        if callable(leave):
-            loop.call_later(LAST_SECONDS, leave, signal.SIGTERM, None)
-
-    async def _stop(self) -> None:
-        await self._stop_rpc()
-        if self.explaining is not None:
-            await self.explaining.close()
-        if self.runtime is not None:
-            await self.runtime.close()
-        if self.tracing is not None:
-            await self.tracing.close()
-        if self._notice is not None:
-            self._notice.remove()
 
     async def _stop_rpc(self) -> None:
         if self.rpc is not None:
             await self.rpc.stop()
+
+    async def _close(self) -> None:
+        steps = []
+        if self.rpc is not None:
+            steps.append(Step("gRPC", self.rpc.config.server.timeout_seconds + CLOSE_SECONDS, self.rpc.stop))
+        if self.explaining is not None:
+            steps.append(Step("the process that explains", CLOSE_SECONDS, self.explaining.close))
+        if self.runtime is not None:
+            steps += self.runtime.closing()
+        if self.tracing is not None:
+            steps.append(Step("tracing", CLOSE_SECONDS, self.tracing.close))
+        await close_all(*steps)
+        if self._notice is not None:
+            with optional("the file by which `guardhouse drain` finds a server remains"):
+                self._notice.remove()
 
 
 def _address() -> tuple[str, int]:
@@ -216,7 +209,17 @@ def _address() -> tuple[str, int]:
         return str(host), int(port)
 
 
+def _listen() -> None:
+    from guards.types import Mistake  # noqa: PLC0415 - imports torch
+
+    try:
+        listen()
+    except OSError as taken:
+        raise Mistake("port {1} of {0}: cannot listen there ({2})".format(*_address(), taken.strerror)) from None
+
+
 def _presence() -> Presence:
-    """Describe this server: the process that handed its socket down supervises it."""
-    port, here = _address()[1], Process.of(os.getpid())
-    return Presence(port, here, Process.of(os.getppid()) if port else here)
+    """Describe this server, and the process that supervises it."""
+    here = Process.of(os.getpid())
+    above = supervisor()
+    return Presence(_address()[1], here, here if above is None else Process.of(above))

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from service.presence import Presence, present, state_folder
+from service.presence import Presence, Process, present, state_folder
 
 __all__ = ["drain"]
 
@@ -20,6 +20,8 @@ HEARD_SECONDS = 10.0
 """How long a busy server may take to hear that it is to drain."""
 STOP_SECONDS = 120.0
 """How long one that was told to stop may take to answer what it has, and go."""
+FOLLOW_SECONDS = 2.0
+"""How long a supervisor may take to follow its worker; one that stays would start another."""
 POLL_SECONDS = 0.05
 MISTAKE = 2
 
@@ -50,7 +52,8 @@ def drain(
     if not _until(lambda: _draining(folder, server) or not server.worker.alive(), HEARD_SECONDS):
         _complain(f"{_named(server)} did not react within {HEARD_SECONDS:g} s: is it stuck?")
     _say(f"{_named(server)} is draining: /readyz says 503, answers end their connections; waiting {seconds:g} s")
-    if _until(lambda: not server.worker.alive(), seconds):
+    left = _until(lambda: not server.worker.alive(), seconds)
+    if left and (not stop or _until(lambda: not server.supervisor.alive(), FOLLOW_SECONDS)):
         _say("it has left already")
         return
     if not stop:
@@ -77,10 +80,14 @@ def _find(folder: Path, port: int | None) -> Presence:
 
 def _send(server: Presence, number: signal.Signals) -> None:
     process = server.worker if number == signal.SIGUSR1 else server.supervisor
+    if process == server.supervisor and not process.alive():  # then the worker ends by itself, and sooner if asked to
+        _say(_named_dead(process))
+        process = server.worker
     try:
         process.signal(number)
     except ProcessLookupError:
-        pass  # it left by itself: what is waited for next
+        if process.replaced():
+            _say(f"process {process.pid} is another program's by now, and was sent nothing")
     except PermissionError:
         _complain(f"{_named(server)} is another user's: it cannot be told anything")
 
@@ -99,6 +106,11 @@ def _until(true: Callable[[], bool], seconds: float) -> bool:
 
 def _named(server: Presence) -> str:
     return f"the server on port {server.port} (process {server.worker.pid})"
+
+
+def _named_dead(process: Process) -> str:
+    now = ", and its number is another program's by now" if process.replaced() else ""
+    return f"the supervisor (process {process.pid}) has died{now}: the process that answers is told to stop"
 
 
 def _say(sentence: str) -> None:

@@ -35,7 +35,8 @@ def main() -> None:
     """Answer questions until standard input ends."""
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints goes to the log, and not between the frames
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a service at once: the server ends us
+        signal.signal(number, signal.SIG_IGN)
     _step_back()
     explain = _load(sys.argv[1])
     _write(answers, {"status": "ready"}, b"")
@@ -45,12 +46,14 @@ def main() -> None:
 
 def _step_back() -> None:
     """Let everything else go first, and be the one that goes when memory runs out or the server does."""
-    os.nice(LOWEST_PRIORITY)
+    with contextlib.suppress(OSError):  # a container may forbid any of this, and predictions are served all the same
+        os.nice(LOWEST_PRIORITY)
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # where a container forbids it, niceness remains
+        with contextlib.suppress(OSError):
             # Whatever else becomes ready to run takes the processor from it at once.
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # otherwise it ends after its answer, when its input does
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 

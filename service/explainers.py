@@ -136,6 +136,7 @@ class Explainers:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "service.explain_process", self._bundle_id,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # a terminal's Ctrl-C must not end it before its answer
         )  # fmt: skip
         async with asyncio.timeout(START_SECONDS):
             await _receive(self._process)

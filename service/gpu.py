@@ -34,14 +34,14 @@ class Gpu:
         """Open a CUDA device; None for another, or, after a warning, where NVML cannot be had."""
         if device.type != "cuda":
             return None
-        import pynvml  # noqa: PLC0415 - where there is no GPU it is not needed
-
         try:
+            import pynvml  # noqa: PLC0415 - where there is no GPU it is not needed
+
             pynvml.nvmlInit()
             uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
             return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid), device)
-        except pynvml.NVMLError as trouble:
-            LOG.warning("no GPU figures: NVML says %s", trouble)
+        except Exception as trouble:  # noqa: BLE001 - no figure is worth a server that does not start
+            LOG.warning("no GPU figures: %s", trouble)
             return None
 
     def read(self) -> Reading:

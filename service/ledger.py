@@ -80,6 +80,8 @@ class Ledger:
 
     def close(self) -> None:
         """Store what waits, and let go of the database."""
-        if self.feedback is not None:
-            self.feedback.close()
-        self.recorder.close()
+        try:
+            if self.feedback is not None:
+                self.feedback.close()
+        finally:
+            self.recorder.close()

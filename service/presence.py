@@ -3,12 +3,14 @@
 The standard library alone, so that ``guardhouse drain`` is there at once in a container that has no memory to spare.
 """
 
+import errno
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -41,13 +43,49 @@ class Process:
         """Tell whether it is still there, and still the same."""
         return bool(self.started) and _started(self.pid) == self.started
 
-    def signal(self, number: int) -> None:
-        """Send it a signal.
+    def replaced(self) -> bool:
+        """Tell whether another process has its number by now."""
+        return _started(self.pid) not in (None, self.started)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, and none to another process that has its number by now.
 
         Raises:
-            OSError: it left, or is somebody else's.
+            ProcessLookupError: it left.
+            PermissionError: it is another user's.
         """
-        os.kill(self.pid, number)
+        with _held(self.pid) as handle:
+            if not self.alive():
+                raise ProcessLookupError
+            if handle is not None:
+                try:
+                    signal.pidfd_send_signal(handle, number)
+                except OSError as refused:
+                    if refused.errno != errno.ENOSYS:
+                        raise
+                else:
+                    return
+            os.kill(self.pid, number)  # a system that knows no handles, or, like some sandboxes, half of them
+
+
+@contextmanager
+def _held(pid: int) -> Iterator[int | None]:
+    """Hold on to a process, so that what is found out about it stays true; None if the system cannot.
+
+    Raises:
+        ProcessLookupError: there is none of that number.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):  # not Linux, an old one, or a sandbox that knows no such call
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 @dataclass(frozen=True, slots=True)

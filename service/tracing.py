@@ -90,11 +90,11 @@ class Tracing:
         if protocol != PROTOCOL:
             LOG.warning("nothing is traced: OTEL_EXPORTER_OTLP_PROTOCOL is %s, where this is %s", protocol, PROTOCOL)
             return None
-        from service.collector import connect  # noqa: PLC0415 - what only a traced server needs
-
         try:
+            from service.collector import connect  # noqa: PLC0415 - what only a traced server needs
+
             tracer, processor = connect(model=model, version=version)
-        except ValueError as unfit:
+        except Exception as unfit:  # noqa: BLE001 - the exporter reads files and variables; none of them stops a server
             LOG.warning("nothing is traced: %s", unfit)
             return None
         return cls(tracer, model, processor.shutdown)

@@ -134,7 +134,10 @@ def _unread(transport: asyncio.Transport) -> bool:
     """Tell whether bytes have arrived that the event loop has not come to."""
     connection = transport.get_extra_info("socket")
     count = array("i", [0])
-    fcntl.ioctl(connection.fileno(), termios.FIONREAD, count)
+    try:
+        fcntl.ioctl(connection.fileno(), termios.FIONREAD, count)
+    except (OSError, ValueError):  # it is closed already; uvicorn asks in a loop over all connections, at the end
+        return False
     return count[0] > 0
 
 

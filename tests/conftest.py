@@ -3,7 +3,7 @@
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,13 +34,16 @@ class Bundles:
         """Give its config."""
         return self.folder / name / "gateway.yaml"
 
-    def serve(self, name: str, *, config: Path | None = None, **environment: str) -> "Gateway":
+    def serve(
+        self, name: str, *, config: Path | None = None, prefix: Sequence[str] = (), **environment: str
+    ) -> "Gateway":
         """Start a server on a bundle."""
         from gateways import Gateway
 
         state = self.folder / "state" / uuid.uuid4().hex  # servers of one bundle would share what is beside it
         environment = {"PYTHONPATH": self.python_path, "GUARDHOUSE_STATE": str(state)} | environment
-        return Gateway(self.bundle(name), config or self.config(name), self.folder / "logs", **environment)
+        folder = self.folder / "logs"
+        return Gateway(self.bundle(name), config or self.config(name), folder, prefix=prefix, **environment)
 
     @property
     def python_path(self) -> str:

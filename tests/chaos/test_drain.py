@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
+import psutil
 import pytest
 from gateways import cli
 from made_up import NAP
@@ -94,3 +95,17 @@ def test_a_server_that_leaves_by_itself_is_no_failure(gateway: "Gateway", drain:
         gateway.process.send_signal(signal.SIGTERM)
         assert draining.result().endswith("it has left already\n")
     assert gateway.wait() == 0
+
+
+def test_a_worker_that_dies_is_no_server_that_left(gateway: "Gateway", drain: Callable[..., str]) -> None:
+    """With --stop the supervisor of a worker that was killed meanwhile is stopped, before it starts another."""
+    (worker,) = psutil.Process(gateway.process.pid).children()
+    with ThreadPoolExecutor(1) as pool:
+        draining = pool.submit(drain, "--seconds", "60", "--stop")
+        gateway.wait_for(lambda _: any(server.draining for server in present(gateway.state)))
+        gateway.leaving = True
+        gateway.expected.append("WARNING|circus|restart")
+        worker.kill()
+        assert draining.result().splitlines()[-1].startswith("it left after ")
+    assert gateway.wait() == 0
+    assert not worker.is_running()

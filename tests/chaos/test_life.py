@@ -21,6 +21,7 @@ import yaml
 from gateways import cli, free_port
 from made_up import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
 from safetensors.torch import load_file, save_file
+from users import as_user
 
 import service.cli
 from guards.types import Mistake
@@ -110,6 +111,30 @@ def _refuses(port: int) -> bool:
     return False
 
 
+def test_loading_keeps_nobody_waiting(serve: Callable[..., "Gateway"]) -> None:
+    """From the first connection that is taken until the model is there, every question has its answer at once."""
+    gateway = serve("values", MADE_UP_BUILD_SECONDS="1")
+    _until(lambda: not _refuses(gateway.port), 60)
+    took: list[float] = []
+
+    def ask(method: str, path: str) -> int:
+        asked = time.monotonic()
+        status = httpx.request(method, f"{gateway.url}{path}", json=ROW if method == "POST" else None).status_code
+        took.append(time.monotonic() - asked)
+        return status
+
+    with ThreadPoolExecutor(16) as pool:
+        ready, refused = [], []
+        while not (ready and any(one.done() and one.result() == 200 for one in ready)):
+            alive = pool.submit(ask, "GET", "/livez")
+            ready.append(pool.submit(ask, "GET", "/readyz"))
+            refused.append(pool.submit(ask, "POST", "/predict"))
+            assert alive.result() == 200
+            time.sleep(0.02)
+    assert {one.result() for one in ready} == {one.result() for one in refused} == {200, 503}
+    assert max(took) < 0.5
+
+
 def test_leaving_while_loading(serve: Callable[..., "Gateway"]) -> None:
     """A server that is told to go before its model is there goes."""
     gateway = serve("values", MADE_UP_BUILD_SECONDS="20").wait_listening()
@@ -135,9 +160,10 @@ def test_a_killed_worker_comes_back(serve: Callable[..., "Gateway"]) -> None:
     assert gateway.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2, abs=1e-4)
 
 
-def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"]) -> None:
+@pytest.mark.parametrize("user", ["this user", "without capabilities"])
+def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"], user: str) -> None:
     """Clients that connect without pause until they are refused all get their answers, to the very end."""
-    gateway = serve("values").wait_ready()
+    gateway = serve("values", prefix=as_user(user)).wait_ready()
     statuses: list[int] = []
 
     def send(_: int) -> None:
@@ -217,6 +243,17 @@ def test_every_damage_is_told_in_a_sentence(
         Runtime(load(bundle, bundles.config("values"), None), Metrics({}, []))
 
 
+def test_state_that_cannot_be_restored_does_not_keep_the_model(
+    bundles: "Bundles", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault while monitors are restored costs what they had seen, and no prediction."""
+    monkeypatch.setattr("service.runtime.Snapshots", lambda *_, **__: {}["lost"])
+    runtime = Runtime(load(bundles.bundle("values"), bundles.config("values"), None), Metrics({}, []), state=tmp_path)
+    runtime.monitoring.close()
+    assert runtime.snapshots is None
+    assert "the monitors start anew, and a restart forgets them: KeyError: 'lost'" in caplog.text
+
+
 def test_a_builder_that_cannot_be_found_is_a_sentence(bundles: "Bundles", monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the config beside the code the builder is not importable: the reason says what to set."""
     monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(bundles.config("values").parent)])
@@ -264,7 +301,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def serve(*arguments: str | Path, **environment: str) -> str:
         for name in list(os.environ):
-            if name.startswith("GUARDHOUSE_"):
+            if name.startswith(("GUARDHOUSE_", "BENTOML_")):
                 monkeypatch.delenv(name)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
@@ -313,6 +350,7 @@ def test_changes_that_need_a_refit_are_refused(
         (["{bundle}", "--host", "256.256.256.256"], {}, "--host"),
         (["{bundle}"], {"GUARDHOUSE_REDIS_URL": "http://x"}, "GUARDHOUSE_REDIS_URL"),
         (["{bundle}"], {"GUARDHOUSE_LOG_LEVEL": "loud"}, "GUARDHOUSE_LOG_LEVEL"),
+        (["{bundle}"], {"HOME": "/proc/none", "GUARDHOUSE_STATE": "/proc/none"}, "BENTOML_HOME"),
         ([], {}, "Missing argument"),
     ],
 )

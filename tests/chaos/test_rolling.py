@@ -15,6 +15,7 @@ import pytest
 from gateways import Gateway, cli
 from haproxy import HAProxy, haproxy_program
 from made_up import ALLOWED
+from users import as_user
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -25,7 +26,7 @@ ANSWERED = 'guardhouse_requests_total{code="200",route="/predict"}'
 
 
 class Fleet:
-    """Two servers of one model behind HAProxy, each replaced by a new one in its place."""
+    """Two servers of one model behind HAProxy, each replaced by a new one; like pods, they have no capabilities."""
 
     def __init__(self, bundles: "Bundles", folder: Path) -> None:
         """Start them."""
@@ -38,7 +39,10 @@ class Fleet:
     def _start(self, name: str, port: int | None) -> Gateway:
         bundles = self.bundles
         environment = {"PYTHONPATH": bundles.python_path, "OMP_NUM_THREADS": "1"}
-        return Gateway(bundles.bundle("table"), bundles.config("table"), self.folder / name, port=port, **environment)
+        return Gateway(
+            bundles.bundle("table"), bundles.config("table"), self.folder / name, port=port,
+            prefix=as_user("without capabilities"), **environment,
+        )  # fmt: skip
 
     def replace(self, place: int, seconds: str) -> None:
         """Drain, stop and replace one server, and wait for the load balancer to use the new one."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service import explainers
+from service import explain_process, explainers
 from service.explainers import Explainers, Task
 
 TASK = Task({"method": None}, b"")
@@ -79,3 +79,14 @@ def test_alone_explanations_do_not_pause(asked: list[float], monkeypatch: pytest
     ask(3, 0.001, lambda: False)
     assert len(asked) == 3
     assert asked[2] - asked[0] < explainers.MAX_PAUSE_SECONDS
+
+
+def test_a_container_may_forbid_to_step_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Priorities are for the others' sake: where none of them may be set, explanations are made all the same."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    for name in ("os.nice", "os.sched_setscheduler", "ctypes.CDLL", "pathlib.Path.write_text"):
+        monkeypatch.setattr(name, forbidden)
+    explain_process._step_back()

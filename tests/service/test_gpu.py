@@ -1,5 +1,6 @@
 """What the driver says of a GPU, and what a scrape makes of it where the driver says only half."""
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -90,3 +91,13 @@ def test_memory_without_the_driver_is_torchs() -> None:
 def test_a_cpu_has_no_figures() -> None:
     """On a CPU there is no GPU to ask."""
     assert Gpu.of(torch.device("cpu")) is None
+
+
+def test_a_driver_that_cannot_be_asked_costs_its_figures(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong with NVML, also that it is not there at all, a warning says so and the model is served."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Gpu.of(CUDA) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no GPU figures" in caplog.text

@@ -1,10 +1,13 @@
 """Presence: how `guardhouse drain` finds a server, and nobody else's process."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +23,30 @@ def sleeper() -> Iterator[Process]:
     with subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"], stdout=-1) as one:
         assert one.stdout is not None
         one.stdout.readline()
+        yield Process.of(one.pid)
+        one.kill()
+
+
+STAND_IN = """
+import signal, sys
+from pathlib import Path
+def drain(*_):
+    path = Path(sys.argv[1]) / "server-3000.json"
+    path.write_text(path.read_text().replace('"draining": false', '"draining": true'))
+signal.signal(signal.SIGUSR1, drain)
+print(flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@contextmanager
+def stand_in(folder: Path) -> Iterator[Process]:
+    """A server as `drain` sees one: it notes that it drains, and ends by SIGTERM."""
+    with subprocess.Popen([sys.executable, "-c", STAND_IN, str(folder)], stdout=-1) as one:
+        assert one.stdout is not None
+        one.stdout.readline()
+        threading.Thread(target=one.wait, daemon=True).start()
         yield Process.of(one.pid)
         one.kill()
 
@@ -45,6 +72,52 @@ def test_a_reused_number_is_nobody(tmp_path: Path, sleeper: Process) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == f"no server is running with its state in {tmp_path}\n"
+    assert sleeper.alive()
+
+
+def test_a_number_is_not_signalled_on_trust(sleeper: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that took a server's number after the server was last seen alive is sent nothing."""
+    server = replace(sleeper, started="1")
+    for without_handles in (False, True):
+        if without_handles:
+            monkeypatch.delattr("os.pidfd_open", raising=False)
+        with pytest.raises(ProcessLookupError):
+            server.signal(signal.SIGKILL)
+        assert server.replaced()
+        assert sleeper.alive()
+        assert not sleeper.replaced()
+    sleeper.signal(signal.SIGKILL)
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(ProcessLookupError):
+        sleeper.signal(signal.SIGKILL)
+
+
+def test_a_signal_does_not_wait_for_a_number_to_be_reused(sleeper: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is signalled is what was looked at: the number itself is not used again after that."""
+    monkeypatch.setattr("os.kill", lambda *_: pytest.fail("by its number"))
+    sleeper.signal(signal.SIGKILL)
+    assert os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT) is not None
+
+
+def test_half_of_the_handles_is_none_of_them(sleeper: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that opens a handle, and sends nothing through it, has the number signalled."""
+
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("signal.pidfd_send_signal", missing)
+    sleeper.signal(signal.SIGKILL)
+    assert os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT) is not None
+
+
+def test_a_dead_supervisors_number_is_told_nothing(tmp_path: Path, sleeper: Process) -> None:
+    """A server whose supervisor has died is stopped itself; who has the supervisor's number by now lives on."""
+    with stand_in(tmp_path) as worker:
+        Notice(Presence(3000, worker, replace(sleeper, started="1")), tmp_path)
+        done = cli("drain", "--state", tmp_path, "--seconds", "0", "--stop")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"the supervisor (process {sleeper.pid}) has died, and its number is another program's by now" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("it left after ")
     assert sleeper.alive()
 
 

@@ -207,3 +207,17 @@ def test_leaving_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(asyncio.wait_for(tracing.close(), 20))
     assert not held.is_set()
     held.set()
+
+
+def test_an_exporter_that_cannot_be_made_costs_its_spans(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A certificate that cannot be read, for one, is told, and the server starts without traces."""
+
+    def unreadable(**_: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("service.collector.connect", unreadable)
+    collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
+    assert Tracing.from_environment(model="m", version="1", environment=collector) is None
+    assert "nothing is traced: [Errno 13] Permission denied" in caplog.text

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 from uvicorn import Config
 from uvicorn.server import ServerState
 
 from service.wire import BoundedHeaders
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+Loop = Callable[[], asyncio.AbstractEventLoop]
 Scenario = Callable[[BoundedHeaders, socket.socket], Awaitable[None]]
 
 
@@ -21,7 +23,7 @@ async def _app(scope: Any, _: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": b""})
 
 
-def connected(scenario: Scenario, *, before: bytes = b"") -> None:
+def connected(scenario: Scenario, *, before: bytes = b"", factory: Loop = asyncio.new_event_loop) -> None:
     """Run a scenario with a connection's two ends, once the server has got what was sent before."""
 
     async def main() -> None:
@@ -42,7 +44,8 @@ def connected(scenario: Scenario, *, before: bytes = b"") -> None:
             protocol.transport.close()
             await asyncio.sleep(0)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
 
 
 async def _read(client: socket.socket) -> bytes:
@@ -84,3 +87,15 @@ def test_bytes_that_never_become_a_request_end_by_the_clock(monkeypatch: pytest.
         assert await _read(client) == b""
 
     connected(scenario)
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_connection_that_is_lost_already_does_not_keep_the_server(factory: Loop) -> None:
+    """Uvicorn asks every connection to end, one after the other: one that fails would leave all others open."""
+
+    async def scenario(protocol: BoundedHeaders, _: socket.socket) -> None:
+        protocol.transport.abort()
+        await asyncio.sleep(0.01)
+        protocol.shutdown()
+
+    connected(scenario, factory=factory)

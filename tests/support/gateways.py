@@ -88,16 +88,25 @@ class RawAnswer:
     body: bytes
 
 
-LOST_PORT = "zmq.error.ZMQError: Address already in use"
-
-
 class Gateway:
     """One server process with its supervisor, its log and a client that checks every answer it gets."""
 
     def __init__(
-        self, bundle: Path, config: Path | None, folder: Path, *, port: int | None = None, **environment: str
+        self,
+        bundle: Path,
+        config: Path | None,
+        folder: Path,
+        *,
+        port: int | None = None,
+        prefix: Sequence[str] = (),
+        program: Sequence[str | Path] | None = None,
+        **environment: str,
     ) -> None:
-        """Start a server; :meth:`wait_ready` waits for it."""
+        """Start a server; :meth:`wait_ready` waits for it.
+
+        ``prefix`` is a command that runs the server as somebody else; ``program`` starts it in another way than
+        `guardhouse serve`.
+        """
         self.bundle, self.config, self.port = bundle, config, port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,35 +118,28 @@ class Gateway:
             **clean_environment(), "BENTOML_HOME": str(folder / "bentoml"), "GUARDHOUSE_STATE": str(self.state),
             **environment,
         }  # fmt: skip
-        self._start()
-
-    # Life
-
-    def _start(self) -> None:
-        command = [sys.executable, "-m", "service.cli", "serve", self.bundle, "--host", "127.0.0.1"]
+        if config is not None:
+            self._environment["GUARDHOUSE_CONFIG"] = str(config)
+        if program is not None:
+            self._environment["GUARDHOUSE_BUNDLE"] = str(bundle)
+        command = program or [sys.executable, "-m", "service.cli", "serve", bundle]
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--port", str(self.port), *(["--config", self.config] if self.config else [])],
+                [*prefix, *command, "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a terminal's Ctrl-C is sent to a whole group
             )
 
-    def _start_again(self) -> None:
-        """Start anew where BentoML's supervisor lost the port that it had found free for itself; else it is a failure.
-
-        It looks for one, lets go of it, and binds it later: on a busy machine a client's connection may have it then.
-        """
-        assert LOST_PORT in self.log(), f"the server ended:\n{self.log()}"
-        self._start()
+    # Life
 
     def wait_ready(self, seconds: float = 60) -> "Gateway":
         """Wait for readyz to say 200."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.process.poll() is not None:
-                self._start_again()
+            assert self.process.poll() is None, f"the server ended:\n{self.log()}"
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/readyz").status_code == 200:
                     return self
@@ -148,8 +150,7 @@ class Gateway:
         """Wait for any answer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.process.poll() is not None:
-                self._start_again()
+            assert self.process.poll() is None, f"the server ended:\n{self.log()}"
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(f"{self.url}/livez")
                 return self

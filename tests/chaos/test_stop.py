@@ -1,0 +1,244 @@
+"""Every way to stop a server, as whoever may run it: requests are answered, and the whole process tree is gone."""
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+import yaml
+from gateways import ROOT, Gateway, cli, free_port
+from made_up import NAP, VALUE_CONFIG
+from users import USERS, as_user
+
+if TYPE_CHECKING:
+    from conftest import Bundles
+
+    Start = Callable[..., Gateway]
+
+ROW = {"instances": [[1, 1, 1]]}
+NAP_SECONDS = 2.5
+GONE_SECONDS = NAP_SECONDS + 6
+STOPPED, KILLED = 0, -signal.SIGKILL
+
+
+@pytest.fixture
+def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start"]:
+    """Start servers of a model that sleeps on command, each with a home of its own; none outlives the test."""
+    started: list[Gateway] = []
+
+    def begin(
+        user: str = "this user",
+        more: Sequence[str] = (),
+        config: Path | None = None,
+        *,
+        wait: bool = True,
+        **options: object,
+    ) -> Gateway:
+        name = "".join(filter(str.isalnum, request.node.name))
+        folder = bundles.folder / "stop" / f"{name}{len(started)}"
+        gateway = Gateway(
+            bundles.bundle("values"), config or bundles.config("values"), folder, prefix=[*as_user(user), *more],
+            **{"PYTHONPATH": bundles.python_path} | options,
+        )  # fmt: skip
+        started.append(gateway)
+        return gateway.wait_ready() if wait else gateway
+
+    yield begin
+    for gateway in started:
+        gateway.client.close()
+        if gateway.process.poll() is None:  # the test has failed
+            for process in gateway._processes():
+                process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(gateway.process.pid, signal.SIGKILL)
+        gateway.process.wait()
+
+
+def worker_of(gateway: Gateway) -> psutil.Process:
+    (worker,) = psutil.Process(gateway.process.pid).children()
+    return worker
+
+
+def stop_supervisor(gateway: Gateway) -> None:
+    gateway.process.send_signal(signal.SIGTERM)
+
+
+def stop_worker(gateway: Gateway) -> None:
+    worker_of(gateway).send_signal(signal.SIGTERM)
+
+
+def press_ctrl_c(gateway: Gateway) -> None:
+    os.killpg(gateway.process.pid, signal.SIGINT)
+
+
+def close_the_terminal(gateway: Gateway) -> None:
+    os.killpg(gateway.process.pid, signal.SIGHUP)
+
+
+def ask_twice(gateway: Gateway) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        os.killpg(gateway.process.pid, number)
+        time.sleep(0.3)
+
+
+def drain_and_stop(gateway: Gateway) -> None:
+    done = cli("drain", gateway.bundle, "--seconds", "0", "--stop", GUARDHOUSE_STATE=str(gateway.state))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def kill_the_supervisor(gateway: Gateway) -> None:
+    gateway.process.kill()
+
+
+WAYS = {
+    stop_supervisor: STOPPED,
+    stop_worker: STOPPED,
+    press_ctrl_c: STOPPED,
+    close_the_terminal: STOPPED,
+    ask_twice: STOPPED,
+    drain_and_stop: STOPPED,
+    kill_the_supervisor: KILLED,
+}
+
+
+QUICK = {*((way, "without capabilities") for way in WAYS), *((stop_supervisor, user) for user in USERS)}
+PAIRS = [
+    pytest.param(way, user, marks=[] if (way, user) in QUICK else [pytest.mark.slow], id=f"{way.__name__} {user}")
+    for way in WAYS
+    for user in USERS
+]
+
+
+@pytest.mark.parametrize(("way", "user"), PAIRS)
+def test_every_stop_ends(start: "Start", way: "Callable[[Gateway], None]", user: str) -> None:
+    """A request in flight is answered, no process is left, the port is free, and the log has no surprise."""
+    gateway = start(user)
+    processes = gateway._processes()
+    nap = {"instances": [{"a": NAP, "b": 1, "c": NAP_SECONDS}]}
+    with ThreadPoolExecutor(1) as pool:
+        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=30)
+        gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 1)
+        asked = time.monotonic()
+        way(gateway)
+        answer = asleep.result()
+    assert answer.status_code == 200
+    assert answer.json()["predictions"][0]["value"] == pytest.approx(3 * NAP - 2 + NAP_SECONDS, abs=1e-4)
+    assert gateway.wait(GONE_SECONDS) == WAYS[way]
+    _, left = psutil.wait_procs(processes, GONE_SECONDS - (time.monotonic() - asked))
+    assert not left, f"{left}\n{gateway.log()}"
+    with socket.socket() as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port.bind(("127.0.0.1", gateway.port))
+        port.listen()
+    assert not list(gateway.state.glob("server-*"))
+    if way is kill_the_supervisor:
+        gateway.expected.append('"level": "error".*supervisor .* is gone')
+    assert not gateway.surprises(), gateway.log()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 7])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_during_the_start_ends(start: "Start", number: signal.Signals, seconds: float) -> None:
+    """Whatever the processes are at when the signal comes, none of them is left a few seconds later."""
+    gateway = start(wait=False)
+    time.sleep(seconds)
+    processes = gateway._processes()
+    os.killpg(gateway.process.pid, number)
+    gateway.wait(15)
+    assert not psutil.wait_procs(processes, 5)[1], gateway.log()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{gateway.url}/livez")
+
+
+def terminate_all(gateway: Gateway) -> None:
+    """Tell every process by itself, as systemd does."""
+    for process in gateway._processes():
+        process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("way", [press_ctrl_c, terminate_all], ids=lambda way: way.__name__)
+def test_an_explanation_in_flight_is_answered(start: "Start", way: "Callable[[Gateway], None]") -> None:
+    """The process that explains is not ended before the answer that it is at."""
+    gateway = start().wait_explaining([1, 1, 1])
+    processes = gateway._processes()
+    body = {"instances": [[NAP, 1, 0.7]], "parameters": {"method": "shapley"}}
+    path = "/v1/models/value:explain"
+    with ThreadPoolExecutor(1) as pool:
+        explaining = pool.submit(httpx.post, f"{gateway.url}{path}", json=body, timeout=30)
+        gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 1)
+        way(gateway)
+        answer = explaining.result()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["explanations"][0]["attributions"]
+    assert gateway.wait(20) == STOPPED
+    assert not psutil.wait_procs(processes, 5)[1]
+    assert not gateway.surprises(), gateway.log()
+
+
+def listening_ports(processes: Iterable[psutil.Process]) -> set[int]:
+    connections = (process.net_connections("tcp") for process in processes)
+    return {one.laddr.port for several in connections for one in several if one.status == psutil.CONN_LISTEN}
+
+
+CHECKOUT = ["-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", str(ROOT)]
+
+
+@pytest.mark.parametrize("program", [None, CHECKOUT, "bento"], ids=["guardhouse", "bentoml", "bento"])
+def test_only_what_is_served_is_listened_on(
+    start: "Start", program: list[str] | str | None, request: pytest.FixtureRequest
+) -> None:
+    """Every process of a server, however it is started, listens on its HTTP port and nowhere else."""
+    if program == "bento":
+        program = ["-m", "bentoml", "serve", str(request.getfixturevalue("bento"))]
+    gateway = start(program=program and [sys.executable, *program])
+    assert listening_ports(gateway._processes()) == {gateway.port}
+    stop_supervisor(gateway)
+    assert gateway.wait(20) == STOPPED
+
+
+def test_with_grpc_one_port_more_is_listened_on(start: "Start", bundles: "Bundles") -> None:
+    """The port of the config is the only other one."""
+    config = bundles.config("values").with_name("ports.yaml")
+    config.write_text(yaml.safe_dump(VALUE_CONFIG | {"server": {"grpc_port": (port := free_port())}}))
+    gateway = start(config=config)
+    assert listening_ports(gateway._processes()) == {gateway.port, port}
+    press_ctrl_c(gateway)
+    assert gateway.wait(20) == STOPPED
+    assert not gateway.surprises(), gateway.log()
+
+
+def test_reloading_keeps_its_sockets_to_the_owner(start: "Start", tmp_path: Path) -> None:
+    """With --reload a second process commands the supervisor, by sockets in a folder that nobody else can enter."""
+    gateway = start(program=[sys.executable, *CHECKOUT, "--reload"], TMPDIR=str(tmp_path))
+    processes = gateway._processes()
+    assert any("ReloaderPlugin" in " ".join(process.cmdline()) for process in processes)
+    assert listening_ports(processes) == {gateway.port}
+    (folder,) = tmp_path.glob("guardhouse-*")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {path.name for path in folder.iterdir()} == {"control", "events"}
+    stop_supervisor(gateway)
+    assert gateway.wait(20) == STOPPED
+    assert not psutil.wait_procs(processes, 5)[1]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("home", [["-u", "HOME"], ["HOME=/proc/none"]], ids=["no home", "a home that is not there"])
+def test_a_user_without_a_home_serves(start: "Start", home: list[str]) -> None:
+    """A number that no passwd file knows, as some clusters give one, serves from the folder of the server's state."""
+    gateway = start("without a passwd entry", ["env", "-u", "BENTOML_HOME", *home])
+    assert (gateway.state / "bentoml").is_dir()
+    assert not (ROOT / "~").exists()
+    stop_supervisor(gateway)
+    assert gateway.wait(20) == STOPPED
+    assert not gateway.surprises(), gateway.log()

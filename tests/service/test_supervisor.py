@@ -1,0 +1,126 @@
+"""What a worker knows of its supervisor, and what the supervisor's own process offers."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from bentoml.exceptions import BentoMLConfigException
+from circus.exc import ConflictError
+from tornado.ioloop import IOLoop
+
+from service import supervisor
+
+WORKER = """
+import os, sys, threading
+from service import supervisor
+gone = threading.Event()
+supervisor.watch(gone.set)
+print(os.getpid(), flush=True)
+sys.exit(0 if gone.wait(20) else 1)
+"""
+SUPERVISOR = """
+import os, subprocess, sys, time
+os.environ["GUARDHOUSE_SUPERVISOR"] = str(os.getpid())
+subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+time.sleep(600)
+"""
+
+
+def test_a_killed_supervisor_is_noticed() -> None:
+    """A worker learns within a second that its supervisor was killed."""
+    with subprocess.Popen([sys.executable, "-c", SUPERVISOR, WORKER], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        assert worker.is_running()
+        parent.kill()
+    assert not psutil.wait_procs([worker], 5)[1]
+
+
+def test_a_supervisor_that_died_before_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose supervisor died while it imported looks at another parent from the start."""
+    monkeypatch.setenv(supervisor.SUPERVISOR, str(os.getpid()))  # nobody is its own parent
+    gone = threading.Event()
+    supervisor.watch(gone.set)
+    assert gone.wait(2)
+
+
+def test_a_process_without_a_supervisor_watches_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that nobody supervises does not stop, since nobody can be gone."""
+    monkeypatch.delenv(supervisor.SUPERVISOR, raising=False)
+    gone = threading.Event()
+    supervisor.watch(gone.set)
+    assert not gone.wait(0.6)
+
+
+def test_only_the_supervisor_is_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has died, whoever is the parent then is told nothing: it may be the machine's first process."""
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.kill", lambda *signal: told.append(signal))
+    for pid in (os.getpid(), None):
+        monkeypatch.setenv(supervisor.SUPERVISOR, str(pid or ""))
+        supervisor.tell_to_stop()
+    assert told == []
+    monkeypatch.setenv(supervisor.SUPERVISOR, str(os.getppid()))
+    supervisor.tell_to_stop()
+    assert told == [(os.getppid(), 15)]
+
+
+def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What --reload needs cannot be had there: a sentence says so, and nothing is left behind."""
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(BentoMLConfigException, match="shorter TMPDIR"):
+        supervisor._private_folder()
+    assert not list(deep.iterdir())
+
+
+class Arbiter:
+    """A supervisor that is busy for a while, as when it starts its worker; what BentoML does at its end fails."""
+
+    def __init__(self, loop: IOLoop, busy: int, failing: bool) -> None:
+        self.loop, self._busy, self._failing = loop, busy, failing
+        self._stopping = False
+        self.exit_stack = ExitStack()
+        self.exit_stack.callback(lambda: 1 / 0)
+        self.asked = 0
+
+    def stop(self) -> "asyncio.Future[None]":
+        self.asked += 1
+        if self.asked <= self._busy:
+            raise ConflictError("arbiter is already running manage_watchers command")
+        self._stopping = True
+        done: asyncio.Future[None] = asyncio.Future()
+        if self._failing:
+            done.set_exception(psutil.AccessDenied(1))
+        else:
+            self.loop.stop()
+        return done
+
+
+@pytest.mark.parametrize(("busy", "failing"), [(0, False), (3, False), (1, True)])
+def test_a_signal_is_not_forgotten(busy: int, failing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that is at something else when it is told to stop stops afterwards, whatever fails meanwhile."""
+    monkeypatch.setattr("circus.arbiter.Arbiter.stop", Arbiter.stop)
+
+    async def main() -> Arbiter:
+        loop = IOLoop.current()
+        over = asyncio.Event()
+        monkeypatch.setattr(loop, "stop", over.set)
+        arbiter = Arbiter(loop, busy, failing)
+        supervisor._stop(arbiter)
+        supervisor._stop(arbiter)
+        await asyncio.wait_for(over.wait(), 5)
+        supervisor._stop(arbiter)
+        return arbiter
+
+    arbiter = asyncio.run(main())
+    assert arbiter._stopping
+    assert arbiter.asked >= busy + 1
