@@ -173,7 +173,7 @@ def test_a_monitor_that_cannot_be_read_is_not_restored() -> None:
 
 
 def test_scrapes_at_once_export_no_older_count_last() -> None:
-    """Scrapes that overlap with one another and with batches never see a counter fall, and no line says that one did."""
+    """Scrapes that overlap with one another and with batches never see a counter fall."""
     monitor = Count("a")
     monitoring = Monitoring([monitor])
 
@@ -182,7 +182,7 @@ def test_scrapes_at_once_export_no_older_count_last() -> None:
 
     with ThreadPoolExecutor(5) as pool:
         scraping = [pool.submit(scraped) for _ in range(4)]
-        while not wait(scraping, 0).done == set(scraping):
+        while wait(scraping, 0).done != set(scraping):
             observe(monitoring)
         found = [one.result() for one in scraping]
     assert all(values == sorted(values) for values in found)
