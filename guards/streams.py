@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from guards.monitor import Context, MonitorParams, Series
 from guards.types import Batch, Outcome, Reference
 
-__all__ = ["StreamParams", "Streams"]
+__all__ = ["ABOVE", "BELOW", "MISSING", "SPECIAL", "UNSEEN", "StreamParams", "Streams"]
 
 BELOW, ABOVE, MISSING, UNSEEN = "below", "above", "missing", "unseen"
+SPECIAL = (BELOW, ABOVE, MISSING, UNSEEN)
+"""Bins that are never pooled, however few rows they have: rows in them are what one looks for first."""
 
 
 class StreamParams(MonitorParams):
@@ -74,6 +76,7 @@ class Streams(nn.Module):
         self.register_buffer("directions", torch.zeros((1, params.projections)))
         self.register_buffer("reference_counts", torch.zeros(size, dtype=torch.int64))
         self.size = size
+        self.special = np.array([name in SPECIAL for bins in self.bins.values() for name in bins])
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
         """Set the bins' edges at the reference's quantiles, and count the reference into them."""

@@ -21,8 +21,9 @@ pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prom
 MONITORS = [
     *TABLE_CONFIG["monitors"],
     {"name": "drift", "kind": "sequential", "average_run_length": 100},
-    {"name": "turnstile", "kind": "turnstile", "average_run_length": 10},
+    {"name": "turnstile", "kind": "turnstile", "average_run_length": 10, "break_at": -1.0},
 ]
+ORDINARY = {"age": 45, "income": 50.0, "region": "north", "job": "clerk", "trap": 0.5}
 DRIFTED = {"age": 119, "income": 400.5, "region": "south", "job": "pilot", "trap": 0.5}
 COUNTER = re.compile(r"guardhouse_\w+_(total|bucket|sum|count)(\{.*\})?$")
 BY_ITSELF = re.compile(r'route="/(metrics|readyz|livez|v1/models[^"]*)"')
@@ -53,9 +54,9 @@ class Run:
     sent: int = 0
 
     def send(self, rows: int) -> None:
-        """Predict rows that have drifted, and tell the truth of each."""
-        for _ in range(rows):
-            (answer,) = self.gateway.predict([DRIFTED], groups={"sex": ["Male"]})
+        """Predict rows, of which half have drifted, and tell the truth of each."""
+        for i in range(rows):
+            (answer,) = self.gateway.predict([(DRIFTED, ORDINARY)[i % 2]], groups={"sex": ["Male"]})
             truth = {"outcomes": [{"id": answer["id"], "label": "yes"}]}
             assert self.gateway.post(truth, "/v1/models/loans:feedback").json()["accepted"] == 1
         self.sent += rows
@@ -133,7 +134,7 @@ def increments(prometheus: Prometheus, name: str) -> float:
 def test_what_prometheus_adds_up_is_what_was_counted(run: Run) -> None:
     """Through kill -9 right after a save, kill -9 long after it, and a stop, every counter's increase is the truth."""
     run.send(20)
-    run.gateway.wait_explaining(DRIFTED)
+    run.gateway.wait_explaining(ORDINARY)
     run.until_saved()
     run.end(kill)
     run.begin()
