@@ -3,7 +3,7 @@
 import io
 import textwrap
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -77,10 +77,11 @@ def _headline(figure: "Figure", explanation: Explanation, title: str) -> None:
         said = f"the logit of “{what}”"
     method = f"{explanation.method.replace('_', ' ')};  output {_number(explanation.output_value)}, baseline "
     height = figure.get_figheight()
-    for text, down, style in (
+    lines: tuple[tuple[str, float, dict[str, Any]], ...] = (
         (f"{title}: {said}" if title else said, 0.20, {"size": 12, "weight": "bold", "color": INK}),
         (method + _number(explanation.baseline_value), 0.46, {"size": 9, "color": FAINT}),
-    ):
+    )
+    for text, down, style in lines:
         line = figure.text(_INCH / figure.get_figwidth(), 1 - down / height, text, va="top", parse_math=False, **style)
         _shorten(line, figure.get_figwidth() - 2 * _INCH)
 
@@ -141,7 +142,7 @@ def _heat_map(figure: "Figure", x: Floats, values: Floats) -> None:
             spine.set_color("#d0d7de")
         axes.set_xlabel(name, size=9, color=FAINT)
         # A strip of one row of pixels is drawn as high as the others, so that one sees it.
-        aspect = "equal" if thin <= height / width <= 1 / thin else "auto"
+        aspect: Literal["equal", "auto"] = "equal" if thin <= height / width <= 1 / thin else "auto"
         if index == 0:
             axes.imshow(_displayed(x), interpolation="nearest", vmin=0, vmax=1, cmap="gray", aspect=aspect)
             continue
