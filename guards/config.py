@@ -62,7 +62,7 @@ class Config(Section):
         """Streams are counted in one set of series, whatever monitors look at them."""
         watching = [item for item in value if isinstance(item, StreamParams)]
         for item in watching[1:]:
-            for key in StreamParams.model_fields.keys() - MonitorParams.model_fields.keys():
+            for key in StreamParams.model_fields.keys() - MonitorParams.model_fields.keys() - {"exclude"}:
                 ours, first = getattr(item, key), getattr(watching[0], key)
                 if ours != first:
                     raise ValueError(

@@ -22,7 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "EXPECTED",
     "GRID",
+    "SIGNIFICANCE",
+    "SIGNIFICANT",
     "discoveries",
     "e_bh_statistic",
     "log_e_values",
@@ -39,6 +42,10 @@ GRID = 2.0**-30
 FLOOR, CEILING = -16.0, 16.0
 STEPS = 60
 Z95 = 1.959963984540054
+EXPECTED = 5.0
+"""The least rows that chi-squared and the stability index expect in a bin (Cochran 1954)."""
+SIGNIFICANCE, SIGNIFICANT = 1e-6, 4.7534
+"""What is no chance any more: a p-value, and the normal quantile above which it lies."""
 
 
 def null_weights(reference: Floats, tilts: Floats, bound: Floats) -> Floats:
@@ -136,20 +143,43 @@ def discoveries(e_values: Floats, level: float) -> Bools:
 
 
 def population_stability(
-    reference: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
-) -> tuple[float, tuple[float, float]]:
+    reference: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], always: Bools | None = None
+) -> tuple[float, tuple[float, float]] | None:
     """Estimate the population stability index without its bias, which is (bins - 1)(1/n + 1/m), with a 95 % interval.
 
-    Bins that both have empty are left out, half a row is added to those that one has empty. The interval takes
+    That is its bias if every bin is well filled. Bins that would have fewer than ``EXPECTED`` rows in the smaller
+    sample, had both samples one distribution, are pooled into one bin, except those that are ``always`` (bins,) bins of
+    their own. Bins that both samples have empty are left out, and half a row is added to the others. The interval takes
     n m / (n + m) times the index to be non-central chi-squared, by its normal approximation. ``reference`` and
-    ``counts`` are (bins,), neither of them all zero.
+    ``counts`` are (bins,).
+
+    None means that there is too little to compare: a sample without rows, one pooled bin alone, or a pooled bin with
+    more than half of all rows, beside which the others do not differ significantly. The recording rules of
+    ``guardhouse rules`` are the same formula.
     """
-    there = (reference > 0) | (counts > 0)
-    half = 0.5 * ((reference == 0) | (counts == 0)).any(where=there)
-    was, now = reference[there] + half, counts[there] + half
-    was, now = was / was.sum(), now / now.sum()
-    n, m, freedom = int(reference.sum()), int(counts.sum()), int(there.sum()) - 1
-    index = float(((now - was) * np.log(now / was)).sum()) - freedom * (1 / n + 1 / m)
-    size = n * m / (n + m)
+    n, m = int(reference.sum()), int(counts.sum())
+    if not n or not m:
+        return None
+    both = reference + counts
+    rare = both * min(n, m) < EXPECTED * (n + m)
+    if always is not None:
+        rare &= ~always
+    pooled = int(both[rare].sum())
+    was, now = (np.append(x[~rare], x[rare].sum()).astype(np.float64) for x in (reference, counts))
+    there = was + now > 0
+    was, now = was[there], now[there]
+    freedom, size = len(was) - 1, n * m / (n + m)
+    if pooled and (not freedom or (2 * pooled > n + m and _chi_squared_z(was, now) <= SIGNIFICANT)):
+        return None
+    p, q = ((x + 0.5) / (x.sum() + len(x) / 2) for x in (was, now))
+    index = float(((q - p) * np.log(q / p)).sum()) - freedom * (1 / n + 1 / m)
     spread = Z95 * math.sqrt(2 * (freedom + 2 * max(0.0, index * size))) / size
     return index, (index - spread, index + spread)
+
+
+def _chi_squared_z(was: Floats, now: Floats) -> float:
+    """Give Wilson and Hilferty's (1931) normal deviate of chi-squared of two samples by bins, two or more."""
+    n, m, freedom = was.sum(), now.sum(), len(was) - 1
+    statistic = n * m * float(((now / m - was / n) ** 2 / (was + now)).sum())
+    share = 2 / (9 * freedom)
+    return float((np.cbrt(statistic / freedom) - 1 + share) / math.sqrt(share))

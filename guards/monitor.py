@@ -160,7 +160,10 @@ class Monitor(nn.Module, ABC):
         return "ok"
 
     def series(self) -> list[Series]:
-        """Give the counters and gauges that Prometheus adds up over replicas; all of them from the start."""
+        """Give the counters and gauges that Prometheus adds up over replicas; all of them from the start.
+
+        A counter never falls. One that a snapshot restores goes on from there: whoever exports it subtracts that.
+        """
         return []
 
     def snapshot(self) -> dict[str, npt.NDArray[np.generic]]:

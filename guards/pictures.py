@@ -3,7 +3,7 @@
 import io
 import textwrap
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,9 @@ from guards.schema import InputSchema
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-__all__ = ["NoPictureError", "picture"]
+__all__ = ["NoPictureError", "drawn", "picture"]
 
 Floats = npt.NDArray[np.float64]
 COLOURS = "RdBu_r"
@@ -23,6 +24,7 @@ COLOURS = "RdBu_r"
 FOR, AGAINST = "#b2182b", "#2166ac"
 INK, FAINT = "#1b1f24", "#6e7781"
 DPI, MOST_BARS = 150, 20
+_NUMBER_INCHES = 0.75
 
 
 class NoPictureError(Exception):
@@ -31,6 +33,20 @@ class NoPictureError(Exception):
 
 def picture(explanation: Explanation, schema: InputSchema, *, title: str = "", top_k: int | None = None) -> bytes:
     """Draw one explanation as a PNG; ``title`` names the model.
+
+    Raises:
+        NoPictureError: the method attributes nothing to inputs.
+    """
+    figure = drawn(explanation, schema, title=title, top_k=top_k)
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # a label in a script that the font has not
+        figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+def drawn(explanation: Explanation, schema: InputSchema, *, title: str = "", top_k: int | None = None) -> "Figure":
+    """Draw one explanation: all text lies inside of the figure, and no tick's label on another.
 
     Raises:
         NoPictureError: the method attributes nothing to inputs.
@@ -48,11 +64,7 @@ def picture(explanation: Explanation, schema: InputSchema, *, title: str = "", t
     else:
         _bars(figure, explanation, schema, values.reshape(-1), top_k)
     _headline(figure, explanation, title)
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # a label in a script that the font has not
-        figure.savefig(stream, format="png")
-    return stream.getvalue()
+    return figure
 
 
 def _headline(figure: "Figure", explanation: Explanation, title: str) -> None:
@@ -63,52 +75,81 @@ def _headline(figure: "Figure", explanation: Explanation, title: str) -> None:
         said = f"the score of guard {what.removeprefix('guard:')}"
     else:
         said = f"the logit of “{what}”"
-    left = _INCH / figure.get_figwidth()
+    method = f"{explanation.method.replace('_', ' ')};  output {_number(explanation.output_value)}, baseline "
     height = figure.get_figheight()
-    headline = textwrap.shorten(
-        f"{title}: {said}" if title else said, int(figure.get_figwidth() * 9), placeholder="..."
+    lines: tuple[tuple[str, float, dict[str, Any]], ...] = (
+        (f"{title}: {said}" if title else said, 0.20, {"size": 12, "weight": "bold", "color": INK}),
+        (method + _number(explanation.baseline_value), 0.46, {"size": 9, "color": FAINT}),
     )
-    figure.text(left, 1 - 0.20 / height, headline, va="top", size=12,
-                weight="bold", color=INK, parse_math=False)  # fmt: skip
-    steps = f"{explanation.method.replace('_', ' ')};  output {_number(explanation.output_value)}, baseline "
-    figure.text(left, 1 - 0.46 / height, steps + _number(explanation.baseline_value), va="top", size=9, color=FAINT,
-                parse_math=False)  # fmt: skip
+    for text, down, style in lines:
+        line = figure.text(_INCH / figure.get_figwidth(), 1 - down / height, text, va="top", parse_math=False, **style)
+        _shorten(line, figure.get_figwidth() - 2 * _INCH)
 
 
 _INCH = 0.25
 
 
+def _width(text: "Text") -> float:
+    """Measure a text, in inches."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+        return float(text.get_window_extent().width) / DPI
+
+
+def _shorten(text: "Text", inches: float) -> None:
+    """Cut a text where it would be too long, in whatever script it is."""
+    whole = text.get_text()
+    if _width(text) <= inches:
+        return
+    short, long = 0, len(whole)
+    while short < long - 1:
+        middle = (short + long) // 2
+        text.set_text(whole[:middle].rstrip() + "...")
+        short, long = (middle, long) if _width(text) <= inches else (short, middle)
+    text.set_text(whole[:short].rstrip() + "...")
+
+
+def _ticks(low: float, high: float, most: int) -> tuple[list[float], list[str]]:
+    """Choose at most so many round numbers between two, and spell each so that it needs no factor beside the axis."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    found = MaxNLocator(nbins=max(1, most - 1), steps=[1, 2, 5, 10]).tick_values(low, high)
+    inside = [float(tick) for tick in found if low <= tick <= high][:most]
+    return inside, ["0" if abs(tick) < 1e-9 * (high - low) else f"{tick:.3g}" for tick in inside]
+
+
 def _heat_map(figure: "Figure", x: Floats, values: Floats) -> None:
     """Draw the image, and the contributions summed over its channels above its grey shadow, side by side."""
-    from mpl_toolkits.axes_grid1.inset_locator import inset_axes  # type: ignore[import-untyped]  # noqa: PLC0415
-
     heat = values.sum(0)
     height, width = heat.shape
-    side = 3.4
-    tall, wide = side * min(1.0, max(0.25, height / width)), side * min(1.0, max(0.25, width / height))
-    figure.set_size_inches(2 * wide + 2 * _INCH + 0.8, tall + 1.15)
+    side, column, thin = 3.4, 2.3, 0.25
+    tall, wide = side * min(1.0, max(thin, height / width)), side * min(1.0, max(thin, width / height))
+    column = max(column, wide)  # wide enough for what is written under a narrow image
+    limit = float(np.abs(heat).max()) or 1.0
+    ticks, labels = _ticks(-limit, limit, 3 if tall < 1.5 else 7)  # noqa: PLR2004 - inches
+    scale_width = 0.14 + 0.15 + 0.09 * max(map(len, labels))
+    figure.set_size_inches(2 * column + 2 * _INCH + 0.12 + scale_width + _INCH, tall + 1.15)
     total_width, total_height = figure.get_size_inches()
+
+    def axes_at(left: float, inches: float) -> "Axes":
+        return figure.add_axes((left / total_width, 0.40 / total_height, inches / total_width, tall / total_height))
+
     for index, name in enumerate(("the row", "red speaks for it, blue against it")):
-        box = (
-            (_INCH + index * (wide + _INCH)) / total_width,
-            0.40 / total_height,
-            wide / total_width,
-            tall / total_height,
-        )
-        axes = figure.add_axes(box)
+        left = _INCH + index * (column + _INCH) + (column - wide) / 2
+        axes = axes_at(left, wide)
         axes.set_xticks([]), axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set_color("#d0d7de")
         axes.set_xlabel(name, size=9, color=FAINT)
+        # A strip of one row of pixels is drawn as high as the others, so that one sees it.
+        aspect: Literal["equal", "auto"] = "equal" if thin <= height / width <= 1 / thin else "auto"
         if index == 0:
-            axes.imshow(_displayed(x), interpolation="nearest", vmin=0, vmax=1, cmap="gray")
+            axes.imshow(_displayed(x), interpolation="nearest", vmin=0, vmax=1, cmap="gray", aspect=aspect)
             continue
-        limit = float(np.abs(heat).max()) or 1.0
-        shown = axes.imshow(heat, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
+        shown = axes.imshow(heat, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect=aspect)
         _outline(axes, x)
-        bar = inset_axes(axes, width="4%", height="100%", loc="lower left", bbox_to_anchor=(1.03, 0, 1, 1),
-                         bbox_transform=axes.transAxes, borderpad=0)  # fmt: skip
-        scale = figure.colorbar(shown, cax=bar)
+        scale = figure.colorbar(shown, cax=axes_at(2 * (column + _INCH) + 0.12, 0.14))
+        scale.set_ticks(ticks, labels=labels)
         scale.ax.tick_params(labelsize=8, colors=FAINT)
         scale.outline.set_edgecolor("#d0d7de")
 
@@ -144,22 +185,26 @@ def _bars(figure: "Figure", explanation: Explanation, schema: InputSchema, value
     if len(rest):
         names.append(f"{len(rest)} others")
         bars.append(float(values[rest].sum()))
-    longest = max(len(name) for name in names)
-    label_width = 0.35 + 0.068 * longest
+    label_width = _INCH + 0.1 + max(_width(figure.text(0, 0, name, size=9, parse_math=False)) for name in names)
+    figure.texts.clear()
     figure.set_size_inches(max(6.0, label_width + 4.3), 1.25 + 0.27 * len(bars))
     total_width, total_height = figure.get_size_inches()
+    axes_width = total_width - label_width - _INCH
     axes = figure.add_axes(
-        (label_width / total_width, 0.5 / total_height, 1 - (label_width + _INCH) / total_width,
-         0.27 * len(bars) / total_height)
-    )  # fmt: skip
+        (label_width / total_width, 0.5 / total_height, axes_width / total_width, 0.27 * len(bars) / total_height)
+    )
     places = np.arange(len(bars))
     axes.barh(places, bars, height=0.7, color=[FOR if bar > 0 else AGAINST for bar in bars])
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(places, names, size=9, color=INK, parse_math=False)
     axes.set_ylim(len(bars) - 0.5, -0.5)
     low, high = min(0.0, *bars), max(0.0, *bars)
-    span = (high - low) or 1.0
-    axes.set_xlim(low - 0.16 * span * (low < 0), high + 0.16 * span * (high > 0 or low == 0))
+    sides = (low < 0) + (high > 0 or low == 0)
+    inch = ((high - low) or 1.0) / (axes_width - _NUMBER_INCHES * sides)  # a number beside a bar must fit
+    low, high = low - _NUMBER_INCHES * inch * (low < 0), high + _NUMBER_INCHES * inch * (high > 0 or low == 0)
+    axes.set_xlim(low, high)
+    ticks, labels = _ticks(low, high, 5)
+    axes.set_xticks(ticks, labels)
     for place, bar in zip(places, bars, strict=True):
         side = 1 if bar >= 0 else -1
         axes.annotate(

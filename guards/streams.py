@@ -9,19 +9,26 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from guards.exclusion import EXCLUDE, excluded
 from guards.monitor import Context, MonitorParams, Series
 from guards.types import Batch, Outcome, Reference
 
-__all__ = ["StreamParams", "Streams"]
+__all__ = ["ABOVE", "BELOW", "MISSING", "SPECIAL", "UNSEEN", "StreamParams", "Streams"]
 
 BELOW, ABOVE, MISSING, UNSEEN = "below", "above", "missing", "unseen"
+SPECIAL = (BELOW, ABOVE, MISSING, UNSEEN)
+"""Bins that are never pooled, however few rows they have: rows in them are what one looks for first."""
 
 
 class StreamParams(MonitorParams):
-    """Which streams there are and how finely they are binned: the same for every monitor of a config."""
+    """Which streams there are and how finely they are binned.
+
+    What a stream is, is the same for every monitor of a config; each may leave out others.
+    """
 
     bins: int = Field(default=10, ge=2, le=100, description="equally filled reference bins of a continuous stream")
     projections: int = Field(default=4, ge=0, le=64, description="principal directions of the features to watch")
+    exclude: tuple[str, ...] = EXCLUDE
 
 
 class Streams(nn.Module):
@@ -46,23 +53,29 @@ class Streams(nn.Module):
         schema = context.schema
         numeric = [c.name for c in schema.columns if c.kind == "numeric"]
         self._numeric = [i for i, c in enumerate(schema.columns) if c.kind == "numeric"]
-        self._discrete = [i for i, c in enumerate(schema.columns) if c.kind == "categorical"]
         statistics = {"image": ("brightness", "contrast", "sharpness"), "tensor": ("mean", "deviation")}
-        self.continuous: tuple[str, ...] = (
+        continuous = (
             *(f"column:{name}" for name in numeric),
             *(f"statistic:{name}" for name in statistics.get(schema.kind, ())),
             *(f"feature:{i}" for i in range(params.projections)),
             *(f"guard:{name}" for name in context.guards),
             "confidence" if context.classes else "label",
         )
-        self._projected = torch.tensor([name.startswith("feature:") for name in self.continuous])
-        self.discrete: dict[str, tuple[str, ...]] = {
+        discrete: dict[str, tuple[str, ...]] = {
             f"column:{c.name}": (*map(_bin_name, c.categories or ()), UNSEEN, MISSING)
             for c in schema.columns
             if c.kind == "categorical"
         }
         if context.classes:
-            self.discrete["label"] = (*map(_bin_name, context.classes), UNSEEN, MISSING)
+            discrete["label"] = (*map(_bin_name, context.classes), UNSEEN, MISSING)
+        left_out = excluded(params.exclude, (*continuous, *discrete))
+        self._kept = [i for i, name in enumerate(continuous) if name not in left_out]
+        self.continuous: tuple[str, ...] = tuple(continuous[i] for i in self._kept)
+        self._projected = torch.tensor([name.startswith("feature:") for name in self.continuous], dtype=torch.bool)
+        self.discrete = {name: bins for name, bins in discrete.items() if name not in left_out}
+        self._discrete = {
+            f"column:{c.name}": i for i, c in enumerate(schema.columns) if f"column:{c.name}" in self.discrete
+        }
         self.bins: dict[str, tuple[str, ...]] = {
             **dict.fromkeys(self.continuous, (BELOW, *map(str, range(params.bins)), ABOVE, MISSING)),
             **self.discrete,
@@ -74,6 +87,7 @@ class Streams(nn.Module):
         self.register_buffer("directions", torch.zeros((1, params.projections)))
         self.register_buffer("reference_counts", torch.zeros(size, dtype=torch.int64))
         self.size = size
+        self.special = np.array([name in SPECIAL for bins in self.bins.values() for name in bins])
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
         """Set the bins' edges at the reference's quantiles, and count the reference into them."""
@@ -86,9 +100,8 @@ class Streams(nn.Module):
         directions[:, :wanted] = top * torch.where(top.sum(0) < 0, -1.0, 1.0)  # a sign that does not depend on LAPACK
         self.directions = directions.float()
         values = self._continuous(reference.batch, outcome)
-        self.edges = torch.stack(
-            [self._edges(row[1::2] if self._projected[i] else row) for i, row in enumerate(values)]
-        )
+        edges = [self._edges(row[1::2] if self._projected[i] else row) for i, row in enumerate(values)]
+        self.edges = torch.stack(edges) if edges else self.edges
         self.reference_counts = self.reference(reference.batch, outcome)
         return self
 
@@ -117,8 +130,8 @@ class Streams(nn.Module):
         continuous = self._continuous(batch, outcome)
         bins = torch.searchsorted(self.edges, continuous.nan_to_num().contiguous(), right=True)
         bins = torch.where(continuous.isnan(), self.params.bins + 2, bins)
-        discrete = [self._category(batch.x[:, i], name) for i, name in zip(self._discrete, self.discrete, strict=False)]
-        if outcome.prediction.label is not None:
+        discrete = [self._category(batch.x[:, i], name) for name, i in self._discrete.items()]
+        if outcome.prediction.label is not None and "label" in self.discrete:
             discrete.append(outcome.prediction.label)
         if discrete:
             bins = torch.cat([bins, torch.stack(discrete)])
@@ -144,7 +157,7 @@ class Streams(nn.Module):
         rows.append(outcome.verdict.p_value)
         last = prediction.probabilities.amax(1) if prediction.probabilities is not None else prediction.value
         assert last is not None  # noqa: S101 - a prediction has one or the other
-        return torch.cat([*rows, last[None]])
+        return torch.cat([*rows, last[None]])[self._kept]
 
     def series(self, counts: npt.NDArray[np.int64]) -> list[Series]:
         """Give ``stream_bin_total`` and ``reference_bin_ratio`` by stream and bin, ``reference_rows`` by stream."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from guards.monitor import CountingMonitor, Monitor, Series, State
 from guards.records import Records
 from guards.types import Batch, Outcome
+from service.exported_series import ExportedSeries
 from service.tallies import Tallies, tally, totals_of
 from service.worker import Worker
 
@@ -41,6 +42,7 @@ class Monitoring:
             monitor.deferred = True
         self.worker = Worker(self.monitors, self._lock)
         self._states: dict[str, tuple[State, str]] = {}
+        self._exported, self._scraping = ExportedSeries(), threading.Lock()
         self.look()
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
@@ -55,9 +57,13 @@ class Monitoring:
         self.worker.close()
 
     def series(self) -> list[Series]:
-        """Give what Prometheus scrapes; nothing of a monitor that crashes."""
-        told = (self._ask(monitor, "series", _series) for monitor in self.monitors)
-        return [series for several in told for series in several or ()]
+        """Give what Prometheus scrapes, every series once; nothing of a monitor that crashes.
+
+        Counters are of this process since its start: what a snapshot restored is not in them.
+        """
+        with self._scraping:  # two scrapes at once must not export an older count after a newer one
+            told = {monitor.name: self._ask(monitor, "series", _series) for monitor in self.monitors}
+            return self._exported.of({name: series or () for name, series in told.items()})
 
     def groups_of(self, batch: Batch) -> dict[str, npt.NDArray[np.int64]]:
         """Tell each row's level code (n,) by every monitor that has groups."""
@@ -114,10 +120,12 @@ class Monitoring:
                 if arrays:
                     monitor.restore(arrays)
                 found = monitor.state()
+                series = _series(monitor)
             except Exception:
                 if before:
                     monitor.restore(before)
                 raise
+            self._exported.restored(name, series)
             self._states[name] = (found, since if found == state else _now())
 
     def _report(self, monitor: Monitor) -> dict[str, Any]:

@@ -49,12 +49,13 @@ def rows() -> list[Row]:
                     width=6,
                 ),
                 number(
-                    "Monitors that alarmed, 1h",
-                    "Monitors that keep a promise on false alarms and have alarmed.",
+                    "Monitors in alarm",
+                    "Monitors that keep a promise on false alarms and are in alarm on some replica.",
                     Query(
                         (
-                            f"count(sum by (monitor) (increase(guardhouse_drift_alarms_total{{{OF}}}[1h])) "
-                            "> 0) or vector(0)"
+                            f'count(max by (monitor) (guardhouse_monitor_state{{{OF}, state="alarm"}}) == 1 '
+                            f"and on (monitor) guardhouse_drift_alarms_total{{{OF}}}) "
+                            f"or 0 * count(guardhouse_drift_alarms_total{{{OF}}})"
                         ),
                         "monitors",
                     ),

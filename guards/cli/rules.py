@@ -12,14 +12,16 @@ from pathlib import Path
 import yaml
 
 from guards.bundle import Bundle
-from guards.streams import BELOW, MISSING, UNSEEN, StreamParams
+from guards.evidence import EXPECTED, SIGNIFICANCE
+from guards.evidence import SIGNIFICANT as Z
+from guards.streams import BELOW, MISSING, SPECIAL, UNSEEN, StreamParams
 from guards.types import Mistake
 
 __all__ = ["WINDOWS", "ordered_bins", "render"]
 
 WINDOWS = ("1h", "1d")
 PSI_WARNING, PSI_CRITICAL = 0.1, 0.25
-SIGNIFICANCE, Z = 1e-6, 4.7534  # the same level twice: a p-value, and the normal quantile above which it lies
+MOST_POOLED = 0.5
 ROWS = 500
 RUNBOOK = "https://github.com/guardhouse/guardhouse/blob/main/docs/runbook.md#drift"
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -30,7 +32,8 @@ HEADER = """\
 MODEL = "namespace, job, model, bundle"
 INSTANCE = "namespace, job, instance"
 STREAM = f"window, {MODEL}, stream"
-EVERY_BIN = "ignoring (bin) group_left ()"
+POOLED = 'pooled="true"'
+EVERY_BIN = "ignoring (bin, pooled) group_left ()"
 
 
 def ordered_bins(bundle: Path) -> int:
@@ -63,7 +66,7 @@ def render(bins: int, windows: Sequence[str] = WINDOWS) -> str:
 
 def _group(bins: int, window: str) -> dict[str, object]:
     seconds = int(window[:-1]) * SECONDS[window[-1]]
-    figures = {**_counts(window), **_figures(window), **_kolmogorov_smirnov(window, bins)}
+    figures = {**_counts(window), **_pooled(window), **_figures(window), **_kolmogorov_smirnov(window, bins)}
     records: list[dict[str, object]] = [
         {"record": f"guardhouse:drift_{name}", "expr": expr.strip(), "labels": {"window": window}}
         for name, expr in figures.items()
@@ -112,9 +115,39 @@ sum by ({MODEL}, stream, bin) (
 {gauge("guardhouse_reference_rows", "stream")}""",
         "rows": f"sum by ({STREAM}) ({live})",
         "reference_rows": f"sum by ({STREAM}) ({reference})",
-        "bins": f"count by ({STREAM}) ({live} + {reference} > 0)",
         "bin_ratio": f"{live} / {EVERY_BIN} ({_of('rows', window)} > 0)",
-        "reference_bin_ratio": f"{reference} / {EVERY_BIN} {_of('reference_rows', window)}",
+        "reference_bin_ratio": f"{reference} / {EVERY_BIN} ({_of('reference_rows', window)} > 0)",
+    }
+
+
+def _pooled(window: str) -> dict[str, str]:
+    """Give the bins that figures without an order compare: rare bins put together into one, labelled `pooled`.
+
+    In a bin of few rows neither chi-squared nor the bias that is taken off PSI is what theory says. Bins are chosen by
+    the rows of both samples: chosen by the reference alone, they would be those that it happens to have too many of.
+    """
+    own = f'bin!~"{"|".join(SPECIAL)}"'
+    live, reference, rare = _of("bin_rows", window), _of("reference_bin_rows", window), _of("rare_bin_rows", window)
+    rows, total = _of("rows", window), _of("reference_rows", window)
+
+    def pooled(samples: str) -> str:
+        rest = f"sum by ({STREAM}) ({samples} and {rare})"
+        return f"""
+({samples} unless {rare})
+or label_replace({rest}, "pooled", "true", "", "")"""
+
+    together = f"{_of('pooled_bin_rows', window, POOLED)} + {_of('pooled_reference_bin_rows', window, POOLED)}"
+    return {
+        "rare_bin_rows": f"""
+({_of("bin_rows", window, own)} + {_of("reference_bin_rows", window, own)})
+* {EVERY_BIN} (({rows} + {total} - abs({rows} - {total})) / 2 / ({rows} + {total}))
+< {EXPECTED:g}""",
+        "pooled_bin_rows": pooled(live),
+        "pooled_reference_bin_rows": pooled(reference),
+        "pooled_ratio": f"sum by ({STREAM}) ({together}) / ({rows} + {total})",
+        "bins": (
+            f"count by ({STREAM}) ({_of('pooled_bin_rows', window)} + {_of('pooled_reference_bin_rows', window)} > 0)"
+        ),
     }
 
 
@@ -122,32 +155,22 @@ def _figures(window: str) -> dict[str, str]:
     """Give the figures that know no order of bins; those that neither sample fills are no bins.
 
     The reference is a sample too: chi-squared is that of the 2 x bins table, and PSI has its expectation without
-    drift, (bins - 1) (1 / rows + 1 / reference rows), taken off. Wilson and Hilferty (1931) for z.
+    drift, (bins - 1) (1 / rows + 1 / reference rows), taken off. Wilson and Hilferty (1931) for z. Where the pooled bin
+    has more than half of all rows and the others do not differ significantly, there is too little to compare: PSI and
+    the distance are absent, and not small. :func:`guards.evidence.population_stability` is the same PSI.
     """
-    live, reference = _of("bin_rows", window), _of("reference_bin_rows", window)
-    rows, total, bins = _of("rows", window), _of("reference_rows", window), _of("bins", window)
-    p, q, free = _of("bin_ratio", window), _of("reference_bin_ratio", window), f"({bins} - 1)"
+    live, reference = _of("pooled_bin_rows", window), _of("pooled_reference_bin_rows", window)
+    rows, total, bins = f"({_of('rows', window)} > 0)", f"({_of('reference_rows', window)} > 0)", _of("bins", window)
+    p, q, free = f"({live} / {EVERY_BIN} {rows})", f"({reference} / {EVERY_BIN} {total})", f"({bins} - 1)"
+    smooth, smooth_reference = (
+        f"({sample} + 0.5) / {EVERY_BIN} ({size} + {bins} / 2)" for sample, size in ((live, rows), (reference, total))
+    )
+    enough = f"""
+unless (
+  {_of("pooled_ratio", window)} > {MOST_POOLED}
+  unless {_of("chi_squared_z", window)} > {Z}
+)"""
     return {
-        "psi": f"""
-sum by ({STREAM}) (
-  (
-    ({live} + 0.5) / {EVERY_BIN} ({rows} + {bins} / 2)
-    - ({reference} + 0.5) / {EVERY_BIN} ({total} + {bins} / 2)
-  )
-  * (
-    ln(({live} + 0.5) / {EVERY_BIN} ({rows} + {bins} / 2))
-    - ln(({reference} + 0.5) / {EVERY_BIN} ({total} + {bins} / 2))
-  )
-  and {live} + {reference} > 0
-)
-- {free} * (1 / ({rows} > 0) + 1 / {total})""",
-        "jensen_shannon_distance": f"""
-sqrt(clamp_min(
-  (
-    sum by ({STREAM}) (({p} > 0) * ln(2 * {p} / ({p} + {q})))
-    + sum by ({STREAM}) (({q} > 0) * ln(2 * {q} / ({p} + {q})))
-  ) / {2 * math.log(2)}, 0
-))""",
         "chi_squared": f"""
 {rows} * {total} * sum by ({STREAM}) (
   ({p} - {q}) ^ 2 / ({live} + {reference} > 0)
@@ -158,6 +181,28 @@ sqrt(clamp_min(
   - (1 - 2 / (9 * {free}))
 )
 / sqrt(2 / (9 * {free}))""",
+        "psi": f"""
+(
+  sum by ({STREAM}) (
+    (
+      {smooth}
+      - {smooth_reference}
+    )
+    * (
+      ln({smooth})
+      - ln({smooth_reference})
+    )
+    and {live} + {reference} > 0
+  )
+  - {free} * (1 / {rows} + 1 / {total})
+){enough}""",
+        "jensen_shannon_distance": f"""
+sqrt(clamp_min(
+  (
+    sum by ({STREAM}) (({p} > 0) * ln(2 * {p} / ({p} + {q})))
+    + sum by ({STREAM}) (({q} > 0) * ln(2 * {q} / ({p} + {q})))
+  ) / {2 * math.log(2)}, 0
+)){enough}""",
     }
 
 

@@ -55,12 +55,26 @@ def of_classes(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
     columns = dict(zip(parts, np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1]), strict=True))
     compared: list[Statistic] = []
     for name, each in DIFFERENCES.items():
-        worst = [np.fmax.reduce([figure[columns[name, part]] for part in each]) for figure in (value, low, high)]
-        rows = np.min([ours[part][1].sum(0) for part in each], axis=0)
-        compared += by_label(measured, name, worst[0], (worst[1], worst[2]), rows)
+        at = [columns[name, part] for part in each]
+        worst, interval = _worst([value[i] for i in at], [low[i] for i in at], [high[i] for i in at])
+        rows = np.array([ours[part][1].sum(0) for part in each])
+        fewest = np.where(rows > 0, rows, rows.max(0)).min(0)  # of the rates that are known at all
+        compared += by_label(measured, name, worst, interval, fewest)
     value, low, high = ratios(*ours["selection_rate"], ALPHA)
     compared += by_label(measured, "demographic_parity_ratio", value, (low, high), ours["selection_rate"][1].sum(0))
     return found, compared
+
+
+def _worst(values: list[Floats], lows: list[Floats], highs: list[Floats]) -> tuple[Floats, tuple[Floats, Floats]]:
+    """Give the largest of several differences (k,) of one statistic, and its bounds.
+
+    If one of them is not known because two groups do not both have rows of that rate, neither is the largest. What the
+    others prove stays: the largest is no less than they are, up to 1. If they prove nothing, there is no interval.
+    """
+    value = np.maximum.reduce(values)
+    low = np.fmax.reduce(lows)
+    high = np.where(np.isnan(value), np.where(low > 0, 1.0, np.nan), np.fmax.reduce(highs))
+    return value, (low, high)
 
 
 def _confusion(table: Integers, index: list[int]) -> dict[str, Rate]:

@@ -29,7 +29,10 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupReport:
-    """The statistics; whether an alarmed interval is ``outside`` the tolerance, or an estimate ``beyond`` it."""
+    """The statistics; whether an alarmed interval is ``outside`` the tolerance, or an estimate ``beyond`` it.
+
+    ``insufficient`` says that fewer than two groups have rows enough, or that no alarmed statistic has a figure.
+    """
 
     statistics: tuple[Statistic, ...]
     insufficient: bool
@@ -55,7 +58,10 @@ class GroupReport:
         bar = np.inf if measured.tolerance is None else measured.tolerance
         return cls(
             statistics=(*found, *compared, *statistics),
-            insufficient=int((answered[:declared] >= measured.minimum).sum()) < min(2, declared),
+            insufficient=(
+                int((answered[:declared] >= measured.minimum).sum()) < min(2, declared)
+                or bool(alarmed and all(s.value is None and s.interval is None for s in alarmed))
+            ),
             outside=any(s.interval is not None and s.interval[0] > bar for s in alarmed),
             beyond=any(s.value is not None and s.value > bar for s in alarmed),
             depends=depends,
@@ -81,7 +87,8 @@ def _of_values(measured: Measured, scale: float) -> tuple[list[Statistic], list[
         return found, []
     low, high = (each[:declared] for each in bounds(ALPHA / declared))
     enough = enough[:declared]
-    difference = most(value[:declared]) - least(value[:declared])
+    several = (n[:declared] > 0).sum() > 1
+    difference = most(value[:declared]) - least(value[:declared]) if several else np.nan
     if enough.sum() > 1:
         interval = (np.maximum(most(low) - least(high), 0), most(high) - least(low))
     else:

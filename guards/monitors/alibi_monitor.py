@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from guards.exclusion import excluded
 from guards.monitor import Arrays, Context, Monitor, Series, State, Statistic, Work
 from guards.monitors.alibi_params import AlibiParams
 from guards.monitors.alibi_python import alibi_python
@@ -67,7 +68,7 @@ class AlibiMonitor(Monitor, Generic[P]):
         """Find the columns that are compared, and the interpreter that compares them.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are none, or one that shall be left out is not there.
         """
         super().__init__(params, context)
         self.params = params
@@ -84,12 +85,16 @@ class AlibiMonitor(Monitor, Generic[P]):
         self._gaps = False
         if params.on == "inputs" and tabular:
             columns = context.schema.columns
-            self._picked = [i for i, column in enumerate(columns) if column.kind in wanted]
+            streams = {f"column:{column.name}": i for i, column in enumerate(columns) if column.kind in wanted}
+            left_out = excluded(params.exclude, tuple(streams))
+            self._picked = [i for name, i in streams.items() if name not in left_out]
             self._categories = [len(columns[i].categories or ()) for i in self._picked]
             self._names = tuple(f"column:{columns[i].name}" for i in self._picked)
             self._gaps = params.compares in {"rows", "columns"}
             if not self._picked:
                 raise ValueError(f"on: {params.kind} compares {params.compares}, and no column of the inputs is one")
+        elif params.exclude:
+            raise ValueError(f"exclude: {params.kind} on {params.on} compares no columns; give `on: inputs` of a table")
         elif params.on == "inputs" and params.compares in {"categories", "columns"}:
             raise ValueError(f"on: {params.kind} compares columns, and the input is of kind {context.schema.kind}")
         elif params.on == "prediction":

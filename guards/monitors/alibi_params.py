@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from guards.exclusion import EXCLUDE
 from guards.monitor import MonitorParams
 from guards.monitors.alibi_python import alibi_python
 
@@ -38,6 +39,7 @@ class AlibiParams(MonitorParams):
     reference_rows: int = Field(default=500, ge=50, le=10_000, description="calibration rows to compare with, sampled")
     hold: int = Field(default=3, ge=1, description="windows that have to pass after an alarm before all is well again")
     seed: int = Field(default=0, ge=0)
+    exclude: tuple[str, ...] = EXCLUDE
     compares: ClassVar[Literal["rows", "numbers", "categories", "columns"]] = "rows"
     """Rows as wholes, or column by column: numbers alone, categories alone, or both."""
 

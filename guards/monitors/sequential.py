@@ -167,6 +167,8 @@ class Sequential(Monitor):
     def report(self) -> list[Statistic]:
         """Give each stream's log e-value, whether it has drifted, and its stability index; and what is an alarm.
 
+        The index has no value while there are too few rows, for the stream's bins or at all.
+
         ``threshold`` is the log e-value at which a stream alarms alone; j streams alarm together where each has
         log(j) less.
         """
@@ -175,12 +177,12 @@ class Sequential(Monitor):
         statistics = [Statistic("threshold", alone, None, counted)]
         reference, window = self.reference_counts.cpu().numpy(), self.window.astype(np.int64)
         ends = [*self._offsets[1:].tolist(), self.streams.size]
-        logs = self._log_evidence()
+        logs, always = self._log_evidence(), self.streams.special
         for i, (name, start, end) in enumerate(zip(self.names, self._offsets.tolist(), ends, strict=True)):
             was, now = reference[start:end], window[start:end]
             n, labels = int(now.sum()), {"stream": name}
-            enough = n >= ENOUGH_ROWS and was.any()
-            value, interval = population_stability(was, now) if enough else (None, None)
+            found = population_stability(was, now, always[start:end]) if n >= ENOUGH_ROWS else None
+            value, interval = (None, None) if found is None else found
             statistics += [
                 Statistic("evidence", logs[i], None, counted, labels),
                 Statistic("drifted", float(drifted[i]), None, counted, labels),

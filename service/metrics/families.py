@@ -1,5 +1,6 @@
 """Metric families over plain arrays, which the hot path adds to in bulk; all their series exist from the start."""
 
+import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -28,10 +29,14 @@ class Counters:
         self.name, self.help, self.labels = name, help_text, tuple(labels)
         self.index = {value: place for place, value in enumerate(values)}
         self.values = np.zeros(len(self.index))
+        # Several threads count: without a lock one could write back a value from before the others counted.
+        self._lock = threading.Lock()
 
     def add(self, *labels: str, by: float = 1.0) -> None:
         """Count once; labels that are not of the closed set are a mistake of ours, and raise KeyError."""
-        self.values[self.index[labels]] += by
+        place = self.index[labels]
+        with self._lock:
+            self.values[place] += by
 
     def collect(self) -> Metric:
         """Render all series."""
@@ -57,12 +62,14 @@ class Histograms:
         self.index = {value: place for place, value in enumerate(values)}
         self.counts = np.zeros((len(self.index), len(self.bounds) + 1), dtype=np.int64)
         self.sums = np.zeros(len(self.index))
+        self._lock = threading.Lock()
 
     def observe(self, value: float, *labels: str) -> None:
         """Add one observation."""
-        row = self.index[labels]
-        self.counts[row, bisect_left(self.bounds, value)] += 1
-        self.sums[row] += value
+        row, place = self.index[labels], bisect_left(self.bounds, value)
+        with self._lock:
+            self.counts[row, place] += 1
+            self.sums[row] += value
 
     def observe_many(self, values: "npt.NDArray[np.float32]", *labels: str) -> None:
         """Add observations (n,) in bulk, leaving out those that are NaN."""

@@ -135,14 +135,9 @@ class ModelMetrics:
                 yield gauge(name, help_text, {(self.device,): value}, ["device"])
 
     def _monitors(self) -> Iterator[Metric]:
-        """Render the monitors' own series, those of one metric together; what two monitors count is there once."""
+        """Render the monitors' own series, those of one metric together."""
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        there: set[tuple[str, ...]] = set()
         for series in self._series():
-            key = (series.metric, *series.labels.values())
-            if key in there:
-                continue
-            there.add(key)
             family = families.get(series.metric)
             if family is None:
                 kind = CounterMetricFamily if series.kind == "counter" else GaugeMetricFamily

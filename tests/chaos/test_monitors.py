@@ -86,7 +86,7 @@ def kill(gateway: "Gateway") -> None:
 
 
 def test_a_killed_server_goes_on(serve: Serve, tmp_path: Path) -> None:
-    """After kill -9 counts, alarms, state and since are those that were, and counting goes on; after a stop too."""
+    """After kill -9 and after a stop, evidence, state and since are those that were; counters start at 0."""
     first = serve(tmp_path)
     send(first, 7)
     assert told(first)["state"] == "ok"
@@ -101,14 +101,15 @@ def test_a_killed_server_goes_on(serve: Serve, tmp_path: Path) -> None:
     second = serve(tmp_path)
     assert GOES_ON in second.log()
     assert (told(second)["state"], told(second)["since"]) == ("alarm", since)
-    assert second.metrics()[ROWS] == 13
+    assert told(second)["statistics"][0]["n"] == 13
+    metrics = second.metrics()
+    assert (metrics[ROWS], metrics[ALARMS]) == (0, 0)
     send(second, 8)
-    second.wait_for(lambda metrics: metrics[ROWS] == 21)
+    second.wait_for(lambda metrics: (metrics[ROWS], metrics[ALARMS]) == (8, 1))  # the 20th row alarms too
     second.stop()
     third = serve(tmp_path)
-    metrics = third.metrics()
-    assert (metrics[ROWS], metrics[ALARMS]) == (21, 2)
-    assert told(third)["since"] == since
+    assert (told(third)["statistics"][0]["n"], told(third)["since"]) == (21, since)
+    assert third.metrics()[ROWS] == 0
     third.stop()
 
 
@@ -122,7 +123,8 @@ def test_a_killed_worker_goes_on(serve: Serve, tmp_path: Path) -> None:
     gateway.expected.append("WARNING|circus|restart")
     worker.wait(10)
     gateway.wait_ready()
-    assert gateway.metrics()[ROWS] in {10, 11}  # the alarm was at the tenth row
+    assert told(gateway)["statistics"][0]["n"] in {10, 11}  # the alarm was at the tenth row
+    assert gateway.metrics()[ROWS] == 0
     assert "another server" not in gateway.log()
     gateway.stop()
 

@@ -111,6 +111,27 @@ def test_a_mutated_expectation_fails(tmp_path: Path) -> None:
     assert "selection_rate" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("lacking", "absent"),
+    [
+        ("positives", {"equal_opportunity_difference", "equalized_odds_difference"}),
+        ("negatives", {"equalized_odds_difference"}),
+        ("everything", set(DIFFERENCES)),
+    ],
+)
+def test_what_one_group_lacks_is_not_compared(lacking: str, absent: set[str], tmp_path: Path) -> None:
+    """If only one group has a rate, there is no difference and no ratio of it, and not one of 0 or 1."""
+    cells = counts(0)[:, :2]
+    cells[:, 1, :, {"positives": [1], "negatives": [0], "everything": [0, 1]}[lacking]] = 0
+    asked = []
+    for name in DIFFERENCES:
+        query = f'count(guardhouse:{name}:1d{{label="yes"}})'
+        expected = [] if name in absent else [{"labels": "{}", "value": 1}]
+        asked.append({"expr": query, "eval_time": "1d", "exp_samples": expected})
+    done = promtool(tmp_path, traffic(cells) | {"promql_expr_test": asked})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def alert(name: str, *firing: str) -> dict[str, Any]:
     alerts = [
         {"exp_labels": {"job": "g", "attribute": "sex", "label": label, "severity": "warning"}} for label in firing

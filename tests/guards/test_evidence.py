@@ -1,7 +1,9 @@
 """The mathematics of the evidence against scipy, brute force and hand-worked figures."""
 
 import math
+from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scipy.stats import beta
 from guards.bets import Bets
 from guards.evidence import (
     GRID,
+    Floats,
     discoveries,
     e_bh_statistic,
     log_e_values,
@@ -116,12 +119,57 @@ def test_e_bh_by_definition() -> None:
         assert e_bh_statistic(e) <= e.mean() + 1e-9
 
 
+def stability(reference: Sequence[int], counts: Sequence[int], **more: Any) -> tuple[float, tuple[float, float]]:
+    """Give the index of samples that are large enough to have one."""
+    found = population_stability(np.array(reference), np.array(counts), **more)
+    assert found is not None
+    return found
+
+
 def test_stability_index_by_hand() -> None:
-    """The index is the symmetrised divergence, less its bias; its interval holds it."""
-    index, (low, high) = population_stability(np.array([500, 500]), np.array([600, 400]))
-    assert index == pytest.approx(0.1 * math.log(0.6 / 0.5) - 0.1 * math.log(0.4 / 0.5) - 1 / 1000 - 1 / 1000)
+    """The index is the symmetrised divergence of smoothed shares, less its bias; its interval holds it."""
+    index, (low, high) = stability([500, 500], [600, 400])
+    p, q = 600.5 / 1001, 400.5 / 1001
+    assert index == pytest.approx((p - 0.5) * math.log(p / 0.5) + (q - 0.5) * math.log(q / 0.5) - 1 / 1000 - 1 / 1000)
     assert low < index < high
-    assert all(map(math.isfinite, population_stability(np.array([0, 9, 0]), np.array([5, 5, 0]))[1]))
+    assert all(map(math.isfinite, stability([0, 90, 0], [50, 50, 0])[1]))
+
+
+def test_rare_bins_are_pooled() -> None:
+    """Bins that expect fewer than five rows are one bin; full bins and special ones are their own."""
+    reference, counts = [500, 400, 3, 2, 5, 0], [480, 420, 1, 6, 2, 9]
+    assert stability(reference, counts) == stability([500, 400, 10], [480, 420, 18])
+    own = np.array([False] * 5 + [True])
+    assert stability(reference, counts, always=own) == stability([500, 400, 10, 0], [480, 420, 9, 9], always=own[2:])
+    assert stability([5, 995], [5, 995]) == stability([5, 995], [5, 995], always=np.array([True, True]))
+
+
+@pytest.mark.parametrize("shares", [np.ones(5000), 1 / np.arange(1, 5001)], ids=["even", "few are common"])
+@pytest.mark.parametrize(("n", "m"), [(5000, 500), (5000, 5000), (500, 50_000), (50_000, 50_000)])
+def test_clean_rows_of_5000_levels_are_no_drift(shares: Floats, n: int, m: int) -> None:
+    """The index is near 0, or there is none: the bias that is taken off is that of well-filled bins alone."""
+    rng, share = np.random.default_rng(0), shares / shares.sum()
+    for _ in range(20):
+        found = population_stability(rng.multinomial(n, share), rng.multinomial(m, share))
+        assert found is None or -0.03 < found[0] < 0.06
+
+
+def test_drift_of_5000_levels_is_found() -> None:
+    """A level that takes a fifth of the rows, and levels of which nine tenths are gone, have a large index."""
+    rng, even = np.random.default_rng(0), np.full(5000, 1 / 5000)
+    reference = rng.multinomial(5000, even)
+    spike = 0.8 * even
+    spike[7] += 0.2
+    tenth = np.repeat([10.0, 0.0], [500, 4500]) / 5000
+    for share in (spike, tenth):
+        index, (low, _) = stability(reference, rng.multinomial(5000, share))
+        assert index > 0.25 < low
+
+
+@pytest.mark.parametrize(("reference", "counts"), [([0, 0], [5, 5]), ([5, 5], [0, 0]), ([1] * 500, [1] * 500)])
+def test_too_little_to_compare_is_no_index(reference: list[int], counts: list[int]) -> None:
+    """Without rows, or with a handful in every bin, there is no index, and not one of 0."""
+    assert population_stability(np.array(reference), np.array(counts)) is None
 
 
 @pytest.mark.parametrize("moved", [0.0, 0.03])
@@ -131,7 +179,7 @@ def test_stability_index_is_unbiased_and_its_interval_covers(moved: float) -> No
     was = np.full(10, 0.1)
     now = was + moved * np.resize([1, -1], 10)
     true = float(((now - was) * np.log(now / was)).sum())
-    found = [population_stability(rng.multinomial(5000, was), rng.multinomial(2000, now)) for _ in range(500)]
+    found = [stability(rng.multinomial(5000, was), rng.multinomial(2000, now)) for _ in range(500)]
     assert np.mean([index for index, _ in found]) == pytest.approx(true, abs=0.001)
     covered = np.mean([low <= true <= high for _, (low, high) in found])
     assert 0.92 < covered < (0.98 if moved else 1.01)

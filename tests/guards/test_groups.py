@@ -282,6 +282,49 @@ def test_no_tolerance_no_alarm() -> None:
     assert few.state() == "insufficient_data"
 
 
+EQUAL_ODDS = "equalized_odds_difference"
+
+
+def test_a_rate_that_one_group_lacks_is_no_difference_of_0() -> None:
+    """If one of two groups has no positive outcome, true positive rates and equalized odds are not compared."""
+    watched = grouped.monitor(alarm=[EQUAL_ODDS], tolerance=0.5, minimum=10)
+    group, predicted = np.repeat([0, 1], 20), np.tile([0, 1], 20)
+    grouped.feed(watched, group, predicted, np.where(group == 0, 0, predicted))
+    for name in ("equal_opportunity_difference", EQUAL_ODDS):
+        statistic = grouped.found(watched, name)
+        assert (statistic.value, statistic.interval) == (None, None), name
+    assert grouped.found(watched, "demographic_parity_difference").value == 0
+    assert watched.state() == "insufficient_data"
+    grouped.feed(watched, [0], [1], [1])
+    assert grouped.found(watched, EQUAL_ODDS).value == pytest.approx(0.5)
+    assert watched.state() == "ok"
+
+
+def test_a_proven_difference_alarms_without_the_other_rate() -> None:
+    """Of equalized odds, false positive rates that clearly differ are enough to alarm; the value stays unknown."""
+    watched = grouped.monitor(alarm=[EQUAL_ODDS], tolerance=0.1)
+    group = np.repeat([0, 1], 500)
+    grouped.feed(watched, group, np.where(group == 0, np.arange(1000) % 10 == 0, 1), np.zeros(1000))
+    statistic = grouped.found(watched, EQUAL_ODDS)
+    assert statistic.value is None
+    assert statistic.interval is not None
+    assert 0.5 < statistic.interval[0] < 0.9
+    assert statistic.interval[1] == 1
+    assert watched.state() == "alarm"
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), ()])
+def test_one_group_alone_is_compared_with_none(classes: tuple[str, ...]) -> None:
+    """If all rows are of one group, every difference and ratio is unknown, and so is the state."""
+    watched = grouped.monitor(classes=classes)
+    more = {} if classes else {"confidence": np.full(100, np.nan)}
+    grouped.feed(watched, np.zeros(100, int), np.arange(100) % 2, np.arange(100) % 3 == 0, **more)
+    compared = [s for s in watched.report() if s.name.endswith(("_difference", "_ratio"))]
+    assert compared
+    assert all((s.value, s.interval) == (None, None) for s in compared)
+    assert watched.state() == "insufficient_data"
+
+
 def test_more_statistics_share_the_alarm() -> None:
     """An alarmed statistic's interval widens with the number of those that may alarm."""
     group, predicted, actual = made_up(2, 500, 14)

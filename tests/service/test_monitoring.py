@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Literal
 
@@ -62,6 +63,9 @@ class Count(Monitor):
     def snapshot(self) -> dict[str, Any]:
         self._break("snapshot")
         return {"seen": np.array(self.seen)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.seen = int(state["seen"])
 
     def _break(self, method: str) -> None:
         if method == self.broken:
@@ -145,6 +149,44 @@ def test_what_is_no_array_of_numbers_is_not_saved(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.ERROR, "guardhouse"):
         assert set(Monitoring([Texts("texts"), Count("a")]).snapshot()) == {"a"}
     assert "monitor texts crashed in snapshot: TypeError" in caplog.text
+
+
+def test_a_restored_monitor_exports_what_this_process_counted() -> None:
+    """Its counters start at 0, and its report goes on from the snapshot."""
+    monitoring = Monitoring([Count("a")])
+    monitoring.restore("a", {"seen": np.array(7)}, "ok", "before")
+    assert [series.value for series in monitoring.series()] == [0]
+    observe(monitoring)
+    assert [series.value for series in monitoring.series()] == [1]
+    assert monitoring.report()["monitors"]["a"]["statistics"][0]["value"] == 8
+
+
+def test_a_monitor_that_cannot_be_read_is_not_restored() -> None:
+    """What it had counted before could not be told from what it counts now, so it starts anew."""
+    monitor = Count("a")
+    monitoring = Monitoring([monitor])
+    monitor.broken = "series"
+    with pytest.raises(ValueError, match="PAYLOAD"):
+        monitoring.restore("a", {"seen": np.array(7)}, "ok", "before")
+    monitor.broken = ""
+    assert [series.value for series in monitoring.series()] == [0]
+
+
+def test_scrapes_at_once_export_no_older_count_last() -> None:
+    """Scrapes that overlap with one another and with batches never see a counter fall."""
+    monitor = Count("a")
+    monitoring = Monitoring([monitor])
+
+    def scraped() -> list[float]:
+        return [monitoring.series()[0].value for _ in range(300)]
+
+    with ThreadPoolExecutor(5) as pool:
+        scraping = [pool.submit(scraped) for _ in range(4)]
+        while wait(scraping, 0).done != set(scraping):
+            observe(monitoring)
+        found = [one.result() for one in scraping]
+    assert all(values == sorted(values) for values in found)
+    assert monitoring.series()[0].value == monitor.seen
 
 
 def test_the_report_has_the_contracts_shape() -> None:
