@@ -167,8 +167,8 @@ class TestPace:
     def replicas(cls, hpa: Object, seconds: int) -> list[int]:
         """Return the replicas over time after the load has stepped from 10 to 80, with what lags in a real cluster.
 
-        A pod takes half a minute to start. The figures are means over a minute: of the load, which no number of replicas
-        changes, and of the wait in the queue, which is long until as many replicas are ready as the crowd needs.
+        A pod takes half a minute to start. The figures are means over a minute: of the load, which no number of
+        replicas changes, and of the wait in the queue, which is long until the replicas are ready that the crowd needs.
         """
         behavior = hpa["behavior"]
         up, down = (

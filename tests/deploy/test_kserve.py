@@ -109,7 +109,7 @@ def test_the_runtimes_pod_is_admitted() -> None:
 
 
 def test_the_example_finds_the_runtime() -> None:
-    """The example asks for a format and a protocol that the runtime has, keeps its replicas, and has its model's name."""
+    """The example asks for a format and a protocol that the runtime has, keeps its replicas, has its model's name."""
     spec = yaml.safe_load(RUNTIME.read_text())["spec"]
     example = yaml.safe_load((RUNTIME.parent / "inferenceservice.yaml").read_text())
     predictor = example["spec"]["predictor"]
