@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,12 +83,46 @@ def test_another_source_of_the_bundle_replaces_the_claim(build: str) -> None:
         assert bundle.keys() & {"image", "emptyDir"}
 
 
-def test_the_fetched_bundle_is_the_one_that_is_named() -> None:
-    """The store's folder of that name is fetched into the folder that the gateway serves, and then waited for."""
+RCLONE = """#!/bin/sh
+# Copies between folders as rclone copies between stores; fails if there is no such folder.
+echo "$@" >> "$STORE/calls"
+test -d "$3" && mkdir -p "$4" && cp "$3"/* "$4"
+"""
+
+
+def test_the_fetch_goes_on_until_the_named_bundle_is_whole(bundles: "Bundles", tmp_path: Path) -> None:
+    """The store's folder of that name is fetched, and fetched again while it is not there or only half of it is."""
     (workload,) = gateways(rendered("base + bundle-from-object-store"))
     fetch, wait = workload.spec["initContainers"]
     assert wait["name"] == "wait"
-    assert fetch["args"][-2:] == ["$(BUNDLE_SOURCE)/$(BUNDLE_NAME)", "/bundles/$(BUNDLE_NAME)"]
+    (script,) = fetch["args"]
+    script = script.replace("/bundles/", f"{tmp_path}/pod/").replace("sleep 10", "sleep 0.2")
+    store, served = tmp_path / "store" / "sha256-0123456789ab", tmp_path / "pod" / "sha256-0123456789ab"
+    store.parent.mkdir()
+    rclone = tmp_path / "bin" / "rclone"
+    rclone.parent.mkdir()
+    rclone.write_text(RCLONE)
+    rclone.chmod(stat.S_IRWXU)
+    variables = {"BUNDLE_SOURCE": str(store.parent), "BUNDLE_NAME": store.name, "STORE": str(tmp_path)}
+    path = os.pathsep.join([str(rclone.parent), os.environ["PATH"]])
+    with subprocess.Popen(
+        [*fetch["command"], script], env=os.environ | variables | {"PATH": path}, stdout=subprocess.PIPE, text=True
+    ) as fetching:
+        assert fetching.stdout is not None
+        assert fetching.stdout.readline() == f"{store} is not whole yet: again in 10 s\n"
+        store.mkdir()
+        whole = bundles.bundle("values")
+        for name in ("manifest.json", "state.safetensors"):
+            shutil.copy(whole / name, store)
+        (store / "weights.safetensors").write_bytes((whole / "weights.safetensors").read_bytes()[:-1])
+        asked = len((tmp_path / "calls").read_text().splitlines())
+        while len((tmp_path / "calls").read_text().splitlines()) < asked + 3:
+            time.sleep(0.05)
+        assert fetching.poll() is None, "it has taken half of a bundle"
+        for file in whole.iterdir():
+            shutil.copy(file, store)
+        assert fetching.wait(timeout=20) == 0
+    assert BundleFiles(served.rename(tmp_path / "digits")).fault() is None
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "InferenceService"])
