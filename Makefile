@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install alibi serve demo test test-clients test-bare test-deploy lint bench bench-mlserver requirements prometheus-rules dashboards bento image sbom clean
+.PHONY: install alibi serve demo test test-clients test-bare test-deploy lint bench bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
 install: $(STAMP) alibi
 
 $(STAMP): pyproject.toml constraints.txt
@@ -88,6 +88,10 @@ requirements: $(STAMP)
 
 prometheus-rules: $(STAMP)
 	$(BIN)/python tools/prometheus_rules.py
+
+# The Helm chart of the base. Needs kubectl.
+chart: $(STAMP)
+	$(BIN)/python tools/helm_chart.py
 
 bento: $(STAMP)
 	$(BIN)/bentoml build

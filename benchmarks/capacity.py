@@ -149,9 +149,8 @@ def _show_settings(replica: Replica, settings: Settings, console: Console) -> No
     quietest = float(daily(SEED).rate.min())
     console.print(
         f"{replica.name}: at most {replica.capacity:.0f} rows/s, planned for {settings.rate:.0f} rows/s.\n"
-        f"  HPA: guardhouse_load averageValue {settings.load:.0f}; guardhouse_queue_wait_seconds_p95 value "
-        f"{1e3 * settings.wait:.0f}m; minReplicas {settings.least_replicas(quietest)} where the quietest hour has "
-        f"{quietest:.0f} requests/s.\n"
+        f"  HPA: guardhouse_load averageValue {settings.load:.0f}; minReplicas {settings.least_replicas(quietest)} if "
+        f"the quietest hour has {quietest:.0f} requests/s.\n"
         f"  config: server.max_queue_rows {settings.queue_rows}; a replica bears {settings.bears:g} times that.",
         highlight=False,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -26,10 +26,10 @@ from guards.folder import (
     STATE,
     WEIGHTS,
     named_state,
-    plain,
     read_manifest,
     restored,
     sha256_of,
+    write_tensors,
 )
 from guards.loading import load_program, make_model, save_program
 from guards.model import TorchModel
@@ -163,9 +163,9 @@ class Bundle:
             state |= {f"self_test.{name}": tensor for name, tensor in self.self_test.tensors().items()}
         if self.exemplars is not None:
             state |= {f"exemplars.{name}": tensor for name, tensor in self.exemplars.tensors().items()}
-        save_file(plain(state), fresh / STATE)
+        write_tensors(state, fresh / STATE)
         if self.program is None:
-            save_file(plain(self.model.net.state_dict()), fresh / WEIGHTS)
+            write_tensors(self.model.net.state_dict(), fresh / WEIGHTS)
         else:
             save_program(self.program, fresh / PROGRAM)
         if source is not None:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from guards.config import parse
@@ -22,6 +24,7 @@ __all__ = [
     "read_manifest",
     "restored",
     "sha256_of",
+    "write_tensors",
 ]
 
 M = TypeVar("M", bound=nn.Module)
@@ -33,8 +36,18 @@ def read_manifest(path: Path, *, verify: bool = True) -> dict[str, Any]:
     """Read a bundle's manifest, and with ``verify`` every file, whose hash must be the manifest's.
 
     Raises:
-        Mistake: there is no bundle, or not the one that was fitted.
+        Mistake: there is no bundle, or not the one that was fitted, or this user may not read it.
     """
+    try:
+        return _read_manifest(path, verify=verify)
+    except OSError as refused:
+        raise Mistake(
+            f"{refused.filename or path}: it cannot be read ({refused.strerror}); "
+            "make it readable for the user of this process"
+        ) from refused
+
+
+def _read_manifest(path: Path, *, verify: bool) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         raise Mistake(f"{path}: no bundle there; make one with `guardhouse fit CONFIG --out {path}`")
     try:
@@ -71,6 +84,18 @@ def named_state(prefix: str, module: nn.Module) -> dict[str, Tensor]:
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy to the CPU, each tensor with memory of its own: safetensors takes no shared or strided ones."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def write_tensors(state: Mapping[str, Tensor], file: Path) -> None:
+    """Write a safetensors file with the permissions that the umask gives to a new file.
+
+    safetensors creates its files with mode 0600, whatever the umask is. A bundle with such a file cannot be read by the
+    user of a container, once root or another user has copied it there.
+    """
+    file.touch()
+    mode = stat.S_IMODE(file.stat().st_mode)
+    save_file(plain(state), file)
+    file.chmod(mode)
 
 
 def restored(module: M, state: Mapping[str, Tensor], prefix: str) -> M:

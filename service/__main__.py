@@ -1,22 +1,22 @@
-"""The console script: ``guardhouse drain`` without torch and all that the other commands import, and those with it."""
+"""The console script: ``guardhouse drain`` and ``wait`` without torch and all that the other commands import."""
 
 import sys
+from importlib import import_module
 
 __all__ = ["run"]
 
-DRAIN = "drain"
+LIGHT = ("drain", "wait")
 
 
 def run() -> None:
     """Run the command line."""
-    if sys.argv[1:2] == [DRAIN]:
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in LIGHT:
         import typer  # noqa: PLC0415 - one of the two, and never both
 
-        from service.drain import drain  # noqa: PLC0415
-
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        alone.command()(drain)
-        alone(args=sys.argv[2:], prog_name=f"guardhouse {DRAIN}")
+        alone.command()(getattr(import_module(f"service.{name}"), name))
+        alone(args=sys.argv[2:], prog_name=f"guardhouse {name}")
         return
     from service.cli import run as run_any  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""``guardhouse serve``, ``feedback`` and ``drain``, beside the commands of the library."""
+"""``guardhouse serve``, ``feedback``, ``drain`` and ``wait``, beside the commands of the library."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from guards.cli import app, remarks, run
 from guards.types import Mistake
 from service.drain import drain
 from service.settings import Deployment, Settings
+from service.wait import wait
 
 __all__ = ["app", "run"]
 
@@ -26,6 +27,7 @@ GRACE_SECONDS = 60
 SHOWN_IDS = 5
 
 app.command()(drain)
+app.command()(wait)
 
 
 def _series(bundle: Bundle) -> str:

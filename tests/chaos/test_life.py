@@ -318,6 +318,17 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return serve
 
 
+def test_a_bundle_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) -> None:
+    """A path without a bundle ends the start with status 2 and says how to make one."""
+    assert refused(tmp_path / "none").startswith(f"{tmp_path / 'none'}: no bundle there; make one with `guardhouse fit")
+
+
+def test_a_manifest_that_is_cut_off_is_refused(bundles: "Bundles", refused: Refused, tmp_path: Path) -> None:
+    """A bundle whose manifest is half copied ends the start with status 2 and a sentence."""
+    (tmp_path / "manifest.json").write_bytes((bundles.bundle("values") / "manifest.json").read_bytes()[:-20])
+    assert refused(tmp_path).startswith(f"{tmp_path / 'manifest.json'}: it cannot be read")
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [

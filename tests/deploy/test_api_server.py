@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from api_server import ApiServer, kubebuilder_assets
-from manifests import BUILDS, DEPLOY, Object, Workload, gateways, rendered, workloads
+from manifests import BUILDS, DEPLOY, ROOT, Object, Workload, gateways, kustomize, rendered, workloads
 
 ASSETS = kubebuilder_assets()
 CUSTOM = {
@@ -37,6 +37,14 @@ def server() -> Iterator[ApiServer]:
         running.stop()
 
 
+@pytest.fixture
+def bare_server() -> Iterator[ApiServer]:
+    assert ASSETS is not None
+    running = ApiServer(ASSETS)
+    yield running
+    running.stop()
+
+
 def definition(kind: str) -> Object:
     """Define a custom resource that takes anything: its fields are checked against its own schema in test_manifests."""
     group, version = CUSTOM[kind]
@@ -65,8 +73,11 @@ def definition(kind: str) -> Object:
 
 
 def in_namespace(name: str, objects: list[Object]) -> list[Object]:
-    """Copy a build into a namespace of its own, so that no build finds what another has left."""
+    """Copy a build into a namespace of its own, so that no build finds what another has left; make it if need be."""
     objects = copy.deepcopy(objects)
+    if not any(each["kind"] == "Namespace" for each in objects):
+        (made,) = (each for each in rendered("base + namespace") if each["kind"] == "Namespace")
+        objects.insert(0, copy.deepcopy(made))
     for each in objects:
         if each["kind"] == "Namespace":
             each["metadata"]["name"] = name
@@ -87,7 +98,7 @@ def pod(workload: Workload, namespace: str) -> Object:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-KSERVES_OWN = {"labels", "minReplicas", "maxReplicas", "deploymentStrategy"}
+KSERVES_OWN = {"labels", "annotations", "minReplicas", "maxReplicas", "deploymentStrategy"}
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -101,9 +112,18 @@ def test_the_server_takes_every_object(server: ApiServer, build: str) -> None:
     again = server.kubectl("apply", "--server-side", "--validate=strict", objects=objects)
     assert again.returncode == 0, again.stderr
     pods = [pod(workload, name) for workload in workloads(objects)]
-    pods += in_namespace(name, [yaml.safe_load((DEPLOY / "loader.yaml").read_text())])
+    loader = yaml.safe_load((DEPLOY / "loader.yaml").read_text())
+    loader["metadata"]["namespace"] = name
+    pods.append(loader)
     admitted = server.kubectl("create", "--dry-run=server", "--validate=strict", objects=pods)
     assert admitted.returncode == 0, admitted.stderr
+
+
+def test_the_example_needs_no_operator(bare_server: ApiServer) -> None:
+    """The first command of the page that says how to deploy succeeds on a cluster that has no custom resource."""
+    applied = bare_server.kubectl("apply", "-k", str(ROOT / "examples" / "digits"))
+    assert applied.returncode == 0, applied.stderr
+    assert len(applied.stdout.splitlines()) == len(kustomize(ROOT / "examples" / "digits"))
 
 
 def test_the_server_refuses_a_privileged_pod(server: ApiServer) -> None:

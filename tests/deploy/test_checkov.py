@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from manifests import BUILDS, DEPLOY, ROOT, rendered
+from manifests import BUILDS, BY_HAND, DEPLOY, ROOT, rendered
 
 OWN = ROOT / ".venv-checkov" / "bin" / "checkov"
 CHECKOV = Path(os.environ.get("GUARDHOUSE_CHECKOV", OWN))
@@ -33,18 +33,21 @@ def checked(framework: str, folder: Path) -> tuple[int, list[str]]:
 
 
 def test_no_check_of_a_manifest_fails(tmp_path: Path) -> None:
-    """Every build, and the pod that is applied by hand, pass each of checkov's checks or say why they do not."""
+    """Every build, and the objects that are applied by hand, pass each of checkov's checks or say why they do not."""
     # Once each: most objects are the same in many builds.
     texts = {yaml.safe_dump(each) for build in BUILDS for each in rendered(build)}
     (tmp_path / "builds.yaml").write_text("---\n".join(sorted(texts)))
-    shutil.copy(DEPLOY / "loader.yaml", tmp_path)
+    for path in BY_HAND:
+        shutil.copy(path, tmp_path)
     passed, failed = checked("kubernetes", tmp_path)
     assert not failed
     assert passed > 10 * len(texts), "it has not looked at all of them"
 
 
-def test_no_check_of_the_image_fails(bento: Path) -> None:
-    """The generated Dockerfile passes each of checkov's checks."""
-    passed, failed = checked("dockerfile", bento / "env" / "docker")
-    assert not failed
-    assert passed
+def test_no_check_of_the_image_fails(bento: Path, tmp_path: Path) -> None:
+    """The generated Dockerfile, and the one for a bundle, pass each of checkov's checks."""
+    shutil.copy(DEPLOY / "image" / "bundle.Dockerfile", tmp_path / "Dockerfile")
+    for folder in (bento / "env" / "docker", tmp_path):
+        passed, failed = checked("dockerfile", folder)
+        assert not failed
+        assert passed

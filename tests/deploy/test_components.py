@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from manifests import BUILDS, DEPLOY, ROOT, config, gateways, of_kind, only, rendered, selects, workloads
+from manifests import BUILDS, DEPLOY, ROOT, Object, config, gateways, of_kind, only, rendered, selects, workloads
 
 from guards.config import parse
 
 RULES = DEPLOY / "prometheus"
-MONITORED = [build for build, (overlay, *_) in BUILDS.items() if overlay.endswith(("cpu", "gpu", "canary", "kserve"))]
+MONITORED = [build for build, names in BUILDS.items() if "monitoring" in names]
 
 pytestmark = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kubectl, which renders the manifests, is absent"
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 def routed(method: str, path: str) -> bool:
     """Say whether the route takes a request, by the Gateway API's rules for exact paths and prefixes."""
-    (rule,) = only(rendered("cpu + gateway"), "HTTPRoute")["spec"]["rules"]
+    (rule,) = only(rendered("base + gateway"), "HTTPRoute")["spec"]["rules"]
     for match in rule["matches"]:
         value = match["path"]["value"]
         within = path == value or (match["path"]["type"] == "PathPrefix" and path.startswith(f"{value}/"))
@@ -56,7 +56,7 @@ def test_the_inside_is_not(request_line: str) -> None:
 
 def test_the_route_leads_to_a_service() -> None:
     """Every backend of the route is a Service of the build, at its port."""
-    for build in ("cpu + gateway", "overlays/canary", "canary + all"):
+    for build in ("base + gateway", "cpu + all with an HPA", "overlays/canary", "canary + all"):
         objects = rendered(build)
         ports = {each["metadata"]["name"]: each["spec"]["ports"][0]["port"] for each in of_kind(objects, "Service")}
         (rule,) = only(objects, "HTTPRoute")["spec"]["rules"]
@@ -66,7 +66,7 @@ def test_the_route_leads_to_a_service() -> None:
 
 def test_grpc_has_the_port_that_the_config_is_told() -> None:
     """The config key in the component's comment makes the gateway listen where container, Service and policy say."""
-    objects = rendered("cpu + grpc")
+    objects = rendered("base + grpc")
     text = (DEPLOY / "components" / "grpc" / "kustomization.yaml").read_text()
     (server,) = re.findall(r"`server: (\{.*?\})`", text)
     (workload,) = gateways(objects)
@@ -91,7 +91,9 @@ def test_prometheus_rules_are_current(tmp_path: Path) -> None:
 
 def test_every_file_of_rules_is_an_object() -> None:
     """Each file of deploy/prometheus arrives in the cluster, unchanged."""
-    found = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("overlays/cpu"), "PrometheusRule")}
+    found = {
+        each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("base + monitoring"), "PrometheusRule")
+    }
     files = {f"guardhouse-{path.name.partition('.')[0]}": path for path in RULES.glob("*.rules.yaml")}
     assert len(files) > 1
     assert found == {name: yaml.safe_load(path.read_text()) for name, path in files.items()}
@@ -130,6 +132,79 @@ def test_nothing_passes_that_no_policy_names(build: str) -> None:
                 assert {port["port"] for port in rule["ports"]} <= listening
         for rule in policy.get("egress", []):
             assert rule["ports"]
+
+
+class TestNetworkPolicies:
+    """Who reaches the gateway's pods, and where their names are looked up, by Kubernetes' rules for policies."""
+
+    @pytest.fixture(params=["base", "base + gateway", "base + monitoring", "cpu + all with an HPA", "kserve + all"])
+    def build(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @staticmethod
+    def rules(build: str, direction: str) -> list[Object]:
+        """Return all rules for the gateway's pods; policies add up."""
+        objects = rendered(build)
+        (workload,) = gateways(objects)
+        policies = [each["spec"] for each in of_kind(objects, "NetworkPolicy")]
+        chosen = [each for each in policies if selects(each["podSelector"].get("matchLabels", {}), workload.labels)]
+        return [rule for each in chosen for rule in each.get(direction, [])]
+
+    @staticmethod
+    def holds(selector: Object, labels: dict[str, str]) -> bool:
+        """Say whether labels satisfy a selector with labels and expressions."""
+        within = [labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", [])]
+        return selects(selector.get("matchLabels", {}), labels) and all(within)
+
+    def lets_in(self, build: str, namespace: str, **labels: str) -> bool:
+        """Say whether a pod of a namespace reaches port 3000; the gateway's namespace is called `guardhouse`."""
+        labels |= {"kubernetes.io/metadata.name": namespace}
+        for rule in self.rules(build, "ingress"):
+            for peer in rule["from"]:
+                own = "namespaceSelector" not in peer and namespace == "guardhouse"
+                if own or ("namespaceSelector" in peer and self.holds(peer["namespaceSelector"], labels)):
+                    assert peer.get("podSelector", {}) == {}, "which pods of a namespace is not asked here"
+                    return 3000 in {port["port"] for port in rule["ports"]}
+        return False
+
+    def looks_up(self, build: str, protocol: str, port: int, *, namespace: str = "", address: str = "") -> bool:
+        """Say whether the gateway's pods reach a resolver, in a namespace or at an address."""
+        for rule in self.rules(build, "egress"):
+            if {"protocol": protocol, "port": port} not in rule["ports"]:
+                continue
+            for peer in rule.get("to", []):
+                named = {"kubernetes.io/metadata.name": namespace}
+                if namespace and "namespaceSelector" in peer and self.holds(peer["namespaceSelector"], named):
+                    return not peer.get("podSelector")
+                if address and peer.get("ipBlock", {}).get("cidr") == f"{address}/32":
+                    return True
+        return False
+
+    def test_other_tenants_pods_reach_nothing(self, build: str) -> None:
+        """Pods of a namespace that nobody has let in, whatever it calls itself, do not reach the gateway."""
+        assert not self.lets_in(build, "another-tenant")
+        assert not self.lets_in(build, "default", **{"app.kubernetes.io/name": "guardhouse"})
+        assert not self.lets_in(build, "kube-system")
+
+    def test_the_chosen_ingress_and_neighbours_reach_the_gateway(self, build: str) -> None:
+        """Pods of its own namespace do, and of a namespace that an administrator has labelled."""
+        assert self.lets_in(build, "guardhouse")
+        assert self.lets_in(build, "ingress-nginx", **{"guardhouse/client": "true"})
+
+    def test_a_component_lets_in_whom_it_brings(self) -> None:
+        """The Gateway's and Prometheus' namespaces come in with their components, and not without."""
+        for component, namespace in (("gateway", "gateway-system"), ("monitoring", "monitoring")):
+            assert self.lets_in(f"base + {component}", namespace)
+            assert not self.lets_in("base", namespace)
+
+    @pytest.mark.parametrize("protocol", ["UDP", "TCP"])
+    def test_names_are_looked_up_wherever_the_cluster_has_its_dns(self, build: str, protocol: str) -> None:
+        """kube-dns, CoreDNS by any labels, OpenShift's on its own port, NodeLocal DNSCache, and Cloud DNS on GKE."""
+        assert self.looks_up(build, protocol, 53, namespace="kube-system")
+        assert self.looks_up(build, protocol, 5353, namespace="openshift-dns")
+        assert self.looks_up(build, protocol, 53, address="169.254.20.10")
+        assert self.looks_up(build, protocol, 53, address="169.254.169.254")
+        assert not self.looks_up(build, protocol, 53, namespace="another-tenant")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from manifests import ROOT, gateways, rendered
+from manifests import DEPLOY, ROOT, gateways, rendered
 
 HADOLINT = shutil.which("hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+BUNDLE = DEPLOY / "image" / "bundle.Dockerfile"
 SBOM_TOOL = Path(os.environ.get("GUARDHOUSE_CYCLONEDX", ROOT / ".venv-sbom" / "bin" / "cyclonedx-py"))
 
 
@@ -35,9 +36,19 @@ def arguments(instructions: list[tuple[str, str]], name: str) -> list[str]:
 
 @pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")
 def test_hadolint_finds_nothing(dockerfile: Path) -> None:
-    """Hadolint has nothing to say of the file, styles and notes included."""
-    done = subprocess.run([str(HADOLINT), dockerfile], capture_output=True, text=True, check=False)
+    """Hadolint has nothing to say of the file, or of the one for a bundle, styles and notes included."""
+    done = subprocess.run([str(HADOLINT), dockerfile, BUNDLE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_bundles_image_is_readable_for_the_gateway() -> None:
+    """Whoever has fitted the bundle under whatever umask, the image's files are the gateway's user's to read."""
+    copy = re.findall(r"^COPY --chown=(\d+):(\d+) --chmod=(\d+) \. /$", BUNDLE.read_text(), flags=re.MULTILINE)
+    ((uid, gid, mode),) = copy
+    (workload,) = gateways(rendered("base + bundle-from-image"))
+    identity = workload.spec["securityContext"]
+    assert (int(uid), int(gid)) == (identity["runAsUser"], identity["runAsGroup"])
+    assert int(mode, 8) & 0o555 == 0o555, "COPY gives folders the same mode, and a folder is entered by its x"
 
 
 @pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")

@@ -2,8 +2,12 @@
 
 import io
 import json
+import os
 import pickle
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -263,6 +267,36 @@ def test_no_bundle(tmp_path: Path) -> None:
     """A folder without a manifest is refused with how to make a bundle."""
     with pytest.raises(Mistake, match="no bundle there; make one with `guardhouse fit CONFIG --out"):
         Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+@pytest.mark.parametrize("kind", ["tensor", "program"])
+def test_files_are_readable_as_the_umask_says(kind: str, umask: int, mode: int, tmp_path: Path) -> None:
+    """Every file of a bundle has the permissions that the umask gives: a container's user is not who has fitted."""
+    program = toys.program("tensor") if kind == "program" else None
+    fitted = replace(toys.fitted("tensor").bundle, program=program)
+    before = os.umask(umask)
+    try:
+        fitted.save(tmp_path / "b", source="name: toy\n")
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "b").iterdir()}
+    assert len(modes) == 4
+    assert set(modes.values()) == {mode}
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv, which takes root's rights away")
+@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors"])
+def test_an_unreadable_file_is_refused_in_a_sentence(copy: Path, name: str) -> None:
+    """A file of the bundle that this user may not read is named; there is no traceback."""
+    (copy / name).chmod(0)
+    code = (
+        "import sys; from pathlib import Path; from guards import Bundle, Mistake\n"
+        "try:\n    Bundle.load(Path(sys.argv[1]))\nexcept Mistake as refused:\n    print(refused)\n"
+    )
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, copy]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(f"{copy / name}: it cannot be read (Permission denied); "), done.stderr
 
 
 def test_deploy_time_changes(copy: Path) -> None:

@@ -13,17 +13,23 @@ import yaml
 
 __all__ = [
     "BUILDS",
+    "BY_HAND",
     "DEPLOY",
     "LAYERS",
     "ROOT",
+    "RUNTIME",
+    "SEVERAL",
+    "SHARED",
     "Object",
     "Workload",
     "config",
     "config_files",
     "gateways",
+    "is_custom",
     "kustomize",
     "of_kind",
     "only",
+    "refusal",
     "rendered",
     "selects",
     "workloads",
@@ -35,62 +41,81 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 GATEWAY = {"app.kubernetes.io/name": "guardhouse"}
 
-SHARED = ("gateway", "redis", "postgres", "tracing", "grpc")
+CUSTOM = ("monitoring.coreos.com/", "keda.sh/", "gateway.networking.k8s.io/", "serving.kserve.io/")
+
+SHARED = ("gateway", "redis", "tracing", "grpc")
+SEVERAL = ("postgres", "bundle-from-object-store", "replicas")
+"""What several replicas need, and what makes them several."""
 BUILDS: dict[str, tuple[str, ...]] = {
     "base": ("base",),
     **{f"overlays/{name}": (f"overlays/{name}",) for name in ("cpu", "gpu", "canary", "kserve", "dev")},
-    "base + monitoring": ("base", "monitoring"),
     **{
-        f"cpu + {name}": ("overlays/cpu", name)
+        f"base + {name}": ("base", name)
         for name in (
-            *("autoscaling-hpa", "autoscaling-keda", *SHARED, "database"),
-            *("bundle-from-image", "bundle-from-object-store"),
+            *("namespace", "monitoring", *SHARED, "database", "postgres"),
+            *("bundle-from-image", "bundle-from-object-store", "bundle-from-shared-claim"),
         )
     },
-    "cpu + all with an HPA": ("overlays/cpu", "autoscaling-hpa", *SHARED, "bundle-from-image"),
-    "gpu + all with KEDA": ("overlays/gpu", "autoscaling-keda", *SHARED, "bundle-from-object-store"),
-    "canary + all": (
-        "overlays/canary",
-        "autoscaling-hpa",
-        "redis",
-        "database",
-        "tracing",
-        "grpc",
-        "bundle-from-object-store",
+    "cpu + replicas": ("overlays/cpu", "database", "bundle-from-shared-claim", "replicas"),
+    "cpu + HPA": ("overlays/cpu", "monitoring", "database", "bundle-from-image", "autoscaling-hpa"),
+    "cpu + KEDA": ("overlays/cpu", "monitoring", "database", "bundle-from-image", "autoscaling-keda"),
+    "cpu + all with an HPA": (
+        *("overlays/cpu", "namespace", "monitoring", *SHARED),
+        *("postgres", "bundle-from-image", "autoscaling-hpa"),
     ),
+    "gpu + all with KEDA": (
+        *("overlays/gpu", "namespace", "monitoring", *SHARED),
+        *("postgres", "bundle-from-object-store", "autoscaling-keda"),
+    ),
+    "canary + image": ("overlays/canary", "bundle-from-image"),
+    "canary + object store": ("overlays/canary", "bundle-from-object-store"),
+    "canary + all": (
+        *("overlays/canary", "monitoring", "redis", "tracing", "grpc"),
+        *("database", "bundle-from-object-store", "autoscaling-hpa"),
+    ),
+    "kserve + all": ("overlays/cpu", "namespace", "monitoring", *SHARED, *SEVERAL, "kserve"),
+    "kserve + image": ("overlays/gpu", "bundle-from-image", "kserve"),
 }
 """What is built, and of which folders: an overlay first, then names of components."""
-LAYERS = ("overlays/canary/candidate", "overlays/kserve/predictor")
-"""Folders that are parts of an overlay and no deployment of their own."""
+LAYERS = ("overlays/canary/candidate", "components/kserve/predictor", "checks/deployment")
+"""Folders that are parts of others and no deployment of their own."""
+RUNTIME = DEPLOY / "kserve" / "clusterservingruntime.yaml"
+BY_HAND = (DEPLOY / "loader.yaml", DEPLOY / "kserve" / "inferenceservice.yaml", RUNTIME)
+"""Objects that are applied by hand, beside the builds."""
 
 
 def kustomize(folder: Path) -> list[Object]:
     """Render a folder; a warning, such as of a deprecated field, is an error."""
-    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    done = _kustomize(folder)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
     return list(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
 
 
+def refusal(overlay: str, *components: str) -> str:
+    """Return what kustomize says when it refuses components that do not go together; empty if it builds them."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = _kustomize(_written(Path(folder).resolve(), overlay, *components))
+    return done.stderr if done.returncode else ""
+
+
 @cache
 def rendered(build: str) -> list[Object]:
-    """Render one of BUILDS, once."""
-    overlay, *components = BUILDS[build]
-    if not components:
-        return kustomize(DEPLOY / overlay)
+    """Render one of BUILDS, once, in the namespace `guardhouse`."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder).resolve()
-        paths = [os.path.relpath(DEPLOY / "components" / name, place) for name in components]
-        (place / "kustomization.yaml").write_text(
-            yaml.safe_dump(
-                {
-                    "namespace": "guardhouse",
-                    "resources": [os.path.relpath(DEPLOY / overlay, place)],
-                    "components": paths,
-                }
-            )
-        )
-        return kustomize(place)
+        return kustomize(_written(Path(folder).resolve(), *BUILDS[build]))
+
+
+def _kustomize(folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+
+
+def _written(place: Path, overlay: str, *components: str) -> Path:
+    paths = [os.path.relpath(DEPLOY / "components" / name, place) for name in components]
+    resources = [os.path.relpath(DEPLOY / overlay, place)]
+    content = {"namespace": "guardhouse", "resources": resources, "components": paths}
+    (place / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return place
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +163,11 @@ def gateways(objects: list[Object]) -> list[Workload]:
 def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
     """Say whether labels satisfy a selector."""
     return selector.items() <= labels.items()
+
+
+def is_custom(each: Object) -> bool:
+    """Say whether an object is of an operator's own kind."""
+    return str(each["apiVersion"]).startswith(CUSTOM)
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
