@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from service.rpc import RpcServer
     from service.runtime import Runtime
     from service.tracing import Tracing
+    from service.wire import StrictProtocol
 
 __all__ = ["Door"]
 
 LOG = logging.getLogger("guardhouse")
 SCHEMA = "/schema.json"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's
-WEBSOCKET_REFUSED = 1008
 DRAIN_SECONDS = 1.0
 """How long readiness says no before connections are refused: the time a load balancer takes to notice."""
 QUEUE_SECONDS, LAST_SECONDS = 0.1, 0.6
@@ -42,6 +42,8 @@ class Door:
         self.explaining: Explaining | None = None
         self.rpc: RpcServer | None = None
         self.tracing: Tracing | None = None
+        self.connections: set[StrictProtocol] = set()
+        self.keep_alive_seconds = 0.0
         self.draining = False
         self.failure: str | None = None
         self._stopping_soon = False
@@ -53,8 +55,6 @@ class Door:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif scope["type"] != "http":
-            await send({"type": "websocket.close", "code": WEBSOCKET_REFUSED})
         elif scope["path"] == SCHEMA and scope["method"] == "GET":
             await self.app(scope, receive, send)
         elif self.limits is not None:
@@ -73,6 +73,7 @@ class Door:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.start()
+                scope["state"].update(keep_alive_seconds=self.keep_alive_seconds, connections=self.connections)
             else:
                 await self._stop()
             return message
@@ -107,6 +108,7 @@ class Door:
         config = deployment.config
         routing = Routing.of(deployment, runtime=lambda: self.runtime, trouble=self.trouble)
         metrics, self.explaining = routing.metrics, routing.explaining
+        self.keep_alive_seconds = config.server.keep_alive_seconds
         self.tracing = Tracing.from_environment(model=config.name, version=config.version)
         exchanges = Exchanges(metrics, self.tracing)
         self.limits = Limits(
@@ -167,6 +169,12 @@ class Door:
         LOG.info("draining: readiness is withdrawn, connections are closed after their answer")
         if self._notice is not None:
             self._notice.drains()
+        asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Close the connections that load balancers have not used since readiness was withdrawn."""
+        for connection in tuple(self.connections):
+            connection.shutdown()
 
     def _stop_soon(self, leave: Any) -> None:  # noqa: ANN401 - a signal handler
         """Leave once load balancers have had the time to notice; they may have had it before."""

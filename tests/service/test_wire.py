@@ -9,10 +9,10 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from service.wire import BoundedHeaders
+from service.wire import StrictProtocol
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-Scenario = Callable[[BoundedHeaders, socket.socket], Awaitable[None]]
+Scenario = Callable[[StrictProtocol, socket.socket], Awaitable[None]]
 
 
 async def _app(scope: Any, _: Any, send: Any) -> None:
@@ -33,7 +33,7 @@ def connected(scenario: Scenario, *, before: bytes = b"") -> None:
         with client:
             client.send(before)
             _, protocol = await loop.connect_accepted_socket(
-                lambda: BoundedHeaders(config=config, server_state=ServerState(), app_state={}, _loop=loop), server
+                lambda: StrictProtocol(config=config, server_state=ServerState(), app_state={}, _loop=loop), server
             )
             for _ in range(100):
                 await asyncio.sleep(0)
@@ -53,7 +53,7 @@ async def _read(client: socket.socket) -> bytes:
 def test_a_request_that_has_arrived_is_answered_first(cut: int) -> None:
     """A server that ends closes no connection whose request is in its buffer, whole, or begun and read in part."""
 
-    async def scenario(protocol: BoundedHeaders, client: socket.socket) -> None:
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
         client.send(REQUEST[cut:])
         protocol.shutdown()
         assert (await _read(client)).startswith(b"HTTP/1.1 204")
@@ -65,7 +65,7 @@ def test_a_request_that_has_arrived_is_answered_first(cut: int) -> None:
 def test_an_idle_connection_is_closed_at_once() -> None:
     """Where nothing has arrived there is nothing to wait for."""
 
-    async def scenario(protocol: BoundedHeaders, client: socket.socket) -> None:
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
         protocol.shutdown()
         assert protocol.transport.is_closing()
         assert await _read(client) == b""
@@ -77,7 +77,7 @@ def test_bytes_that_never_become_a_request_end_by_the_clock(monkeypatch: pytest.
     """What was waited for has as long as any head has, and is refused then."""
     monkeypatch.setattr("service.wire.HEADER_SECONDS", 0.05)
 
-    async def scenario(protocol: BoundedHeaders, client: socket.socket) -> None:
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
         client.send(b"\r\n")
         protocol.shutdown()
         assert (await _read(client)).startswith(b"HTTP/1.1 408")
