@@ -241,6 +241,8 @@ class StrictProtocol(HttpToolsProtocol):
         """Start on the next request; after the last one of a client that sends no more, close."""
         self._stop_watching()
         super().on_response_complete()
+        if self._held:
+            self._read(self._held)
         if self._answering or self.transport.is_closing():
             return
         if self._last_words is not None:
@@ -248,8 +250,6 @@ class StrictProtocol(HttpToolsProtocol):
             self.transport.close()
         elif self._ended:
             self.transport.close()
-        elif self._held:
-            self._read(self._held)
 
     def _watch_client(self) -> None:
         if self._running is not None:
