@@ -267,6 +267,49 @@ def test_an_abandoned_job_is_not_computed() -> None:
     assert run(scenario).batches == [[0, 1, 2, 3], [5]]
 
 
+def test_rows_that_nobody_waits_for_teach_nothing() -> None:
+    """Of a batch on the device, the rows whose caller left meanwhile are not learnt; their neighbours' are."""
+
+    async def scenario(device: Device, batcher: MicroBatcher) -> None:
+        first = await held(device, batcher, 0)
+        tasks = [asyncio.create_task(submit(batcher, *values)) for values in ((1,), (2,), (3, 4))]
+        await until(lambda: batcher.queued_rows == 4)
+        going, device.go = device.go, threading.Event()
+        going.set()
+        await first
+        await until(lambda: len(device.batches) == 2)
+        tasks[1].cancel()
+        await asyncio.sleep(0.01)
+        device.go.set()
+        assert await tasks[0] == [1]
+        assert await tasks[2] == [3, 4]
+
+    device = run(scenario)
+    assert device.batches == [[0], [1, 2, 3, 4]]
+    assert device.learnt == [[0], [1], [3, 4]]
+    assert device.expectations == 3
+    assert device.counted == [1, 4]
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_long_request_teaches_once_it_is_answered(leaves: bool) -> None:
+    """Its rows are learnt together with its answer, and none of them if its caller leaves before the last piece."""
+
+    async def scenario(device: Device, batcher: MicroBatcher) -> None:
+        long = await held(device, batcher, *range(10))
+        other = asyncio.create_task(submit(batcher, 77))
+        await until(lambda: batcher.queued_rows == 7)
+        if leaves:
+            long.cancel()
+            await until(lambda: batcher.queued_rows == 1)
+        device.go.set()
+        assert await other == [77]
+        await asyncio.gather(long, return_exceptions=True)
+
+    learnt = sorted(row for rows in run(scenario).learnt for row in rows)
+    assert learnt == ([77] if leaves else [*range(10), 77])
+
+
 def test_only_the_culprit_fails() -> None:
     """A batch that raises is run again request by request: the others get their answers, the culprit its fault."""
 
