@@ -539,7 +539,7 @@ ENDS = {
 @pytest.mark.parametrize("how", ENDS)
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_rows_of_clients_that_left_are_not_computed(values: "Gateway", how: str, protocol: str) -> None:
-    """A client that leaves costs the next one a batch at most, is 499, and its rows are in no monitor, store or total."""
+    """A client that leaves costs the next one a batch at most and is 499; no monitor, store or total has its rows."""
     before = values.metrics()
     rows = [[NAP, 1, 0.4]] * 8
     body, path = {"instances": rows}, "/predict"

@@ -156,8 +156,8 @@ def converse(pieces: list[bytes], **kwargs: Any) -> list[tuple[int, Any]]:
         with contextlib.suppress(ConnectionResetError):
             while part := await _read(client):
                 received += part
-        for found in re.finditer(rb"HTTP/1\.1 (\d+) .*?\r\n\r\n([\[{].*?[\]}](?=HTTP|$))?", received, re.DOTALL):
-            answers.append((int(found[1]), json.loads(found[2] or b"null")))
+        found = re.finditer(rb"HTTP/1\.1 (\d+) .*?\r\n\r\n([\[{].*?[\]}](?=HTTP|$))?", received, re.DOTALL)
+        answers.extend((int(one[1]), json.loads(one[2] or b"null")) for one in found)
 
     connected(scenario, **{"app": _echo, **kwargs})
     return answers
