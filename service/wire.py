@@ -148,8 +148,6 @@ class StrictProtocol(HttpToolsProtocol):
         """Parse a head as far as it has arrived; the place where the rest begins."""
         if not self._in_head:
             self._in_head, self._head_bytes, self._tail = True, 0, b""
-            if self._timer is None:
-                self._start_timer()
         tail = len(self._tail)
         near = self._tail + data[start : start + len(END_OF_HEAD)] if tail else b""
         end = near.find(END_OF_HEAD)
@@ -163,7 +161,9 @@ class StrictProtocol(HttpToolsProtocol):
         self._tail = b"" if end >= 0 else (self._tail + head)[-len(END_OF_HEAD) + 1 :]
         with suppress(httptools.HttpParserUpgrade):  # an offer, which is ignored
             self.parser.feed_data(head)
-        if self._head_is_whole:
+        if self._timer is None and not self._head_is_whole:
+            self._start_timer()
+        elif self._head_is_whole:
             self._head_is_whole = self._in_head = False
             if self._body is None:
                 self._finish()
@@ -181,7 +181,10 @@ class StrictProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header without the spaces around it, which are no part of it."""
-        super().on_header(name, value.strip(b" \t"))
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Stop the clock: the body's is the request's deadline.
@@ -190,7 +193,10 @@ class StrictProtocol(HttpToolsProtocol):
             Problem: this is no request, or one that is read in different ways.
         """
         self._stop_timer()
-        body = body_of(self.headers, self.parser.get_http_version())
+        version = self.parser.get_http_version()
+        body = body_of(self.headers, version)
+        if version == "1.0":
+            self.expect_100_continue = False  # it has no interim answers
         if self.parser.get_method() == b"CONNECT":
             allowed = {"Allow": "GET, HEAD, POST"}
             raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "this server is no proxy", headers=allowed)
@@ -263,12 +269,16 @@ class StrictProtocol(HttpToolsProtocol):
     # What is refused
 
     def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(HEADER_SECONDS, self._refuse, _too_slow())
+        self._timer = self.loop.call_later(HEADER_SECONDS, self._refuse_slow)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _refuse_slow(self) -> None:
+        detail = f"the head of a request must arrive in {HEADER_SECONDS:g} seconds"
+        self._refuse(Problem(HTTPStatus.REQUEST_TIMEOUT, detail))
 
     def _refuse(self, problem: Problem) -> None:
         """Read nothing more of this client, and answer it with a problem once its earlier requests are answered."""
@@ -284,10 +294,6 @@ class StrictProtocol(HttpToolsProtocol):
         if not self._answering:
             self.transport.write(self._last_words)
             self.transport.close()
-
-
-def _too_slow() -> Problem:
-    return Problem(HTTPStatus.REQUEST_TIMEOUT, f"the head of a request must arrive in {HEADER_SECONDS:g} seconds")
 
 
 def _written(problem: Problem) -> bytes:

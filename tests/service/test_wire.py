@@ -219,6 +219,15 @@ def test_a_request_to_be_a_proxy_is_refused() -> None:
     assert [status for status, _ in converse([b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n" + LAST])] == [405]
 
 
+@pytest.mark.parametrize(("version", "statuses"), [(b"1.1", [100, 200]), (b"1.0", [200])])
+def test_a_client_that_waits_to_send_is_told_to(version: bytes, statuses: list[int]) -> None:
+    """`Expect: 100-continue` is answered with 100 where the version has it, and then with the answer."""
+    request = (
+        POST.replace(b"1.1", version) % b"a" + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    )
+    assert [status for status, _ in converse([request, b"{}"])] == statuses
+
+
 def test_requests_sent_ahead_are_all_answered() -> None:
     """A client may send more requests ahead than are read at once, and close its sending side behind them."""
     count = 5 * MAX_WAITING
