@@ -148,17 +148,15 @@ class StrictProtocol(HttpToolsProtocol):
         """Parse a head as far as it has arrived; the place where the rest begins."""
         if not self._in_head:
             self._in_head, self._head_bytes, self._tail = True, 0, b""
-        tail = len(self._tail)
-        near = self._tail + data[start : start + len(END_OF_HEAD)] if tail else b""
-        end = near.find(END_OF_HEAD)
-        end = start + end - tail if end >= 0 else data.find(END_OF_HEAD, start)
-        stop = len(data) if end < 0 else end + len(END_OF_HEAD)
+        stop = _end_of_head(self._tail, data, start)
+        ended = stop is not None
+        stop = len(data) if stop is None else stop
         self._head_bytes += stop - start
         if self._head_bytes > MAX_HEADER_BYTES:
             detail = f"a head may have {MAX_HEADER_BYTES} bytes"
             raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
         head = data[start:stop]
-        self._tail = b"" if end >= 0 else (self._tail + head)[-len(END_OF_HEAD) + 1 :]
+        self._tail = b"" if ended else (self._tail + head)[-len(END_OF_HEAD) + 1 :]
         with suppress(httptools.HttpParserUpgrade):  # an offer, which is ignored
             self.parser.feed_data(head)
         if self._timer is None and not self._head_is_whole:
@@ -294,6 +292,16 @@ class StrictProtocol(HttpToolsProtocol):
         if not self._answering:
             self.transport.write(self._last_words)
             self.transport.close()
+
+
+def _end_of_head(tail: bytes, data: bytes, start: int) -> int | None:
+    """Find the place in ``data`` behind the end of a head, whose begin may be in the ``tail`` of the segment before."""
+    if tail:
+        end = (tail + data[start : start + len(END_OF_HEAD) - 1]).find(END_OF_HEAD)
+        if end >= 0:
+            return start + end - len(tail) + len(END_OF_HEAD)
+    end = data.find(END_OF_HEAD, start)
+    return None if end < 0 else end + len(END_OF_HEAD)
 
 
 def _written(problem: Problem) -> bytes:

@@ -173,6 +173,15 @@ def test_a_body_ends_where_its_head_says(name: str, how: str) -> None:
     assert all("x-request-id" not in names and names.count("host") == 1 for _, (_, _, names, _) in answers)
 
 
+@pytest.mark.parametrize("name", ["an offer and a length", "one trailer"])
+def test_no_cut_between_segments_changes_a_request(name: str) -> None:
+    """Wherever two segments meet, the requests in them are the same."""
+    whole = TAKEN[name] + LAST
+    for cut in range(1, len(whole)):
+        answers = converse([whole[:cut], whole[cut:]])
+        assert [[method, path, body] for _, (method, path, _, body) in answers] == FOUND, cut
+
+
 REFUSED = {
     "two lengths": POST % b"a" + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
     "a list of lengths": POST % b"a" + b"Content-Length: 3, 3\r\n\r\nabc",
