@@ -91,6 +91,12 @@ class ServerConfig(Section):
     max_rows_per_request: int = Field(default=1024, ge=1)
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     timeout_seconds: float = Field(default=30, gt=0, le=55, description="BentoML gives up on any request at 60")
+    keep_alive_seconds: float = Field(
+        default=75,
+        gt=0,
+        le=3600,
+        description="how long a connection without a request stays open; longer than the load balancer keeps its own",
+    )
     grpc_port: int | None = Field(
         default=None,
         ge=1,

@@ -56,9 +56,7 @@ def receive(connection: "Connection[Any, Any]") -> tuple[dict[str, Any], dict[st
 
 def main(descriptor: int, parent: int, niceness: int) -> None:
     """Work until the other end of the connection is closed, or the parent is gone."""
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # sent to a service's whole group: the parent ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a service's whole group: the parent ends this one
     with contextlib.suppress(OSError):  # a container may forbid it
         os.nice(niceness)
     logging.disable()

@@ -29,9 +29,9 @@ class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: ANN401 - BentoML's own signature
         """Put Door in front (runs in the worker alone, before uvicorn is configured)."""
-        from service.wire import bound_headers  # noqa: PLC0415 - the worker's alone
+        from service.wire import use_strict_protocol  # noqa: PLC0415 - the worker's alone
 
-        bound_headers()
+        use_strict_protocol()
         return Door(super().to_asgi(is_main))
 
 

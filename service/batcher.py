@@ -7,6 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,16 @@ SMOOTHING = 0.2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Computation:
-    """One batch's answer, and what is left to do once the requests in it have theirs."""
+    """One batch's answer, and what is left to do once the requests in it have theirs.
+
+    ``afterwards`` counts the batch. ``learn`` takes note of some of its rows, from a start to a stop; ``expect`` is
+    called before the answers of these rows leave. Rows of a request that was given up are not learnt.
+    """
 
     answer: Answer
     afterwards: Callable[[], None]
+    learn: Callable[[int, int], None]
+    expect: Callable[[], None]
     stages: Callable[[], Sequence[Stage]] = tuple
     """When its stages were; asked only where a request wants to know."""
 
@@ -51,8 +59,9 @@ class Job:
     queued_at: float = field(default_factory=time.perf_counter)
     causes: bool = False
     cursor: int = 0
-    pieces: list[Answer] = field(default_factory=list)
+    parts: list["Part"] = field(default_factory=list)
     abandoned: bool = False
+    """Whether nobody waits for the answer any more: the client left, the deadline passed, or a piece failed."""
 
     @property
     def remaining(self) -> int:
@@ -66,6 +75,19 @@ class Piece:
     job: Job
     start: int
     stop: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The rows of a computed batch, from ``start`` to ``stop``, that answer a piece of a job."""
+
+    computed: Computation
+    start: int
+    stop: int
+
+    @property
+    def answer(self) -> Answer:
+        return self.computed.answer.rows(self.start, self.stop)
 
 
 Done = tuple[Job, Answer | Exception]
@@ -132,10 +154,19 @@ class MicroBatcher:
             self._ready.notify()
         try:
             answer = await job.future
-        finally:
-            job.abandoned = True
+        except BaseException:
+            self._withdraw(job)
+            raise
         TURNS.give_way()
         return answer
+
+    def _withdraw(self, job: Job) -> None:
+        """Take a job that nobody waits for out of the queue, so that its rows take nobody's place."""
+        with self._ready:
+            job.abandoned = True
+            if job in self._queue:
+                self._queue.remove(job)
+                self.queued_rows -= job.remaining
 
     def check_room(self, rows: int = 1) -> None:
         """Refuse rows that the queue has no room for.
@@ -164,15 +195,25 @@ class MicroBatcher:
 
     def _answer(self, pieces: Sequence[Piece]) -> None:
         started = time.perf_counter()
-        done, afterwards = self._run(pieces)
+        finished, failed, computed = self._run(pieces)
         self._batch_seconds += SMOOTHING * (time.perf_counter() - started - self._batch_seconds)
+        wanted = [job for job in finished if not job.abandoned]
+        lessons = _merged([part for job in wanted for part in job.parts])
+        for lesson in lessons:
+            lesson.computed.expect()
+        done: list[Done] = [(job, Answer.join([part.answer for part in job.parts])) for job in wanted]
         with contextlib.suppress(RuntimeError):  # the loop is gone when the process is
-            self._loop.call_soon_threadsafe(_deliver, done)
-        for bookkeeping in afterwards:
-            try:
-                bookkeeping()
-            except Exception as fault:  # noqa: BLE001 - it must not stop the worker
-                self._on_fault(fault)
+            self._loop.call_soon_threadsafe(_deliver, [*done, *failed])
+        for lesson in lessons:
+            self._keep(partial(lesson.computed.learn, lesson.start, lesson.stop))
+        for computation in computed:
+            self._keep(computation.afterwards)
+
+    def _keep(self, books: Callable[[], None]) -> None:
+        try:
+            books()
+        except Exception as fault:  # noqa: BLE001 - it must not stop the worker
+            self._on_fault(fault)
 
     def _take(self) -> list[Piece]:
         """Wait for rows, and take a batch of them; nothing once closed and empty."""
@@ -209,8 +250,11 @@ class MicroBatcher:
         self._queue.extend(unfinished)  # behind the others: a long request waits its turn
         return pieces
 
-    def _run(self, pieces: Sequence[Piece]) -> tuple[list[Done], list[Callable[[], None]]]:
-        """Compute a batch; where it fails, each request's rows alone, so that only the culprit fails."""
+    def _run(self, pieces: Sequence[Piece]) -> tuple[list[Job], list[Done], list[Computation]]:
+        """Compute a batch; if it fails, compute each request's rows alone, so that only the culprit fails.
+
+        Give the jobs that are finished, those that failed, and what was computed.
+        """
         groups = {name: np.concatenate([p.job.groups[name][p.start : p.stop] for p in pieces]) for name in self._names}
         try:
             x = np.concatenate([p.job.x[p.start : p.stop] for p in pieces])
@@ -220,22 +264,31 @@ class MicroBatcher:
             if len(pieces) == 1:
                 self._on_fault(fault)
                 pieces[0].job.abandoned = True
-                return [(pieces[0].job, fault)], []
+                return [], [(pieces[0].job, fault)], []
             alone = [self._run([piece]) for piece in pieces]
-            return [done for part, _ in alone for done in part], [after for _, part in alone for after in part]
+            finished, failed, each = (list(chain.from_iterable(several)) for several in zip(*alone, strict=True))
+            return finished, failed, each
         if wanted := [piece.job.stages for piece in pieces if piece.job.stages is not None]:
             stages = computed.stages()
             for those in wanted:
                 those.extend(stages)
-        done: list[Done] = []
         start = 0
         for piece in pieces:
             stop = start + piece.stop - piece.start
-            piece.job.pieces.append(computed.answer.rows(start, stop))
-            if piece.stop == len(piece.job.x):
-                done.append((piece.job, Answer.join(piece.job.pieces)))
+            piece.job.parts.append(Part(computed, start, stop))
             start = stop
-        return done, [computed.afterwards]
+        return [piece.job for piece in pieces if piece.stop == len(piece.job.x)], [], [computed]
+
+
+def _merged(parts: Sequence[Part]) -> list[Part]:
+    """Join parts that follow one another in the same batch: mostly that is all of it."""
+    merged: list[Part] = []
+    for part in parts:
+        if merged and merged[-1].computed is part.computed and merged[-1].stop == part.start:
+            merged[-1] = Part(part.computed, merged[-1].start, part.stop)
+        else:
+            merged.append(part)
+    return merged
 
 
 def _deliver(done: Sequence[Done]) -> None:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from service.rpc import RpcServer
     from service.runtime import Runtime
     from service.tracing import Tracing
+    from service.wire import StrictProtocol
 
 __all__ = ["Door"]
 
 LOG = logging.getLogger("guardhouse")
 SCHEMA = "/schema.json"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's
-WEBSOCKET_REFUSED = 1008
 CLOSE_SECONDS = 5.0
 """How long a part of the server may take to be closed, unless it says otherwise itself."""
 
@@ -42,6 +42,8 @@ class Door:
         self.explaining: Explaining | None = None
         self.rpc: RpcServer | None = None
         self.tracing: Tracing | None = None
+        self.connections: set[StrictProtocol] = set()
+        self.keep_alive_seconds = 0.0
         self.failure: str | None = None
         self.shutdown: Shutdown | None = None
         self._notice: Notice | None = None
@@ -55,8 +57,6 @@ class Door:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif scope["type"] != "http":
-            await send({"type": "websocket.close", "code": WEBSOCKET_REFUSED})
         elif scope["path"] == SCHEMA and scope["method"] == "GET":
             await self.app(scope, receive, send)
         elif self.limits is not None:
@@ -75,6 +75,7 @@ class Door:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.start()
+                scope["state"].update(keep_alive_seconds=self.keep_alive_seconds, connections=self.connections)
             elif self.shutdown is not None:
                 await self.shutdown.close()
             return message
@@ -109,6 +110,7 @@ class Door:
         config = deployment.config
         routing = Routing.of(deployment, runtime=lambda: self.runtime, trouble=self.trouble)
         metrics, self.explaining = routing.metrics, routing.explaining
+        self.keep_alive_seconds = config.server.keep_alive_seconds
         self.tracing = Tracing.from_environment(model=config.name, version=config.version)
         exchanges = Exchanges(metrics, self.tracing)
         self.limits = Limits(
@@ -128,6 +130,7 @@ class Door:
         self.shutdown = Shutdown(
             request_seconds=config.server.timeout_seconds,
             announce=self._announce,
+            close_idle=self._close_idle,
             finish=self._stop_rpc,
             close=self._close,
         )
@@ -176,6 +179,11 @@ class Door:
     def _announce(self) -> None:
         if self._notice is not None:
             self._notice.drains()
+
+    def _close_idle(self) -> None:
+        """Close the connections without a request."""
+        for connection in tuple(self.connections):
+            connection.shutdown()
 
     async def _stop_rpc(self) -> None:
         if self.rpc is not None:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from service.tracing import Tracing
 
-__all__ = ["CURRENT", "Exchange", "Exchanges", "Stage", "took"]
+__all__ = ["CLIENT_LEFT", "CURRENT", "Exchange", "Exchanges", "Stage", "took"]
 
 Headers = Iterable[tuple[bytes | str, bytes | str]]
+CLIENT_LEFT = 499
+"""The code of a request whose client left before it was answered; HTTP has none for it, and proxies use this one."""
 SCRAPE = "/metrics"
 """Not in flight: a scrape would else find itself, and an idle server never say 0."""
 PROBES = frozenset({"/livez", "/readyz", "/healthz", SCRAPE, "/v2/health/live", "/v2/health/ready"}) | frozenset(

@@ -22,7 +22,6 @@ from service.http import Call, Reply, Route
 from service.job_runner import JobRunner, encode_question
 from service.limits import POST_CODES
 from service.metrics import Metrics
-from service.patience import unless_gone
 from service.preferences import PNG, may_wait, wants_picture
 from service.protocols import v1
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours, unavailable, unprocessable
@@ -131,8 +130,7 @@ class Explaining:
             location = f"{FOLDER}/{await self._runner.add(asked)}"
             headers = {"Location": location, "Retry-After": "1", "Preference-Applied": "respond-async"}
             return Reply(orjson.dumps({"state": "waiting"}), HTTPStatus.ACCEPTED, headers=headers)
-        answer = self._answer(question, request.ids, request.x, picture=picture, deadline=call.deadline)
-        return await unless_gone(answer, call)
+        return await self._answer(question, request.ids, request.x, picture=picture, deadline=call.deadline)
 
     async def result(self, call: Call) -> Reply:
         """Give the answer of a job, or say that it is not there yet."""
@@ -203,7 +201,7 @@ class Explaining:
         except CrashedError:
             result = "crashed"
             raise fault_of_ours() from None
-        except asyncio.CancelledError:  # the request's deadline, or the client's patience
+        except asyncio.CancelledError:  # the request's deadline, or the client left
             result = "timeout"
             raise
         finally:

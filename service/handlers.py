@@ -41,6 +41,7 @@ class Handlers:
         """Serve ``pages`` (body and media type by path) as they are."""
         self.config, self._runtime, self._trouble, self._pages = config, runtime, trouble, pages
         self.metrics: Metrics
+        self._taking: set[asyncio.Future[bytes]] = set()
 
     def routes(self) -> dict[str, Route]:
         """Map every exact path to its route; names are known, so that no template need be parsed."""
@@ -101,7 +102,10 @@ class Handlers:
         feedback = self._ledger().feedback
         if feedback is None:
             raise Problem(HTTPStatus.NOT_FOUND, "this server keeps no predictions: store.enabled is false")
-        return Reply(await feedback.take(call.body))
+        taking = asyncio.ensure_future(feedback.take(call.body))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taken)
+        return Reply(await asyncio.shield(taking))  # outcomes that arrived are stored, whoever waits to hear of it
 
     async def predict(self, call: Call) -> Reply:
         """Judge and predict the rows of a body."""
@@ -118,6 +122,10 @@ class Handlers:
         body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail)
         took(self.metrics, "encode", started)
         return Reply(body, headers={"X-Guardhouse-Action": strictest.label})
+
+    def _taken(self, taking: "asyncio.Future[bytes]") -> None:
+        self._taking.discard(taking)
+        taking.cancelled() or taking.exception()  # looked at: what nobody waits for any more is no unhandled error
 
     def _loaded(self) -> Runtime:
         runtime = self._runtime()

@@ -26,8 +26,6 @@ class Call:
     body: bytes = b""
     client: str = ""
     """The address of the peer; empty where the server does not know it."""
-    gone: Callable[[], Awaitable[None]] | None = None
-    """Waits until the client has gone away; to be awaited once the body is read, and until the reply alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from service.exchange import CURRENT, Exchanges
+from service.exchange import CLIENT_LEFT, CURRENT, Exchanges
 from service.http import JSON, OCTETS, Call, Handler, Message, Receive, Reply, Route, Send
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours
 
@@ -36,11 +36,6 @@ class Incoming:
         self.unread = bool(message.get("more_body"))
         return message
 
-    async def gone(self) -> None:
-        """Wait until the client has gone away."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
 
 class Limits:
     """Finds the route, bounds the request, calls the handler, and writes the answer, whatever happens."""
@@ -62,7 +57,11 @@ class Limits:
         self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
+        """Answer one HTTP request.
+
+        Raises:
+            asyncio.CancelledError: the client left, or the server ends; there is nobody to answer.
+        """
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = known_or_new(given)
@@ -77,6 +76,9 @@ class Limits:
             close = incoming.unread or self.closing()
             await self._write(reply, request_id, send, head=scope["method"] == "HEAD", close=close)
             code = int(reply.status)
+        except asyncio.CancelledError:
+            code = CLIENT_LEFT
+            raise
         finally:
             self.exchanges.end(exchange, code)
 
@@ -93,7 +95,7 @@ class Limits:
             handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)
             client = (scope.get("client") or ("",))[0]
-            call = Call(method, scope["path"], headers, request_id, deadline, client=client, gone=receive.gone)
+            call = Call(method, scope["path"], headers, request_id, deadline, client=client)
             async with asyncio.timeout_at(deadline):
                 if method == "POST":
                     call.body = await self._body(headers, receive, binary=binary)
@@ -139,7 +141,7 @@ class Limits:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Problem(HTTPStatus.BAD_REQUEST, "the client went away before its body was read")
+                raise asyncio.CancelledError  # as where the client leaves later
             part = message.get("body", b"")
             size += len(part)
             if size > self.max_body_bytes:

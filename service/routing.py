@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from guards.bundle import Bundle
 from guards.config import Config
+from service.exchange import CLIENT_LEFT
 from service.explaining import Explaining
 from service.handlers import Handlers
 from service.http import Route
@@ -47,7 +48,8 @@ class Routing:
 
 
 def _codes(routes: Mapping[str, Route], config: Config) -> dict[str, tuple[int, ...]]:
-    codes = {route.template: route.codes for route in routes.values()} | {UNMATCHED: COMMON_CODES}
+    codes = {route.template: (*route.codes, CLIENT_LEFT) for route in routes.values()}
+    codes[UNMATCHED] = (*COMMON_CODES, CLIENT_LEFT)
     if config.server.grpc_port is not None:
         from service.rpc import RPC_ROUTES  # noqa: PLC0415 - needs grpcio, which HTTP does not
 

@@ -9,7 +9,7 @@ import grpc
 
 from guards.bundle import __version__
 from guards.types import Action, Mistake
-from service.exchange import Exchanges
+from service.exchange import CLIENT_LEFT, Exchanges
 from service.inference import EXTENSIONS, SERVER, InferenceService
 from service.limits import known_or_new, log_fault
 from service.protocols import grpc_predict_v2_pb2 as messages
@@ -20,8 +20,6 @@ from service.tracing import GRPC
 __all__ = ["RPC_ROUTES", "RpcServer"]
 
 SERVICE = "inference.GRPCInferenceService"
-CANCELLED = 499
-"""What the metrics call a request whose client went away; HTTP has no code for it, and proxies use this one."""
 LARGE_MESSAGE = 65536
 MAX_DETAILS = 2000
 """Bytes. They are sent as metadata, %-encoded to up to three times as many, of which clients take 8 KiB."""
@@ -38,7 +36,7 @@ STATUS = {
     HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """What each problem is called here."""
-CODES = (200, *map(int, STATUS), CANCELLED)
+CODES = (200, *map(int, STATUS), CLIENT_LEFT)
 METHODS = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
 RPC_ROUTES = {f"grpc:{method}": CODES for method in METHODS}
 Metadata = list[tuple[str, str]]
@@ -92,7 +90,7 @@ class RpcServer:
             left = context.time_remaining()
             seconds = min(self.config.server.timeout_seconds, float("inf") if left is None else left)
             deadline = asyncio.get_running_loop().time() + seconds
-            code, problem = CANCELLED, None
+            code, problem = CLIENT_LEFT, None
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
             try:
                 async with asyncio.timeout_at(deadline):
@@ -103,7 +101,7 @@ class RpcServer:
             except TimeoutError:
                 problem = deadline_passed()
             except asyncio.CancelledError:
-                code = CANCELLED if asyncio.get_running_loop().time() < deadline else int(HTTPStatus.GATEWAY_TIMEOUT)
+                code = CLIENT_LEFT if asyncio.get_running_loop().time() < deadline else int(HTTPStatus.GATEWAY_TIMEOUT)
                 raise
             except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
                 log_fault(fault, request_id)

@@ -184,20 +184,26 @@ class Runtime:
         laps.mark()
         now, self._last_batch = time.time(), time.monotonic()
 
+        def learn(start: int, stop: int) -> None:
+            known, shown, judged, named = answer, batch, outcome, ids
+            if stop - start < len(answer):
+                rows = slice(start, stop)
+                known, shown, judged, named = answer.rows(start, stop), batch[rows], outcome[rows], ids[rows]
+            ledger.note(named, now, shown, known)
+            self.model_metrics.observe(known)
+            self.monitoring.observe(shown, judged)
+
         def afterwards() -> None:
-            ledger.note(ids, now, batch, answer)
             seconds = laps.seconds()
             for stage, spent in zip(DEVICE_STAGES, seconds[1:], strict=False):
                 self.metrics.stages.observe(spent, stage)
-            self.model_metrics.observe(answer, sum(seconds))
-            self.monitoring.observe(batch, outcome)
+            self.model_metrics.ran(len(answer), sum(seconds))
 
         def stages() -> list[Stage]:
             between = zip(DEVICE_STAGES, pairwise(laps.moments()[1:]), strict=False)
             return [Stage(stage, start, end, len(x)) for stage, (start, end) in between]
 
-        ledger.expect()  # nothing may fail between this and the answers
-        return Computation(answer, afterwards, stages)
+        return Computation(answer, afterwards, learn, ledger.expect, stages)
 
     def _outcome(self, x: Array, groups: Mapping[str, Array], *, causes: bool) -> tuple[Batch, Outcome, Laps]:
         """Fill the batch up to a static shape, so that the same rows give the same bits, and run it stage by stage."""

@@ -40,6 +40,7 @@ class Shutdown:
         *,
         request_seconds: float,
         announce: Callable[[], None],
+        close_idle: Callable[[], None],
         finish: Callable[[], Awaitable[None]],
         close: Callable[[], Awaitable[None]],
     ) -> None:
@@ -48,12 +49,13 @@ class Shutdown:
         Args:
             request_seconds: the longest that a request may take.
             announce: called when draining begins.
+            close_idle: closes connections without a request; called once load balancers have had the time to notice.
             finish: ends the other transports; called when no connection is taken any more.
             close: closes everything; called once, when nothing is in flight any more, or when it has been too long.
         """
         self.draining = False
         self._request_seconds = request_seconds
-        self._announce, self._finish, self._close = announce, finish, close
+        self._announce, self._close_idle, self._finish, self._close = announce, close_idle, finish, close
         self._stopping = self._closing = False
         self._drained_at = 0.0
         self._leave: object = None
@@ -75,7 +77,9 @@ class Shutdown:
         if self.draining:
             return
         self.draining = True
-        self._drained_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._drained_at = loop.time()
+        loop.call_later(DRAIN_SECONDS, self._close_idle)
         LOG.info("draining: readiness is withdrawn, connections are closed after their answer")
         with optional("`guardhouse drain` does not see that this server drains"):
             self._announce()

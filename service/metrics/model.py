@@ -89,12 +89,15 @@ class ModelMetrics:
         for result in ("accepted", "duplicate", "conflicting"):
             self.feedback.add(result, by=len(getattr(verdict, result)))
 
-    def observe(self, answer: Answer, seconds: float) -> None:
-        """Count one batch."""
+    def ran(self, rows: int, seconds: float) -> None:
+        """Count one batch of the device, whoever still waits for its rows."""
+        self.busy.values[0] += seconds
+        self.batch_rows.observe(rows)
+
+    def observe(self, answer: Answer) -> None:
+        """Count rows that were answered."""
         actions = np.bincount(answer.action, minlength=len(Action))
         self.rows.values += actions
-        self.busy.values[0] += seconds
-        self.batch_rows.observe(len(answer))
         crashed = np.isnan(answer.p_value)
         self.guard_errors.values += crashed.sum(0)
         self.guard_rows.values += (~crashed).sum(0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 import pytest
-from gateways import cli
+from gateways import cli, read_answer
 from made_up import NAP
 
 from service.presence import present
@@ -41,6 +41,19 @@ def drain(gateway: "Gateway") -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+def test_idle_connections_are_closed_when_a_server_drains(gateway: "Gateway", drain: Callable[..., str]) -> None:
+    """A kept connection without a request outlives uvicorn's five seconds, and ends within a moment of the drain."""
+    with gateway.connect(8) as idle:
+        idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(idle).status == 200
+        idle.settimeout(6)
+        with pytest.raises(TimeoutError):
+            idle.recv(1)
+        drain("--seconds", "0")
+        idle.settimeout(3)
+        assert idle.recv(1) == b""
 
 
 def test_a_draining_server_goes_on_answering(gateway: "Gateway", drain: Callable[..., str]) -> None:

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-from gateways import differing, faults_allowed
+from gateways import differing, faults_allowed, read_answer
 from made_up import ALLOWED, CRASH_MODEL, NAP
 from PIL import Image
 
@@ -525,6 +527,76 @@ def test_client_that_leaves_harms_nobody(values: "Gateway") -> None:
     metrics = values.metrics()
     assert metrics["guardhouse_queue_rows"] == 0
     assert metrics["guardhouse_inflight_requests"] == 0
+
+
+ENDS = {
+    "closes": lambda _: None,
+    "resets": lambda connection: connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)),
+    "closes half, then all": lambda connection: (connection.shutdown(socket.SHUT_WR), time.sleep(0.2)),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_rows_of_clients_that_left_are_not_computed(values: "Gateway", how: str, protocol: str) -> None:
+    """A client that leaves costs the next one a batch at most and is 499; no monitor, store or total has its rows."""
+    before = values.metrics()
+    rows = [[NAP, 1, 0.4]] * 8
+    body, path = {"instances": rows}, "/predict"
+    if protocol == "v2":
+        tensor = {"name": "x", "datatype": "FP32", "shape": [8, 3], "data": rows}
+        body, path = {"inputs": [tensor]}, "/v2/models/value/infer"
+    with values.connect() as connection:
+        connection.sendall(_request(path, body))
+        values.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] == 4)  # the other four are on the device
+        ENDS[how](connection)
+    started = time.monotonic()
+    values.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] == 0, seconds=0.35)
+    assert values.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2)
+    assert time.monotonic() - started < 0.7
+    moved = differing(values.metrics(), before)
+    route = {"v1": "/predict", "v2": "/v2/models/{name}/infer"}[protocol]
+    assert moved[f'guardhouse_requests_total{{code="499",route="{route}"}}'] == 1
+    for total in ("rows_total", "store_rows_total", 'stream_bin_total{stream="column:a"'):
+        names = [name for name in moved if name.startswith(f"guardhouse_{total.partition('{')[0]}")]
+        names = [name for name in names if "stream=" not in name or 'stream="column:a"' in name]
+        assert sum(moved[name] for name in names) == 1, total
+
+
+def test_a_half_closed_client_gets_its_answer(values: "Gateway") -> None:
+    """A client that closes its sending side after its request is answered, however long that takes, and counted."""
+    before = values.metrics()
+    with values.connect() as connection:
+        connection.sendall(_request("/predict", {"instances": [[NAP, 1, 0.5]]}))
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_answer(connection)
+        assert answer.status == 200
+        assert answer.headers["connection"] == "close"
+        assert len(json.loads(answer.body)["predictions"]) == 1
+        assert connection.recv(1) == b""
+    assert differing(values.metrics(), before)['guardhouse_rows_total{action="allow"}'] == 1
+
+
+def test_feedback_of_a_client_that_left_is_stored(values: "Gateway") -> None:
+    """Outcomes that arrived whole count, whether or not their client waits to hear of it."""
+    values.predict([[1, 1, 1]], ids=["left-early"])
+    with values.connect() as connection:
+        connection.sendall(_request("/v1/models/value:feedback", {"outcomes": [{"id": "left-early", "label": 2}]}))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.01)
+    end = time.monotonic() + 5
+    again = {"outcomes": [{"id": "left-early", "label": 2}]}
+    time.sleep(0.5)
+    assert values.post(again, "/v1/models/value:feedback").json()["duplicate"] == ["left-early"]
+    assert time.monotonic() < end
+
+
+def _request(path: str, body: object) -> bytes:
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
 
 
 def test_concurrent_explanations_are_bounded(values: "Gateway") -> None:

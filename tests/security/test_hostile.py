@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import struct
 import time
 import zlib
@@ -248,12 +249,95 @@ def test_header_junk_changes_nothing(table: "Gateway", headers: bytes) -> None:
 
 @pytest.mark.parametrize("path", [b"/", b"/predict", b"/livez"])
 def test_other_protocols_are_not_spoken(table: "Gateway", path: bytes) -> None:
-    """A websocket is refused, and an offer of HTTP/2 is passed over."""
+    """Offers of a websocket and of HTTP/2 are ignored: the answer is the one without them, and no 101."""
     websocket = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     upgrade = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: "
-    assert 400 <= table.raw(upgrade + b"websocket\r\n" + websocket).status < 500
-    answer = table.raw(upgrade + b"h2c\r\nHTTP2-Settings: AAA\r\n\r\n")
-    assert answer.status == {b"/": 404, b"/predict": 405, b"/livez": 200}[path]
+    for offer in (b"websocket\r\n" + websocket, b"h2c\r\nHTTP2-Settings: AAA\r\n\r\n"):
+        assert table.raw(upgrade + offer).status == {b"/": 404, b"/predict": 405, b"/livez": 200}[path]
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+HIDDEN = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: %d\r\n\r\n" % len(GOOD) + GOOD, CHUNKED + b"%x\r\n" % len(GOOD) + GOOD + b"\r\n0\r\n\r\n"],
+    ids=["length", "chunks"],
+)
+@pytest.mark.parametrize("pause", [0.0, 0.1])
+def test_a_body_behind_an_offer_is_read_as_a_body(table: "Gateway", framing: bytes, pause: float) -> None:
+    """A request that offers to upgrade is predicted, in one segment or two, and the next one is answered after it."""
+    head, _, body = framing.partition(b"\r\n\r\n")
+    with table.connect(2) as connection:
+        connection.sendall(POST + OFFER + head + b"\r\n\r\n")
+        time.sleep(pause)
+        connection.sendall(body + HIDDEN)
+        received = _until_quiet(connection)
+    answers = received.split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200", b"200"]
+    assert b'"action":"allow"' in answers[0]
+    assert b"alive" in answers[1]
+
+
+@pytest.mark.parametrize("start", [b"POST /nothing", b"PUT /predict", b"GET /livez", b"POST /predict?" + b"a" * 10])
+@pytest.mark.parametrize("offer", [b"", OFFER])
+def test_a_body_that_is_refused_is_never_run(table: "Gateway", start: bytes, offer: bytes) -> None:
+    """A body that looks like a request is none, also where the answer leaves before the body has arrived."""
+    with table.connect(2) as connection:
+        connection.sendall(start + b" HTTP/1.1\r\nHost: x\r\n" + offer + b"Content-Length: %d\r\n\r\n" % len(HIDDEN))
+        time.sleep(0.05)
+        with suppress(OSError):
+            connection.sendall(HIDDEN)
+        received = _until_quiet(connection)
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b"alive" not in received or start == b"GET /livez"
+
+
+def test_trailers_are_no_headers(table: "Gateway") -> None:
+    """What comes after a chunked body changes neither that request nor the next one on its connection."""
+    trailers = b"X-Request-ID: evil\r\nContent-Type: text/plain\r\nContent-Encoding: gzip\r\nX-Request-Timeout: x\r\n"
+    body = CHUNKED + b"%x\r\n" % len(GOOD) + GOOD + b"\r\n0\r\n"
+    with table.connect(2) as connection:
+        for count in (4, 1):
+            some = b"".join(trailers.splitlines(keepends=True)[:count])
+            connection.sendall(POST + b"X-Request-ID: mine\r\n" + body + some + b"\r\n" + HIDDEN)
+        received = _until_quiet(connection)
+    assert received.count(b"HTTP/1.1 200") == 4
+    assert received.count(b"x-request-id: mine") == 2
+    assert b"evil" not in received
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [(b"2\r\n{}\r\n0\r\nX: ", b"a" * 65536), (b"", b"1\r\n \r\n" * 10_000), (b"", b"1;" + b"a" * 8000 + b"\r\n \r\n")],
+    ids=["a trailer", "bytes", "extensions"],
+)
+def test_framing_without_content_is_cut_off(table: "Gateway", begin: bytes, more: bytes) -> None:
+    """A body that is all framing is refused within some megabytes, and neither memory nor neighbours suffer."""
+    resident, sent, slowest = table.resident_bytes(), 0, 0.0
+    with table.connect() as connection:
+        connection.sendall(POST + CHUNKED + begin)
+        with suppress(OSError):
+            while sent < 64 * 1024 * 1024:
+                sent += connection.send(more)
+                if not sent % 8:
+                    asked = time.monotonic()
+                    table.client.get("/livez")
+                    slowest = max(slowest, time.monotonic() - asked)
+    assert sent < 32 * 1024 * 1024
+    assert table.resident_bytes() - resident < 32 * 1024 * 1024
+    assert slowest < 2
+
+
+def _until_quiet(connection: socket.socket) -> bytes:
+    """Read until the server closes, or says nothing more for the connection's own timeout."""
+    received = b""
+    with suppress(OSError):
+        while part := connection.recv(65536):
+            received += part
+    return received
 
 
 def test_pipelined_requests_are_answered_in_order(table: "Gateway") -> None:

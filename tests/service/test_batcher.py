@@ -44,6 +44,8 @@ class Device:
         self.ids: list[list[str]] = []
         self.causes: list[bool] = []
         self.counted: list[int] = []
+        self.learnt: list[list[float]] = []
+        self.expectations = 0
         self.faults: list[Exception] = []
         self.waits: list[float] = []
         self.threads: set[str] = set()
@@ -57,7 +59,15 @@ class Device:
         assert self.go.wait(10)
         if (x[:, 0] < 0).any():
             raise ValueError("a negative row")
-        return Computation(answer(x[:, 0]), lambda: self.counted.append(len(x)))
+        return Computation(
+            answer(x[:, 0]),
+            lambda: self.counted.append(len(x)),
+            lambda start, stop: self.learnt.append(x[start:stop, 0].tolist()),
+            self.expected,
+        )
+
+    def expected(self) -> None:
+        self.expectations += 1
 
 
 def run(scenario: Scenario, *, batch: int = 4, queue: int = 100, groups: tuple[str, ...] = ()) -> Device:
@@ -232,9 +242,9 @@ def test_rows_past_their_deadline_are_not_computed() -> None:
             await asyncio.wait_for(
                 batcher.submit(rows(1, 2), {}, ids=["1", "2"], deadline=asyncio.get_running_loop().time() + 0.05), 0.05
             )
-        assert batcher.queued_rows == 2
+        assert batcher.queued_rows == 0  # at once: they take nobody's place
         later = asyncio.create_task(submit(batcher, 3))
-        await until(lambda: batcher.queued_rows == 3)
+        await until(lambda: batcher.queued_rows == 1)
         device.go.set()
         await asyncio.gather(first, later)
 
@@ -255,6 +265,49 @@ def test_an_abandoned_job_is_not_computed() -> None:
         assert await submit(batcher, 5) == [5]
 
     assert run(scenario).batches == [[0, 1, 2, 3], [5]]
+
+
+def test_rows_that_nobody_waits_for_teach_nothing() -> None:
+    """Of a batch on the device, the rows whose caller left meanwhile are not learnt; their neighbours' are."""
+
+    async def scenario(device: Device, batcher: MicroBatcher) -> None:
+        first = await held(device, batcher, 0)
+        tasks = [asyncio.create_task(submit(batcher, *values)) for values in ((1,), (2,), (3, 4))]
+        await until(lambda: batcher.queued_rows == 4)
+        going, device.go = device.go, threading.Event()
+        going.set()
+        await first
+        await until(lambda: len(device.batches) == 2)
+        tasks[1].cancel()
+        await asyncio.sleep(0.01)
+        device.go.set()
+        assert await tasks[0] == [1]
+        assert await tasks[2] == [3, 4]
+
+    device = run(scenario)
+    assert device.batches == [[0], [1, 2, 3, 4]]
+    assert device.learnt == [[0], [1], [3, 4]]
+    assert device.expectations == 3
+    assert device.counted == [1, 4]
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_long_request_teaches_once_it_is_answered(leaves: bool) -> None:
+    """Its rows are learnt together with its answer, and none of them if its caller leaves before the last piece."""
+
+    async def scenario(device: Device, batcher: MicroBatcher) -> None:
+        long = await held(device, batcher, *range(10))
+        other = asyncio.create_task(submit(batcher, 77))
+        await until(lambda: batcher.queued_rows == 7)
+        if leaves:
+            long.cancel()
+            await until(lambda: batcher.queued_rows == 1)
+        device.go.set()
+        assert await other == [77]
+        await asyncio.gather(long, return_exceptions=True)
+
+    learnt = sorted(row for rows in run(scenario).learnt for row in rows)
+    assert learnt == ([77] if leaves else [*range(10), 77])
 
 
 def test_only_the_culprit_fails() -> None:
@@ -300,7 +353,7 @@ def test_bookkeeping_that_crashes_stops_nothing() -> None:
 
     async def main() -> None:
         batcher = MicroBatcher(
-            lambda x, _, __, ___: Computation(answer(x[:, 0]), crash),
+            lambda x, _, __, ___: Computation(answer(x[:, 0]), crash, lambda *_: crash(), lambda: None),
             max_batch_rows=4,
             max_queue_rows=10,
             on_wait=lambda _: None,
@@ -311,7 +364,7 @@ def test_bookkeeping_that_crashes_stops_nothing() -> None:
         await batcher.close()
 
     asyncio.run(main())
-    assert [str(fault) for fault in faults] == ["a monitor"] * 2
+    assert [str(fault) for fault in faults] == ["a monitor"] * 4
 
 
 def test_close_finishes_what_is_queued() -> None:

@@ -29,12 +29,6 @@ def ask(door: Door, scope: dict[str, Any]) -> list[Any]:
     return sent
 
 
-def test_websockets_are_refused() -> None:
-    """There is nothing to talk about by websocket."""
-    (message,) = ask(Door(_behind), {"type": "websocket", "path": "/predict"})
-    assert message == {"type": "websocket.close", "code": 1008}
-
-
 def test_only_the_schema_is_passed_on() -> None:
     """BentoML behind the door sees its own schema's path and no other."""
     door = Door(_behind)

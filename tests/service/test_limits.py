@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.exchange import Exchanges
+from service.exchange import CLIENT_LEFT, Exchanges
 from service.http import Call, Message, Reply, Route
 from service.limits import COMMON_CODES, POST_CODES, UNMATCHED, Limits, known_or_new
 from service.metrics import Metrics
@@ -86,7 +86,7 @@ class Wire:
 
 def make(*, closing: bool = False, seconds: float = 5.0) -> Limits:
     """Make limits of a hundred bytes."""
-    codes = {route.template: route.codes for route in ROUTES.values()} | {UNMATCHED: COMMON_CODES}
+    codes = {route.template: (*route.codes, CLIENT_LEFT) for route in ROUTES.values()} | {UNMATCHED: COMMON_CODES}
     return Limits(
         ROUTES, Exchanges(Metrics(codes, [])), max_body_bytes=100, timeout_seconds=seconds, closing=lambda: closing
     )
@@ -104,10 +104,17 @@ def ask(
     limits = limits or make()
     ends = Wire(chunks, **wire)
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
-    asyncio.run(limits(scope, ends.receive, ends.send))
+    left = False
+    try:
+        asyncio.run(limits(scope, ends.receive, ends.send))
+    except asyncio.CancelledError:
+        left = True
     assert limits.metrics.inflight == 0
     assert limits.metrics.requests.values.sum() == 1
     assert limits.metrics.duration.counts.sum() == 1
+    assert left == (not ends.sent)
+    if left:
+        return ends
     assert ends.headers[b"content-length"] == str(len(ends.sent[1]["body"])).encode() or method == "HEAD"
     return ends
 
@@ -156,9 +163,30 @@ def test_lengths_are_read_before_the_body(length: bytes) -> None:
     assert ends.headers[b"connection"] == b"close"
 
 
-def test_a_client_that_leaves_is_a_400() -> None:
-    """A body that ends early is the client's fault, and is counted as such."""
-    assert ask("/echo", chunks=[b"x"], leaves=True).status == 400
+def test_a_client_that_leaves_while_it_sends_is_a_499() -> None:
+    """A request whose client leaves before its body has arrived is answered to nobody, and counted as a client's."""
+    limits = make()
+    assert ask("/echo", chunks=[b"x"], limits=limits, leaves=True).sent == []
+    assert limits.metrics.requests.values[limits.metrics.requests.index["/echo", "499"]] == 1
+
+
+def test_a_request_that_is_cancelled_is_a_499() -> None:
+    """A request whose task is cancelled, as it is when its client leaves, is counted as a client's and ends there."""
+    limits = make()
+    ends = Wire([b""])
+    scope = {"type": "http", "method": "GET", "path": "/sleep", "headers": []}
+
+    async def main() -> None:
+        asking = asyncio.create_task(limits(scope, ends.receive, ends.send))
+        await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(main())
+    assert ends.sent == []
+    assert limits.metrics.requests.values[limits.metrics.requests.index["/sleep", "499"]] == 1
+    assert limits.metrics.inflight == 0
 
 
 def test_a_body_that_stalls_is_a_504() -> None:
@@ -239,9 +267,14 @@ likely = st.sampled_from(
 def test_every_request_gets_one_declared_answer(
     method: str, path: str, headers: Headers, chunks: list[bytes], leaves: bool
 ) -> None:
-    """Whatever the method, path, headers and body: one answer, of a status the route declares, with a request id."""
+    """Whatever the method, path, headers and body: one answer, of a status the route declares, with a request id.
+
+    There is none to a client that left before it was asked for.
+    """
     limits = make()
     ends = ask(path, method, headers, chunks, limits, leaves=leaves)
+    if leaves and not ends.sent:
+        return
     route = ROUTES.get(path)
     assert ends.status in (route.codes if route else COMMON_CODES)
     assert ends.headers[b"x-request-id"]

@@ -143,7 +143,8 @@ def test_a_batch_is_counted_by_guard() -> None:
         interval=None,
     )
     for _ in range(2):
-        made.observe(answer, seconds=0.25)
+        made.observe(answer)
+        made.ran(len(answer), 0.25)
     assert made.rows.values.tolist() == [4, 2, 0, 2]
     assert made.guard_rows.values.tolist() == [6, 4]
     assert made.guard_errors.values.tolist() == [2, 4]

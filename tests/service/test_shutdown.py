@@ -20,6 +20,7 @@ class Ending:
         self.shutdown = Shutdown(
             request_seconds=0.1,
             announce=lambda: self.step("announce"),
+            close_idle=lambda: None,
             finish=self.waiting("finish"),
             close=self.waiting("close"),
         )

@@ -32,6 +32,7 @@ bundle = toys.fitted("tabular").bundle.save(folder / "bundle")
 runtime = Runtime(load(folder / "bundle", None, None), Metrics({}, ["integrated_gradients"]))
 runtime.ledger = Ledger(runtime.bundle, runtime.pipeline, runtime.monitoring, runtime.model_metrics, None)
 done = runtime._compute(toys.inputs("tabular", 40, 3).numpy(), {}, [str(i) for i in range(40)], True)
+done.learn(0, 40)
 done.afterwards()
 assert len(done.answer) == 40
 assert set(runtime.monitoring.report()["monitors"]) == {"streams", "region", "accuracy"}
