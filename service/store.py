@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import orjson
 from sqlalchemy import Connection, delete, select
 
 from guards.records import Records
 from service.columns import Block, Remembered, Truth, key_of, take
-from service.database import AgainError, Database
+from service.database import AgainError, Database, FileLostError, StoreDownError
 from service.editions import Edition, enrol, migrate
 from service.statements import ROWS, Statements
 from service.tables import DECISIONS, EDITIONS, PREDICTIONS, TOTALS
@@ -18,6 +19,7 @@ from service.tallies import Tallies
 
 __all__ = ["Store", "Tally", "Verdict"]
 
+T = TypeVar("T")
 Tally = Callable[[Records], Tallies]
 OLD_ROWS = 5000
 """How many rows one transaction deletes."""
@@ -61,6 +63,36 @@ class Store:
             if self._edition is None:
                 self._edition = self.database.write(self._prepare)
 
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Do work in one transaction, once the tables are there.
+
+        Raises:
+            StoreDownError: the database cannot be reached; whether the work is done, nobody knows.
+        """
+        return self._done(self.database.write, work)
+
+    def query(self, work: Callable[[Connection], T]) -> T:
+        """Do work that only reads, once the tables are there.
+
+        Raises:
+            StoreDownError: the database cannot be reached.
+        """
+        return self._done(self.database.read, work)
+
+    def _done(self, way: Callable[[Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
+        """Do it once more if the file was lost: then the one at its path has other tables, or none."""
+        for last in (False, True):
+            try:
+                self.prepare()
+                return way(work)
+            except StoreDownError as down:
+                with self._preparing:  # the database that comes back may be another one
+                    self._edition = None
+                    self._editions.clear()
+                if last or not isinstance(down, FileLostError):
+                    raise
+        raise AssertionError("unreachable")
+
     def _prepare(self, connection: Connection) -> int:
         migrate(connection)
         return enrol(connection, self.edition)
@@ -77,8 +109,7 @@ class Store:
         Raises:
             StoreDownError: the database cannot be reached; the block may be written again.
         """
-        self.prepare()
-        return self.database.write(lambda connection: self._write(connection, block, tallies, tally))
+        return self.transact(lambda connection: self._write(connection, block, tallies, tally))
 
     def _write(self, connection: Connection, block: Block, tallies: Tallies, tally: Tally) -> int:
         ours = {"model": self.edition.model, "edition": self._edition}
@@ -112,8 +143,7 @@ class Store:
         Raises:
             StoreDownError: the database cannot be reached; nobody knows whether they are stored: send them again.
         """
-        self.prepare()
-        return self.database.write(lambda connection: self._join(connection, truths, tally))
+        return self.transact(lambda connection: self._join(connection, truths, tally))
 
     def _join(self, connection: Connection, truths: Sequence[Truth], tally: Tally) -> Verdict:
         verdict = Verdict()
@@ -183,12 +213,13 @@ class Store:
         self._count(connection, by_version)
 
     def _known(self, connection: Connection, edition: int) -> tuple[str, Mapping[str, str]]:
-        if edition not in self._editions:
+        known = self._editions.get(edition)
+        if known is None:
             row = connection.execute(
                 select(EDITIONS.c.version, EDITIONS.c.layouts).where(EDITIONS.c.edition == edition)
             ).one()
-            self._editions[edition] = (row.version, row.layouts)
-        return self._editions[edition]
+            known = self._editions[edition] = (row.version, row.layouts)
+        return known
 
     # Reading and clearing away
 
@@ -198,11 +229,10 @@ class Store:
         Raises:
             StoreDownError: the database cannot be reached.
         """
-        self.prepare()
         own = TOTALS.c.model == self.edition.model, TOTALS.c.version == self.edition.version
         asked = select(TOTALS.c.monitor, TOTALS.c.layout, TOTALS.c.place, TOTALS.c.count).where(*own)
         totals: dict[str, dict[int, int]] = {}
-        for monitor, layout, place, count in self.database.read(lambda connection: connection.execute(asked).all()):
+        for monitor, layout, place, count in self.query(lambda connection: connection.execute(asked).all()):
             if self.edition.layouts.get(monitor) == layout:
                 totals.setdefault(monitor, {})[place] = count
         return totals
@@ -213,8 +243,7 @@ class Store:
         Raises:
             StoreDownError: the database cannot be reached.
         """
-        self.prepare()
-        return self.database.write(lambda connection: self._purge(connection, before))
+        return self.transact(lambda connection: self._purge(connection, before))
 
     def _purge(self, connection: Connection, before: float) -> bool:
         most = 0
