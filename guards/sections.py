@@ -112,6 +112,11 @@ class StoreConfig(Section):
     retention_days: float = Field(
         default=90, gt=0, allow_inf_nan=False, description="how long predictions and decisions are kept"
     )
+    max_bytes: int = Field(
+        default=2 * 1024**3,
+        ge=32 * 1024**2,
+        description="what the store may take on the disk; the oldest predictions and decisions are deleted for it",
+    )
     inputs: bool = Field(default=False, description="keep the rows themselves, too")
     queue_rows: int = Field(
         default=65536, ge=1, description="rows that may wait to be written; the rest is dropped, and counted"

@@ -25,6 +25,8 @@ SQLITE_AT_LEAST = (3, 38, 0)
 """The first that has json_each and RETURNING in every build."""
 BUSY_SECONDS, CONNECT_SECONDS, LOST_MILLISECONDS = 10.0, 3, 10_000
 BUSY_POLL_SECONDS = 0.01
+JOURNAL_BYTES = 4 * 1024 * 1024
+"""To what the journal is cut back after a transaction that made it longer."""
 PRIMARY_CODE = 0xFF  # of an extended result code of SQLite's
 AGAIN = ("40001", "40P01")
 """SQLSTATE of what is right when done again: serialization failure, deadlock."""
@@ -126,6 +128,7 @@ class Database:
         # With the journal beside it, FULL syncs at every commit: what was acknowledged outlasts a loss of power.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # by now all three files are there
         record.info[OPENED] = self.file.identity()
 

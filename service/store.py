@@ -1,5 +1,6 @@
 """What outlasts a process: predictions until their labels come, outcomes, exact totals, and what was decided."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import orjson
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
 from guards.records import Records
 from service.columns import Block, Remembered, Truth, key_of, take
@@ -237,21 +238,40 @@ class Store:
                 totals.setdefault(monitor, {})[place] = count
         return totals
 
-    def purge(self, before: float) -> bool:
-        """Delete some predictions, with their outcomes, and decisions of a time ``before``; tell whether more are left.
+    def purge(self, before: float) -> int:
+        """Delete some predictions, with their outcomes, and decisions of a time ``before``; return how many.
+
+        Fewer than :data:`OLD_ROWS` means that none is left.
 
         Raises:
             StoreDownError: the database cannot be reached.
         """
         return self.transact(lambda connection: self._purge(connection, before))
 
-    def _purge(self, connection: Connection, before: float) -> bool:
-        most = 0
+    def purge_oldest(self) -> int:
+        """Delete the oldest predictions, with their outcomes, and decisions, at most one step; return how many.
+
+        Raises:
+            StoreDownError: the database cannot be reached.
+        """
+        return self.transact(self._purge_oldest)
+
+    def _purge_oldest(self, connection: Connection) -> int:
+        cutoffs = []
+        for table in (PREDICTIONS, DECISIONS):
+            times = select(table.c.time).where(table.c.model == self.edition.model).order_by(table.c.time)
+            oldest = times.limit(OLD_ROWS).subquery()
+            cutoffs.append(connection.execute(select(func.max(oldest.c.time))).scalar())
+        known = [cutoff for cutoff in cutoffs if cutoff is not None]
+        return self._purge(connection, math.nextafter(min(known), math.inf)) if known else 0
+
+    def _purge(self, connection: Connection, before: float) -> int:
+        gone = 0
         for table in (PREDICTIONS, DECISIONS):
             (key,) = table.primary_key
             old = select(key).where(table.c.model == self.edition.model, table.c.time < before).limit(OLD_ROWS)
-            most = max(most, connection.execute(delete(table).where(key.in_(old))).rowcount)
-        return most == OLD_ROWS
+            gone += connection.execute(delete(table).where(key.in_(old))).rowcount
+        return gone
 
 
 def _text(rows: bytes) -> str:

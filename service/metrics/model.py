@@ -1,5 +1,6 @@
 """What there is to count of a model: its rows, guards, batches, device and monitors."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from guards.types import Action
 from service.answer import Answer
 from service.gpu import Gpu
 from service.metrics.families import PREFIX, Counters, Histograms, gauge
+from service.retention import Figures
 from service.store import Verdict
 
 __all__ = ["P_VALUES", "ModelMetrics", "Promises"]
@@ -81,8 +83,20 @@ class ModelMetrics:
             "store_rows", "Answered rows: stored, not stored as their id was there already, or dropped.", ["result"],
             [(result,) for result in STORED],
         )  # fmt: skip
+        self.store_deleted = Counters(
+            "store_deleted_rows", "Rows deleted from the store, for their age or for its size.", ["reason"],
+            [("age",), ("size",)],
+        )  # fmt: skip
+        self.files_lost = Counters(
+            "store_files_lost", "How often the SQLite file was found deleted or replaced, and begun anew.", [], [()]
+        )
+        self.store_figures: Callable[[], Figures | None] = lambda: None
         self.store_down: Callable[[], bool] = lambda: False
         self.feedback = Counters("feedback", "Outcomes received.", ["result"], [(result,) for result in FEEDBACK])
+
+    def count_deleted(self, reason: str, rows: int) -> None:
+        """Count rows that were deleted from the store for their ``age`` or for its ``size``."""
+        self.store_deleted.add(reason, by=rows)
 
     def judged(self, verdict: Verdict) -> None:
         """Count outcomes that were stored, or that were stored before."""
@@ -108,10 +122,11 @@ class ModelMetrics:
         """Render everything."""
         for family in (
             self.rows, self.guard_rows, self.guard_flags, self.guard_errors, self.violations, self.busy,
-            self.stored, self.feedback,
+            self.stored, self.store_deleted, self.feedback,
         ):  # fmt: skip
             yield family.collect()
         yield gauge("store_down", "1 while the database cannot be reached.", {(): self.store_down()})
+        yield from self._store()
         yield self.p_value.collect()
         yield self.batch_rows.collect()
         yield gauge("build_info", "What is being served.", {tuple(self.info.values()): 1}, list(self.info))
@@ -120,6 +135,20 @@ class ModelMetrics:
         if self._gpu is not None:
             yield from self._device(self._gpu)
         yield from self._monitors()
+
+    def _store(self) -> Iterator[Metric]:
+        figures = self.store_figures()
+        if figures is None:
+            return
+        self.files_lost.values[0] = figures.files_lost
+        yield self.files_lost.collect()
+        yield gauge("store_max_bytes", "What the store may take: store.max_bytes.", {(): figures.max_bytes})
+        if not math.isnan(figures.bytes):
+            size = "What the store takes: SQLite's files, or an estimate for this model's rows in PostgreSQL."
+            yield gauge("store_bytes", size, {(): figures.bytes})
+        if not math.isnan(figures.oldest):
+            oldest = "When the oldest prediction that the store still has was answered, in seconds since 1970."
+            yield gauge("store_oldest_row_timestamp_seconds", oldest, {(): figures.oldest})
 
     def _device(self, gpu: Gpu) -> Iterator[Metric]:
         read = gpu.read()

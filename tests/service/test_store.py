@@ -260,7 +260,7 @@ def test_old_rows_go_and_their_counts_stay(store: Store) -> None:
     write(store, answered(["a", "b"], [YES, ABSTAIN], time=1000.0), answered(["c"], [YES], time=2000.0))
     store.join([Truth("a", YES), Truth("c", YES)], confusion)
     before = store.totals()
-    assert store.purge(1500.0) is False
+    assert store.purge(1500.0) == 3
     assert [row["id"] for row in rows_of(store, PREDICTIONS)] == ["c"]
     assert (len(rows_of(store, OUTCOMES)), rows_of(store, DECISIONS)) == (1, [])
     assert store.totals() == before
