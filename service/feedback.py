@@ -9,7 +9,7 @@ from service.columns import Truth
 from service.database import StoreDownError
 from service.metrics import ModelMetrics
 from service.monitoring import Monitoring
-from service.protocols.outcomes import RESULTS, decode, encode
+from service.protocols.outcomes import REPLACED, RESULTS, decode, encode
 from service.protocols.problem import Problem, unavailable
 from service.recorder import LINGER_SECONDS, Recorder
 from service.store import Store, Verdict
@@ -51,7 +51,7 @@ class Feedback:
             await asyncio.sleep(came + OTHERS_SECONDS - loop.time())
             places = verdict.unknown
             late = await self._beside(lambda: self._join([truths[place] for place in places]))
-            for name in RESULTS:
+            for name in (*RESULTS, REPLACED):
                 again = [places[place] for place in getattr(late, name)]
                 setattr(verdict, name, again if name == "unknown" else sorted([*getattr(verdict, name), *again]))
         self._metrics.feedback.add("unknown", by=len(verdict.unknown))  # only now: another server may have known them

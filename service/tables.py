@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 __all__ = [
     "CONFIGURATIONS",
+    "CORRECTIONS",
     "DECISIONS",
     "EDITIONS",
     "EXPLANATIONS",
@@ -79,6 +80,19 @@ OUTCOMES = Table(
     Column("value", Double, comment="what was true, of regression"),
     Column("probability", Double, comment="with which the label of such a row comes to be known, where that was given"),
     comment="what turned out to be true: one row a prediction, so that it counts once",
+)
+CORRECTIONS = Table(
+    "corrections",
+    METADATA,
+    Column("correction", KEY, primary_key=True),
+    Column("prediction", KEY, ForeignKey("predictions.prediction", ondelete="CASCADE"), nullable=False),
+    Column("time", Double, nullable=False, comment="when the replaced outcome was stored"),
+    Column("replaced", Double, nullable=False, comment="when another took its place"),
+    Column("label", Text),
+    Column("value", Double),
+    Column("probability", Double),
+    Index("corrections_prediction", "prediction"),
+    comment="outcomes that were corrected: what was taken for true before",
 )
 TOTALS = Table(
     "totals",

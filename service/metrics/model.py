@@ -20,7 +20,7 @@ __all__ = ["P_VALUES", "ModelMetrics", "Promises"]
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 P_VALUES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STORED = ("stored", "repeated", "dropped")
-FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown")
+FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown", "replaced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class ModelMetrics:
 
     def judged(self, verdict: Verdict) -> None:
         """Count outcomes that were stored, or that were stored before."""
-        for result in ("accepted", "duplicate", "conflicting"):
+        for result in ("accepted", "duplicate", "conflicting", "replaced"):
             self.feedback.add(result, by=len(getattr(verdict, result)))
 
     def observe(self, answer: Answer, seconds: float) -> None:
