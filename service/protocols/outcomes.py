@@ -13,7 +13,7 @@ from service.protocols.strict_json import loads
 from service.protocols.v1 import MAX_ID, Errors
 from service.store import Verdict
 
-__all__ = ["MAX_OUTCOMES", "REPLACED", "RESULTS", "decode", "encode"]
+__all__ = ["MAX_ID", "MAX_OUTCOMES", "REPLACED", "RESULTS", "decode", "encode"]
 
 MAX_OUTCOMES = 10_000
 RESULTS = ("accepted", "duplicate", "conflicting", "unknown")

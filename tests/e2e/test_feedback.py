@@ -157,10 +157,33 @@ def test_the_command_sends_a_file(speaker: Speaker, tmp_path: Path) -> None:
     again = cli(*command)
     assert again.returncode == 0
     assert "c-1, c-2" in again.stdout
+    file.write_text("id,label\nc-1,no\nc-2,\n")
+    corrected = cli(*command, "--replace", "--json")
+    assert json.loads(corrected.stdout) == {
+        "accepted": 1, "duplicate": [], "conflicting": [], "unknown": [], "skipped": 1, "replaced": ["c-1"],
+    }  # fmt: skip
     file.write_text("id,label\nc-1,perhaps\n")
     wrong = cli(*command)
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
-    assert "outcome 1, label" in wrong.stderr
+    assert "line 2: 'perhaps' is not one of the model's labels ['no', 'yes']" in wrong.stderr
+
+
+def test_a_label_is_corrected(speaker: Speaker) -> None:
+    """With replace, the totals move from the old label to the new one, once; without it, nothing changes."""
+    gateway = speaker.gateway
+    gateway.predict([YES, YES], ids=["r-1", "r-2"])
+    assert feedback(gateway, ["r-1", "r-2"], "no")["accepted"] == 2
+    before = np.array(confusion(report(gateway)))
+    assert feedback(gateway, ["r-1"], "yes")["conflicting"] == ["r-1"]
+    body = {"outcomes": [{"id": "r-1", "label": "yes", "replace": True}, {"id": "r-2", "label": "no", "replace": True}]}
+    for accepted, duplicate, replaced in ((1, ["r-2"], ["r-1"]), (0, ["r-1", "r-2"], [])):
+        assert gateway.post(body, FEEDBACK).json() == {
+            "accepted": accepted, "duplicate": duplicate, "conflicting": [], "unknown": [], "replaced": replaced,
+        }  # fmt: skip
+        moved = np.array(confusion(report(gateway))) - before
+        assert moved.tolist() == [[0, 0, 0], [0, -1, 1], [0, 0, 0]]
+    refused = gateway.client.post(FEEDBACK, json={"outcomes": [{"id": "r-1", "label": "no", "replace": "yes"}]})
+    assert [error["loc"] for error in refused.json()["errors"]] == [["outcomes", 0, "replace"]]
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -348,7 +348,7 @@ def test_corrections_in_one_list_follow_one_another(store: Store) -> None:
 def test_corrections_of_regression(database_url: str) -> None:
     """A value is corrected as a label is."""
     store = opened(database_url, replace(EDITION, classes=()))
-    write(store, regressed(["a"], [1.0]))
+    store.write(block(regressed(["a"], [1.0]), classes=()), {}, confusion)
 
     def count(records: object) -> dict[str, object]:
         return {"confusion": np.bincount(np.nan_to_num(records.actual).astype(int), minlength=9).reshape(3, 3)}  # type: ignore[attr-defined]
