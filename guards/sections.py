@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from guards.columns import Label
+from guards.columns import NamedLabel
 from guards.detector import Params
 from guards.model import Precision
 from guards.registry import OneOf
@@ -28,7 +28,7 @@ class ModelConfig(Section):
         description="dotted name of the submodule whose output is the feature; default: what the last Linear gets",
     )
     task: Literal["classification", "regression"] = "classification"
-    classes: tuple[Label, ...] | None = Field(
+    classes: tuple[NamedLabel, ...] | None = Field(
         default=None, description="labels in logit order; default: those of the reference, sorted"
     )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

@@ -181,6 +181,15 @@ def test_rows_become_columns() -> None:
     )
 
 
+def test_an_id_that_is_too_long_is_told_with_its_length() -> None:
+    """An id may have 256 characters; of a longer one the answer says how long it is."""
+    assert read({"instances": [[None] * 3], "ids": ["x" * 256]}).ids == ["x" * 256]
+    with pytest.raises(Problem) as problem:
+        read({"instances": [[None] * 3], "ids": ["x" * 512]})
+    (_, message) = problem.value.errors[0]
+    assert message == "expected a string of 1 to 256 characters, got a string of 512 characters"
+
+
 def test_row_ids_are_made_anew_for_each_request() -> None:
     """Without ids, row i is called ID-i, and no two requests get the same ID."""
     body = {"instances": [[None] * 3] * 3}
