@@ -16,8 +16,7 @@ __all__ = ["Figures", "Retention"]
 
 LOG = logging.getLogger("guardhouse")
 LOOK_SECONDS, AGAIN_SECONDS = 600.0, 0.5
-PAGES_SECONDS = OLDEST_SECONDS = 10.0
-"""SQLite knows how many pages it has; outcomes fill them without a prediction being stored."""
+OLDEST_SECONDS = 10.0
 DAY_SECONDS = 86400.0
 MIB = 1024 * 1024
 JOURNAL_BYTES, JOURNAL_SHARE = 8 * MIB, 16
@@ -54,7 +53,7 @@ class Retention:
         self._keep_seconds, self._max_bytes = config.retention_days * DAY_SECONDS, config.max_bytes
         self._limit = config.max_bytes - max(JOURNAL_BYTES, config.max_bytes // JOURNAL_SHARE)
         self._announced = False
-        self._age_at = self._size_at = self._oldest_at = time.monotonic()
+        self._age_at = self._size_at = self._oldest_at = self._stuck_until = time.monotonic()
         self._bytes, self._oldest, self._excess_rows = math.nan, math.nan, 0
 
     @property
@@ -64,13 +63,8 @@ class Retention:
         size = self._bytes if database.file is None else float(database.file.bytes())
         return Figures(size, self._max_bytes, self._oldest, database.files_lost)
 
-    @property
-    def wait(self) -> float:
-        """In how many seconds there is something to do though no row comes."""
-        return max(0.0, min(self._age_at, self._size_at) - time.monotonic())
-
     def keep(self) -> None:
-        """Delete one step of what is too old and one of what is too much; to be called after each block of rows.
+        """Delete one step of what is too old and one of what is too much; to be called after each block of rows, and now and then.
 
         Raises:
             StoreDownError: the database cannot be reached.
@@ -82,11 +76,11 @@ class Retention:
             gone = self._store.purge(time.time() - self._keep_seconds)
             self._count("age", gone)
             self._age_at = now + (AGAIN_SECONDS if gone >= OLD_ROWS else LOOK_SECONDS)
-        if self._is_over(now):
+        if self._stuck_until <= now and self._is_over(now):
             gone = self._store.purge_oldest()
             self._count("size", gone)
             self._excess_rows -= gone
-            self._size_at = now + (AGAIN_SECONDS if gone else LOOK_SECONDS)  # what is left is not made of rows
+            self._stuck_until = now if gone else now + LOOK_SECONDS  # what is left is not made of rows
             self._oldest_at = now
         if self._oldest_at <= now:
             self._oldest = self._store.query(self._find_oldest)
@@ -95,8 +89,6 @@ class Retention:
     def _is_over(self, now: float) -> bool:
         if self._store.database.file is not None:
             self._bytes = self._store.query(_live_bytes)
-            if self._bytes <= self._limit:
-                self._size_at = now + PAGES_SECONDS
             return self._bytes > self._limit
         if self._size_at <= now and self._excess_rows <= 0:  # counting rows takes PostgreSQL a while
             rows, row_bytes = self._store.query(self._count_rows)

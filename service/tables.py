@@ -26,6 +26,7 @@ __all__ = [
     "METADATA",
     "OUTCOMES",
     "PREDICTIONS",
+    "SERVERS",
     "TOTALS",
 ]
 
@@ -131,6 +132,15 @@ CONFIGURATIONS = Table(
     Column("thresholds", JSON, nullable=False, comment="the p-value at and under which each guard flags"),
     Index("configurations_model", "model", "time"),
     comment="what a server was started with, where that was not what the one before it had",
+)
+SERVERS = Table(
+    "servers",
+    METADATA,
+    Column("model", String, primary_key=True),
+    Column("server", String, primary_key=True, comment="its host and port"),
+    Column("asked", BigInteger, nullable=False, comment="raised by a server that wants this one's rows to be stored"),
+    Column("settled", BigInteger, nullable=False, comment="the number up to which they are"),
+    comment="the servers that write here, until they stop",
 )
 EXPLANATIONS = Table(
     "explanations",

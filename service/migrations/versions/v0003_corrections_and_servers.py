@@ -1,4 +1,4 @@
-"""Outcomes that were corrected."""
+"""Outcomes that were corrected, and the servers that write to the database."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,7 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Make the tables."""
     op.create_table(
         "corrections",
         sa.Column("correction", KEY, primary_key=True),
@@ -21,8 +21,16 @@ def upgrade() -> None:
         sa.Column("probability", sa.Double()),
     )
     op.create_index("corrections_prediction", "corrections", ["prediction"])
+    op.create_table(
+        "servers",
+        sa.Column("model", sa.String(), primary_key=True),
+        sa.Column("server", sa.String(), primary_key=True),
+        sa.Column("asked", sa.BigInteger(), nullable=False),
+        sa.Column("settled", sa.BigInteger(), nullable=False),
+    )
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop them."""
+    op.drop_table("servers")
     op.drop_table("corrections")
