@@ -64,7 +64,7 @@ class Retention:
         return Figures(size, self._max_bytes, self._oldest, database.files_lost)
 
     def keep(self) -> None:
-        """Delete one step of what is too old and one of what is too much; to be called after each block of rows, and now and then.
+        """Delete one step of what is too old and one of what is too much; to be called now and then.
 
         Raises:
             StoreDownError: the database cannot be reached.

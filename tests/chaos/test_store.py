@@ -249,7 +249,7 @@ def test_feedback_at_once_to_the_other_server_on_one_folder(neighbours: list["Ga
 def test_what_is_acknowledged_after_the_file_was_deleted_survives_a_kill(
     bundles: "Bundles", ledger: str, tmp_path: Path, lose: str
 ) -> None:
-    """Rows and outcomes that come after the loss are in the new file: a killed server finds them when it starts again."""
+    """Rows and outcomes that come after the loss are in the new file: a server finds them after kill -9."""
     folder = tmp_path / "state"
     gateway = bundles.serve(ledger, GUARDHOUSE_STATE=str(folder)).wait_ready()
     gateway.expected += ["was deleted or replaced", "WARNING|circus|restart|sentinel"]
