@@ -31,12 +31,12 @@ SAMPLE_ROWS, ENOUGH_ROWS = 1000, 1000
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What there is to show of the store: sizes in bytes, and the time of its oldest row, NaN if it has none."""
+    """What there is to show of the store: sizes in bytes, and the time of its oldest row; by default, of none."""
 
-    bytes: float
-    max_bytes: int
-    oldest: float
-    files_lost: int
+    bytes: float = 0.0
+    max_bytes: int = 0
+    oldest: float = math.nan
+    files_lost: int = 0
 
 
 class Retention:

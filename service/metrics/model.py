@@ -1,6 +1,5 @@
 """What there is to count of a model: its rows, guards, batches, device and monitors."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +89,7 @@ class ModelMetrics:
         self.files_lost = Counters(
             "store_files_lost", "How often the SQLite file was found deleted or replaced, and begun anew.", [], [()]
         )
-        self.store_figures: Callable[[], Figures | None] = lambda: None
+        self.store_figures: Callable[[], Figures] = Figures
         self.store_down: Callable[[], bool] = lambda: False
         self.feedback = Counters("feedback", "Outcomes received.", ["result"], [(result,) for result in FEEDBACK])
 
@@ -138,17 +137,13 @@ class ModelMetrics:
 
     def _store(self) -> Iterator[Metric]:
         figures = self.store_figures()
-        if figures is None:
-            return
         self.files_lost.values[0] = figures.files_lost
         yield self.files_lost.collect()
         yield gauge("store_max_bytes", "What the store may take: store.max_bytes.", {(): figures.max_bytes})
-        if not math.isnan(figures.bytes):
-            size = "What the store takes: SQLite's files, or an estimate for this model's rows in PostgreSQL."
-            yield gauge("store_bytes", size, {(): figures.bytes})
-        if not math.isnan(figures.oldest):
-            oldest = "When the oldest prediction that the store still has was answered, in seconds since 1970."
-            yield gauge("store_oldest_row_timestamp_seconds", oldest, {(): figures.oldest})
+        size = "What the store takes: SQLite's files, or an estimate for this model's rows in PostgreSQL."
+        yield gauge("store_bytes", size, {(): figures.bytes})
+        oldest = "When the oldest stored prediction was answered, in seconds since 1970; NaN if there is none."
+        yield gauge("store_oldest_row_timestamp_seconds", oldest, {(): figures.oldest})
 
     def _device(self, gpu: Gpu) -> Iterator[Metric]:
         read = gpu.read()
