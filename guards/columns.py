@@ -1,15 +1,16 @@
 """A tabular column: as a config declares it, and as fitted, which turns its values into numbers."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from guards.faults import LARGEST, NOT_FINITE, NUMBERS, Fault, as_floats, describe
 
-__all__ = ["Column", "ColumnSpec", "Label", "as_label"]
+__all__ = ["Column", "ColumnSpec", "Label", "NamedLabel", "as_label", "check_name"]
 
 Kind = Literal["numeric", "categorical"]
 
@@ -21,7 +22,23 @@ def as_label(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
+def check_name(label: str) -> str:
+    """Return a label that can name a class or a group.
+
+    Raises:
+        ValueError: it is empty, which means "no label" in answers and files, or holds a control character, which
+            databases and headers do not take.
+    """
+    if not label:
+        raise ValueError("the empty string stands for no label: give it a name")
+    if any(unicodedata.category(character) == "Cc" for character in label):
+        raise ValueError(f"the label {label!r} holds a control character: leave it out")
+    return label
+
+
 Label = Annotated[str, BeforeValidator(as_label)]
+NamedLabel = Annotated[Label, AfterValidator(check_name)]
+"""A label that answers, files and series show as a name."""
 
 
 class ColumnSpec(BaseModel):

@@ -33,7 +33,11 @@ def first_in_rows(bad: npt.NDArray[np.bool_]) -> list[tuple[int, tuple[int, ...]
 
 
 def describe(value: object) -> str:
-    """Name a wrong value by its JSON type, and show it where it is short."""
+    """Name a wrong value by its JSON type, and show it if it is short; of a long string, say how long.
+
+    >>> describe("seven"), describe("x" * 512), describe([7])
+    ("a string: 'seven'", 'a string of 512 characters', 'a list')
+    """
     names: dict[type, str] = {
         bool: "a boolean", str: "a string", list: "a list", dict: "an object", type(None): "null",
         int: "a number", float: "a number",
@@ -41,7 +45,7 @@ def describe(value: object) -> str:
     name = names.get(type(value), type(value).__name__)
     if isinstance(value, str | bool | int | float) and len(str(value)) <= 40:  # noqa: PLR2004
         return f"{name}: {value!r}"
-    return name
+    return f"a string of {len(value)} characters" if isinstance(value, str) else name
 
 
 def as_floats(values: Sequence[object]) -> npt.NDArray[np.float64]:

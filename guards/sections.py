@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from guards.columns import Label
+from guards.columns import NamedLabel
 from guards.detector import Params
 from guards.model import Precision
 from guards.registry import OneOf
@@ -28,7 +28,7 @@ class ModelConfig(Section):
         description="dotted name of the submodule whose output is the feature; default: what the last Linear gets",
     )
     task: Literal["classification", "regression"] = "classification"
-    classes: tuple[Label, ...] | None = Field(
+    classes: tuple[NamedLabel, ...] | None = Field(
         default=None, description="labels in logit order; default: those of the reference, sorted"
     )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
@@ -117,6 +117,11 @@ class StoreConfig(Section):
     enabled: bool = Field(default=True, description="false: nothing is kept, and feedback is not taken")
     retention_days: float = Field(
         default=90, gt=0, allow_inf_nan=False, description="how long predictions and decisions are kept"
+    )
+    max_bytes: int = Field(
+        default=2 * 1024**3,
+        ge=32 * 1024**2,
+        description="what the store may take on the disk; the oldest predictions and decisions are deleted for it",
     )
     inputs: bool = Field(default=False, description="keep the rows themselves, too")
     queue_rows: int = Field(

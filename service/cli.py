@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,33 +79,47 @@ def feedback(
     file: Annotated[Path, typer.Option(help="a CSV with the columns id, label and, where known, probability")],
     url: Annotated[str, typer.Option(help="the server, such as http://localhost:3000")],
     *,
+    replace: Annotated[bool, typer.Option("--replace", help="correct labels that were given before")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
 ) -> None:
-    """Tell a server what turned out to be true; sent again, the same file counts once."""
-    from service.sending import NotSentError, Sender, read_outcomes  # noqa: PLC0415 - what only this command needs
+    """Tell a server what turned out to be true; sent again, the same file counts once.
+
+    The whole file is checked before any of it is sent. A line without a label is skipped.
+    """
+    from service.feedback_file import read_outcomes  # noqa: PLC0415 - what only this command needs
+    from service.sending import NotSentError, Sender  # noqa: PLC0415
 
     sender = Sender(url)
     result: dict[str, Any] = {}
     console = Console(stderr=True)
     try:
-        outcomes = read_outcomes(file, numbers=sender.labels_are_numbers())
+        read = read_outcomes(file, sender.labels(), replace=replace)
         with Progress(console=console) as progress:
-            task = progress.add_task("outcomes", total=len(outcomes))
-            for sent, so_far in sender.send(outcomes):
+            task = progress.add_task("outcomes", total=len(read.outcomes))
+            for sent, so_far in sender.send(read):
                 progress.advance(task, sent)
                 result = so_far
-    except NotSentError as trouble:
+    except (NotSentError, Mistake) as trouble:
+        if result:  # what was sent before is stored, and counts once if it is sent again
+            _show(result, as_json=as_json)
+        if isinstance(trouble, Mistake):
+            raise
         console.print(str(trouble), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     finally:
         sender.close()
+    _show(result, as_json=as_json)
+
+
+def _show(result: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
     grid = Table("outcomes", "", "ids")
     for name, found in result.items():
-        ids = [] if name == "accepted" else [*found[:SHOWN_IDS], *(["..."] if len(found) > SHOWN_IDS else [])]
-        grid.add_row(name, str(found if name == "accepted" else len(found)), escape(", ".join(ids)))
+        listed = found if isinstance(found, list) else []
+        ids = [*listed[:SHOWN_IDS], *(["..."] if len(listed) > SHOWN_IDS else [])]
+        grid.add_row(name, str(len(listed) if isinstance(found, list) else found), escape(", ".join(ids)))
     Console().print(grid)
 
 

@@ -150,12 +150,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What turned out to be true: a label, or a value for regression; ``probability`` as the client gave it."""
+    """What turned out to be true: a label, or a value for regression; ``probability`` as the client gave it.
+
+    With ``replace`` it takes the place of another outcome of its row.
+    """
 
     id: str
     label: str | None = None
     value: float | None = None
     probability: float | None = None
+    replace: bool = False
 
     def agrees(self, label: str | None, value: float | None) -> bool:
         """Tell whether another outcome says the same."""

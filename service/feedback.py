@@ -1,6 +1,7 @@
 """Takes outcomes beside the event loop: joined with their predictions, and durable before it answers."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,19 +10,20 @@ from service.columns import Truth
 from service.database import StoreDownError
 from service.metrics import ModelMetrics
 from service.monitoring import Monitoring
-from service.protocols.outcomes import RESULTS, decode, encode
+from service.protocols.outcomes import REPLACED, RESULTS, decode, encode
 from service.protocols.problem import Problem, unavailable
-from service.recorder import LINGER_SECONDS, Recorder
+from service.recorder import Recorder
 from service.store import Store, Verdict
 
 __all__ = ["Feedback"]
 
 T = TypeVar("T")
+LOG = logging.getLogger("guardhouse")
 WAITING = 8
 """Bodies that may wait for the one thread; each may hold 10,000 outcomes, and takes it half a second at most."""
 FLUSH_SECONDS = 10.0
-OTHERS_SECONDS = 10 * LINGER_SECONDS
-"""How long another server on the same database may take to store what it answered before its id is called unknown."""
+OTHERS_SECONDS, LOOK_SECONDS = 5.0, 0.05
+"""How long another server on the same database may take to store what it answered, and how often that is looked up."""
 RETRY_SECONDS = 2.0
 
 
@@ -43,19 +45,40 @@ class Feedback:
             Problem: 400 or 422 where the body is at fault; 503 where too many wait, or the database is down: then
                 the same body may be sent again, and counts once.
         """
-        loop = asyncio.get_running_loop()
-        came = loop.time()
         truths = await self._beside(lambda: decode(body, self._classes))
         verdict = await self._beside(lambda: self._join(truths))
-        if verdict.unknown and self._store.shared:
-            await asyncio.sleep(came + OTHERS_SECONDS - loop.time())
+        if verdict.unknown and await self._others_have_stored():
             places = verdict.unknown
             late = await self._beside(lambda: self._join([truths[place] for place in places]))
-            for name in RESULTS:
+            for name in (*RESULTS, REPLACED):
                 again = [places[place] for place in getattr(late, name)]
                 setattr(verdict, name, again if name == "unknown" else sorted([*getattr(verdict, name), *again]))
         self._metrics.feedback.add("unknown", by=len(verdict.unknown))  # only now: another server may have known them
         return encode(verdict, truths)
+
+    async def _others_have_stored(self) -> bool:
+        """Wait until the other servers on this database have stored what they answered; False if there are none.
+
+        Raises:
+            Problem: 503, one of them does not; it is taken for dead, and not waited for when the body comes again.
+        """
+        replicas = self._recorder.replicas
+        assert replicas is not None  # noqa: S101 - a recorder with a store has them
+        loop = asyncio.get_running_loop()
+        end = loop.time() + OTHERS_SECONDS
+        asked = await self._beside(lambda: _or_down(replicas.ask))
+        if not asked:
+            return False
+        while behind := await self._beside(lambda: _or_down(lambda: replicas.behind(asked))):
+            if loop.time() > end:
+                LOG.warning("servers on the same database that do not say what they have stored: %s", ", ".join(behind))
+                await self._beside(lambda: _or_down(lambda: replicas.strike(behind)))
+                raise unavailable(
+                    "another server has not stored yet what it answered; nothing is lost by sending the same again",
+                    reason="store_down", retry_after=RETRY_SECONDS,
+                )  # fmt: skip
+            await asyncio.sleep(LOOK_SECONDS)
+        return True
 
     async def _beside(self, work: Callable[[], T]) -> T:
         if self._inside >= WAITING:
@@ -73,10 +96,7 @@ class Feedback:
     def _join(self, truths: list[Truth]) -> Verdict:
         if self._recorder.down or not self._recorder.flush(FLUSH_SECONDS):
             raise _down()
-        try:
-            verdict = self._store.join(truths, self._monitoring.tally)
-        except StoreDownError:
-            raise _down() from None
+        verdict = _or_down(lambda: self._store.join(truths, self._monitoring.tally))
         for tallies in verdict.tallies:  # only now: what was not committed did not happen
             self._monitoring.learn(tallies)
         self._metrics.judged(verdict)
@@ -85,6 +105,13 @@ class Feedback:
     def close(self) -> None:
         """Finish what is inside."""
         self._thread.shutdown(wait=True)
+
+
+def _or_down(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except StoreDownError:
+        raise _down() from None
 
 
 def _down() -> Problem:

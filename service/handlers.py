@@ -151,7 +151,6 @@ async def read(call: Call, runtime: Runtime, parameters: Mapping[str, type | tup
         return v1.decode(
             call.body,
             schema=runtime.bundle.schema,
-            request_id=call.request_id,
             max_rows=runtime.config.server.max_rows_per_request,
             groups=[m.request or "" for m in runtime.request_groups.values()],
             parameters=parameters,

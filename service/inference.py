@@ -67,7 +67,6 @@ class InferenceService:
         decode: Callable[[v2.Scope], v2.Inference],
         encode: Encode[T],
         *,
-        request_id: str,
         deadline: float,
         large: bool,
     ) -> tuple[T, Action]:
@@ -82,7 +81,7 @@ class InferenceService:
         runtime.check_room()
         started = time.perf_counter()
         groups = [monitor.request or "" for monitor in runtime.request_groups.values()]
-        scope = v2.Scope(self.config, self.schema, self.classes, groups, request_id)
+        scope = v2.Scope(self.config, self.schema, self.classes, groups)
         inference = await asyncio.to_thread(decode, scope) if large else decode(scope)
         took(self.metrics, "decode", started)
         rows = inference.rows
@@ -155,7 +154,6 @@ class InferenceService:
         (body, head), strictest = await self.infer(
             lambda scope: v2.decode(call.body, length, scope),
             encode,
-            request_id=call.request_id,
             deadline=call.deadline,
             large=len(call.body) > (LARGE_JSON if length is None else LARGE_BODY),
         )

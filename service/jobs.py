@@ -70,16 +70,14 @@ class Jobs:
             connection.execute(insert(EXPLANATIONS).values(row))
             return True
 
-        self._store.prepare()
-        return name if self._store.database.write(work) else None
+        return name if self._store.transact(work) else None
 
     def get(self, name: str) -> Answered | None:
         """Give the answer of an id, or None where there is no such job, or no more."""
         asked = select(TABLE.status, TABLE.media_type, TABLE.answer).where(
             TABLE.explanation == name, TABLE.model == self._model, TABLE.expires >= time.time()
         )
-        self._store.prepare()
-        row = self._store.database.read(lambda connection: connection.execute(asked).one_or_none())
+        row = self._store.query(lambda connection: connection.execute(asked).one_or_none())
         return None if row is None else Answered(row[0], row[1] or "", row[2] or b"")
 
     def take(self) -> Job | None:
@@ -97,8 +95,7 @@ class Jobs:
             .values(lease=now + LEASE_SECONDS, attempts=TABLE.attempts + 1)
             .returning(TABLE.explanation, TABLE.bundle, TABLE.attempts, TABLE.question)
         )
-        self._store.prepare()
-        row = self._store.database.write(lambda connection: connection.execute(taken).one_or_none())
+        row = self._store.transact(lambda connection: connection.execute(taken).one_or_none())
         return None if row is None else Job(*row)
 
     def hold(self, job: Job) -> None:
@@ -116,10 +113,9 @@ class Jobs:
     def free(self) -> None:
         """Free what an earlier process was at when it ended, where nobody else can be at it."""
         if not self.shared:
-            self._store.prepare()
             mine = update(EXPLANATIONS).where(TABLE.model == self._model, TABLE.status.is_(None)).values(lease=0.0)
-            self._store.database.write(lambda connection: connection.execute(mine))
+            self._store.transact(lambda connection: connection.execute(mine))
 
     def _set(self, job: Job, **values: object) -> None:
         changed = update(EXPLANATIONS).where(TABLE.explanation == job.id, TABLE.status.is_(None)).values(**values)
-        self._store.database.write(lambda connection: connection.execute(changed))
+        self._store.transact(lambda connection: connection.execute(changed))

@@ -16,6 +16,7 @@ from service.feedback import Feedback
 from service.metrics import ModelMetrics
 from service.monitoring import Monitoring
 from service.recorder import Recorder
+from service.retention import Retention
 from service.store import Store
 from service.tallies import layouts
 
@@ -45,13 +46,16 @@ class Ledger:
             thresholds=dict(zip(pipeline.names, pipeline.thresholds, strict=True)),
         )
         self.store = store = None if database is None else Store(database, edition)
+        retention = None if store is None else Retention(store, config.store, metrics.count_deleted)
+        if retention is not None:
+            metrics.store_figures = lambda: retention.figures
         self.recorder = Recorder(
             store,
             monitoring,
             classes=classes,
             guards=pipeline.names,
             queue_rows=config.store.queue_rows,
-            retention_days=config.store.retention_days,
+            retention=retention,
             count=lambda result, rows: metrics.stored.add(result, by=rows),
         )
         metrics.store_down = lambda: self.recorder.down

@@ -2,9 +2,6 @@
 
 import asyncio
 import logging
-import os
-import re
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -13,14 +10,14 @@ from typing import Any
 from service.exchange import CLIENT_LEFT, CURRENT, Exchanges
 from service.http import JSON, OCTETS, Call, Handler, Message, Receive, Reply, Route, Send
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours
+from service.request_id import known_or_new
 
-__all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits", "known_or_new", "log_fault"]
+__all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits", "log_fault"]
 
 LOG = logging.getLogger("guardhouse")
 UNMATCHED = "unmatched"
 COMMON_CODES = (404, 405, 500)
 POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
-REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Incoming:
@@ -181,14 +178,6 @@ def _handler(route: Route | None, method: str) -> tuple[Handler, bool]:
 def _problem(problem: Problem, request_id: str, path: str) -> Reply:
     body = problem.body(request_id, error=path == "/v2" or path.startswith("/v2/"))
     return Reply(body, problem.status, "application/problem+json", problem.headers)
-
-
-def known_or_new(request_id: bytes) -> str:
-    """Take the caller's id of a request, or make one up where there is none, or none that may be passed on."""
-    if REQUEST_ID.fullmatch(request_id):
-        return request_id.decode("ascii")
-    # Ordered by time, as UUID version 7 is: in the store's index one is put beside the last, and not anywhere.
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 def log_fault(fault: BaseException, request_id: str) -> None:

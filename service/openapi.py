@@ -12,6 +12,7 @@ from service.openapi_explain import explain_parameters, explain_path, explainers
 from service.openapi_feedback import feedback_path
 from service.openapi_v2 import inference_paths
 from service.protocols.problem import InferenceProblemDocument, ProblemDocument
+from service.protocols.v1 import MAX_ID
 from service.settings import Deployment
 
 __all__ = ["pages"]
@@ -119,7 +120,7 @@ def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
             "instances": {"type": "array", "items": instance, "minItems": 1},
             "ids": {
                 "type": ["array", "null"],
-                "items": {"type": "string", "minLength": 1, "maxLength": 256},
+                "items": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
                 "uniqueItems": True,
                 "description": "one for each instance",
             },

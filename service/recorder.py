@@ -2,14 +2,16 @@
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from service.columns import Answered, Block
 from service.database import StoreDownError
 from service.monitoring import Monitoring
+from service.replicas import Replicas, own_name
+from service.retention import Retention
 from service.store import Store
 from service.tallies import Tallies
 
@@ -20,9 +22,9 @@ LINGER_SECONDS = 0.1
 """How long rows wait for others to be written together with: a transaction costs as much as a thousand rows."""
 BLOCK_ROWS = 4096
 RETRY_SECONDS = 1.0
-PURGE_SECONDS, PURGE_AGAIN_SECONDS = 600.0, 0.5
+POLL_SECONDS = 0.25
+"""How often this server looks whether another one asks for what it has answered."""
 FLUSH_SECONDS, CLOSE_SECONDS = 2.0, 5.0
-DAY_SECONDS = 86400.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,16 +51,18 @@ class Recorder:
         classes: Sequence[str],
         guards: Sequence[str],
         queue_rows: int,
-        retention_days: float,
+        retention: Retention | None,
         count: Callable[[str, int], None],
     ) -> None:
         """Start the writer; ``count`` is told how many rows were ``stored``, ``repeated`` or ``dropped``.
 
-        Without a store, rows are forgotten.
+        ``retention`` deletes what is too old or too much. Without a store, rows are forgotten.
         """
         self.store, self.monitoring, self._count = store, monitoring, count
         self._classes, self._guards, self._queue_rows = tuple(classes), tuple(guards), queue_rows
-        self._keep_seconds = retention_days * DAY_SECONDS
+        self._retention = retention
+        self.replicas = None if store is None else Replicas(store, own_name())
+        self._asked, self._asked_at, self._settled_number = 0, 0, -1
         self._lock = threading.Lock()
         self._settling = threading.Condition(self._lock)
         self._queue: deque[tuple[int, Answered]] = deque()
@@ -67,7 +71,6 @@ class Recorder:
         self._full = self.down = False
         self._wake, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._wake.set()  # the tables are to be there before the first row
-        self._purge_at = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
@@ -142,7 +145,7 @@ class Recorder:
                 self._closing.wait(RETRY_SECONDS)
             else:
                 # Without a store there is nothing to clear away, and nothing to wake up for but rows.
-                self._wake.wait(None if self.store is None else max(0.0, self._purge_at - time.monotonic()))
+                self._wake.wait(None if self.store is None else POLL_SECONDS)
                 if self._queue:
                     self._hurry.wait(LINGER_SECONDS)
             last = self._closing.is_set()
@@ -153,6 +156,7 @@ class Recorder:
             with self._settling:
                 self._settling.notify_all()
             if last:
+                self._leave()
                 return
 
     def _gather(self) -> None:
@@ -195,17 +199,40 @@ class Recorder:
             self.store.prepare()
             while self._waiting:
                 self._store(self.store, self._waiting[0])
+                self._delete()  # between blocks, so that a long queue cannot outgrow the bound
             if self.down:
                 LOG.warning("the store is back")
             self.down = self._full = False
-            if self._purge_at <= time.monotonic():
-                more = self.store.purge(time.time() - self._keep_seconds)
-                self._purge_at = time.monotonic() + (PURGE_AGAIN_SECONDS if more else PURGE_SECONDS)
+            self._delete()
+            self._settle()
         except Exception as trouble:  # noqa: BLE001 - whatever it is, it must not stop the writer
             if not self.down:
                 what = trouble if isinstance(trouble, StoreDownError) else type(trouble).__name__
                 LOG.error("the store is down, and predictions go on: %s", what)  # noqa: TRY400
             self.down = True
+
+    def _settle(self) -> None:
+        """Tell a server that asks for it when everything is stored that was answered here before it asked."""
+        if self.replicas is None:
+            return
+        asked = None if self._settled_number < 0 else self.replicas.asked()
+        if asked is None:
+            self.replicas.enter()
+            self._asked = self._settled_number = 0
+        elif asked != self._asked:
+            self._asked, self._asked_at = asked, self._expected
+        if self._asked != self._settled_number and self._settled >= self._asked_at:
+            self.replicas.settle(self._asked)
+            self._settled_number = self._asked
+
+    def _leave(self) -> None:
+        if self.replicas is not None and not self.down:
+            with suppress(StoreDownError):
+                self.replicas.leave()
+
+    def _delete(self) -> None:
+        if self._retention is not None:
+            self._retention.keep()
 
     def _store(self, store: Store, waiting: Waiting) -> None:
         try:

@@ -11,10 +11,11 @@ from guards.bundle import __version__
 from guards.types import Action, Mistake
 from service.exchange import CLIENT_LEFT, Exchanges
 from service.inference import EXTENSIONS, SERVER, InferenceService
-from service.limits import known_or_new, log_fault
+from service.limits import log_fault
 from service.protocols import grpc_predict_v2_pb2 as messages
 from service.protocols import v2_grpc
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours
+from service.request_id import known_or_new
 from service.tracing import GRPC
 
 __all__ = ["RPC_ROUTES", "RpcServer"]
@@ -152,11 +153,10 @@ class RpcServer:
             )
         )
 
-    async def _infer(self, body: bytes, request_id: str, deadline: float, trailing: Metadata) -> bytes:
+    async def _infer(self, body: bytes, _: str, deadline: float, trailing: Metadata) -> bytes:
         written, strictest = await self.inference.infer(
             lambda scope: v2_grpc.decode(v2_grpc.parse("ModelInferRequest", body), scope),
             lambda outputs, inference, runtime: v2_grpc.encode(outputs, inference, self.config, runtime.bundle.id),
-            request_id=request_id,
             deadline=deadline,
             large=len(body) > LARGE_MESSAGE,
         )

@@ -1,78 +1,26 @@
-"""``guardhouse feedback``: outcomes from a CSV file, sent in batches until the server has them."""
+"""``guardhouse feedback``: outcomes sent in batches until the server has them."""
 
-import csv
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from guards.types import Mistake
-from service.protocols.outcomes import MAX_OUTCOMES, RESULTS
+from service.feedback_file import FeedbackFile
+from service.protocols.outcomes import MAX_OUTCOMES, REPLACED, RESULTS
 
-__all__ = ["NotSentError", "Sender", "read_outcomes"]
+__all__ = ["NotSentError", "Sender"]
 
-COLUMNS = ("id", "label", "probability")
 TRIES = 8
 LONGEST_WAIT_SECONDS = 30.0
 TIMEOUT_SECONDS = 60.0
-Outcome = Mapping[str, Any]
 Result = dict[str, Any]
 
 
 class NotSentError(Exception):
     """The server did not take the outcomes; those it acknowledged are counted, and the file may be sent again."""
-
-
-def read_outcomes(path: Path, *, numbers: bool) -> list[Outcome]:
-    """Read a CSV with the columns id, label and, where known, probability; ``numbers`` where labels are such.
-
-    Raises:
-        Mistake: the file is not like that; one sentence for each of the first faults, with its line.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            names = rows.fieldnames or []
-            if not {"id", "label"} <= set(names) <= set(COLUMNS) or len(set(names)) < len(names):
-                raise Mistake(f"{path}: its first line names the columns id, label and, if you like, probability")
-            outcomes, faults = [], []
-            for row in rows:
-                try:
-                    outcomes.append(_outcome(row, numbers=numbers))
-                except ValueError as fault:
-                    faults.append(f"{path}, line {rows.line_num}: {fault}")
-    except (OSError, UnicodeDecodeError, csv.Error) as unreadable:
-        raise Mistake(f"{path}: cannot be read: {unreadable}") from None
-    if faults:
-        raise Mistake(*faults[:20], *([f"... and {len(faults) - 20} more"] if len(faults) > 20 else []))  # noqa: PLR2004
-    return outcomes
-
-
-def _outcome(row: Mapping[Any, Any], *, numbers: bool) -> Outcome:
-    if None in row or None in row.values():
-        raise ValueError("it has not as many fields as the first line")
-    if not row["id"]:
-        raise ValueError("the id is empty")
-    outcome: dict[str, Any] = {"id": row["id"], "label": _number(row["label"], "label") if numbers else row["label"]}
-    if row.get("probability"):
-        outcome["probability"] = _number(row["probability"], "probability")
-        if not 0 < outcome["probability"] <= 1:
-            raise ValueError(f"the probability {row['probability']} is not in (0, 1]")
-    return outcome
-
-
-def _number(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"the {name} {text!r} is no finite number")
-    return value
 
 
 class Sender:
@@ -91,8 +39,8 @@ class Sender:
         """Hang up."""
         self._client.close()
 
-    def labels_are_numbers(self) -> bool:
-        """Ask the server for its model, and tell whether that answers numbers.
+    def labels(self) -> list[str] | None:
+        """Ask the server for its model's labels; None if the model answers numbers.
 
         Raises:
             NotSentError: it cannot be reached.
@@ -102,10 +50,15 @@ class Sender:
         if not isinstance(names, list) or not names:
             raise Mistake(f"--url {self._url}: there is no model")
         self._name = str(names[0])
-        outputs = self._asked("GET", f"/v2/models/{self._name}").get("outputs", [])
-        return any(output.get("name") == "value" for output in outputs)
+        path: Any = self._asked("GET", "/openapi.json").get("paths", {}).get(f"/v1/models/{self._name}:feedback", {})
+        try:
+            body = path["post"]["requestBody"]["content"]["application/json"]["schema"]
+            label = body["properties"]["outcomes"]["items"]["properties"]["label"]
+        except KeyError:
+            raise Mistake(f"--url {self._url}: it does not say which labels it takes") from None
+        return list(label["enum"]) if "enum" in label else None
 
-    def send(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[int, Result]]:
+    def send(self, file: FeedbackFile) -> Iterator[tuple[int, Result]]:
         """Send in batches; before the first and after each, give how many outcomes went and what became of all so far.
 
         Raises:
@@ -113,15 +66,20 @@ class Sender:
             Mistake: it refuses them, as of a label that is not the model's.
         """
         result: Result = {name: 0 if name == "accepted" else [] for name in RESULTS}
+        if file.skipped:
+            result["skipped"] = file.skipped
         yield 0, result
-        for start in range(0, len(outcomes), MAX_OUTCOMES):
-            part = outcomes[start : start + MAX_OUTCOMES]
-            answer = self._asked("POST", f"/v1/models/{self._name}:feedback", start, outcomes=part)
+        for start in range(0, len(file.outcomes), MAX_OUTCOMES):
+            part = file.outcomes[start : start + MAX_OUTCOMES]
+            lines = file.lines[start : start + MAX_OUTCOMES]
+            answer = self._asked("POST", f"/v1/models/{self._name}:feedback", lines, outcomes=part)
             for name in RESULTS:
                 result[name] += answer[name]
+            if REPLACED in answer:
+                result[REPLACED] = result.get(REPLACED, []) + answer[REPLACED]
             yield len(part), result
 
-    def _asked(self, method: str, path: str, start: int = 0, **body: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    def _asked(self, method: str, path: str, lines: Sequence[int] = (), **body: Any) -> Mapping[str, Any]:  # noqa: ANN401
         trouble = ""
         for attempt in range(TRIES):
             if attempt:
@@ -134,10 +92,10 @@ class Sender:
             if response.status_code in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
                 trouble = response.text[:200]
                 continue
-            return self._read(response, start)
+            return self._read(response, lines)
         raise NotSentError(f"{self._url} does not take it, after {TRIES} tries: {trouble}")
 
-    def _read(self, response: httpx.Response, start: int) -> Mapping[str, Any]:
+    def _read(self, response: httpx.Response, lines: Sequence[int]) -> Mapping[str, Any]:
         try:
             document = response.json()
         except ValueError:
@@ -145,13 +103,13 @@ class Sender:
         if response.status_code == HTTPStatus.OK and isinstance(document, dict):
             return document
         if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY and isinstance(document, dict):
-            raise Mistake(*(_refusal(error, start) for error in document.get("errors", [])))
+            raise Mistake(*(_refusal(error, lines) for error in document.get("errors", [])))
         raise Mistake(f"{response.request.url}: answered {response.status_code}: {response.text[:200]}")
 
 
-def _refusal(error: Mapping[str, Any], start: int) -> str:
-    """Say where in the file a fault is: the server tells its place in the batch."""
+def _refusal(error: Mapping[str, Any], lines: Sequence[int]) -> str:
+    """Say on which line of the file a fault is: the server gives its place in the batch."""
     match error["loc"]:
-        case ["outcomes", int(place), *rest]:
-            return f"outcome {start + place + 1}, {'.'.join(map(str, rest))}: {error['msg']}"
+        case ["outcomes", int(place), *rest] if place < len(lines):
+            return f"line {lines[place]}, {'.'.join(map(str, rest))}: {error['msg']}"
     return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"

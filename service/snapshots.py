@@ -45,7 +45,8 @@ class Snapshots:
         self._leaving = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing = False
-        self._lock = _locked(folder / f"{model}.monitors.lock") if configs else None
+        self._lock_path = folder / f"{model}.monitors.lock"
+        self._lock = _locked(self._lock_path) if configs else None
         if self._lock is not None:
             self._restore()
         self._states, self._batches, self._saved_at = monitoring.look(), monitoring.batches, time.monotonic()
@@ -61,17 +62,27 @@ class Snapshots:
         self._leaving.set()
         if self._thread is not None:
             self._thread.join()
-        if self._lock is not None:
+        if self._keep_lock():
             self.save()
+        if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def _run(self) -> None:
         while not self._leaving.wait(LOOK_SECONDS):
-            if self._monitoring.batches != self._batches:
+            if self._monitoring.batches != self._batches and self._keep_lock():
                 due = time.monotonic() - self._saved_at >= SAVE_SECONDS
                 if due or self._monitoring.look() != self._states:
                     self.save()
+
+    def _keep_lock(self) -> bool:
+        """Lock again if the lock's file was deleted or replaced: another server may lock the file at its path."""
+        if self._lock is not None and not _is_at(self._lock, self._lock_path):
+            self._lock.close()
+            self._lock = _locked(self._lock_path)
+            if self._lock is not None:
+                LOG.warning("%s was deleted or replaced: it is locked anew", self._lock_path)
+        return self._lock is not None
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
@@ -132,6 +143,14 @@ class Snapshots:
             self._path.replace(aside)
         except OSError as refused:
             LOG.warning("%s: cannot be moved: %s", self._path, refused.strerror)
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Tell whether the file at a path is this open one."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def _locked(path: Path) -> IO[bytes] | None:

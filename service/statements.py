@@ -18,17 +18,19 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from service.columns import Remembered
-from service.tables import DECISIONS, OUTCOMES, PREDICTIONS, TOTALS
+from service.tables import CORRECTIONS, DECISIONS, OUTCOMES, PREDICTIONS, TOTALS
 
 __all__ = ["ROWS", "Statements"]
 
 Columns = Mapping[str, TypeEngine[Any]]
+KEY = "prediction"
 ROWS = "rows"
 """The parameter that holds the rows: a JSON list of lists, or of the keys that are to be found."""
 WRITTEN: Columns = {
@@ -38,6 +40,10 @@ WRITTEN: Columns = {
     )
 }  # fmt: skip
 DECIDED: Columns = {"id": Text(), "time": Double(), "action": SmallInteger(), "guards": Text(), "p_values": Text()}
+REPLACED: Columns = {
+    "prediction": BigInteger(), "time": Double(), "replaced": Double(), "label": Text(), "value": Double(),
+    "probability": Double(),
+}  # fmt: skip
 TRUE: Columns = {"prediction": BigInteger(), "label": Text(), "value": Double(), "probability": Double()}
 COUNTED: Columns = {
     "version": Text(), "monitor": Text(), "layout": Text(), "place": Integer(), "count": BigInteger(),
@@ -65,6 +71,14 @@ class Statements:
         rows = _given(dialect, TRUE).add_columns(now)
         joining = insert(OUTCOMES).from_select([*TRUE, "time"], rows).on_conflict_do_nothing()
         self.outcomes = joining.returning(OUTCOMES.c.prediction)
+        rows = _given(dialect, REPLACED)
+        self.corrections = insert(CORRECTIONS).from_select([*REPLACED], rows)
+        given = _given(dialect, TRUE).subquery("corrected")
+        self.correct = (
+            update(OUTCOMES)
+            .values(time=bindparam("now", type_=Double()), **{name: given.c[name] for name in TRUE if name != KEY})
+            .where(OUTCOMES.c[KEY] == given.c[KEY])
+        )
         rows = _given(dialect, COUNTED).add_columns(model)
         counting = insert(TOTALS).from_select([*COUNTED, "model"], rows)
         self.totals = counting.on_conflict_do_update(
@@ -75,6 +89,14 @@ class Statements:
             select(func.json_each(keys).table_valued("value").c.value)
             if dialect == "sqlite"
             else select(func.jsonb_array_elements_text(cast(keys, JSONB)).column_valued("asked"))
+        )
+        own = OUTCOMES.c
+        # In order, so that two servers cannot wait for each other; SQLite's transaction is the only writer anyway.
+        self.lock = (
+            select(own.prediction, own.time, own.label, own.value, own.probability)
+            .where(own.prediction.in_(_numbers(dialect, asked)))
+            .order_by(own.prediction)
+            .with_for_update()
         )
         self.find = (
             select(
@@ -87,6 +109,12 @@ class Statements:
             .select_from(PREDICTIONS.outerjoin(OUTCOMES))
             .where(PREDICTIONS.c.model == bindparam("model", type_=Text()), PREDICTIONS.c.id.in_(asked))
         )
+
+
+def _numbers(dialect: str, asked: Select[Any]) -> Select[Any]:
+    """Read the keys that are to be found as numbers."""
+    (column,) = asked.selected_columns
+    return asked if dialect == "sqlite" else asked.with_only_columns(cast(column, BigInteger))
 
 
 def _given(dialect: str, columns: Columns) -> Select[Any]:

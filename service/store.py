@@ -1,16 +1,18 @@
 """What outlasts a process: predictions until their labels come, outcomes, exact totals, and what was decided."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import orjson
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
 from guards.records import Records
 from service.columns import Block, Remembered, Truth, key_of, take
-from service.database import AgainError, Database
+from service.database import AgainError, Database, FileLostError, StoreDownError
 from service.editions import Edition, enrol, migrate
 from service.statements import ROWS, Statements
 from service.tables import DECISIONS, EDITIONS, PREDICTIONS, TOTALS
@@ -18,6 +20,7 @@ from service.tallies import Tallies
 
 __all__ = ["Store", "Tally", "Verdict"]
 
+T = TypeVar("T")
 Tally = Callable[[Records], Tallies]
 OLD_ROWS = 5000
 """How many rows one transaction deletes."""
@@ -27,12 +30,13 @@ Known = tuple[Remembered, tuple[str | None, float | None] | None]
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of outcomes, by their place in the list; ``tallies`` are of the accepted ones."""
+    """What became of outcomes, by their place in the list; ``tallies`` are of the accepted and the replacing."""
 
     accepted: list[int] = field(default_factory=list)
     duplicate: list[int] = field(default_factory=list)
     conflicting: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)
+    replaced: list[int] = field(default_factory=list)
     tallies: list[Tallies] = field(default_factory=list)
 
 
@@ -61,6 +65,36 @@ class Store:
             if self._edition is None:
                 self._edition = self.database.write(self._prepare)
 
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Do work in one transaction, once the tables are there.
+
+        Raises:
+            StoreDownError: the database cannot be reached; whether the work is done, nobody knows.
+        """
+        return self._done(self.database.write, work)
+
+    def query(self, work: Callable[[Connection], T]) -> T:
+        """Do work that only reads, once the tables are there.
+
+        Raises:
+            StoreDownError: the database cannot be reached.
+        """
+        return self._done(self.database.read, work)
+
+    def _done(self, way: Callable[[Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
+        """Do it once more if the file was lost: then the one at its path has other tables, or none."""
+        for last in (False, True):
+            try:
+                self.prepare()
+                return way(work)
+            except StoreDownError as down:
+                with self._preparing:  # the database that comes back may be another one
+                    self._edition = None
+                    self._editions.clear()
+                if last or not isinstance(down, FileLostError):
+                    raise
+        raise AssertionError("unreachable")
+
     def _prepare(self, connection: Connection) -> int:
         migrate(connection)
         return enrol(connection, self.edition)
@@ -77,8 +111,7 @@ class Store:
         Raises:
             StoreDownError: the database cannot be reached; the block may be written again.
         """
-        self.prepare()
-        return self.database.write(lambda connection: self._write(connection, block, tallies, tally))
+        return self.transact(lambda connection: self._write(connection, block, tallies, tally))
 
     def _write(self, connection: Connection, block: Block, tallies: Tallies, tally: Tally) -> int:
         ours = {"model": self.edition.model, "edition": self._edition}
@@ -112,24 +145,31 @@ class Store:
         Raises:
             StoreDownError: the database cannot be reached; nobody knows whether they are stored: send them again.
         """
-        self.prepare()
-        return self.database.write(lambda connection: self._join(connection, truths, tally))
+        return self.transact(lambda connection: self._join(connection, truths, tally))
 
     def _join(self, connection: Connection, truths: Sequence[Truth], tally: Tally) -> Verdict:
         verdict = Verdict()
         keys = [key_of(truth.id) for truth in truths]
         found = self._found(connection, sorted(set(keys)))
         fresh: dict[str, int] = {}
+        chains: dict[str, list[int]] = {}
         for place, (key, truth) in enumerate(zip(keys, truths, strict=True)):
             if key not in found:
                 verdict.unknown.append(place)
-            elif (known := found[key][1]) is not None:
-                (verdict.duplicate if truth.agrees(*known) else verdict.conflicting).append(place)
-            elif key in fresh:
-                first = truths[fresh[key]]
-                (verdict.duplicate if truth.agrees(first.label, first.value) else verdict.conflicting).append(place)
-            else:
+                continue
+            known = found[key][1]
+            if key in chains or key in fresh:  # what this very list said last
+                last = truths[chains[key][-1] if key in chains else fresh[key]]
+                known = (last.label, last.value)
+            if known is None:
                 fresh[key] = place
+            elif truth.agrees(*known):
+                verdict.duplicate.append(place)
+            elif truth.replace:
+                chains.setdefault(key, []).append(place)
+                verdict.replaced.append(place)
+            else:
+                verdict.conflicting.append(place)
         places = {found[key][0].prediction: place for key, place in fresh.items()}
         stored = self._store(connection, places, truths)
         if len(stored) < len(places):  # another server was faster, and its outcome is committed: look again
@@ -137,8 +177,39 @@ class Store:
         rows = [found[key][0] for key in fresh]
         verdict.accepted = list(fresh.values())
         accepted = [truths[place] for place in verdict.accepted]
-        self._learn(connection, verdict, rows, accepted, tally)
+        verdict.tallies = self._learn(connection, rows, accepted, tally)
+        if chains:
+            expected = {
+                key: truths[fresh[key]] if key in fresh else Truth("", *(found[key][1] or ())) for key in chains
+            }
+            chained = {found[key][0]: (expected[key], *(truths[place] for place in chains[key])) for key in chains}
+            verdict.tallies += self._replace(connection, chained, tally)
         return verdict
+
+    def _replace(
+        self, connection: Connection, chains: Mapping[Remembered, Sequence[Truth]], tally: Tally
+    ) -> list[Tallies]:
+        """Put outcomes in the place of others, which are kept as corrections; give the tallies of the new ones.
+
+        ``chains`` gives for each prediction what is stored and what was said after that, in order; the last holds.
+        """
+        now = time.time()
+        rows = sorted(chains, key=lambda row: row.prediction)
+        asked = {ROWS: _text(orjson.dumps([row.prediction for row in rows]))}
+        locked = connection.execute(self._sql.lock, asked).all()
+        old = [Truth("", label, value, probability) for _, _, label, value, probability in locked]
+        stored = {row.prediction: (truth.label, truth.value) for row, truth in zip(locked, old, strict=True)}
+        if any(stored.get(row.prediction) != _said(chains[row][0])[:2] for row in rows):
+            raise AgainError  # another server was faster: look again
+        kept = [(prediction, since, now, *said) for prediction, since, *said in locked]
+        for row in rows:
+            kept += [(row.prediction, now, now, *_said(truth)) for truth in chains[row][1:-1]]
+        new = [chains[row][-1] for row in rows]
+        corrected = [(row.prediction, *_said(truth)) for row, truth in zip(rows, new, strict=True)]
+        connection.execute(self._sql.corrections, {ROWS: _text(orjson.dumps(kept))})
+        connection.execute(self._sql.correct, {ROWS: _text(orjson.dumps(corrected)), "now": now})
+        self._learn(connection, rows, old, tally, sign=-1)
+        return self._learn(connection, rows, new, tally)
 
     def _found(
         self, connection: Connection, keys: Sequence[str]
@@ -152,19 +223,15 @@ class Store:
     def _store(self, connection: Connection, places: Mapping[int, int], truths: Sequence[Truth]) -> set[int]:
         if not places:
             return set()
-        rows = [(prediction, truths[place].label, truths[place].value, truths[place].probability)
-                for prediction, place in sorted(places.items())]  # fmt: skip
+        rows = [(prediction, *_said(truths[place])) for prediction, place in sorted(places.items())]
         bound = {ROWS: _text(orjson.dumps(rows)), "now": time.time()}
         return set(connection.execute(self._sql.outcomes, bound).scalars().all())
 
     def _learn(
-        self,
-        connection: Connection,
-        verdict: Verdict,
-        rows: Sequence[Remembered],
-        truths: Sequence[Truth],
-        tally: Tally,
-    ) -> None:
+        self, connection: Connection, rows: Sequence[Remembered], truths: Sequence[Truth], tally: Tally, sign: int = 1
+    ) -> list[Tallies]:
+        """Add outcomes to the totals, or take them away with a ``sign`` of -1; give their tallies."""
+        learnt: list[Tallies] = []
         by_edition: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
             by_edition.setdefault(row.edition, []).append(place)
@@ -177,18 +244,20 @@ class Store:
             records = Remembered.records(
                 [rows[place] for place in places], [truths[place] for place in places], self.edition.classes
             )
-            tallies = {name: counts for name, counts in tally(records).items() if name in alike}
-            verdict.tallies.append(tallies)
+            tallies = {name: sign * counts for name, counts in tally(records).items() if name in alike}
+            learnt.append(tallies)
             by_version.setdefault(version, []).append(tallies)
         self._count(connection, by_version)
+        return learnt
 
     def _known(self, connection: Connection, edition: int) -> tuple[str, Mapping[str, str]]:
-        if edition not in self._editions:
+        known = self._editions.get(edition)
+        if known is None:
             row = connection.execute(
                 select(EDITIONS.c.version, EDITIONS.c.layouts).where(EDITIONS.c.edition == edition)
             ).one()
-            self._editions[edition] = (row.version, row.layouts)
-        return self._editions[edition]
+            known = self._editions[edition] = (row.version, row.layouts)
+        return known
 
     # Reading and clearing away
 
@@ -198,31 +267,52 @@ class Store:
         Raises:
             StoreDownError: the database cannot be reached.
         """
-        self.prepare()
         own = TOTALS.c.model == self.edition.model, TOTALS.c.version == self.edition.version
         asked = select(TOTALS.c.monitor, TOTALS.c.layout, TOTALS.c.place, TOTALS.c.count).where(*own)
         totals: dict[str, dict[int, int]] = {}
-        for monitor, layout, place, count in self.database.read(lambda connection: connection.execute(asked).all()):
+        for monitor, layout, place, count in self.query(lambda connection: connection.execute(asked).all()):
             if self.edition.layouts.get(monitor) == layout:
                 totals.setdefault(monitor, {})[place] = count
         return totals
 
-    def purge(self, before: float) -> bool:
-        """Delete some predictions, with their outcomes, and decisions of a time ``before``; tell whether more are left.
+    def purge(self, before: float) -> int:
+        """Delete some predictions, with their outcomes, and decisions of a time ``before``; return how many.
+
+        Fewer than :data:`OLD_ROWS` means that none is left.
 
         Raises:
             StoreDownError: the database cannot be reached.
         """
-        self.prepare()
-        return self.database.write(lambda connection: self._purge(connection, before))
+        return self.transact(lambda connection: self._purge(connection, before))
 
-    def _purge(self, connection: Connection, before: float) -> bool:
-        most = 0
+    def purge_oldest(self) -> int:
+        """Delete the oldest predictions, with their outcomes, and decisions, at most one step; return how many.
+
+        Raises:
+            StoreDownError: the database cannot be reached.
+        """
+        return self.transact(self._purge_oldest)
+
+    def _purge_oldest(self, connection: Connection) -> int:
+        cutoffs = []
+        for table in (PREDICTIONS, DECISIONS):
+            times = select(table.c.time).where(table.c.model == self.edition.model).order_by(table.c.time)
+            oldest = times.limit(OLD_ROWS).subquery()
+            cutoffs.append(connection.execute(select(func.max(oldest.c.time))).scalar())
+        known = [cutoff for cutoff in cutoffs if cutoff is not None]
+        return self._purge(connection, math.nextafter(min(known), math.inf)) if known else 0
+
+    def _purge(self, connection: Connection, before: float) -> int:
+        gone = 0
         for table in (PREDICTIONS, DECISIONS):
             (key,) = table.primary_key
             old = select(key).where(table.c.model == self.edition.model, table.c.time < before).limit(OLD_ROWS)
-            most = max(most, connection.execute(delete(table).where(key.in_(old))).rowcount)
-        return most == OLD_ROWS
+            gone += connection.execute(delete(table).where(key.in_(old))).rowcount
+        return gone
+
+
+def _said(truth: Truth) -> tuple[str | None, float | None, float | None]:
+    return truth.label, truth.value, truth.probability
 
 
 def _text(rows: bytes) -> str:

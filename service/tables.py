@@ -19,12 +19,14 @@ from sqlalchemy import (
 
 __all__ = [
     "CONFIGURATIONS",
+    "CORRECTIONS",
     "DECISIONS",
     "EDITIONS",
     "EXPLANATIONS",
     "METADATA",
     "OUTCOMES",
     "PREDICTIONS",
+    "SERVERS",
     "TOTALS",
 ]
 
@@ -80,6 +82,19 @@ OUTCOMES = Table(
     Column("probability", Double, comment="with which the label of such a row comes to be known, where that was given"),
     comment="what turned out to be true: one row a prediction, so that it counts once",
 )
+CORRECTIONS = Table(
+    "corrections",
+    METADATA,
+    Column("correction", KEY, primary_key=True),
+    Column("prediction", KEY, ForeignKey("predictions.prediction", ondelete="CASCADE"), nullable=False),
+    Column("time", Double, nullable=False, comment="when the replaced outcome was stored"),
+    Column("replaced", Double, nullable=False, comment="when another took its place"),
+    Column("label", Text),
+    Column("value", Double),
+    Column("probability", Double),
+    Index("corrections_prediction", "prediction"),
+    comment="outcomes that were corrected: what was taken for true before",
+)
 TOTALS = Table(
     "totals",
     METADATA,
@@ -117,6 +132,15 @@ CONFIGURATIONS = Table(
     Column("thresholds", JSON, nullable=False, comment="the p-value at and under which each guard flags"),
     Index("configurations_model", "model", "time"),
     comment="what a server was started with, where that was not what the one before it had",
+)
+SERVERS = Table(
+    "servers",
+    METADATA,
+    Column("model", String, primary_key=True),
+    Column("server", String, primary_key=True, comment="its host and port"),
+    Column("asked", BigInteger, nullable=False, comment="raised by a server that wants this one's rows to be stored"),
+    Column("settled", BigInteger, nullable=False, comment="the number up to which they are"),
+    comment="the servers that write here, until they stop",
 )
 EXPLANATIONS = Table(
     "explanations",

@@ -16,6 +16,7 @@ from guards.cli.configs import load_config
 from guards.cli.files import class_names, load_rows
 from guards.cli.intervals import proportion, with_interval
 from guards.cli.tables import read_table, resolve_schema
+from guards.columns import check_name
 from guards.false_alarms import FalseAlarms
 from guards.fitting import Fitted, fit
 from guards.loading import load_program, make_model, read_weights
@@ -112,6 +113,11 @@ def _classes(
     if given is not None or labels is None:
         return given
     names = class_names(labels)
+    try:
+        for name in names:
+            check_name(name)
+    except ValueError as unnamed:
+        raise Mistake(f"reference.label: {unnamed}, or write a missing label as the file's missing value") from None
     if len(names) < 2:  # noqa: PLR2004
         raise Mistake(f"model.classes: the reference has the label {list(names)} alone; declare the labels")
     return names

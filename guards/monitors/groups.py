@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from guards.attributes import Attribute, Crossing, Grouping, Source
-from guards.columns import Label
+from guards.columns import Label, NamedLabel
 from guards.groups.figures import Measured
 from guards.groups.report import REGRESSION, GroupReport
 from guards.groups.tables import Tables
@@ -42,7 +42,7 @@ class GroupsParams(MonitorParams):
     intersect: tuple[str, ...] = Field(
         default=(), description="names of groups monitors whose levels are crossed, instead of a source"
     )
-    levels: tuple[Label, ...] = Field(
+    levels: tuple[NamedLabel, ...] = Field(
         default=(), description="the groups; every other value is `other`, an absent one `unknown`"
     )
     positive: Label | None = Field(

@@ -11,6 +11,7 @@ from guards.types import Action
 from service.answer import Answer
 from service.gpu import Gpu
 from service.metrics.families import PREFIX, Counters, Histograms, gauge
+from service.retention import Figures
 from service.store import Verdict
 
 __all__ = ["P_VALUES", "ModelMetrics", "Promises"]
@@ -18,7 +19,7 @@ __all__ = ["P_VALUES", "ModelMetrics", "Promises"]
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 P_VALUES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STORED = ("stored", "repeated", "dropped")
-FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown")
+FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown", "replaced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,24 @@ class ModelMetrics:
             "store_rows", "Answered rows: stored, not stored as their id was there already, or dropped.", ["result"],
             [(result,) for result in STORED],
         )  # fmt: skip
+        self.store_deleted = Counters(
+            "store_deleted_rows", "Rows deleted from the store, for their age or for its size.", ["reason"],
+            [("age",), ("size",)],
+        )  # fmt: skip
+        self.files_lost = Counters(
+            "store_files_lost", "How often the SQLite file was found deleted or replaced, and begun anew.", [], [()]
+        )
+        self.store_figures: Callable[[], Figures] = Figures
         self.store_down: Callable[[], bool] = lambda: False
         self.feedback = Counters("feedback", "Outcomes received.", ["result"], [(result,) for result in FEEDBACK])
 
+    def count_deleted(self, reason: str, rows: int) -> None:
+        """Count rows that were deleted from the store for their ``age`` or for its ``size``."""
+        self.store_deleted.add(reason, by=rows)
+
     def judged(self, verdict: Verdict) -> None:
         """Count outcomes that were stored, or that were stored before."""
-        for result in ("accepted", "duplicate", "conflicting"):
+        for result in ("accepted", "duplicate", "conflicting", "replaced"):
             self.feedback.add(result, by=len(getattr(verdict, result)))
 
     def ran(self, rows: int, seconds: float) -> None:
@@ -111,10 +124,11 @@ class ModelMetrics:
         """Render everything."""
         for family in (
             self.rows, self.guard_rows, self.guard_flags, self.guard_errors, self.violations, self.busy,
-            self.stored, self.feedback,
+            self.stored, self.store_deleted, self.feedback,
         ):  # fmt: skip
             yield family.collect()
         yield gauge("store_down", "1 while the database cannot be reached.", {(): self.store_down()})
+        yield from self._store()
         yield self.p_value.collect()
         yield self.batch_rows.collect()
         yield gauge("build_info", "What is being served.", {tuple(self.info.values()): 1}, list(self.info))
@@ -123,6 +137,16 @@ class ModelMetrics:
         if self._gpu is not None:
             yield from self._device(self._gpu)
         yield from self._monitors()
+
+    def _store(self) -> Iterator[Metric]:
+        figures = self.store_figures()
+        self.files_lost.values[0] = figures.files_lost
+        yield self.files_lost.collect()
+        yield gauge("store_max_bytes", "What the store may take: store.max_bytes.", {(): figures.max_bytes})
+        size = "What the store takes: SQLite's files, or an estimate for this model's rows in PostgreSQL."
+        yield gauge("store_bytes", size, {(): figures.bytes})
+        oldest = "When the oldest stored prediction was answered, in seconds since 1970; NaN if there is none."
+        yield gauge("store_oldest_row_timestamp_seconds", oldest, {(): figures.oldest})
 
     def _device(self, gpu: Gpu) -> Iterator[Metric]:
         read = gpu.read()

@@ -13,11 +13,12 @@ from service.protocols.strict_json import loads
 from service.protocols.v1 import MAX_ID, Errors
 from service.store import Verdict
 
-__all__ = ["MAX_OUTCOMES", "RESULTS", "decode", "encode"]
+__all__ = ["MAX_ID", "MAX_OUTCOMES", "REPLACED", "RESULTS", "decode", "encode"]
 
 MAX_OUTCOMES = 10_000
 RESULTS = ("accepted", "duplicate", "conflicting", "unknown")
-KEYS = frozenset({"id", "label", "probability"})
+REPLACED = "replaced"
+KEYS = frozenset({"id", "label", "probability", "replace"})
 
 
 def decode(body: bytes, classes: Sequence[str]) -> list[Truth]:
@@ -55,6 +56,10 @@ def _truth(outcome: object, place: int, known: frozenset[str], classes: Sequence
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_ID:
         errors.append(((*at, "id"), f"expected a string of 1 to {MAX_ID} characters, got {describe(name)}"))
         name = ""
+    replace = outcome.get("replace", False)
+    if not isinstance(replace, bool):
+        errors.append(((*at, "replace"), f"expected true or false, got {describe(replace)}"))
+        replace = False
     chance: float | None = None
     if probability is not None:
         if _finite(probability) and 0 < probability <= 1:
@@ -68,11 +73,11 @@ def _truth(outcome: object, place: int, known: frozenset[str], classes: Sequence
             listed = list(classes) if len(classes) <= 10 else [*classes[:10], "..."]  # noqa: PLR2004
             errors.append(((*at, "label"), f"not of the model's labels, which are the strings {listed}"))
             return Truth(name)
-        return Truth(name, label=label, probability=chance)
+        return Truth(name, label=label, probability=chance, replace=replace)
     if not _finite(label):
         errors.append(((*at, "label"), f"expected a finite number, got {describe(label)}"))
         return Truth(name)
-    return Truth(name, value=float(label), probability=chance)
+    return Truth(name, value=float(label), probability=chance, replace=replace)
 
 
 def _finite(value: object) -> TypeGuard[float]:
@@ -80,6 +85,11 @@ def _finite(value: object) -> TypeGuard[float]:
 
 
 def encode(verdict: Verdict, truths: Sequence[Truth]) -> bytes:
-    """Write what became of each outcome: how many were accepted, and the ids of the others."""
-    others = {name: [truths[place].id for place in getattr(verdict, name)] for name in RESULTS[1:]}
-    return orjson.dumps({"accepted": len(verdict.accepted), **others})
+    """Write what became of each outcome: how many were accepted, and the ids of the others.
+
+    If one asks to replace, the answer also says which did; these are accepted, too.
+    """
+    asked = any(truth.replace for truth in truths)
+    listed = (*RESULTS[1:], *((REPLACED,) if asked else ()))
+    others = {name: [truths[place].id for place in getattr(verdict, name)] for name in listed}
+    return orjson.dumps({"accepted": len(verdict.accepted) + len(verdict.replaced), **others})

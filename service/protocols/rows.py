@@ -51,7 +51,6 @@ def to_rows(
     tensors: Sequence[Tensor],
     *,
     schema: InputSchema,
-    request_id: str,
     max_rows: int,
     groups: Sequence[str],
     parameters: Mapping[str, Any],
@@ -65,7 +64,7 @@ def to_rows(
     roles = _roles(tensors, schema, errors)
     n = _count(roles, max_rows, errors)
     x = _matrix(roles.matrix, schema, errors) if roles.matrix is not None else _table(roles.columns, n, schema, errors)
-    ids = _ids(roles.ids, n, request_id, errors)
+    ids = _ids(roles.ids, n, errors)
     given = _groups(roles.groups, n, groups, errors)
     if errors:
         raise unprocessable(errors)
@@ -158,12 +157,12 @@ def _column(tensor: Tensor | None, column: Column, n: int, errors: Errors) -> Se
     return [text or None for text in texts or [None] * n]
 
 
-def _ids(tensor: Tensor | None, n: int, request_id: str, errors: Errors) -> list[str]:
+def _ids(tensor: Tensor | None, n: int, errors: Errors) -> list[str]:
     if tensor is None:
-        return read_ids(None, n, request_id, errors)
+        return read_ids(None, n, errors)
     texts = tensor.strings(errors) if _typed(tensor, (BYTES,), errors) else None
     found: Errors = []
-    ids = read_ids(texts, n, request_id, found)
+    ids = read_ids(texts, n, found)
     errors += [(tensor.spot(*(int(row), 0)[: len(tensor.shape)]), message) for (_, row), message in found]
     return ids
 

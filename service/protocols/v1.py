@@ -16,6 +16,7 @@ from service.answer import Answer
 from service.protocols.images import stack_images
 from service.protocols.problem import Problem, unprocessable
 from service.protocols.strict_json import loads
+from service.request_id import new_id
 
 __all__ = ["Errors", "Request", "decode", "encode", "read_groups", "read_ids", "shown_action", "verdicts"]
 
@@ -38,7 +39,6 @@ def decode(
     body: bytes,
     *,
     schema: InputSchema,
-    request_id: str,
     max_rows: int,
     groups: Sequence[str] = (),
     parameters: Mapping[str, type | tuple[type, ...]],
@@ -61,7 +61,7 @@ def decode(
         raise unprocessable([*errors, (("instances",), f"{n} rows, where {max_rows} are the most in one request")])
     x, faults = _rows(instances, schema)
     errors += [(("instances", fault.row, *fault.place), fault.message) for fault in faults]
-    ids = read_ids(document.get("ids"), n, request_id, errors)
+    ids = read_ids(document.get("ids"), n, errors)
     given = read_groups(document.get("groups"), n, groups, errors)
     chosen = _parameters(document.get("parameters"), parameters, errors)
     if errors:
@@ -110,10 +110,15 @@ def _table(instances: list[object], schema: InputSchema) -> tuple[Floats, list[F
     return x, sorted(faults, key=lambda fault: fault.row)
 
 
-def read_ids(ids: object, n: int, request_id: str, errors: Errors) -> list[str]:
-    """Check the rows' ids, or make them up from the request's."""
+def read_ids(ids: object, n: int, errors: Errors) -> list[str]:
+    """Check the rows' ids; without any, make ids that no other row has.
+
+    They are not made of X-Request-ID: proxies and retries send one value with several requests, and the labels of one
+    request would be joined with the rows of another.
+    """
     if ids is None:
-        return [f"{request_id}-{row}" for row in range(n)]
+        made = new_id()
+        return [f"{made}-{row}" for row in range(n)]
     if not isinstance(ids, list) or len(ids) != n:
         errors.append((("ids",), f"expected a list of {n}, one for each instance"))
         return []

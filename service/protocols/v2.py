@@ -34,13 +34,12 @@ LARGEST_SIZE, LARGEST_RANK = 2**63 - 1, 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """What a request is read against: the model, and what this one request goes by."""
+    """What a request is read against: the model and the declared group attributes."""
 
     config: Config
     schema: InputSchema
     classes: tuple[str, ...]
     groups: Sequence[str]
-    request_id: str
 
     @property
     def max_rows(self) -> int:
@@ -139,7 +138,6 @@ def interpret(document: Mapping[str, Any], scope: Scope) -> Inference:
     rows = to_rows(
         sound,
         schema=scope.schema,
-        request_id=scope.request_id,
         max_rows=scope.max_rows,
         groups=scope.groups,
         parameters=chosen,

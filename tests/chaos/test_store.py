@@ -1,10 +1,12 @@
 """Killed servers, databases that go and come: no acknowledged outcome is lost, and none counted twice."""
 
 import random
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -215,4 +217,57 @@ def test_a_database_that_was_never_there(bundles: "Bundles", ledger: str, postgr
     gateway.wait_for(lambda metrics: metrics["guardhouse_store_down"] == 0, 30)
     assert feedback(gateway, ["n-1"], "no")["accepted"] == 1
     assert confusion(report(gateway)) == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
+    gateway.stop()
+
+
+@pytest.fixture
+def neighbours(bundles: "Bundles", ledger: str, tmp_path: Path) -> Iterator[list["Gateway"]]:
+    """Start two servers on one folder, and so on one SQLite file, as a rolling restart does."""
+    folder = str(tmp_path / "state")
+    gateways = [bundles.serve(ledger, GUARDHOUSE_STATE=folder) for _ in range(2)]
+    for gateway in gateways:
+        gateway.wait_ready()
+        gateway.expected.append("another server keeps the monitors' state there")
+    yield gateways
+    for gateway in gateways:
+        gateway.stop()
+
+
+def test_feedback_at_once_to_the_other_server_on_one_folder(neighbours: list["Gateway"]) -> None:
+    """An outcome that is sent to the one server right after the other has answered is accepted, each of many times."""
+    for number in range(40):
+        one, other = neighbours if number % 2 else neighbours[::-1]
+        one.predict([YES] * 2, ids=[f"n-{number}-a", f"n-{number}-b"])
+        assert feedback(other, [f"n-{number}-a", f"n-{number}-b"], "yes")["accepted"] == 2
+    started = time.monotonic()
+    assert feedback(neighbours[0], ["never-answered"], "yes")["unknown"] == ["never-answered"]
+    assert time.monotonic() - started < 5
+    assert confusion(report(neighbours[0])) == confusion(report(neighbours[1])) == [[0, 0, 0], [80, 0, 80], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("lose", ["file", "folder"])
+def test_what_is_acknowledged_after_the_file_was_deleted_survives_a_kill(
+    bundles: "Bundles", ledger: str, tmp_path: Path, lose: str
+) -> None:
+    """Rows and outcomes that come after the loss are in the new file: a server finds them after kill -9."""
+    folder = tmp_path / "state"
+    gateway = bundles.serve(ledger, GUARDHOUSE_STATE=str(folder)).wait_ready()
+    gateway.expected += ["was deleted or replaced", "WARNING|circus|restart|sentinel"]
+    gateway.predict([YES], ids=["l-1"])
+    assert feedback(gateway, ["l-1"], "yes")["accepted"] == 1
+    if lose == "folder":
+        shutil.rmtree(folder)
+    else:
+        (folder / "guardhouse.db").unlink()
+    gateway.predict([YES], ids=["l-2"])
+    assert feedback(gateway, ["l-1", "l-2"], "yes") == {
+        "accepted": 1, "duplicate": [], "conflicting": [], "unknown": ["l-1"],
+    }  # fmt: skip
+    assert gateway.metrics()["guardhouse_store_files_lost_total"] == 1
+    (worker,) = psutil.Process(gateway.process.pid).children()
+    worker.send_signal(signal.SIGKILL)
+    worker.wait(10)
+    gateway.wait_ready()
+    assert feedback(gateway, ["l-2"], "yes")["duplicate"] == ["l-2"]
+    assert confusion(report(gateway)) == [[0, 0, 0], [1, 0, 1], [0, 0, 0]]
     gateway.stop()

@@ -119,11 +119,14 @@ def test_crashed_guard_has_no_p_value(table: "Gateway") -> None:
     assert before["guards"]["wire"]["p_value"] == after["guards"]["wire"]["p_value"] > 0.03
 
 
-def test_ids_default_to_the_request(table: "Gateway") -> None:
-    """Without ids, row i of a request is called REQUESTID-i."""
-    response = table.post({"instances": [ALLOWED] * 3}, X_Request_ID="order-4711")
-    assert response.headers["X-Request-ID"] == "order-4711"
-    assert [said["id"] for said in response.json()["predictions"]] == ["order-4711-0", "order-4711-1", "order-4711-2"]
+def test_one_request_id_on_two_requests_gives_different_row_ids(table: "Gateway") -> None:
+    """The header comes back as it was sent, and the rows of both requests have ids of their own."""
+    responses = [table.post({"instances": [ALLOWED] * 3}, X_Request_ID="order-4711") for _ in range(2)]
+    assert [response.headers["X-Request-ID"] for response in responses] == ["order-4711"] * 2
+    ids = [said["id"] for response in responses for said in response.json()["predictions"]]
+    assert len(set(ids)) == 6
+    assert not [name for name in ids if "order" in name]
+    assert [name.rpartition("-")[2] for name in ids] == ["0", "1", "2"] * 2
 
 
 def test_given_ids_come_back(table: "Gateway") -> None:

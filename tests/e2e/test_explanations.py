@@ -49,6 +49,15 @@ def size_of(picture: bytes) -> tuple[int, int]:
 # Methods and targets
 
 
+def test_rows_without_ids_get_one_that_is_never_used_twice(table: "Gateway") -> None:
+    """Two questions with one X-Request-ID are answered under different ids; the header comes back."""
+    table.wait_explaining(ALLOWED)
+    body = {"instances": [ALLOWED], "parameters": {"method": "feature_ablation"}}
+    responses = [table.post(body, f"{TABLE}:explain", X_Request_ID="asked") for _ in range(2)]
+    assert [response.headers["X-Request-ID"] for response in responses] == ["asked"] * 2
+    assert len({response.json()["explanations"][0]["id"] for response in responses}) == 2
+
+
 def test_methods_are_listed(table: "Gateway") -> None:
     """Every method that may be chosen is there with its parameters, and each of them answers or says why not."""
     listed = table.client.get(f"{TABLE}/explainers").json()["explainers"]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from gateways import cli, differing, free_port
 from ledger import FEEDBACK, NO, NONE, YES, confusion, feedback, outcomes, report
-from oip import Speaker, binary_request, columns, head, json_request, packed, speak
+from oip import Speaker, binary_request, columns, head, json_request, packed, speak, unpacked
 
 from service.protocols import grpc_predict_v2_pb2 as messages
 
@@ -32,45 +32,59 @@ def ids_of(response: Any) -> list[str]:
     return list(names)
 
 
+SAME = "sent-with-every-request"
+
+
 def by_v1(speaker: Speaker) -> list[str]:
-    return [one["id"] for one in speaker.gateway.predict([YES, NO])]
+    response = speaker.gateway.post({"instances": [YES, NO]}, X_Request_ID=SAME)
+    return [one["id"] for one in response.json()["predictions"]]
 
 
 def by_bentoml(speaker: Speaker) -> list[str]:
-    response = speaker.gateway.post({"instances": [YES, NO]}, "/predict")
+    response = speaker.gateway.post({"instances": [YES, NO]}, "/predict", X_Request_ID=SAME)
     return [one["id"] for one in response.json()["predictions"]]
 
 
 def by_v2(speaker: Speaker) -> list[str]:
-    return ids_of(speaker.gateway.post(json_request(columns([YES, NO])), speaker.infer_path))
+    request = json_request(columns([YES, NO]), id=SAME)
+    response = speaker.gateway.post(request, speaker.infer_path, X_Request_ID=SAME)
+    assert response.json()["id"] == SAME
+    return ids_of(response)
 
 
 def by_v2_binary(speaker: Speaker) -> list[str]:
     body, headers = binary_request(columns([YES, NO]))
-    return ids_of(speaker.gateway.client.post(speaker.infer_path, content=body, headers=headers))
+    more = {**headers, "X-Request-ID": SAME}
+    return ids_of(speaker.gateway.client.post(speaker.infer_path, content=body, headers=more))
 
 
 def by_grpc(speaker: Speaker) -> list[str]:
-    request = messages.ModelInferRequest(model_name="loans")
+    request = messages.ModelInferRequest(model_name="loans", id=SAME)
     for name, array in columns([YES, NO]).items():
         request.inputs.add(**head(name, array))
         request.raw_input_contents.append(packed(array))
     with grpc.insecure_channel(speaker.rpc) as channel:
-        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        metadata = [("x-request-id", "by-grpc")]
-        messages.ModelInferResponse.FromString(call(request.SerializeToString(), timeout=10, metadata=metadata))
-    return ["by-grpc-0", "by-grpc-1"]
+        method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        raw, call = method.with_call(request.SerializeToString(), timeout=10, metadata=[("x-request-id", SAME)])
+    assert dict(call.trailing_metadata())["x-request-id"] == SAME
+    response = messages.ModelInferResponse.FromString(raw)
+    assert response.id == SAME
+    place = [tensor.name for tensor in response.outputs].index("id")
+    return unpacked(response.raw_output_contents[place])
 
 
 @pytest.mark.parametrize("door", [by_v1, by_bentoml, by_v2, by_v2_binary, by_grpc])
 def test_every_door_is_recorded_alike(speaker: Speaker, door: Any) -> None:
-    """Rows answered without ids go by the request's, and their outcomes join at once and once."""
-    before = np.array(confusion(report(speaker.gateway)))
-    ids = door(speaker)
-    assert len(set(ids)) == 2
-    assert feedback(speaker.gateway, ids, "yes") == {"accepted": 2, "duplicate": [], "conflicting": [], "unknown": []}
-    after = np.array(confusion(report(speaker.gateway)))
-    assert (after - before).tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 0]]
+    """Two requests with one X-Request-ID and no ids have four rows, and each outcome joins its own row once."""
+    gateway = speaker.gateway
+    before = np.array(confusion(report(gateway)))
+    first, second = door(speaker), door(speaker)
+    assert len({*first, *second}) == 4
+    everything = {"accepted": 2, "duplicate": [], "conflicting": [], "unknown": []}
+    assert feedback(gateway, first, "yes") == everything
+    assert feedback(gateway, second, "no") == everything
+    after = np.array(confusion(report(gateway)))
+    assert (after - before).tolist() == [[2, 1, 1], [2, 1, 1], [0, 0, 0]]
 
 
 def test_what_becomes_of_outcomes(speaker: Speaker) -> None:
@@ -143,10 +157,33 @@ def test_the_command_sends_a_file(speaker: Speaker, tmp_path: Path) -> None:
     again = cli(*command)
     assert again.returncode == 0
     assert "c-1, c-2" in again.stdout
+    file.write_text("id,label\nc-1,no\nc-2,\n")
+    corrected = cli(*command, "--replace", "--json")
+    assert json.loads(corrected.stdout) == {
+        "accepted": 1, "duplicate": [], "conflicting": [], "unknown": [], "skipped": 1, "replaced": ["c-1"],
+    }  # fmt: skip
     file.write_text("id,label\nc-1,perhaps\n")
     wrong = cli(*command)
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
-    assert "outcome 1, label" in wrong.stderr
+    assert "line 2: 'perhaps' is not one of the model's labels ['no', 'yes']" in wrong.stderr
+
+
+def test_a_label_is_corrected(speaker: Speaker) -> None:
+    """With replace, the totals move from the old label to the new one, once; without it, nothing changes."""
+    gateway = speaker.gateway
+    gateway.predict([YES, YES], ids=["r-1", "r-2"])
+    assert feedback(gateway, ["r-1", "r-2"], "no")["accepted"] == 2
+    before = np.array(confusion(report(gateway)))
+    assert feedback(gateway, ["r-1"], "yes")["conflicting"] == ["r-1"]
+    body = {"outcomes": [{"id": "r-1", "label": "yes", "replace": True}, {"id": "r-2", "label": "no", "replace": True}]}
+    for accepted, duplicate, replaced in ((1, ["r-2"], ["r-1"]), (0, ["r-1", "r-2"], [])):
+        assert gateway.post(body, FEEDBACK).json() == {
+            "accepted": accepted, "duplicate": duplicate, "conflicting": [], "unknown": [], "replaced": replaced,
+        }  # fmt: skip
+        moved = np.array(confusion(report(gateway))) - before
+        assert moved.tolist() == [[0, 0, 0], [0, -1, 1], [0, 0, 0]]
+    refused = gateway.client.post(FEEDBACK, json={"outcomes": [{"id": "r-1", "label": "no", "replace": "yes"}]})
+    assert [error["loc"] for error in refused.json()["errors"]] == [["outcomes", 0, "replace"]]
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

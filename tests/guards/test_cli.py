@@ -151,6 +151,22 @@ def test_names_of_labels_in_an_npz(tmp_path: Path, guardhouse: Guardhouse) -> No
     assert Bundle.load(tmp_path / "b").classes == toys.CLASSES
 
 
+@pytest.mark.parametrize(("label", "said"), [("", "the empty string"), ("a\n", "a control character")])
+def test_a_reference_whose_label_is_no_name_is_refused(
+    tmp_path: Path, guardhouse: Guardhouse, label: str, said: str
+) -> None:
+    """A class that an answer could not name is refused at fit, whether the config or the reference names it."""
+    config = toys.write(tmp_path, "image", model={"builder": "toys:image_net", "device": "cpu"})
+    path = tmp_path / toys.document("image")["reference"]["path"]
+    arrays = dict(np.load(path))
+    names = np.array([label, "b", "c"])
+    np.savez(path, **{**arrays, "y": names[arrays["y"] % 3]})
+    status, _, err = guardhouse("fit", config, "--out", tmp_path / "b")
+    assert status == 2
+    assert "reference.label: the" in err
+    assert said in err
+
+
 def test_single_label_is_refused(tmp_path: Path, guardhouse: Guardhouse) -> None:
     """A reference with one label alone cannot tell the classes."""
     reference = CSV | {"path": "t.csv"}

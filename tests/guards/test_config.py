@@ -74,6 +74,14 @@ def test_defaults() -> None:
             {"model": {"builder": "m:b", "classes": [True, "b"]}},
             "model.classes.0: True is a boolean in YAML; put the label in quotes",
         ),
+        (
+            {"model": {"builder": "m:b", "classes": ["a", ""]}},
+            "model.classes.1: the empty string stands for no label: give it a name",
+        ),
+        (
+            {"model": {"builder": "m:b", "classes": ["a\0", "b"]}},
+            "model.classes.0: the label 'a\\x00' holds a control character: leave it out",
+        ),
         ({"model": {"builder": "m"}}, r"model.builder: String should match pattern '^[\w.]+:\w+$'"),
         ({"reference": {}}, "reference.path: missing"),
         ({"input": {"kind": "sound"}}, "input.kind: Input should be 'image', 'tabular' or 'tensor'"),
@@ -202,6 +210,10 @@ def test_missing_groups_parameters() -> None:
         },
         "monitors.0.groups: groups that come with the request need their `levels` declared": {
             "source": {"request": "a"}
+        },
+        "monitors.0.groups.levels.1: the empty string stands for no label: give it a name": {
+            "source": {"request": "a"},
+            "levels": ["x", ""],
         },
         "monitors.0.groups: a level is listed twice": {"source": {"column": "a"}, "levels": ["x", "x"]},
     }

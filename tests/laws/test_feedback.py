@@ -16,7 +16,7 @@ from service.store import Store
 
 IDS = st.sampled_from("abcdefgh")
 PREDICTION = st.tuples(IDS, st.sampled_from([*CLASSES, ABSTAIN]))
-OUTCOME = st.tuples(IDS, st.sampled_from(CLASSES))
+OUTCOME = st.tuples(IDS, st.sampled_from(CLASSES), st.booleans())
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("predict"), st.lists(PREDICTION, min_size=1, max_size=6), st.integers(0, 1)),
@@ -26,8 +26,11 @@ STEPS = st.lists(
 )
 
 
+TOLD = ("accepted", "duplicate", "conflicting", "unknown", "replaced")
+
+
 class Model:
-    """The same by hand: the first prediction of an id stands, and so does its first outcome."""
+    """The same by hand: the first prediction of an id stands, and its first outcome until another replaces it."""
 
     def __init__(self) -> None:
         self.predicted: dict[str, str] = {}
@@ -39,14 +42,17 @@ class Model:
             self.predicted.setdefault(name, label)
         return len(self.predicted) - before
 
-    def learn(self, outcomes: list[tuple[str, str]]) -> dict[str, list[int]]:
-        told: dict[str, list[int]] = {"accepted": [], "duplicate": [], "conflicting": [], "unknown": []}
-        for place, (name, label) in enumerate(outcomes):
+    def learn(self, outcomes: list[tuple[str, str, bool]]) -> dict[str, list[int]]:
+        told: dict[str, list[int]] = {name: [] for name in TOLD}
+        for place, (name, label, replacing) in enumerate(outcomes):
             if name not in self.predicted:
                 told["unknown"].append(place)
             elif name not in self.actual:
                 self.actual[name] = label
                 told["accepted"].append(place)
+            elif replacing and self.actual[name] != label:
+                self.actual[name] = label
+                told["replaced"].append(place)
             else:
                 told["duplicate" if self.actual[name] == label else "conflicting"].append(place)
         return told
@@ -90,8 +96,9 @@ def test_totals_are_those_of_a_list(replicas: list[Database], steps: list[tuple[
             ids, labels = zip(*rows, strict=True)
             assert write(stores[replica], answered(ids, labels)) == model.predict(rows)
         else:
-            verdict = stores[replica].join([Truth(name, label) for name, label in rows], confusion)
-            told = {name: getattr(verdict, name) for name in ("accepted", "duplicate", "conflicting", "unknown")}
+            truths = [Truth(name, label, replace=replacing) for name, label, replacing in rows]
+            verdict = stores[replica].join(truths, confusion)
+            told = {name: getattr(verdict, name) for name in TOLD}
             assert told == model.learn(rows)
     assert matrix(stores[0].totals()) == model.matrix
     for step, rows, replica in steps:
@@ -99,7 +106,7 @@ def test_totals_are_those_of_a_list(replicas: list[Database], steps: list[tuple[
             ids, labels = zip(*rows, strict=True)
             assert write(stores[1 - replica], answered(ids, labels)) == 0
         else:
-            known = [Truth(name, label) for name, label in rows if name in model.actual]
+            known = [Truth(name, label) for name, label, _ in rows if name in model.actual]
             assert stores[1 - replica].join(known, confusion).accepted == []
     assert matrix(stores[1].totals()) == model.matrix
 

@@ -25,7 +25,7 @@ ROW = {"length": 1.5, "mass": -2.0, "age": 3.0, "colour": "red"}
 
 def scope(kind: str = "tabular", classes: tuple[str, ...] = ("ant", "bee", "cat")) -> v2.Scope:
     config = parse(document(kind, server={"max_rows_per_request": 4, "max_queue_rows": 4}))
-    return v2.Scope(config, schema(kind), classes, ["region"], "request")
+    return v2.Scope(config, schema(kind), classes, ["region"])
 
 
 def table(rows: int = 1) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def test_the_alternatives_are_read(names: list[str]) -> None:
     columns = tuple(Column(name=name, kind="numeric") for name in names)
     described = InputSchema(kind="tabular", shape=(len(names),), columns=columns)
     config = parse(document("tabular", server={"max_rows_per_request": 4, "max_queue_rows": 4}))
-    reader = v2.Scope(config, described, (), [], "request")
+    reader = v2.Scope(config, described, (), [])
     ways = [inputs_of(described), *alternatives_of(described)]
     assert len(ways) == (1 if names == ["x"] else 2)
     for way in ways:
@@ -176,7 +176,7 @@ def test_ids_groups_and_outputs() -> None:
     assert list(read.outputs.items()) == [("p_value", False), ("label", True)]
     assert read.id == "7"
     plain = decode(json_request(table()))
-    assert plain.rows.ids == ["request-0"]
+    assert plain.rows.ids[0].endswith("-0")
     assert list(plain.outputs) == ["label", "probabilities", "action", "id"]
     assert plain.id is None
 

@@ -22,7 +22,7 @@ KINDS = ("tabular", "image", "tensor")
 SCOPES = {
     kind: v2.Scope(
         parse(document(kind, server={"max_rows_per_request": 4, "max_queue_rows": 4})),
-        schema(kind), ("ant", "bee", "cat"), ["region"], "request",
+        schema(kind), ("ant", "bee", "cat"), ["region"],
     )
     for kind in KINDS
 }  # fmt: skip

@@ -129,7 +129,7 @@ def test_more_images_than_rows_are_not_unpacked(monkeypatch: pytest.MonkeyPatch)
     body = json.dumps({"instances": [{"b64": ""}] * 5}).encode()
     described = InputSchema(kind="image", shape=SHAPES["RGB"])
     with pytest.raises(Problem) as told:
-        v1.decode(body, schema=described, request_id="r", max_rows=4, parameters={})
+        v1.decode(body, schema=described, max_rows=4, parameters={})
     assert told.value.errors == [(("instances",), "5 rows, where 4 are the most in one request")]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from service.exchange import CLIENT_LEFT, Exchanges
 from service.http import Call, Message, Reply, Route
-from service.limits import COMMON_CODES, POST_CODES, UNMATCHED, Limits, known_or_new
+from service.limits import COMMON_CODES, POST_CODES, UNMATCHED, Limits
 from service.metrics import Metrics
 from service.protocols.problem import unavailable
 
@@ -292,13 +292,3 @@ def test_request_ids_are_echoed_or_replaced(given_id: bytes) -> None:
     printable = 1 <= len(given_id) <= 128 and all(0x21 <= byte <= 0x7E for byte in given_id)
     assert (told == given_id) == printable
     assert all(0x21 <= byte <= 0x7E for byte in told)
-
-
-def test_made_up_request_ids_are_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is one of its own, and a later one sorts behind those of an earlier millisecond; a sound one stays."""
-    clock = iter(range(10**18, 10**18 + 200 * 10**6, 10**6))
-    monkeypatch.setattr("service.limits.time.time_ns", lambda: next(clock))
-    ids = [known_or_new(b"") for _ in range(100)]
-    assert ids == sorted(set(ids))
-    assert {len(one) for one in ids} == {32}
-    assert known_or_new(b"mine") == "mine"

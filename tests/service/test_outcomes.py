@@ -62,6 +62,14 @@ def test_one_fault_refuses_the_whole_body(outcome: dict[str, Any], key: str) -> 
     assert refused([sound, outcome, sound]) == [("outcomes", 1, key)]
 
 
+def test_an_id_that_is_too_long_is_told_with_its_length() -> None:
+    """An id may have 256 characters, here as with a prediction."""
+    with pytest.raises(Problem) as problem:
+        decode(json.dumps({"outcomes": [{"id": "x" * 512, "label": ">50K"}]}).encode(), CLASSES)
+    (_, message) = problem.value.errors[0]
+    assert message == "expected a string of 1 to 256 characters, got a string of 512 characters"
+
+
 def test_every_fault_is_told() -> None:
     """Several outcomes, and several faults of one; the answer lists the first twenty of them."""
     assert refused([{"id": 1, "label": 2}, "x"]) == [("outcomes", 0, "id"), ("outcomes", 0, "label"), ("outcomes", 1)]

@@ -10,10 +10,12 @@ import pytest
 from remembered import CLASSES, EDITION, GUARDS, answered, confusion, matrix, opened, rows_of
 
 from guards.records import Records
+from guards.sections import StoreConfig
 from service.columns import Block
 from service.database import StoreDownError
 from service.monitoring import Monitoring
 from service.recorder import Recorder
+from service.retention import Retention
 from service.store import Store
 from service.tables import PREDICTIONS
 from service.tallies import Tallies
@@ -58,16 +60,20 @@ class Case:
         self.store.go = threading.Event()
         self.store.go.set()
         self.monitoring, self.counts = Counting(), {"stored": 0, "repeated": 0, "dropped": 0}
+        self.gone = {"age": 0, "size": 0}
         self._make = lambda: Recorder(
             self.store,
             self.monitoring,
             classes=CLASSES,
             guards=GUARDS,
             queue_rows=queue_rows,
-            retention_days=retention_days,
+            retention=Retention(self.store, StoreConfig(retention_days=retention_days), self.deleted),
             count=self.count,
         )
         self.recorder: Recorder
+
+    def deleted(self, reason: str, rows: int) -> None:
+        self.gone[reason] += rows
 
     def count(self, result: str, rows: int) -> None:
         self.counts[result] += rows
@@ -201,13 +207,15 @@ def test_closing_stores_what_waits(case: Case) -> None:
 
 def test_old_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows beyond the retention time go by themselves, however many there are."""
-    monkeypatch.setattr("service.recorder.PURGE_SECONDS", 0.05)
-    monkeypatch.setattr("service.recorder.PURGE_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("service.retention.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("service.retention.AGAIN_SECONDS", 0.0)
     monkeypatch.setattr("service.store.OLD_ROWS", 2)
+    monkeypatch.setattr("service.retention.OLD_ROWS", 2)
     case = Case(tmp_path, retention_days=1).start()
     case.answer(*"abcde", time=time.time() - 2 * 86400)
     case.answer("new", time=time.time())
     until(lambda: case.counts["stored"] == 6 and case.kept() == {"new"})
+    assert case.gone == {"age": 5, "size": 0}
     case.recorder.close()
 
 
@@ -215,7 +223,7 @@ def test_without_a_store_rows_are_forgotten(tmp_path: Path) -> None:
     """Nothing piles up where there is nothing to write to."""
     case = Case(tmp_path)
     recorder = Recorder(
-        None, case.monitoring, classes=CLASSES, guards=GUARDS, queue_rows=3, retention_days=1, count=case.count
+        None, case.monitoring, classes=CLASSES, guards=GUARDS, queue_rows=3, retention=None, count=case.count
     )
     for name in "abcdefgh":
         recorder.expect()
@@ -236,7 +244,7 @@ def test_an_idle_writer_sleeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     case = Case(tmp_path)
     store = case.store if stored else None
     recorder = Recorder(
-        store, case.monitoring, classes=CLASSES, guards=GUARDS, queue_rows=3, retention_days=1, count=case.count
+        store, case.monitoring, classes=CLASSES, guards=GUARDS, queue_rows=3, retention=None, count=case.count
     )
     recorder.expect()
     recorder.leave(answered(["a"]))

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -312,3 +313,32 @@ def test_the_file_holds_numbers_and_text_alone(tmp_path: Path) -> None:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert set(header) == {"__metadata__", "counter.rows", "counter.total.of"}
     assert json.loads(header["__metadata__"]["monitors"])["counter"]["state"] == "ok"
+
+
+def test_a_deleted_folder_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """State that is saved after its folder was deleted is in a new folder, whose lock is held again."""
+    folder = tmp_path / "state"
+    kept = Kept(folder).see(2)
+    shutil.rmtree(folder)
+    kept.snapshots.close()
+    assert Kept(folder).rows == [2]
+    assert "it is locked anew" in caplog.text
+
+
+def test_a_server_whose_lock_was_deleted_leaves_the_file_to_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two servers never write one file, though the lock's file of the first was deleted."""
+    first = Kept(tmp_path)
+    (tmp_path / "m.monitors.lock").unlink()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "m.monitors.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as second:
+        try:
+            assert second.stdout is not None
+            assert second.stdout.readline() == b"held\n"
+            first.see(2).snapshots.close()
+        finally:
+            second.kill()
+    assert not (tmp_path / FILE).exists()
+    assert "another server keeps the monitors' state there" in caplog.text

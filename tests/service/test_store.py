@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -19,7 +20,7 @@ from guards.types import Mistake
 from service.columns import Truth
 from service.database import Database, StoreDownError, parse_url
 from service.store import Store
-from service.tables import CONFIGURATIONS, DECISIONS, METADATA, OUTCOMES, PREDICTIONS
+from service.tables import CONFIGURATIONS, CORRECTIONS, DECISIONS, METADATA, OUTCOMES, PREDICTIONS
 
 YES, NO = "yes", "no"
 
@@ -260,7 +261,7 @@ def test_old_rows_go_and_their_counts_stay(store: Store) -> None:
     write(store, answered(["a", "b"], [YES, ABSTAIN], time=1000.0), answered(["c"], [YES], time=2000.0))
     store.join([Truth("a", YES), Truth("c", YES)], confusion)
     before = store.totals()
-    assert store.purge(1500.0) is False
+    assert store.purge(1500.0) == 3
     assert [row["id"] for row in rows_of(store, PREDICTIONS)] == ["c"]
     assert (len(rows_of(store, OUTCOMES)), rows_of(store, DECISIONS)) == (1, [])
     assert store.totals() == before
@@ -299,3 +300,100 @@ def test_an_old_sqlite_is_a_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
     with pytest.raises(Mistake, match=r"3\.38"):
         Database(parse_url(f"sqlite:///{tmp_path / 'x.db'}"))
+
+
+def corrections(store: Store) -> list[tuple[str | None, float | None, bool]]:
+    """Read what was corrected: label, value, and whether it was stored before it was replaced."""
+    return [(row["label"], row["value"], row["time"] <= row["replaced"]) for row in rows_of(store, CORRECTIONS)]
+
+
+def test_a_label_is_corrected(store: Store) -> None:
+    """The total of the old label goes down by what the new one's goes up; both labels are on record; twice is once."""
+    write(store, answered(["a", "b"], [YES, NO]))
+    store.join([Truth("a", NO, probability=0.5), Truth("b", NO)], confusion)
+    assert matrix(store.totals()) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    verdict = store.join([Truth("a", YES, replace=True)], confusion)
+    assert (verdict.replaced, verdict.accepted, verdict.conflicting) == ([0], [], [])
+    assert matrix(store.totals()) == [[1, 1, 0], [1, 0, 1], [0, 0, 0]]
+    assert corrections(store) == [(NO, None, True)]
+    assert sorted(row["label"] for row in rows_of(store, OUTCOMES)) == [NO, YES]
+    for again in (Truth("a", YES, replace=True), Truth("a", YES)):
+        assert store.join([again], confusion).duplicate == [0]
+    assert store.join([Truth("a", NO)], confusion).conflicting == [0]
+    assert matrix(store.totals()) == [[1, 1, 0], [1, 0, 1], [0, 0, 0]]
+    assert len(corrections(store)) == 1
+
+
+def test_a_first_label_may_ask_to_replace(store: Store) -> None:
+    """Without an outcome to replace it is simply accepted; an unknown row stays unknown."""
+    write(store, answered(["a"], [YES]))
+    verdict = store.join([Truth("a", YES, replace=True), Truth("z", YES, replace=True)], confusion)
+    assert (verdict.accepted, verdict.unknown, verdict.replaced) == ([0], [1], [])
+    assert corrections(store) == []
+
+
+def test_corrections_in_one_list_follow_one_another(store: Store) -> None:
+    """What was said last holds, also if it is what was stored before; whatever was replaced is on record."""
+    write(store, answered(["a", "b"], [YES, YES]))
+    store.join([Truth("a", NO)], confusion)
+    verdict = store.join(
+        [Truth("a", YES, replace=True), Truth("b", YES), Truth("b", NO, replace=True), Truth("a", NO, replace=True)],
+        confusion,
+    )
+    assert (verdict.accepted, verdict.replaced) == ([1], [0, 2, 3])
+    assert matrix(store.totals()) == [[0, 0, 0], [2, 2, 0], [0, 0, 0]]
+    assert sorted(corrections(store)) == [(NO, None, True), (YES, None, True), (YES, None, True)]
+
+
+def test_corrections_of_regression(database_url: str) -> None:
+    """A value is corrected as a label is."""
+    store = opened(database_url, replace(EDITION, classes=()))
+    store.write(block(regressed(["a"], [1.0]), classes=()), {}, confusion)
+
+    def count(records: object) -> dict[str, object]:
+        return {"confusion": np.bincount(np.nan_to_num(records.actual).astype(int), minlength=9).reshape(3, 3)}  # type: ignore[attr-defined]
+
+    store.join([Truth("a", value=2.0)], count)  # type: ignore[arg-type]
+    assert store.join([Truth("a", value=3.5, replace=True)], count).replaced == [0]  # type: ignore[arg-type]
+    assert corrections(store) == [(None, 2.0, True)]
+    assert [row["value"] for row in rows_of(store, OUTCOMES)] == [3.5]
+    totals = store.totals()["confusion"]
+    assert (totals[2], totals[3]) == (0, 1)
+    store.database.close()
+
+
+def test_corrections_at_once_count_once(store: Store, database_url: str) -> None:
+    """Several servers correct the same rows at once: each row has one outcome, and the totals are those of the rows."""
+    ids = [f"c-{i}" for i in range(50)]
+    write(store, answered(ids, [YES] * 50))
+    store.join([Truth(name, NO) for name in ids], confusion)
+    ready = threading.Barrier(4)
+
+    def correct(number: int) -> tuple[int, int]:
+        other = opened(database_url)
+        other.prepare()
+        ready.wait(10)
+        truths = [Truth(name, (YES, NO)[number % 2], replace=True) for name in ids]
+        if number > 1:
+            truths.reverse()
+        verdict = other.join(truths, confusion)
+        other.database.close()
+        return len(verdict.replaced), len(verdict.duplicate)
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(correct, range(4)))
+    assert all(replaced + duplicate == 50 for replaced, duplicate in told)
+    assert len(corrections(store)) == sum(replaced for replaced, _ in told)
+    labels = [row["label"] for row in rows_of(store, OUTCOMES)]
+    assert matrix(store.totals())[1] == [50, labels.count(NO), labels.count(YES)]
+    assert len(labels) == 50
+
+
+def test_corrections_go_with_their_prediction(store: Store) -> None:
+    """Rows that are deleted for their age take what was corrected with them; the totals stay."""
+    write(store, answered(["a"], [YES], time=1000.0))
+    store.join([Truth("a", NO)], confusion)
+    store.join([Truth("a", YES, replace=True)], confusion)
+    store.purge(1500.0)
+    assert corrections(store) == []
+    assert matrix(store.totals())[1] == [1, 0, 1]

@@ -53,7 +53,6 @@ def read(body: object, schema: InputSchema = TABLE, **options: Any) -> Request:
     return decode(
         raw,
         schema=schema,
-        request_id="r",
         **{"max_rows": 50, "groups": ["sex"], "parameters": {"detail": bool}} | options,
     )
 
@@ -180,7 +179,24 @@ def test_rows_become_columns() -> None:
     assert np.array_equal(
         request.x, np.array([[5, 1, 1], [np.nan] * 3, [-1.5, -1, -1]], dtype=np.float32), equal_nan=True
     )
-    assert request.ids == ["r-0", "r-1", "r-2"]
+
+
+def test_an_id_that_is_too_long_is_told_with_its_length() -> None:
+    """An id may have 256 characters; of a longer one the answer says how long it is."""
+    assert read({"instances": [[None] * 3], "ids": ["x" * 256]}).ids == ["x" * 256]
+    with pytest.raises(Problem) as problem:
+        read({"instances": [[None] * 3], "ids": ["x" * 512]})
+    (_, message) = problem.value.errors[0]
+    assert message == "expected a string of 1 to 256 characters, got a string of 512 characters"
+
+
+def test_row_ids_are_made_anew_for_each_request() -> None:
+    """Without ids, row i is called ID-i, and no two requests get the same ID."""
+    body = {"instances": [[None] * 3] * 3}
+    made = [read(body).ids for _ in range(100)]
+    ids = [name.rpartition("-")[0] for names in made for name in names]
+    assert [name.rpartition("-")[2] for name in made[0]] == ["0", "1", "2"]
+    assert len(set(ids)) == 100
 
 
 def test_an_integer_names_a_category_that_is_written_as_one() -> None:

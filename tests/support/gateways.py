@@ -396,12 +396,12 @@ def faults_allowed(gateway: Gateway, *log_lines: str) -> Iterator[None]:
 
 
 def differing(after: Mapping[str, float], before: Mapping[str, float], prefix: str = "guardhouse_") -> dict[str, float]:
-    """Give what moved between two scrapes, by series; the timings are left out."""
-    timings = ("_seconds_bucket", "_seconds_sum", "_seconds_total", "_seconds_count")
+    """Give what moved between two scrapes, by series; timings and the size of the store are left out."""
+    changing = ("_seconds_bucket", "_seconds_sum", "_seconds_total", "_seconds_count", "_timestamp_seconds", "_bytes")
     return {
         name: value - before.get(name, 0.0)
         for name, value in after.items()
-        if name.startswith(prefix) and value != before.get(name, 0.0) and not name.partition("{")[0].endswith(timings)
+        if name.startswith(prefix) and value != before.get(name, 0.0) and not name.partition("{")[0].endswith(changing)
     }
 
 

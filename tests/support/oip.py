@@ -80,6 +80,16 @@ def packed(array: Any) -> bytes:
     return bytes(array.tobytes())
 
 
+def unpacked(data: bytes) -> list[str]:
+    """Read the strings of a BYTES tensor from binary data."""
+    texts = []
+    while data:
+        size = int.from_bytes(data[:4], "little")
+        texts.append(data[4 : 4 + size].decode())
+        data = data[4 + size :]
+    return texts
+
+
 def json_request(arrays: Arrays, *, nested: bool = False, **more: Any) -> dict[str, Any]:
     """Write a request in JSON alone; a NaN is null."""
     inputs = []

@@ -1,0 +1,123 @@
+"""A CSV file of outcomes: read and checked as a whole, before any of it is sent."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guards.types import Mistake
+from service.protocols.outcomes import MAX_ID
+
+__all__ = ["FeedbackFile", "Outcome", "read_outcomes"]
+
+COLUMNS = ("id", "label", "probability")
+SHOWN_FAULTS = 20
+SHOWN_LABELS = 10
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+Outcome = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class FeedbackFile:
+    """The outcomes of a file, the line on which each ends, and how many lines have no label yet."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    skipped: int = 0
+
+
+def read_outcomes(path: Path, labels: Sequence[str] | None, *, replace: bool = False) -> FeedbackFile:
+    """Read a CSV with the columns id, label and, where known, probability.
+
+    ``labels`` are the model's, None for a model that answers numbers. A line with an empty label is one whose label is
+    not known yet. With ``replace``, each outcome asks to take the place of an earlier one.
+
+    Raises:
+        Mistake: the file is not like that; one sentence for each of the first faults, with its line.
+    """
+    read, faults = FeedbackFile(), list[str]()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            rows.fieldnames = _names(path, rows.fieldnames or [])
+            for row in rows:
+                try:
+                    outcome = _outcome(row, labels)
+                except ValueError as fault:
+                    faults.append(f"{path}, line {rows.line_num}: {fault}")
+                    continue
+                if outcome is None:
+                    read.skipped += 1
+                    continue
+                read.outcomes.append({**outcome, "replace": True} if replace else outcome)
+                read.lines.append(rows.line_num)
+    except UnicodeDecodeError as other:
+        raise Mistake(f"{path}: cannot be read as UTF-8 ({other.reason} at byte {other.start}): save it so") from None
+    except (OSError, csv.Error) as unreadable:
+        raise Mistake(f"{path}: cannot be read: {unreadable}") from None
+    if faults:
+        more = len(faults) - SHOWN_FAULTS
+        raise Mistake(*faults[:SHOWN_FAULTS], *([f"... and {more} more"] if more > 0 else []))
+    return read
+
+
+def _names(path: Path, given: Sequence[str]) -> list[str]:
+    names = [name.strip() for name in given]
+    if {"id", "label"} <= set(names) <= set(COLUMNS) and len(set(names)) == len(names):
+        return names
+    sentence = f"{path}: its first line names the columns id, label and, if you like, probability"
+    for delimiter, what in OTHER_DELIMITERS.items():
+        if any(delimiter in name for name in names):
+            raise Mistake(f"{sentence}, with commas between them; here there are {what}")
+    raise Mistake(sentence)
+
+
+def _outcome(row: Mapping[Any, Any], labels: Sequence[str] | None) -> Outcome | None:
+    """Read one line; None if its label is empty.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    if None in row or None in row.values():
+        raise ValueError("it has not as many fields as the first line")
+    if not row["id"]:
+        raise ValueError("the id is empty")
+    if len(row["id"]) > MAX_ID:
+        raise ValueError(f"the id has {len(row['id'])} characters, where {MAX_ID} are the most")
+    if not row["label"].strip():
+        return None
+    label = _number(row["label"], "label") if labels is None else _label(row["label"], labels)
+    outcome: dict[str, Any] = {"id": row["id"], "label": label}
+    if (row.get("probability") or "").strip():
+        outcome["probability"] = _number(row["probability"], "probability")
+        if not 0 < outcome["probability"] <= 1:
+            raise ValueError(f"the probability {row['probability']} is not in (0, 1]")
+    return outcome
+
+
+def _label(text: str, labels: Sequence[str]) -> str:
+    """Find the label that is meant: itself, without the spaces around it, or the integer that pandas made a float of.
+
+    pandas writes ``7.0`` for 7 where another line of the column is empty.
+    """
+    stripped = text.strip()
+    whole = stripped.removesuffix(".0")
+    if whole != stripped and not whole.removeprefix("-").isdigit():
+        whole = stripped
+    for meant in (text, stripped, whole):
+        if meant in labels:
+            return meant
+    shown = [*labels[:SHOWN_LABELS], *(["..."] if len(labels) > SHOWN_LABELS else [])]
+    raise ValueError(f"{text[:40]!r} is not one of the model's labels {shown}")
+
+
+def _number(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"the {name} {text!r} is no finite number")
+    return value
