@@ -151,6 +151,10 @@ class Monitor(nn.Module, ABC):
         """Judge the report; a monitor that only counts is always ``ok``."""
         return "ok"
 
+    def cause(self) -> Statistic | None:
+        """Name the statistic that the state rests on, for the log line at a change of state; none by default."""
+        return None
+
     def series(self) -> list[Series]:
         """Give the counters and gauges that Prometheus adds up over replicas; all of them from the start."""
         return []
@@ -170,8 +174,9 @@ class Monitor(nn.Module, ABC):
 class CountingMonitor(Monitor):
     """A monitor of which everything is a function of the sum of its tallies.
 
-    ``counts`` are those of this process since its start, which Prometheus adds up over replicas; ``totals``, of which
-    the report is made, is the same array until a store puts the sum over all processes in its place.
+    ``counts`` are those of this process since its start, which Prometheus adds up over replicas. Report, state and
+    cause are made of ``totals``: the same array, until a server puts a copy or the sum over all processes in its place.
+    So a server asks for them while another thread counts.
     """
 
     alarms: bool = True

@@ -18,6 +18,7 @@ from service.monitoring import Monitoring
 from service.recorder import Recorder
 from service.store import Store
 from service.tallies import layouts
+from service.watch import Watch
 
 __all__ = ["Ledger"]
 
@@ -55,6 +56,7 @@ class Ledger:
             count=lambda result, rows: metrics.stored.add(result, by=rows),
         )
         metrics.store_down = lambda: self.recorder.down
+        self._watch = Watch(monitoring, lambda: None if store is None else store.totals())
         self.feedback = None if store is None else Feedback(store, self.recorder, monitoring, metrics, classes)
 
     def expect(self) -> None:
@@ -80,6 +82,7 @@ class Ledger:
 
     def close(self) -> None:
         """Store what waits, and let go of the database."""
+        self._watch.close()
         if self.feedback is not None:
             self.feedback.close()
         self.recorder.close()

@@ -4,14 +4,16 @@ import datetime as dt
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from guards.monitor import CountingMonitor, Monitor, Series, State
+from guards.monitor import CountingMonitor, Monitor, Series, State, Statistic
 from guards.records import Records
 from guards.types import Batch, Outcome
+from service.state_log import StateLog
 from service.tallies import Tallies, tally, totals_of
 from service.worker import Worker
 
@@ -19,6 +21,8 @@ __all__ = ["Arrays", "Monitoring"]
 
 LOG = logging.getLogger("guardhouse")
 T = TypeVar("T")
+JUDGED = ("report", "state", "cause")
+"""Questions that a counting monitor answers by its totals alone."""
 Arrays = dict[str, npt.NDArray[np.generic]]
 SAVED = frozenset(
     {"bool", "float16", "float32", "float64", *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))}
@@ -35,13 +39,18 @@ class Monitoring:
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self.monitors = tuple(monitors)
-        self.batches = 0
-        self._lock = threading.Lock()
+        self.batches = self.outcomes = 0
+        """How many batches, and how many lots of outcomes, have been counted: whoever watches looks again on more."""
+        self._lock, self._entering = threading.Lock(), threading.Lock()
+        self._judging = threading.Lock()
+        """Held while counting monitors are judged: by copies of their counts, so that no batch waits for it."""
         for monitor in self.monitors:
             monitor.deferred = True
         self.worker = Worker(self.monitors, self._lock)
         self._states: dict[str, tuple[State, str]] = {}
-        self.look()
+        self._changes = StateLog()
+        for monitor in self.monitors:
+            self._states[monitor.name] = (self._state(monitor), _now())
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Show every monitor a batch."""
@@ -70,6 +79,7 @@ class Monitoring:
 
     def learn(self, tallies: Tallies) -> None:
         """Add outcomes to what this process has counted itself; answers were counted as they were observed."""
+        self.outcomes += 1
         with self._lock:
             for monitor in self.monitors:
                 if isinstance(monitor, CountingMonitor) and monitor.name in tallies:
@@ -81,19 +91,36 @@ class Monitoring:
         ``totals`` are the store's, by monitor and place, which the counting ones are judged by from now on; without
         them it is what this process has counted itself.
         """
-        for monitor in self.monitors:
-            if isinstance(monitor, CountingMonitor):
-                stored = None if totals is None else totals_of(totals.get(monitor.name, {}), monitor.counts)
-                with self._lock:
-                    monitor.totals = monitor.counts if stored is None else stored
-        reports = {monitor.name: self._report(monitor) for monitor in self.monitors}
+        with self._judging:
+            self._take(totals)
+            reports = {monitor.name: self._report(monitor) for monitor in self.monitors}
         return {"monitors": reports, "totals": "process" if totals is None else "store"}
 
+    def judge(self, totals: Mapping[str, Mapping[int, int]] | None = None) -> None:
+        """Bring the state of every monitor up to date; ``totals`` as for :meth:`report`."""
+        with self._judging:
+            self._take(totals)
+            for monitor in self.monitors:
+                self._enter(monitor, self._state(monitor))
+
     def look(self) -> dict[str, tuple[State, str]]:
-        """Tell the state of every monitor, and since when it is in it."""
+        """Give the state of every monitor and since when it is in it; a counting monitor's as it was judged last."""
         for monitor in self.monitors:
-            self._enter(monitor, self._ask(monitor, "state", lambda each: each.state()))
+            if not isinstance(monitor, CountingMonitor):
+                self._enter(monitor, self._state(monitor))
         return dict(self._states)
+
+    def states(self) -> dict[str, State]:
+        """Give the state of every monitor by its name, as :meth:`look` finds it."""
+        return {name: state for name, (state, _) in self.look().items()}
+
+    def _take(self, totals: Mapping[str, Mapping[int, int]] | None) -> None:
+        """Give every counting monitor the totals that it is judged by."""
+        for monitor in self.monitors:
+            if isinstance(monitor, CountingMonitor):
+                with self._lock:
+                    own = monitor.counts.copy()
+                monitor.totals = own if totals is None else totals_of(totals.get(monitor.name, {}), own)
 
     def snapshot(self) -> dict[str, Arrays]:
         """Copy the live state of every monitor that gives any; what is counted is the store's to keep."""
@@ -122,20 +149,28 @@ class Monitoring:
 
     def _report(self, monitor: Monitor) -> dict[str, Any]:
         told = self._ask(monitor, "report", lambda each: (each.state(), _statistics(each)))
-        state, since = self._enter(monitor, None if told is None else told[0])
+        state, since = self._enter(monitor, "insufficient_data" if told is None else told[0])
         entry = {"kind": monitor.kind, "state": state, "since": since, "statistics": [] if told is None else told[1]}
         return entry if told is not None else entry | {"error": "the monitor crashed; the log says how"}
 
-    def _enter(self, monitor: Monitor, state: State | None) -> tuple[State, str]:
-        """Note the state that a monitor is in, which is nobody knows which where it crashed."""
-        known: State = "insufficient_data" if state is None else state
-        if monitor.name not in self._states or self._states[monitor.name][0] != known:
-            self._states[monitor.name] = (known, _now())
-        return self._states[monitor.name]
+    def _state(self, monitor: Monitor) -> State:
+        """Give a monitor's state; if it crashed, `insufficient_data`."""
+        return self._ask(monitor, "state", lambda each: each.state()) or "insufficient_data"
+
+    def _enter(self, monitor: Monitor, state: State) -> tuple[State, str]:
+        """Record a monitor's state, and log it if it is another than the last one logged."""
+        with self._entering:
+            before, since = self._states[monitor.name]
+            if before != state:
+                since = _now()
+                self._states[monitor.name] = (state, since)
+            self._changes.note(monitor.name, state, before, lambda: self._ask(monitor, "cause", _cause))
+        return state, since
 
     def _ask(self, monitor: Monitor, what: str, question: Callable[[Monitor], T]) -> T | None:
         try:
-            with self._lock:
+            # A counting monitor's report is made of copies: no batch waits until it is done.
+            with nullcontext() if isinstance(monitor, CountingMonitor) and what in JUDGED else self._lock:
                 return question(monitor)
         except Exception as crash:  # noqa: BLE001 - a third party's code
             LOG.error("monitor %s crashed in %s: %s", monitor.name, what, type(crash).__name__)  # noqa: TRY400
@@ -159,6 +194,10 @@ def _statistics(monitor: Monitor) -> list[dict[str, Any]]:
         }
         for statistic in monitor.report()
     ]
+
+
+def _cause(monitor: Monitor) -> Statistic | None:
+    return monitor.cause()
 
 
 def _series(monitor: Monitor) -> list[Series]:

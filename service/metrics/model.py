@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from guards.monitor import Series
+from guards.monitor import Series, State
 from guards.types import Action
 from service.answer import Answer
 from service.gpu import Gpu
@@ -18,6 +18,7 @@ __all__ = ["P_VALUES", "ModelMetrics", "Promises"]
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 P_VALUES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STORED = ("stored", "repeated", "dropped")
+STATES: tuple[State, ...] = ("ok", "warning", "alarm", "insufficient_data")
 FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown")
 
 
@@ -58,11 +59,15 @@ class ModelMetrics:
         *,
         promises: Promises | None = None,
         gpu: Gpu | None = None,
+        states: Callable[[], Mapping[str, State]] = dict,
     ) -> None:
-        """Make the guards' series; ``series`` gives those of the monitors, ``gpu`` is asked at every scrape."""
+        """Make the guards' series; ``series`` gives those of the monitors, ``states`` their states by name.
+
+        Both and ``gpu`` are asked at every scrape.
+        """
         names = [(guard,) for guard in guards]
         self.guards, self._series, self.device, self.info = tuple(guards), series, device, dict(info)
-        self._promises, self._gpu = promises, gpu
+        self._promises, self._gpu, self._states = promises, gpu, states
         self.rows = Counters(
             "rows", "Rows answered, by what was done to them.", ["action"], [(action.label,) for action in Action]
         )
@@ -119,6 +124,11 @@ class ModelMetrics:
             yield from self._promises.collect(self.guards)
         if self._gpu is not None:
             yield from self._device(self._gpu)
+        yield gauge(
+            "monitor_state", "1 for the state that a monitor is in, 0 for the others.",
+            {(name, state): state == now for name, now in self._states().items() for state in STATES},
+            ["monitor", "state"],
+        )  # fmt: skip
         yield from self._monitors()
 
     def _device(self, gpu: Gpu) -> Iterator[Metric]:
