@@ -16,7 +16,7 @@ from guards.confidence_sequences import asymptotic_mean_interval, rate_interval
 from guards.groups.differences import least, most, rate
 from guards.groups.figures import ALPHA, Measured, by_cell, column, statistic
 from guards.groups.rates import by_group, of_classes
-from guards.groups.tables import MICRO
+from guards.groups.tables import error_moments
 from guards.monitor import Statistic
 from guards.types import Action
 
@@ -44,10 +44,7 @@ class GroupReport:
         answered = tables.predictions[:, :-1].sum(1)
         depends = _depends_on_decision(measured)
         statistics = [*_of_actions(measured), *_of_coverage(measured, depends)]
-        if measured.scale is None:
-            found, compared = of_classes(measured)
-        else:
-            found, compared = _of_values(measured, measured.scale)
+        found, compared = _of_values(measured) if measured.regression else of_classes(measured)
         alarmed = [s for s in compared if s.name in measured.alarm]
         if measured.tolerance is not None:
             labels = {"attribute": measured.attribute}
@@ -62,18 +59,15 @@ class GroupReport:
         )
 
 
-def _of_values(measured: Measured, scale: float) -> tuple[list[Statistic], list[Statistic]]:
+def _of_values(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
     """Give the groups' mean errors, predicted less actual, with asymptotic intervals, and their difference."""
-    n, total, squares = measured.tables.residuals.T
-    rows = np.maximum(n, 1)
-    mean = total / MICRO / rows
-    variance = np.maximum(squares / MICRO / rows - mean * mean, 0)
+    n, mean, variance = error_moments(measured.tables.residuals)
     enough = n >= max(measured.minimum, 2)
-    value = np.where(n > 0, mean * scale, np.nan)
+    value = np.where(n > 0, mean, np.nan)
 
     def bounds(alpha: float) -> tuple[Floats, Floats]:
         low, high = asymptotic_mean_interval(mean, variance, n, alpha)
-        return np.where(enough, low * scale, np.nan), np.where(enough, high * scale, np.nan)
+        return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
     found = by_cell(measured, "mean_error", value[:, None], column(bounds(ALPHA)), n[:, None])
     declared = measured.declared
@@ -111,7 +105,7 @@ def _of_coverage(measured: Measured, depends: bool) -> list[Statistic]:
     low, high = rate_interval(hits, n, ALPHA)
     found = by_cell(measured, "label_coverage", rate(hits, n)[:, None], column((low, high)), n[:, None])
     attribute = {"attribute": measured.attribute}
-    if measured.scale is None:
+    if not measured.regression:
         hits, n = np.minimum(labelled, answered).sum(0), answered.sum(0)
         low, high = rate_interval(hits, n, ALPHA)
         for k, label in enumerate(measured.labels):

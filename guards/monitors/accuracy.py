@@ -14,7 +14,7 @@ from guards.columns import Label
 from guards.confidence import fit_shift, move_log_odds
 from guards.confidence_sequences import asymptotic_mean_interval, mean_interval, rate_interval
 from guards.groups.differences import rate
-from guards.groups.tables import LARGEST, MICRO, finite, micro
+from guards.groups.tables import MICRO, OF_ERRORS, add_errors, error_moments, micro
 from guards.monitor import Context, CountingMonitor, MonitorParams, Series, State, Statistic
 from guards.monitors.groups import GroupsParams, grouping_of
 from guards.rate_comparisons import difference_interval
@@ -23,9 +23,10 @@ from guards.types import Action, Outcome, Reference
 
 __all__ = ["Accuracy", "AccuracyParams"]
 
-(ROWS, FLAGGED, ANSWERED, CONFIDENCE, CONFIDENCE_SQUARED, RIGHT, WRONG, COVERED, UNCOVERED, ERROR, ERROR_SQUARED) = (
-    range(COLUMNS := 11)
-)
+(ROWS, FLAGGED, ANSWERED, CONFIDENCE, CONFIDENCE_SQUARED, RIGHT, WRONG, COVERED, UNCOVERED) = range(ERRORS_AT := 9)
+OF_CLASSES = 11
+"""Columns of a classification; the last two are empty, so that the totals which earlier versions stored still count."""
+OF_VALUES = ERRORS_AT + OF_ERRORS
 COVERAGE = ((COVERED, 1), (UNCOVERED, 0))
 MINIMUM = 30
 BAND = 2.0  # standard errors by which the realised false-alarm rate of clean rows may differ from the budget
@@ -55,7 +56,6 @@ class Accuracy(CountingMonitor):
     heldout_counts: Tensor
     heldout_rows: Tensor
     shift: Tensor
-    scale: Tensor
 
     def __init__(self, params: AccuracyParams, context: Context) -> None:
         """Find the groups monitor.
@@ -70,7 +70,8 @@ class Accuracy(CountingMonitor):
             raise ValueError(f"groups: no groups monitor {params.groups!r}; there are {sorted(named)}")
         grouping = None if params.groups is None else grouping_of(named[params.groups], context)
         levels = () if grouping is None else grouping.levels
-        super().__init__(params, context, (1 + len(levels)) * COLUMNS)
+        self._columns = OF_CLASSES if context.classes else OF_VALUES
+        super().__init__(params, context, (1 + len(levels)) * self._columns)
         self.params, self.grouping, self.levels = params, grouping, levels
         self.alarms = params.tolerance is not None
         attribute = "" if params.groups is None else named[params.groups].attribute
@@ -80,11 +81,10 @@ class Accuracy(CountingMonitor):
         self.register_buffer("heldout_counts", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("heldout_rows", torch.zeros((), dtype=torch.int64))
         self.register_buffer("shift", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
     def fit(self, reference: Reference, outcome: Outcome) -> Self:
-        """Count right answers among held-out rows, and calibrate the confidence on them, or a regression's unit."""
-        label, value, y = outcome.prediction.label, outcome.prediction.value, reference.y
+        """Count right answers among held-out rows, and calibrate the confidence on them."""
+        label, y = outcome.prediction.label, reference.y
         self.heldout_rows = torch.tensor(len(reference.batch))
         if reference.train_hits is not None:
             self.train_counts = torch.tensor(reference.train_hits)
@@ -94,19 +94,21 @@ class Accuracy(CountingMonitor):
             if outcome.prediction.probabilities is not None:
                 confidence = outcome.prediction.probabilities.amax(1).double().cpu().numpy()
                 self.shift = torch.tensor(fit_shift(confidence, (right + 0.5) / (len(y) + 1)), dtype=torch.float64)
-        elif label is None and value is not None and y is not None:
-            spread = float((value.double() - y.double().to(value.device)).std(correction=0))
-            self.scale = torch.tensor(spread if spread > 0 else 1.0, dtype=torch.float64)
         return self
 
     def tally(self, records: Records) -> npt.NDArray[np.int64]:
         """Count rows as they are answered, or, with ``actual``, as their truth comes to be known."""
-        counts = np.zeros((1 + len(self.levels), COLUMNS), dtype=np.int64)
+        counts = np.zeros((1 + len(self.levels), self._columns), dtype=np.int64)
         each = self._answers(records) if records.actual is None else self._outcomes(records, records.actual)
+        group = None if self.grouping is None else records.groups[self.grouping.name]
         for column, values in each.items():
             counts[0, column] = values.sum()
-            if self.grouping is not None:
-                np.add.at(counts[1:, column], records.groups[self.grouping.name], values)
+            if group is not None:
+                np.add.at(counts[1:, column], group, values)
+        if records.actual is not None and not self.context.classes:
+            add_errors(counts[:1, ERRORS_AT:], np.zeros(len(records), np.int64), records)
+            if group is not None:
+                add_errors(counts[1:, ERRORS_AT:], group, records)
         return counts.ravel()
 
     def _answers(self, records: Records) -> dict[int, npt.NDArray[np.int64]]:
@@ -129,9 +131,7 @@ class Accuracy(CountingMonitor):
             right = records.predicted == actual
             counts |= {RIGHT: (answered & right).astype(np.int64), WRONG: (answered & ~right).astype(np.int64)}
         else:
-            error = (finite(records.predicted) - finite(actual)) / float(self.scale)
-            error = np.where(answered, np.clip(error, -LARGEST, LARGEST), 0.0)
-            counts |= {RIGHT: answered.astype(np.int64), ERROR: micro(error), ERROR_SQUARED: micro(error * error)}
+            counts |= {RIGHT: answered.astype(np.int64)}
         if records.covered is not None:
             counts |= {value: (answered & (records.covered == mark)).astype(np.int64) for value, mark in COVERAGE}
         return counts
@@ -174,7 +174,7 @@ class Accuracy(CountingMonitor):
 
     def series(self) -> list[Series]:
         """Give ``answered_total``, ``expected_correct_total``, ``outcomes_total`` and ``covered_total``."""
-        counts = self.counts.reshape(-1, COLUMNS)
+        counts = self.counts.reshape(-1, self._columns)
         total = counts[0]
         always = [
             Series("answered_total", "counter", {}, float(total[ANSWERED])),
@@ -195,17 +195,16 @@ class Accuracy(CountingMonitor):
         ]
 
     def _table(self) -> npt.NDArray[np.int64]:
-        return np.array(self.totals, np.int64).reshape(-1, COLUMNS)
+        return np.array(self.totals, np.int64).reshape(-1, self._columns)
 
     def _figures(self, row: npt.NDArray[np.int64], labels: dict[str, str]) -> list[Statistic]:
         known = int(row[RIGHT] + row[WRONG])
         coverage = _rate("coverage", row[COVERED], row[COVERED] + row[UNCOVERED], labels)
         if not self.context.classes:
-            scale, mean = float(self.scale), row[ERROR] / MICRO / max(known, 1)
-            variance = max(row[ERROR_SQUARED] / MICRO / max(known, 1) - mean * mean, 0.0)
+            _, mean, variance = error_moments(row[ERRORS_AT:])
             low, high = asymptotic_mean_interval(mean, variance, known)
-            bounds = (float(low) * scale, float(high) * scale) if known >= MINIMUM else None
-            return [Statistic("mean_error", float(mean) * scale if known else None, bounds, known, labels), coverage]
+            bounds = (float(low), float(high)) if known >= MINIMUM else None
+            return [Statistic("mean_error", float(mean) if known else None, bounds, known, labels), coverage]
         n = int(row[ANSWERED])
         sums = row[CONFIDENCE] / MICRO, row[CONFIDENCE_SQUARED] / MICRO
         low, high = mean_interval(*sums, n, (0.0, 1.0))

@@ -5,7 +5,6 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from guards.groups.report import REGRESSION, GroupReport
 from guards.groups.tables import Tables
 from guards.monitor import Context, CountingMonitor, Monitor, MonitorParams, Series, State, Statistic
 from guards.records import Records
-from guards.types import Action, Batch, Outcome, Reference
+from guards.types import Action, Batch
 
 __all__ = ["Groups", "GroupsParams", "grouping_of", "level_codes", "of_requests"]
 
@@ -88,7 +87,6 @@ class Groups(CountingMonitor):
     """
 
     Params: ClassVar[type[MonitorParams]] = GroupsParams
-    scale: Tensor
 
     def __init__(self, params: GroupsParams, context: Context) -> None:
         """Match levels to what there is.
@@ -114,24 +112,14 @@ class Groups(CountingMonitor):
                 f"levels: {len(grouping.levels)} groups of {len(labels)} labels make {cells} counters of outcomes, "
                 f"where {MOST_CELLS} are allowed: declare fewer levels"
             )
-        super().__init__(params, context, Tables.size(len(grouping.levels), len(labels)))
+        size = Tables.size(len(grouping.levels), len(labels), regression=not context.classes)
+        super().__init__(params, context, size)
         self.params, self.grouping, self.levels, self.labels = params, grouping, grouping.levels, labels
         self.alarms = params.tolerance is not None
-        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.positives = labels if params.positive is None else (params.positive,)
         self._alarm = alarm
         self._report: tuple[bytes, GroupReport] | None = None
         self._series = self._describe()
-
-    def fit(self, reference: Reference, outcome: Outcome) -> Self:
-        """Learn the unit that a regression's errors are counted in: their deviation, or that of the values."""
-        value = outcome.prediction.value
-        if value is not None:
-            errors = value.double() - (0.0 if reference.y is None else reference.y.double().to(value.device))
-            spread = float(errors[errors.isfinite()].std(correction=0)) if len(errors) else 0.0
-            if spread > 0:
-                self.scale = torch.tensor(spread, dtype=torch.float64)
-        return self
 
     @property
     def request(self) -> str | None:
@@ -151,12 +139,12 @@ class Groups(CountingMonitor):
     def tally(self, records: Records) -> npt.NDArray[np.int64]:
         """Count rows as they are answered, or, with ``actual``, as their truth comes to be known."""
         flat = np.zeros(len(self.counts), dtype=np.int64)
-        tables = Tables.of(flat, len(self.levels), len(self.labels))
+        tables = self.tables_of(flat)
         group = records.groups[self.name]
         if records.actual is None:
             tables.count_answers(group, records)
         else:
-            tables.count_outcomes(group, records, scale=None if self.context.classes else float(self.scale))
+            tables.count_outcomes(group, records)
         return flat
 
     def report(self) -> list[Statistic]:
@@ -178,19 +166,23 @@ class Groups(CountingMonitor):
 
     def series(self) -> list[Series]:
         """Give ``group_predictions_total``, ``group_actions_total`` and ``group_outcomes_total`` of this process."""
-        tables = Tables.of(self.counts, len(self.levels), len(self.labels))
+        tables = self.tables_of(self.counts)
         values = np.concatenate([part.ravel() for part in (tables.predictions, tables.actions, tables.outcomes)])
         return [
             Series(metric, "counter", labels, float(value))
             for (metric, labels), value in zip(self._series, values.tolist(), strict=True)
         ]
 
+    def tables_of(self, flat: npt.NDArray[np.int64]) -> Tables:
+        """See the tables in counts of this monitor's shape."""
+        return Tables.of(flat, len(self.levels), len(self.labels), regression=not self.context.classes)
+
     def _evaluated(self) -> GroupReport:
         totals = self.totals.copy()
         key = totals.tobytes()
         if self._report is None or self._report[0] != key:
             measured = Measured(
-                tables=Tables.of(totals, len(self.levels), len(self.labels)),
+                tables=self.tables_of(totals),
                 attribute=self.params.attribute,
                 levels=self.levels,
                 labels=self.labels,
@@ -198,7 +190,7 @@ class Groups(CountingMonitor):
                 alarm=self._alarm,
                 tolerance=self.params.tolerance,
                 minimum=self.params.minimum,
-                scale=None if self.context.classes else float(self.scale),
+                regression=not self.context.classes,
             )
             self._report = (key, GroupReport.of(measured))
         return self._report[1]

@@ -11,7 +11,6 @@ from typing import Any
 import grouped
 import numpy as np
 import pytest
-import torch
 
 from guards.monitor import Monitor
 
@@ -38,7 +37,6 @@ def made() -> dict[str, Any]:
     sex.join(grouped.records(group[some], predicted[some], actual[some], confidence=np.full(int(some.sum()), 0.7)))
     price = grouped.monitor(("north", "south"), classes=())
     price.params = price.params.model_copy(update={"attribute": "region"})
-    price.scale = torch.tensor(1.0, dtype=torch.float64)
     grouped.feed(price, group, predicted + 0.5, actual.astype(float), confidence=np.full(900, np.nan))
     return {"sex": described(sex), "region": described(price), "streams": {"kind": "bins"}}
 

@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, precision_score
 
 from guards.attributes import OTHER, UNKNOWN
 from guards.config import parse
-from guards.groups.tables import LARGEST, MICRO
+from guards.groups.tables import error_moments
 from guards.monitor import Context
 from guards.monitors.groups import Groups, GroupsParams
 from guards.records import Records
@@ -319,23 +319,34 @@ def test_regression_by_group() -> None:
     assert {s.labels["predicted"] for s in watched.series() if s.metric == "group_outcomes_total"} == {"value", "none"}
 
 
-def test_errors_and_weights_are_bounded() -> None:
+def test_errors_are_bounded() -> None:
     """A value out of all bounds counts as the largest, so that no sum overflows; NaN is no answer."""
     watched = grouped.monitor(classes=())
     values = np.array([np.inf, 1.0, np.nan, -np.inf])
     grouped.feed(watched, [0] * 4, values, np.zeros(4), confidence=np.full(4, np.nan))
     assert grouped.tables(watched).predictions[0].tolist() == [3, 1]
-    assert grouped.tables(watched).residuals[0].tolist() == [3, MICRO, int(2 * LARGEST**2 + 1) * MICRO]
+    n, mean, variance = error_moments(grouped.tables(watched).residuals)
+    assert n.tolist()[:1] == [3]
+    assert mean[0] == pytest.approx(1 / 3, rel=1e-6)
+    assert variance[0] == pytest.approx(2 / 3 * 2.0**256, rel=1e-6)
 
 
-def test_scale_of_a_regressions_errors() -> None:
-    """Errors are counted in units of their deviation on held-out rows, so that any target's scale will do."""
-    model = {"builder": "toys:value_net", "task": "regression", "device": "cpu"}
-    monitors = [{"name": "g", "kind": "groups", "attribute": "colour", "source": {"column": "colour"}}]
-    bundle = toys.fitted("tabular", model=model, guards=[], monitors=monitors).bundle
-    watched = bundle.monitors[0]
-    assert isinstance(watched, Groups)
-    assert float(watched.scale) == pytest.approx(0.3, abs=0.05)
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e12])
+def test_errors_are_counted_in_the_targets_own_unit(unit: float) -> None:
+    """Targets of any magnitude have their figures, and two models' sums add up whatever each was fitted on."""
+    rng = np.random.default_rng(3)
+    group, error = rng.integers(0, 2, 600), rng.normal(2, 5, 600) * unit
+    actual = rng.normal(0, 3, 600) * unit
+    confidence = np.full(300, np.nan)
+    models = [grouped.monitor(classes=()), grouped.monitor(classes=())]
+    for rows, watched in zip((slice(300), slice(300, 600)), models, strict=True):
+        grouped.feed(watched, group[rows], (actual + error)[rows], actual[rows], confidence=confidence)
+    models[0].counts += models[1].counts
+    for code, level in enumerate(grouped.LEVELS):
+        statistic = grouped.found(models[0], "mean_error", group=level)
+        assert statistic.value == pytest.approx(error[group == code].mean(), rel=1e-6)
+        assert statistic.interval is not None
+        assert statistic.interval[1] - statistic.interval[0] == pytest.approx(error.std() * 0.42, rel=0.2)
 
 
 def crossed(**params: Any) -> Groups:

@@ -39,7 +39,7 @@ def feed(watched: Groups, group: Any, predicted: Any, actual: Any, **more: Any) 
 
 def tables(watched: Groups) -> Tables:
     """See the monitor's counts as tables."""
-    return Tables.of(watched.counts, len(watched.levels), len(watched.labels))
+    return watched.tables_of(watched.counts)
 
 
 def found(watched: Groups, name: str, **labels: str) -> Statistic:
