@@ -77,8 +77,8 @@ class Feedback:
             verdict = self._store.join(truths, self._monitoring.tally)
         except StoreDownError:
             raise _down() from None
-        for tallies in verdict.tallies:  # only now: what was not committed did not happen
-            self._monitoring.learn(tallies)
+        for part in verdict.parts:  # only now: what was not committed did not happen
+            self._monitoring.learn(part.rows, part.tallies)
         self._metrics.judged(verdict)
         return verdict
 

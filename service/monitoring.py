@@ -3,7 +3,7 @@
 import datetime as dt
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from guards.monitor import CountingMonitor, Monitor, Series, State, Statistic
+from guards.recent import windows_of
 from guards.records import Records
 from guards.types import Batch, Outcome
 from service.state_log import StateLog
 from service.tallies import Tallies, tally, totals_of
+from service.totals import Sums
 from service.worker import Worker
 
 __all__ = ["Arrays", "Monitoring"]
@@ -77,29 +79,39 @@ class Monitoring:
         """Turn rows into the counts of every monitor that keeps any."""
         return tally(self.monitors, records)
 
-    def learn(self, tallies: Tallies) -> None:
-        """Add outcomes to what this process has counted itself; answers were counted as they were observed."""
+    def learn(self, rows: int, tallies: Tallies) -> None:
+        """Add so many outcomes to what this process has counted itself; answers were counted as they were observed."""
         self.outcomes += 1
         with self._lock:
             for monitor in self.monitors:
                 if isinstance(monitor, CountingMonitor) and monitor.name in tallies:
-                    monitor.counts += tallies[monitor.name]
+                    monitor.add("outcomes", rows, tallies[monitor.name])
 
-    def report(self, totals: Mapping[str, Mapping[int, int]] | None = None) -> dict[str, Any]:
+    def report(self, sums: Sums | None = None) -> dict[str, Any]:
         """Give the state of every monitor, as ``/monitors`` answers it.
 
-        ``totals`` are the store's, by monitor and place, which the counting ones are judged by from now on; without
-        them it is what this process has counted itself.
+        ``sums`` are the store's, of the served bundle, which the counting monitors are judged by from now on; without
+        them a counting monitor is judged by what this process has counted itself.
         """
         with self._judging:
-            self._take(totals)
+            self._take(sums)
             reports = {monitor.name: self._report(monitor) for monitor in self.monitors}
-        return {"monitors": reports, "totals": "process" if totals is None else "store"}
+        return {"monitors": reports, "totals": "process" if sums is None else "store"}
 
-    def judge(self, totals: Mapping[str, Mapping[int, int]] | None = None) -> None:
-        """Bring the state of every monitor up to date; ``totals`` as for :meth:`report`."""
+    def report_aside(self, sums: Sums) -> dict[str, Any]:
+        """Give what the counting monitors make of totals of more than the served bundle; their states stay."""
+        reports = {}
+        for monitor in self.monitors:
+            if isinstance(monitor, CountingMonitor):
+                aside = monitor.aside(totals_of(sums.totals.get(monitor.name, {}), monitor.counts))
+                told = self._ask(aside, "report", lambda each: (each.state(), _statistics(each)))
+                reports[monitor.name] = _entry(monitor, told, None)
+        return {"monitors": reports, "totals": "store"}
+
+    def judge(self, sums: Sums | None = None) -> None:
+        """Bring the state of every monitor up to date; ``sums`` as for :meth:`report`."""
         with self._judging:
-            self._take(totals)
+            self._take(sums)
             for monitor in self.monitors:
                 self._enter(monitor, self._state(monitor))
 
@@ -114,13 +126,23 @@ class Monitoring:
         """Give the state of every monitor by its name, as :meth:`look` finds it."""
         return {name: state for name, (state, _) in self.look().items()}
 
-    def _take(self, totals: Mapping[str, Mapping[int, int]] | None) -> None:
-        """Give every counting monitor the totals that it is judged by."""
+    def _take(self, sums: Sums | None) -> None:
+        """Give every counting monitor the totals and the windows that it is judged by."""
         for monitor in self.monitors:
-            if isinstance(monitor, CountingMonitor):
-                with self._lock:
-                    own = monitor.counts.copy()
-                monitor.totals = own if totals is None else totals_of(totals.get(monitor.name, {}), own)
+            if not isinstance(monitor, CountingMonitor):
+                continue
+            with self._lock:
+                totals = monitor.counts.copy()
+                own = {stage: blocks.counts for stage, blocks in monitor.blocks.items()}
+                windows = windows_of(own, totals.size) if sums is None else ()
+            if sums is not None:
+                totals = totals_of(sums.totals.get(monitor.name, {}), totals)
+                stored = {
+                    stage: [totals_of(block.get(monitor.name, {}), totals) for block in each]
+                    for stage, each in sums.blocks.items()
+                }
+                windows = windows_of(stored, totals.size)
+            monitor.totals, monitor.windows = totals, windows
 
     def snapshot(self) -> dict[str, Arrays]:
         """Copy the live state of every monitor that gives any; what is counted is the store's to keep."""
@@ -149,9 +171,8 @@ class Monitoring:
 
     def _report(self, monitor: Monitor) -> dict[str, Any]:
         told = self._ask(monitor, "report", lambda each: (each.state(), _statistics(each)))
-        state, since = self._enter(monitor, "insufficient_data" if told is None else told[0])
-        entry = {"kind": monitor.kind, "state": state, "since": since, "statistics": [] if told is None else told[1]}
-        return entry if told is not None else entry | {"error": "the monitor crashed; the log says how"}
+        _, since = self._enter(monitor, "insufficient_data" if told is None else told[0])
+        return _entry(monitor, told, since)
 
     def _state(self, monitor: Monitor) -> State:
         """Give a monitor's state; if it crashed, `insufficient_data`."""
@@ -175,6 +196,13 @@ class Monitoring:
         except Exception as crash:  # noqa: BLE001 - a third party's code
             LOG.error("monitor %s crashed in %s: %s", monitor.name, what, type(crash).__name__)  # noqa: TRY400
             return None
+
+
+def _entry(monitor: Monitor, told: tuple[State, list[dict[str, Any]]] | None, since: str | None) -> dict[str, Any]:
+    """Write what a monitor told; None if it crashed."""
+    state, statistics = ("insufficient_data", []) if told is None else told
+    entry = {"kind": monitor.kind, "state": state, "since": since, "statistics": statistics}
+    return entry if told is not None else entry | {"error": "the monitor crashed; the log says how"}
 
 
 def _shown(monitor: Monitor, batch: Batch, outcome: Outcome) -> bool:

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from service.columns import Remembered
-from service.tables import DECISIONS, OUTCOMES, PREDICTIONS, TOTALS
+from service.tables import BLOCK_COUNTS, BLOCKS, DECISIONS, OUTCOMES, PREDICTIONS, TOTALS
 
 __all__ = ["ROWS", "Statements"]
 
@@ -40,7 +40,12 @@ WRITTEN: Columns = {
 DECIDED: Columns = {"id": Text(), "time": Double(), "action": SmallInteger(), "guards": Text(), "p_values": Text()}
 TRUE: Columns = {"prediction": BigInteger(), "label": Text(), "value": Double(), "probability": Double()}
 COUNTED: Columns = {
-    "version": Text(), "monitor": Text(), "layout": Text(), "place": Integer(), "count": BigInteger(),
+    "version": Text(), "bundle": Text(), "monitor": Text(), "layout": Text(), "place": Integer(), "count": BigInteger(),
+}  # fmt: skip
+
+
+IN_BLOCK: Columns = {
+    "block": BigInteger(), "monitor": Text(), "layout": Text(), "place": Integer(), "count": BigInteger(),
 }  # fmt: skip
 
 
@@ -69,6 +74,16 @@ class Statements:
         counting = insert(TOTALS).from_select([*COUNTED, "model"], rows)
         self.totals = counting.on_conflict_do_update(
             index_elements=list(TOTALS.primary_key), set_={"count": TOTALS.c.count + counting.excluded.count}
+        )
+        beginning = insert(BLOCKS)
+        self.block = beginning.on_conflict_do_update(
+            index_elements=["model", "version", "bundle", "stage", "number"],
+            set_={"rows": BLOCKS.c.rows + beginning.excluded.rows},
+        ).returning(BLOCKS.c.block)
+        counting = insert(BLOCK_COUNTS).from_select([*IN_BLOCK], _given(dialect, IN_BLOCK))
+        self.block_counts = counting.on_conflict_do_update(
+            index_elements=list(BLOCK_COUNTS.primary_key),
+            set_={"count": BLOCK_COUNTS.c.count + counting.excluded.count},
         )
         keys = bindparam(ROWS, type_=Text())
         asked = (

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 import orjson
 from sqlalchemy import Connection, delete, select
 
+from guards.recent import cut
 from guards.records import Records
-from service.columns import Block, Remembered, Truth, key_of, take
+from service.columns import Block, Remembered, Truth, key_of
 from service.database import AgainError, Database
 from service.editions import Edition, enrol, migrate
 from service.statements import ROWS, Statements
-from service.tables import DECISIONS, EDITIONS, PREDICTIONS, TOTALS
+from service.tables import DECISIONS, EDITIONS, PREDICTIONS
 from service.tallies import Tallies
+from service.totals import Owner, Part, Scope, Sums, Totals
 
 __all__ = ["Store", "Tally", "Verdict"]
 
@@ -27,13 +29,13 @@ Known = tuple[Remembered, tuple[str | None, float | None] | None]
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of outcomes, by their place in the list; ``tallies`` are of the accepted ones."""
+    """What became of outcomes, by their place in the list; ``parts`` are the accepted ones of the served bundle."""
 
     accepted: list[int] = field(default_factory=list)
     duplicate: list[int] = field(default_factory=list)
     conflicting: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)
-    tallies: list[Tallies] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
 
 class Store:
@@ -43,8 +45,9 @@ class Store:
         self.database, self.edition = database, edition
         self._preparing = threading.Lock()
         self._edition: int | None = None
-        self._editions: dict[int, tuple[str, Mapping[str, str]]] = {}
+        self._editions: dict[int, tuple[Owner, Mapping[str, str]]] = {}
         self._sql = Statements(database.engine.dialect.name)
+        self._totals = Totals(self._sql, edition)
 
     @property
     def shared(self) -> bool:
@@ -86,23 +89,10 @@ class Store:
         if block.decisions is not None:
             connection.execute(self._sql.decisions, {ROWS: _text(block.decisions), **ours})
         if 0 < len(new) < len(block):
-            tallies = tally(take(block.records, [row for row in block.firsts if block.keys[row] in new]))
+            tallies = tally(block.records.take([row for row in block.firsts if block.keys[row] in new]))
         if new:
-            self._count(connection, {self.edition.version: [tallies]})
+            self._totals.add(connection, self._totals.owner, "answers", [Part(len(new), tallies)])
         return len(new)
-
-    def _count(self, connection: Connection, by_version: Mapping[str, Sequence[Tallies]]) -> None:
-        sums: dict[tuple[str, str, str, int], int] = {}
-        for version, several in by_version.items():
-            for tallies in several:
-                for monitor, counts in tallies.items():
-                    flat, layout = counts.ravel(), self.edition.layouts[monitor]
-                    for place in flat.nonzero()[0].tolist():
-                        key = (version, monitor, layout, place)
-                        sums[key] = sums.get(key, 0) + int(flat[place])
-        if sums:  # in order, so that two servers cannot wait for each other
-            rows = orjson.dumps([(*key, count) for key, count in sorted(sums.items())])
-            connection.execute(self._sql.totals, {ROWS: _text(rows), "model": self.edition.model})
 
     # Outcomes
 
@@ -168,44 +158,41 @@ class Store:
         by_edition: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
             by_edition.setdefault(row.edition, []).append(place)
-        by_version: dict[str, list[Tallies]] = {}
         for edition, places in by_edition.items():
-            version, layouts = self._known(connection, edition)
+            owner, layouts = self._known(connection, edition)
             alike = {name for name, layout in self.edition.layouts.items() if layouts.get(name) == layout}
             if not alike:  # a monitor whose places mean something else now has no counts for these rows
                 continue
             records = Remembered.records(
                 [rows[place] for place in places], [truths[place] for place in places], self.edition.classes
             )
-            tallies = {name: counts for name, counts in tally(records).items() if name in alike}
-            verdict.tallies.append(tallies)
-            by_version.setdefault(version, []).append(tallies)
-        self._count(connection, by_version)
+            parts = []
+            for part in cut(len(records), self._totals.room(connection, owner, "outcomes")):
+                some = records.take(part)
+                tallies = {name: counts for name, counts in tally(some).items() if name in alike}
+                parts.append(Part(len(some), tallies))
+            self._totals.add(connection, owner, "outcomes", parts)
+            if owner == self._totals.owner:
+                verdict.parts += parts
 
-    def _known(self, connection: Connection, edition: int) -> tuple[str, Mapping[str, str]]:
+    def _known(self, connection: Connection, edition: int) -> tuple[Owner, Mapping[str, str]]:
         if edition not in self._editions:
-            row = connection.execute(
-                select(EDITIONS.c.version, EDITIONS.c.layouts).where(EDITIONS.c.edition == edition)
-            ).one()
-            self._editions[edition] = (row.version, row.layouts)
+            of = EDITIONS.c
+            asked = select(of.version, of.bundle, of.layouts).where(of.edition == edition)
+            row = connection.execute(asked).one()
+            self._editions[edition] = (Owner(row.version, row.bundle), row.layouts)
         return self._editions[edition]
 
     # Reading and clearing away
 
-    def totals(self) -> dict[str, dict[int, int]]:
-        """Sum up what all servers of this version counted, since ever: by monitor and place.
+    def totals(self, scope: Scope = "bundle") -> Sums:
+        """Sum up what all servers counted of the rows of the served bundle, or of a wider scope.
 
         Raises:
             StoreDownError: the database cannot be reached.
         """
         self.prepare()
-        own = TOTALS.c.model == self.edition.model, TOTALS.c.version == self.edition.version
-        asked = select(TOTALS.c.monitor, TOTALS.c.layout, TOTALS.c.place, TOTALS.c.count).where(*own)
-        totals: dict[str, dict[int, int]] = {}
-        for monitor, layout, place, count in self.database.read(lambda connection: connection.execute(asked).all()):
-            if self.edition.layouts.get(monitor) == layout:
-                totals.setdefault(monitor, {})[place] = count
-        return totals
+        return self.database.read(lambda connection: self._totals.read(connection, scope))
 
     def purge(self, before: float) -> bool:
         """Delete some predictions, with their outcomes, and decisions of a time ``before``; tell whether more are left.

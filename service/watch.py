@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
 from service.database import StoreDownError
 from service.monitoring import Monitoring
+from service.totals import Sums
 
 __all__ = ["Watch"]
 
@@ -19,13 +20,12 @@ IDLE_SECONDS = 15.0
 SHARE = 0.05
 """The share of one core that judging may take; with many groups it is judged less often."""
 CLOSE_SECONDS = 5.0
-Totals = Mapping[str, Mapping[int, int]]
 
 
 class Watch:
     """A thread that judges all monitors once they have counted anything new."""
 
-    def __init__(self, monitoring: Monitoring, totals: Callable[[], Totals | None]) -> None:
+    def __init__(self, monitoring: Monitoring, totals: Callable[[], Sums | None]) -> None:
         """Start it; ``totals`` gives the store's totals, None without a store, and raises StoreDownError."""
         self._monitoring, self._totals = monitoring, totals
         self._closing = threading.Event()
