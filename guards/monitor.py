@@ -191,7 +191,7 @@ class CountingMonitor(Monitor):
         self.totals = self.counts
         self.windows: Sequence[npt.NDArray[np.int64]] | None = None
         self.blocks: Mapping[Stage, Blocks] = {stage: Blocks() for stage in STAGES}
-        self._alarmed = False
+        self._alarmed = self._alarmed_recently = False
 
     @abstractmethod
     def tally(self, records: Records) -> npt.NDArray[np.int64]:
@@ -226,7 +226,8 @@ class CountingMonitor(Monitor):
     def aside(self, totals: npt.NDArray[np.int64]) -> Self:
         """Make a copy that judges other totals, without recent counts; this monitor stays as it is."""
         other = copy(self)
-        other.totals, other.windows, other._alarmed = totals, (), False  # noqa: SLF001 - of its own class
+        other.totals, other.windows = totals, ()
+        other._alarmed = other._alarmed_recently = False  # noqa: SLF001 - of its own class
         return other
 
     def records_of(self, batch: Batch, outcome: Outcome, y: Tensor | None = None) -> Records:
@@ -238,7 +239,7 @@ class CountingMonitor(Monitor):
         blocks = {stage: each.snapshot(self.counts.size) for stage, each in self.blocks.items()}
         return {
             "counts": self.counts.copy(),
-            "alarmed": np.array(self._alarmed),
+            "alarmed": np.array([self._alarmed, self._alarmed_recently]),
             **{f"{stage}.rows": rows for stage, (rows, _) in blocks.items()},
             **{f"{stage}.counts": counts for stage, (_, counts) in blocks.items()},
         }
@@ -250,10 +251,10 @@ class CountingMonitor(Monitor):
             ValueError: it is not a snapshot of this monitor.
         """
         own = self.snapshot()
-        same = state.keys() == own.keys() and state["counts"].shape == self.counts.shape
+        same = state.keys() == own.keys() and all(state[key].shape == own[key].shape for key in ("counts", "alarmed"))
         if not same or any(state[name].shape[1:] != own[name].shape[1:] for name in own):
             raise ValueError(f"a snapshot has {sorted(own)}, and `counts` of shape {self.counts.shape}")
         self.counts[:] = state["counts"]
-        self._alarmed = bool(state["alarmed"])
+        self._alarmed, self._alarmed_recently = map(bool, state["alarmed"])
         for stage, blocks in self.blocks.items():
             blocks.restore(*(state[f"{stage}.{name}"].astype(np.int64) for name in ("rows", "counts")))

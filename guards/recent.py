@@ -36,7 +36,7 @@ BLOCK_ROWS = 250
 """A block is full with so many rows; rows that come together, as in one transaction, may make it larger."""
 BLOCKS = 40
 """How many blocks are kept of each stage."""
-WINDOWS = (1, 2, 4, 8, 16, 32, BLOCKS)
+WINDOWS = (1, 2, 4, 10, 20, BLOCKS)
 RUN_LENGTH = 100_000
 """Rows without a change until a recent figure raises a false alarm: at least so many, on average."""
 ALPHA = BLOCK_ROWS / RUN_LENGTH
@@ -85,7 +85,7 @@ def cut(rows: int, room: int) -> Iterator[slice]:
 
 
 def windows_of(blocks: Mapping[Stage, Sequence[Counts]], size: int) -> tuple[Counts, ...]:
-    """Add the last 1, 2, 4 ... blocks of both stages up, the newest alone first: counts (size,) each."""
+    """Add the last 1, 2, 4 and more blocks of both stages up, the newest alone first: counts (size,) each."""
     longest = max((len(each) for each in blocks.values()), default=0)
     windows: list[Counts] = []
     total, taken = np.zeros(size, np.int64), 0

@@ -20,7 +20,7 @@ from guards.groups.tables import error_moments
 from guards.monitor import Statistic
 from guards.types import Action
 
-__all__ = ["REGRESSION", "GroupReport"]
+__all__ = ["REGRESSION", "GroupReport", "compare_errors"]
 
 REGRESSION = "mean_error_difference"
 Floats = npt.NDArray[np.float64]
@@ -61,27 +61,31 @@ class GroupReport:
 
 def _of_values(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
     """Give the groups' mean errors, predicted less actual, with asymptotic intervals, and their difference."""
+    n, value, low, high = _mean_errors(measured, ALPHA)
+    found = by_cell(measured, "mean_error", value[:, None], column((low, high)), n[:, None])
+    return found, [] if measured.declared <= 1 else [compare_errors(measured, ALPHA)]
+
+
+def _mean_errors(measured: Measured, alpha: float) -> tuple[Integers, Floats, Floats, Floats]:
+    """Give the groups' rows, mean errors, and bounds of these; NaN for groups with too few rows."""
     n, mean, variance = error_moments(measured.tables.residuals)
     enough = n >= max(measured.minimum, 2)
-    value = np.where(n > 0, mean, np.nan)
+    low, high = asymptotic_mean_interval(mean, variance, n, alpha)
+    return n, np.where(n > 0, mean, np.nan), np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
-    def bounds(alpha: float) -> tuple[Floats, Floats]:
-        low, high = asymptotic_mean_interval(mean, variance, n, alpha)
-        return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
-    found = by_cell(measured, "mean_error", value[:, None], column(bounds(ALPHA)), n[:, None])
+def compare_errors(measured: Measured, alpha: float) -> Statistic:
+    """Give the largest difference between the mean errors of declared groups, of which there are two or more."""
     declared = measured.declared
-    if declared <= 1:
-        return found, []
-    low, high = (each[:declared] for each in bounds(ALPHA / declared))
-    enough = enough[:declared]
-    difference = most(value[:declared]) - least(value[:declared])
-    if enough.sum() > 1:
+    n, *figures = _mean_errors(measured, alpha / declared)
+    value, low, high = (each[:declared] for each in figures)
+    difference = most(value) - least(value)
+    if (~np.isnan(low)).sum() > 1:
         interval = (np.maximum(most(low) - least(high), 0), most(high) - least(low))
     else:
         interval = (np.array(np.nan), np.array(np.nan))
     labels = {"attribute": measured.attribute}
-    return found, [statistic(REGRESSION, difference, interval, int(n[:declared].sum()), labels)]
+    return statistic(REGRESSION, difference, interval, int(n[:declared].sum()), labels)
 
 
 def _of_actions(measured: Measured) -> list[Statistic]:

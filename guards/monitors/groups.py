@@ -11,6 +11,7 @@ from torch import Tensor
 from guards.attributes import Attribute, Crossing, Grouping, Source
 from guards.columns import Label
 from guards.groups.figures import Measured
+from guards.groups.recent import is_beyond, outside, shown
 from guards.groups.report import REGRESSION, GroupReport
 from guards.groups.tables import Tables
 from guards.monitor import Context, CountingMonitor, Monitor, MonitorParams, Series, State, Statistic
@@ -148,8 +149,8 @@ class Groups(CountingMonitor):
         return flat
 
     def report(self) -> list[Statistic]:
-        """Give every statistic of the totals."""
-        return list(self._evaluated().statistics)
+        """Give every statistic of the totals, and those that may alarm of recent rows."""
+        return [*self._evaluated().statistics, *shown(self._measured(self.totals), self._windows())]
 
     def state(self) -> State:
         """Alarm once an interval leaves the tolerance, until the estimate itself is back within it.
@@ -160,9 +161,20 @@ class Groups(CountingMonitor):
         if report.insufficient:
             return "insufficient_data"
         self._alarmed = report.outside or (self._alarmed and report.beyond)
-        if self._alarmed:
+        recent = self._measured(self.totals), self._windows()
+        is_outside = outside(*recent) is not None
+        self._alarmed_recently = is_outside or (self._alarmed_recently and is_beyond(*recent))
+        if self._alarmed or self._alarmed_recently:
             return "alarm"
         return "warning" if report.depends else "ok"
+
+    def cause(self) -> Statistic | None:
+        """Give the statistic that leaves the tolerance: of recent rows, or of all; else the largest that may alarm."""
+        recent = outside(self._measured(self.totals), self._windows())
+        if recent is not None:
+            return recent
+        found = [s for s in self._evaluated().statistics if s.name in self._alarm and s.value is not None]
+        return max(found, key=lambda s: (0.0 if s.interval is None else s.interval[0], s.value or 0.0), default=None)
 
     def series(self) -> list[Series]:
         """Give ``group_predictions_total``, ``group_actions_total`` and ``group_outcomes_total`` of this process."""
@@ -181,19 +193,25 @@ class Groups(CountingMonitor):
         totals = self.totals.copy()
         key = totals.tobytes()
         if self._report is None or self._report[0] != key:
-            measured = Measured(
-                tables=self.tables_of(totals),
-                attribute=self.params.attribute,
-                levels=self.levels,
-                labels=self.labels,
-                positives=self.positives,
-                alarm=self._alarm,
-                tolerance=self.params.tolerance,
-                minimum=self.params.minimum,
-                regression=not self.context.classes,
-            )
-            self._report = (key, GroupReport.of(measured))
+            self._report = (key, GroupReport.of(self._measured(totals)))
         return self._report[1]
+
+    def _windows(self) -> list[Tables]:
+        """See recent counts as tables; without any, no rows."""
+        return [self.tables_of(window) for window in self.recent() or (np.zeros_like(self.counts),)]
+
+    def _measured(self, counts: npt.NDArray[np.int64]) -> Measured:
+        return Measured(
+            tables=self.tables_of(counts),
+            attribute=self.params.attribute,
+            levels=self.levels,
+            labels=self.labels,
+            positives=self.positives,
+            alarm=self._alarm,
+            tolerance=self.params.tolerance,
+            minimum=self.params.minimum,
+            regression=not self.context.classes,
+        )
 
     def _describe(self) -> list[tuple[str, dict[str, str]]]:
         """Name every series, in the order of the tables."""

@@ -448,3 +448,35 @@ def test_records_of_a_batch() -> None:
     assert noted.flagged is not None
     assert noted.flagged.tolist() == outcome.verdict.flagged.any(0).tolist()
     assert noted.actual is None
+
+
+def test_rows_of_before_hide_no_recent_difference_between_groups() -> None:
+    """After 20,000 alike labels one group's true positives fall: in alarm within 1,000 labels, by recent rows alone."""
+    rng = np.random.default_rng(8)
+    watched = grouped.monitor(tolerance=0.1)
+
+    def label(n: int, miss: float) -> None:
+        group, actual = rng.integers(0, 2, n), (rng.random(n) < 0.4).astype(np.int64)
+        wrong = rng.random(n) < np.where((group == 1) & (actual == 1), miss, 0.1)
+        grouped.feed(watched, group, np.where(wrong, 1 - actual, actual), actual)
+
+    label(20_000, 0.1)
+    assert watched.state() == "ok"
+    taken = 0
+    while watched.state() != "alarm":
+        label(100, 0.6)
+        taken += 100
+        assert taken <= 1000
+    cause = watched.cause()
+    assert cause is not None
+    assert cause.name == "recent_equalized_odds_difference"
+    assert grouped.found(watched, "equalized_odds_difference").value < 0.1  # type: ignore[operator]
+
+
+def test_recent_figures_need_a_tolerance_to_alarm() -> None:
+    """Without a declared tolerance recent differences are reported, and raise no alarm."""
+    watched = grouped.monitor()
+    group = np.arange(800) % 2
+    grouped.feed(watched, group, group, group)
+    assert grouped.found(watched, "recent_demographic_parity_difference").value == 1
+    assert watched.state() == "ok"
