@@ -67,5 +67,6 @@ def count_series(bundle: Bundle) -> int:
         {"version": "", "model": "", "model_version": "", "bundle": ""},
         promises=Promises(0, 0, (0.0,) * len(guards)),
         states=lambda: {monitor.name: monitor.state() for monitor in bundle.monitors},
+        kinds={monitor.name: monitor.kind for monitor in bundle.monitors},
     )
     return sum(len(family.samples) for family in metrics.collect())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -60,14 +61,16 @@ class ModelMetrics:
         promises: Promises | None = None,
         gpu: Gpu | None = None,
         states: Callable[[], Mapping[str, State]] = dict,
+        kinds: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Make the guards' series; ``series`` gives those of the monitors, ``states`` their states by name.
 
-        Both and ``gpu`` are asked at every scrape.
+        Both and ``gpu`` are asked at every scrape. ``kinds`` are the monitors' kinds by name.
         """
         names = [(guard,) for guard in guards]
         self.guards, self._series, self.device, self.info = tuple(guards), series, device, dict(info)
         self._promises, self._gpu, self._states = promises, gpu, states
+        self._kinds = dict(kinds)
         self.rows = Counters(
             "rows", "Rows answered, by what was done to them.", ["action"], [(action.label,) for action in Action]
         )
@@ -129,6 +132,9 @@ class ModelMetrics:
             {(name, state): state == now for name, now in self._states().items() for state in STATES},
             ["monitor", "state"],
         )  # fmt: skip
+        yield gauge(
+            "monitor_info", "The kind of each monitor.", {one: 1 for one in self._kinds.items()}, ["monitor", "kind"]
+        )
         yield from self._monitors()
 
     def _device(self, gpu: Gpu) -> Iterator[Metric]:
