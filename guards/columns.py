@@ -27,7 +27,7 @@ Label = Annotated[str, BeforeValidator(as_label)]
 class ColumnSpec(BaseModel):
     """A tabular column as a config declares it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(min_length=1)
     kind: Kind

@@ -68,7 +68,7 @@ class GuardConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     detector: Annotated[SerializeAsAny[Params], OneOf("detectors")]
     action: Literal["flag", "abstain", "reject"] = "flag"
-    share: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="weight of this guard in the budget")
+    share: float = Field(default=1.0, gt=0, description="weight of this guard in the budget")
     on_error: Literal["ignore", "reject"] = Field(default="ignore", description="what a crashing guard means for a row")
     visible: bool = Field(default=True, description="false: it is counted and logged, and no answer shows it")
 
@@ -109,9 +109,7 @@ class StoreConfig(Section):
     """What is kept of answered rows, for labels that come later and for whoever asks what was decided."""
 
     enabled: bool = Field(default=True, description="false: nothing is kept, and feedback is not taken")
-    retention_days: float = Field(
-        default=90, gt=0, allow_inf_nan=False, description="how long predictions and decisions are kept"
-    )
+    retention_days: float = Field(default=90, gt=0, description="how long predictions and decisions are kept")
     inputs: bool = Field(default=False, description="keep the rows themselves, too")
     queue_rows: int = Field(
         default=65536, ge=1, description="rows that may wait to be written; the rest is dropped, and counted"

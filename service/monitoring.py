@@ -122,9 +122,10 @@ class Monitoring:
                 self._enter(monitor, self._state(monitor))
         return dict(self._states)
 
-    def states(self) -> dict[str, State]:
-        """Give the state of every monitor by its name, as :meth:`look` finds it."""
-        return {name: state for name, (state, _) in self.look().items()}
+    def states(self) -> dict[str, tuple[str, State]]:
+        """Give the kind and the state of every monitor by its name, as :meth:`look` finds it."""
+        found = self.look()
+        return {monitor.name: (monitor.kind, found[monitor.name][0]) for monitor in self.monitors}
 
     def _take(self, sums: Sums | None) -> None:
         """Give every counting monitor the totals and the windows that it is judged by."""

@@ -81,7 +81,6 @@ class Runtime:
             promises=Promises(self.config.false_alarm_budget, self.config.coverage, self.pipeline.thresholds),
             gpu=Gpu.of(self.device),
             states=self.monitoring.states,
-            kinds={monitor.name: monitor.kind for monitor in bundle.monitors},
         )  # fmt: skip
         self._long_forward = False
         self._last_batch = -math.inf

@@ -51,8 +51,8 @@ class GroupsParams(MonitorParams):
     tolerance: float | None = Field(
         default=None,
         ge=0,
-        allow_inf_nan=False,
-        description="the difference between groups that raises no alarm; default: none does",
+        description="the difference between groups that raises no alarm: below 1 between rates, in the target's unit "
+        "between mean errors; default: none does",
     )
     alarm: tuple[Alarmed, ...] | None = Field(
         default=None,
@@ -105,6 +105,11 @@ class Groups(CountingMonitor):
         if strange:
             task = "classification" if context.classes else "regression"
             raise ValueError(f"alarm: {strange[0]} is no statistic of a {task}")
+        if context.classes and params.tolerance is not None and params.tolerance >= 1:
+            raise ValueError(
+                f"tolerance: {params.tolerance:g} bounds a difference between rates, which is never more than 1: "
+                "give a number below 1, such as 0.1"
+            )
         _refuse_shared_attribute(params, context)
         grouping = grouping_of(params, context)
         cells = len(grouping.levels) * (len(labels) + 1) * len(labels)

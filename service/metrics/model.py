@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -60,17 +59,15 @@ class ModelMetrics:
         *,
         promises: Promises | None = None,
         gpu: Gpu | None = None,
-        states: Callable[[], Mapping[str, State]] = dict,
-        kinds: Mapping[str, str] = MappingProxyType({}),
+        states: Callable[[], Mapping[str, tuple[str, State]]] = dict,
     ) -> None:
-        """Make the guards' series; ``series`` gives those of the monitors, ``states`` their states by name.
+        """Make the guards' series; ``series`` gives those of the monitors, ``states`` their kind and state by name.
 
-        Both and ``gpu`` are asked at every scrape. ``kinds`` are the monitors' kinds by name.
+        Both and ``gpu`` are asked at every scrape.
         """
         names = [(guard,) for guard in guards]
         self.guards, self._series, self.device, self.info = tuple(guards), series, device, dict(info)
         self._promises, self._gpu, self._states = promises, gpu, states
-        self._kinds = dict(kinds)
         self.rows = Counters(
             "rows", "Rows answered, by what was done to them.", ["action"], [(action.label,) for action in Action]
         )
@@ -127,14 +124,16 @@ class ModelMetrics:
             yield from self._promises.collect(self.guards)
         if self._gpu is not None:
             yield from self._device(self._gpu)
+        monitors = self._states()
         yield gauge(
             "monitor_state", "1 for the state that a monitor is in, 0 for the others.",
-            {(name, state): state == now for name, now in self._states().items() for state in STATES},
+            {(name, state): state == now for name, (_, now) in monitors.items() for state in STATES},
             ["monitor", "state"],
         )  # fmt: skip
         yield gauge(
-            "monitor_info", "The kind of each monitor.", {one: 1 for one in self._kinds.items()}, ["monitor", "kind"]
-        )
+            "monitor_info", "The kind of each monitor.", {(name, kind): 1 for name, (kind, _) in monitors.items()},
+            ["monitor", "kind"],
+        )  # fmt: skip
         yield from self._monitors()
 
     def _device(self, gpu: Gpu) -> Iterator[Metric]:

@@ -67,6 +67,7 @@ def test_a_refit_moves_no_figure_of_the_bundle_before(bundles: "Bundles", tmp_pa
     for scope in ("version", "lifetime"):
         whole = statistics(gateway, VALUE_MONITORS, "accuracy", of=scope)["mean_error"]
         assert (whole["n"], whole["value"]) == (60, pytest.approx(3.961 + 2, abs=1e-4))
+    gateway.predict(rows[:1])
     document = gateway.client.get(VALUE_MONITORS, params={"of": "version"}).json()
     assert (document["of"], len(document["bundles"])) == ("version", 2)
     for query in ("of=all", "of=", "off=bundle", "of=bundle&of=version", "x"):

@@ -480,3 +480,12 @@ def test_recent_figures_need_a_tolerance_to_alarm() -> None:
     grouped.feed(watched, group, group, group)
     assert grouped.found(watched, "recent_demographic_parity_difference").value == 1
     assert watched.state() == "ok"
+
+
+@pytest.mark.parametrize("tolerance", [1, 5, 1e9])
+def test_a_tolerance_that_no_rate_can_leave_is_refused(tolerance: float) -> None:
+    """A difference between rates is at most 1; one between mean errors has no such bound."""
+    with pytest.raises(ValueError, match="difference between rates, which is never more than 1"):
+        grouped.monitor(tolerance=tolerance)
+    assert grouped.monitor(tolerance=0.99).alarms
+    assert grouped.monitor(classes=(), tolerance=tolerance).alarms
