@@ -1,9 +1,9 @@
 """Keeps the monitors' states up to date while nobody asks for a report: metrics and log rest on it."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from service.database import StoreDownError
 from service.monitoring import Monitoring
@@ -11,6 +11,7 @@ from service.totals import Sums
 
 __all__ = ["Watch"]
 
+LOG = logging.getLogger("guardhouse")
 WATCH_SECONDS = 1.0
 """How soon an alarm is in metrics and log."""
 SETTLE_SECONDS = 3.0
@@ -46,7 +47,11 @@ class Watch:
             if started - changed_at > SETTLE_SECONDS and started - judged_at < IDLE_SECONDS:
                 continue
             cpu = time.thread_time()
-            with suppress(StoreDownError):  # the states then stay: what this process alone counted says less
+            try:
                 self._monitoring.judge(self._totals())
                 judged_at = started
+            except StoreDownError:  # the states stay: what this process alone counted says less
+                pass
+            except Exception as fault:  # noqa: BLE001 - a thread that ended would leave the states as they are for ever
+                LOG.error("the monitors' states cannot be brought up to date: %s", type(fault).__name__)  # noqa: TRY400
             pause = (time.thread_time() - cpu) / SHARE

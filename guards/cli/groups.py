@@ -21,6 +21,7 @@ COMPARED = (
     "demographic_parity_difference", "equal_opportunity_difference", "equalized_odds_difference",
     "accuracy_difference", "mean_error_difference",
 )  # fmt: skip
+RECENT = tuple(f"recent_{name}" for name in COMPARED)
 DRAWN = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy", "mean_error")
 DEPENDENT = (
     "labels come for some predictions and never for others: rates that need labels are of the former alone, as where "
@@ -85,7 +86,7 @@ def show(monitors: Mapping[str, Watched], console: Console) -> None:
         grid = Grid(title=f"{name}: {monitor['state']} since {monitor['since']}")
         for title in ("statistic", "group", "label", "value", "interval", "n"):
             grid.add_column(title, justify="right" if title in ("value", "interval", "n") else "left")
-        for kind in (OF_GROUPS, (*COMPARED, "demographic_parity_ratio")):
+        for kind in (OF_GROUPS, (*COMPARED, "demographic_parity_ratio"), RECENT):
             for statistic in kind:
                 for figure in (each for each in _of(monitor, statistic) if each["n"]):
                     grid.add_row(statistic, *_cells(figure))
