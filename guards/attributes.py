@@ -22,7 +22,7 @@ MOST_CELLS = 200
 class Source(BaseModel):
     """Where an attribute comes from: an input column, in bands where it is a number, or the request's ``groups``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     column: str | None = None
     edges: tuple[float, ...] | None = Field(default=None, description="inner edges of the bands of a numeric column")

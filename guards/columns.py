@@ -44,7 +44,7 @@ NamedLabel = Annotated[Label, AfterValidator(check_name)]
 class ColumnSpec(BaseModel):
     """A tabular column as a config declares it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(min_length=1)
     kind: Kind

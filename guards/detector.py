@@ -14,7 +14,7 @@ __all__ = ["Detector", "Params"]
 class Params(BaseModel):
     """A detector's, monitor's or explainer's parameters: a closed model with its own ``kind`` literal."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Detector(nn.Module, ABC):

@@ -35,7 +35,7 @@ class ExplainConfig(Section):
     share: float = Field(
         default=0.2, gt=0, le=1, description="part of the time spent on explanations while predictions are being served"
     )
-    rate: float = Field(default=120.0, gt=0, allow_inf_nan=False, description="requests a minute, of each client")
+    rate: float = Field(default=120.0, gt=0, description="requests a minute, of each client")
     burst: int = Field(default=60, ge=1, description="requests that a client may have saved up")
     max_rows: int = Field(default=32, ge=1, le=1024, description="rows of one request")
     max_queue: int = Field(default=32, ge=1, le=10_000, description="requests waiting for an explanation")

@@ -1,7 +1,8 @@
 """What watches a stream of rows: it may warn, and never act."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, Literal, Self
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from guards.attributes import Grouping
 from guards.detector import Params
+from guards.recent import STAGES, Blocks, Stage, cut, windows_of
 from guards.records import Records
 from guards.schema import InputSchema
 from guards.types import Batch, Outcome, Reference
@@ -159,6 +161,10 @@ class Monitor(nn.Module, ABC):
         """Judge the report; a monitor that only counts is always ``ok``."""
         return "ok"
 
+    def cause(self) -> Statistic | None:
+        """Name the statistic that the state rests on, for the log line at a change of state; none by default."""
+        return None
+
     def series(self) -> list[Series]:
         """Give the counters and gauges that Prometheus adds up over replicas; all of them from the start.
 
@@ -181,8 +187,10 @@ class Monitor(nn.Module, ABC):
 class CountingMonitor(Monitor):
     """A monitor of which everything is a function of the sum of its tallies.
 
-    ``counts`` are those of this process since its start, which Prometheus adds up over replicas; ``totals``, of which
-    the report is made, is the same array until a store puts the sum over all processes in its place.
+    ``counts`` are those of this process since its start, which Prometheus adds up over replicas. Report, state and
+    cause are made of ``totals``: the same array, until a server puts a copy or the sum over all processes in its place;
+    and of ``windows`` of recent counts, None until a server sets them likewise. So a server asks for them while another
+    thread counts.
     """
 
     alarms: bool = True
@@ -192,7 +200,9 @@ class CountingMonitor(Monitor):
         super().__init__(params, context)
         self.counts: npt.NDArray[np.int64] = np.zeros(size, dtype=np.int64)
         self.totals = self.counts
-        self._alarmed = False
+        self.windows: Sequence[npt.NDArray[np.int64]] | None = None
+        self.blocks: Mapping[Stage, Blocks] = {stage: Blocks() for stage in STAGES}
+        self._alarmed = self._alarmed_recently = False
 
     @abstractmethod
     def tally(self, records: Records) -> npt.NDArray[np.int64]:
@@ -204,11 +214,32 @@ class CountingMonitor(Monitor):
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Count every row once."""
-        self.counts += self.tally(self.records_of(batch, outcome))
+        self.join(self.records_of(batch, outcome))
 
     def join(self, records: Records) -> None:
-        """Count every outcome once."""
-        self.counts += self.tally(records)
+        """Count every row or, with ``actual``, every outcome once."""
+        stage: Stage = "answers" if records.actual is None else "outcomes"
+        for part in cut(len(records), self.blocks[stage].room):
+            some = records.take(part)
+            self.add(stage, len(some), self.tally(some))
+
+    def add(self, stage: Stage, rows: int, counts: npt.NDArray[np.int64]) -> None:
+        """Add what :meth:`tally` gave of so many rows."""
+        self.counts += counts
+        self.blocks[stage].add(rows, counts)
+
+    def recent(self) -> Sequence[npt.NDArray[np.int64]]:
+        """Give the counts (size,) of the last rows, in windows of more and more blocks; see :mod:`guards.recent`."""
+        if self.windows is not None:
+            return self.windows
+        return windows_of({stage: blocks.counts for stage, blocks in self.blocks.items()}, self.counts.size)
+
+    def aside(self, totals: npt.NDArray[np.int64]) -> Self:
+        """Make a copy that judges other totals, without recent counts; this monitor stays as it is."""
+        other = copy(self)
+        other.totals, other.windows = totals, ()
+        other._alarmed = other._alarmed_recently = False  # noqa: SLF001 - of its own class
+        return other
 
     def records_of(self, batch: Batch, outcome: Outcome, y: Tensor | None = None) -> Records:
         """Note what this monitor counts of a batch, with the truth ``y`` (n,) where it is known already."""
@@ -216,7 +247,13 @@ class CountingMonitor(Monitor):
 
     def snapshot(self) -> dict[str, npt.NDArray[np.generic]]:
         """Give the counts; where there is a store, it is that which a restart goes on from."""
-        return {"counts": self.counts.copy(), "alarmed": np.array(self._alarmed)}
+        blocks = {stage: each.snapshot(self.counts.size) for stage, each in self.blocks.items()}
+        return {
+            "counts": self.counts.copy(),
+            "alarmed": np.array([self._alarmed, self._alarmed_recently]),
+            **{f"{stage}.rows": rows for stage, (rows, _) in blocks.items()},
+            **{f"{stage}.counts": counts for stage, (_, counts) in blocks.items()},
+        }
 
     def restore(self, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Go on from counts.
@@ -224,7 +261,11 @@ class CountingMonitor(Monitor):
         Raises:
             ValueError: it is not a snapshot of this monitor.
         """
-        if state.keys() != {"counts", "alarmed"} or state["counts"].shape != self.counts.shape:
-            raise ValueError(f"a snapshot has `alarmed` and `counts` of shape {self.counts.shape}")
+        own = self.snapshot()
+        same = state.keys() == own.keys() and all(state[key].shape == own[key].shape for key in ("counts", "alarmed"))
+        if not same or any(state[name].shape[1:] != own[name].shape[1:] for name in own):
+            raise ValueError(f"a snapshot has {sorted(own)}, and `counts` of shape {self.counts.shape}")
         self.counts[:] = state["counts"]
-        self._alarmed = bool(state["alarmed"])
+        self._alarmed, self._alarmed_recently = map(bool, state["alarmed"])
+        for stage, blocks in self.blocks.items():
+            blocks.restore(*(state[f"{stage}.{name}"].astype(np.int64) for name in ("rows", "counts")))

@@ -1,7 +1,7 @@
 """What is remembered of answered rows until the truth of them is known: never the rows themselves."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -43,6 +43,19 @@ class Records:
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.predicted)
+
+    def take(self, rows: Sequence[int] | slice) -> Self:
+        """Take some of the rows, in this order."""
+        index = rows if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+        columns = {name: getattr(self, name) for name in ("actual", "covered", "weight", "flagged")}
+        return replace(
+            self,
+            predicted=self.predicted[index],
+            action=self.action[index],
+            confidence=self.confidence[index],
+            groups={name: codes[index] for name, codes in self.groups.items()},
+            **{name: None if values is None else values[index] for name, values in columns.items()},
+        )
 
     @property
     def answered(self) -> npt.NDArray[np.bool_]:

@@ -8,4 +8,4 @@ __all__ = ["Section"]
 class Section(BaseModel):
     """A closed section of the config."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

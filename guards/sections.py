@@ -68,7 +68,7 @@ class GuardConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     detector: Annotated[SerializeAsAny[Params], OneOf("detectors")]
     action: Literal["flag", "abstain", "reject"] = "flag"
-    share: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="weight of this guard in the budget")
+    share: float = Field(default=1.0, gt=0, description="weight of this guard in the budget")
     on_error: Literal["ignore", "reject"] = Field(default="ignore", description="what a crashing guard means for a row")
     visible: bool = Field(default=True, description="false: it is counted and logged, and no answer shows it")
 

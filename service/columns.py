@@ -14,7 +14,7 @@ from guards.records import UNANSWERED, Records
 from guards.types import Action
 from service.answer import Answer
 
-__all__ = ["Answered", "Block", "Remembered", "Truth", "key_of", "take"]
+__all__ = ["Answered", "Block", "Remembered", "Truth", "key_of"]
 
 Array = npt.NDArray[Any]
 
@@ -221,19 +221,6 @@ def _labels(text: str) -> frozenset[str]:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def take(records: Records, rows: Sequence[int]) -> Records:
-    """Take some of the rows, in this order."""
-    index = np.asarray(rows, dtype=np.int64)
-    return replace(
-        records,
-        predicted=records.predicted[index],
-        action=records.action[index],
-        confidence=records.confidence[index],
-        groups={name: codes[index] for name, codes in records.groups.items()},
-        flagged=None if records.flagged is None else records.flagged[index],
-    )
 
 
 def key_of(name: str) -> str:

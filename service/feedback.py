@@ -97,8 +97,8 @@ class Feedback:
         if self._recorder.down or not self._recorder.flush(FLUSH_SECONDS):
             raise _down()
         verdict = _or_down(lambda: self._store.join(truths, self._monitoring.tally))
-        for tallies in verdict.tallies:  # only now: what was not committed did not happen
-            self._monitoring.learn(tallies)
+        for part in verdict.parts:  # only now: what was not committed did not happen
+            self._monitoring.learn(part.rows, part.tallies)
         self._metrics.judged(verdict)
         return verdict
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -17,13 +18,16 @@ from service.metrics import Metrics
 from service.protocols import v1
 from service.protocols.problem import Problem, unavailable
 from service.runtime import Runtime
+from service.totals import SCOPES
 
 __all__ = ["Handlers", "read"]
 
 GET_CODES = (200, 400, 405, 500, 504)
 READY_CODES = (200, 400, 405, 500, 503, 504)
+MONITOR_CODES = (*READY_CODES, 404)
 FEEDBACK_CODES = (*POST_CODES, 404)
 LARGE_BODY = 65536
+LONGEST_QUERY = 100
 PREDICT_PARAMETERS: Mapping[str, type | tuple[type, ...]] = {"detail": bool}
 
 
@@ -54,7 +58,7 @@ class Handlers:
             "/metrics": Route("/metrics", {"GET": self.scrape}, GET_CODES),
             "/v1/models": Route("/v1/models", {"GET": self.models}, GET_CODES),
             model: Route(template, {"GET": self.model}, READY_CODES),
-            f"{model}/monitors": Route(f"{template}/monitors", {"GET": self.monitors}, READY_CODES),
+            f"{model}/monitors": Route(f"{template}/monitors", {"GET": self.monitors}, MONITOR_CODES),
             f"{model}:predict": Route(f"{template}:predict", {"POST": self.predict}, POST_CODES),
             f"{model}:feedback": Route(f"{template}:feedback", {"POST": self.feedback}, FEEDBACK_CODES),
             "/predict": Route("/predict", {"POST": self.predict}, POST_CODES),
@@ -93,9 +97,14 @@ class Handlers:
         """Describe the model."""
         return _json({"name": self.config.name, "ready": self._trouble() is None})
 
-    async def monitors(self, _: Call) -> Reply:
-        """Report every monitor."""
-        return _json(await self._ledger().report())
+    async def monitors(self, call: Call) -> Reply:
+        """Report every monitor: of the served bundle, or, by ``of``, of its version or of all there ever was."""
+        given = parse_qsl(call.query, keep_blank_values=True)
+        scope = next((each for each in SCOPES if given in ([], [("of", each)])), None)
+        if scope is None:
+            asked = call.query[:LONGEST_QUERY]
+            raise Problem(HTTPStatus.BAD_REQUEST, f"`{asked}`: the query is `of=` and one of {', '.join(SCOPES)}")
+        return _json(await self._ledger().report(scope))
 
     async def feedback(self, call: Call) -> Reply:
         """Take outcomes of predictions that were answered before."""

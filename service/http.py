@@ -24,6 +24,8 @@ class Call:
     request_id: str
     deadline: float
     body: bytes = b""
+    query: str = ""
+    """What follows the question mark, as it was sent."""
     client: str = ""
     """The address of the peer; empty where the server does not know it."""
 

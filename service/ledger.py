@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from guards.bundle import Bundle
@@ -12,13 +13,16 @@ from service.answer import Answer
 from service.columns import Answered
 from service.database import Database, StoreDownError
 from service.editions import Edition
-from service.feedback import Feedback
+from service.feedback import RETRY_SECONDS, Feedback
 from service.metrics import ModelMetrics
 from service.monitoring import Monitoring
+from service.protocols.problem import Problem, unavailable
 from service.recorder import Recorder
 from service.retention import Retention
 from service.store import Store
 from service.tallies import layouts
+from service.totals import Owner, Scope
+from service.watch import Watch
 
 __all__ = ["Ledger"]
 
@@ -45,6 +49,7 @@ class Ledger:
             config=config.model_dump(mode="json"),
             thresholds=dict(zip(pipeline.names, pipeline.thresholds, strict=True)),
         )
+        self._owner = Owner(config.version, bundle.id)
         self.store = store = None if database is None else Store(database, edition)
         retention = None if store is None else Retention(store, config.store, metrics.count_deleted)
         if retention is not None:
@@ -59,6 +64,7 @@ class Ledger:
             count=lambda result, rows: metrics.stored.add(result, by=rows),
         )
         metrics.store_down = lambda: self.recorder.down
+        self._watch = Watch(monitoring, lambda: None if store is None else store.totals())
         self.feedback = None if store is None else Feedback(store, self.recorder, monitoring, metrics, classes)
 
     def expect(self) -> None:
@@ -74,17 +80,32 @@ class Ledger:
         finally:  # feedback waits for it
             self.recorder.leave(answered)
 
-    async def report(self) -> dict[str, Any]:
-        """Report every monitor: by the totals of the store, or, while that is down, by what this process counted."""
-        totals = None
+    async def report(self, scope: Scope = "bundle") -> dict[str, Any]:
+        """Report every monitor: by the totals of the store, or, while that is down, by what this process counted.
+
+        Of more than the served bundle only the store knows, and only counting monitors have figures.
+
+        Raises:
+            Problem: 404 without a store and 503 while it is down, if the scope is wider than the bundle.
+        """
+        sums = None
         if not self.recorder.down:
             with contextlib.suppress(StoreDownError):
-                totals = await asyncio.to_thread(self.recorder.totals)
-        return await asyncio.to_thread(self._monitoring.report, totals)  # may wait for a monitor
+                sums = await asyncio.to_thread(self.recorder.totals, scope)
+        if scope == "bundle":
+            whose = {"of": scope, "version": self._owner.version, "bundle": self._owner.bundle}
+            return whose | await asyncio.to_thread(self._monitoring.report, sums)  # may wait for a monitor
+        if self.store is None:
+            raise Problem(HTTPStatus.NOT_FOUND, f"this server keeps no {scope}'s totals: store.enabled is false")
+        if sums is None:
+            raise unavailable("the store is down", reason="store_down", retry_after=RETRY_SECONDS)
+        bundles = [bundle or None for bundle in sums.bundles]
+        return {"of": scope, "bundles": bundles} | await asyncio.to_thread(self._monitoring.report_aside, sums)
 
     def close(self) -> None:
         """Store what waits, and let go of the database."""
         try:
+            self._watch.close()
             if self.feedback is not None:
                 self.feedback.close()
         finally:

@@ -92,7 +92,8 @@ class Limits:
             handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)
             client = (scope.get("client") or ("",))[0]
-            call = Call(method, scope["path"], headers, request_id, deadline, client=client)
+            query = scope.get("query_string", b"").decode("latin-1")
+            call = Call(method, scope["path"], headers, request_id, deadline, query=query, client=client)
             async with asyncio.timeout_at(deadline):
                 if method == "POST":
                     call.body = await self._body(headers, receive, binary=binary)

@@ -3,23 +3,29 @@
 import datetime as dt
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from guards.monitor import CountingMonitor, Monitor, Series, State
+from guards.monitor import CountingMonitor, Monitor, Series, State, Statistic
+from guards.recent import windows_of
 from guards.records import Records
 from guards.types import Batch, Outcome
 from service.exported_series import ExportedSeries
+from service.state_log import StateLog
 from service.tallies import Tallies, tally, totals_of
+from service.totals import Sums
 from service.worker import Worker
 
 __all__ = ["Arrays", "Monitoring"]
 
 LOG = logging.getLogger("guardhouse")
 T = TypeVar("T")
+JUDGED = ("report", "state", "cause")
+"""Questions that a counting monitor answers by its totals alone."""
 Arrays = dict[str, npt.NDArray[np.generic]]
 SAVED = frozenset(
     {"bool", "float16", "float32", "float64", *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))}
@@ -36,14 +42,19 @@ class Monitoring:
 
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self.monitors = tuple(monitors)
-        self.batches = 0
-        self._lock = threading.Lock()
+        self.batches = self.outcomes = 0
+        """How many batches, and how many lots of outcomes, have been counted: whoever watches looks again on more."""
+        self._lock, self._entering = threading.Lock(), threading.Lock()
+        self._judging = threading.Lock()
+        """Held while counting monitors are judged: by copies of their counts, so that no batch waits for it."""
         for monitor in self.monitors:
             monitor.deferred = True
         self.worker = Worker(self.monitors, self._lock)
         self._states: dict[str, tuple[State, str]] = {}
         self._exported, self._scraping = ExportedSeries(), threading.Lock()
-        self.look()
+        self._changes = StateLog()
+        for monitor in self.monitors:
+            self._states[monitor.name] = (self._state(monitor), _now())
 
     def observe(self, batch: Batch, outcome: Outcome) -> None:
         """Show every monitor a batch."""
@@ -74,32 +85,71 @@ class Monitoring:
         """Turn rows into the counts of every monitor that keeps any."""
         return tally(self.monitors, records)
 
-    def learn(self, tallies: Tallies) -> None:
-        """Add outcomes to what this process has counted itself; answers were counted as they were observed."""
+    def learn(self, rows: int, tallies: Tallies) -> None:
+        """Add so many outcomes to what this process has counted itself; answers were counted as they were observed."""
+        self.outcomes += 1
         with self._lock:
             for monitor in self.monitors:
                 if isinstance(monitor, CountingMonitor) and monitor.name in tallies:
-                    monitor.counts += tallies[monitor.name]
+                    monitor.add("outcomes", rows, tallies[monitor.name])
 
-    def report(self, totals: Mapping[str, Mapping[int, int]] | None = None) -> dict[str, Any]:
+    def report(self, sums: Sums | None = None) -> dict[str, Any]:
         """Give the state of every monitor, as ``/monitors`` answers it.
 
-        ``totals`` are the store's, by monitor and place, which the counting ones are judged by from now on; without
-        them it is what this process has counted itself.
+        ``sums`` are the store's, of the served bundle, which the counting monitors are judged by from now on; without
+        them a counting monitor is judged by what this process has counted itself.
         """
+        with self._judging:
+            self._take(sums)
+            reports = {monitor.name: self._report(monitor) for monitor in self.monitors}
+        return {"monitors": reports, "totals": "process" if sums is None else "store"}
+
+    def report_aside(self, sums: Sums) -> dict[str, Any]:
+        """Give what the counting monitors make of totals of more than the served bundle; their states stay."""
+        reports = {}
         for monitor in self.monitors:
             if isinstance(monitor, CountingMonitor):
-                stored = None if totals is None else totals_of(totals.get(monitor.name, {}), monitor.counts)
-                with self._lock:
-                    monitor.totals = monitor.counts if stored is None else stored
-        reports = {monitor.name: self._report(monitor) for monitor in self.monitors}
-        return {"monitors": reports, "totals": "process" if totals is None else "store"}
+                aside = monitor.aside(totals_of(sums.totals.get(monitor.name, {}), monitor.counts))
+                told = self._ask(aside, "report", lambda each: (each.state(), _statistics(each)))
+                reports[monitor.name] = _entry(monitor, told, None)
+        return {"monitors": reports, "totals": "store"}
+
+    def judge(self, sums: Sums | None = None) -> None:
+        """Bring the state of every monitor up to date; ``sums`` as for :meth:`report`."""
+        with self._judging:
+            self._take(sums)
+            for monitor in self.monitors:
+                self._enter(monitor, self._state(monitor))
 
     def look(self) -> dict[str, tuple[State, str]]:
-        """Tell the state of every monitor, and since when it is in it."""
+        """Give the state of every monitor and since when it is in it; a counting monitor's as it was judged last."""
         for monitor in self.monitors:
-            self._enter(monitor, self._ask(monitor, "state", lambda each: each.state()))
+            if not isinstance(monitor, CountingMonitor):
+                self._enter(monitor, self._state(monitor))
         return dict(self._states)
+
+    def states(self) -> dict[str, tuple[str, State]]:
+        """Give the kind and the state of every monitor by its name, as :meth:`look` finds it."""
+        found = self.look()
+        return {monitor.name: (monitor.kind, found[monitor.name][0]) for monitor in self.monitors}
+
+    def _take(self, sums: Sums | None) -> None:
+        """Give every counting monitor the totals and the windows that it is judged by."""
+        for monitor in self.monitors:
+            if not isinstance(monitor, CountingMonitor):
+                continue
+            with self._lock:
+                totals = monitor.counts.copy()
+                own = {stage: blocks.counts for stage, blocks in monitor.blocks.items()}
+                windows = windows_of(own, totals.size) if sums is None else ()
+            if sums is not None:
+                totals = totals_of(sums.totals.get(monitor.name, {}), totals)
+                stored = {
+                    stage: [totals_of(block.get(monitor.name, {}), totals) for block in each]
+                    for stage, each in sums.blocks.items()
+                }
+                windows = windows_of(stored, totals.size)
+            monitor.totals, monitor.windows = totals, windows
 
     def snapshot(self) -> dict[str, Arrays]:
         """Copy the live state of every monitor that gives any; what is counted is the store's to keep."""
@@ -130,24 +180,38 @@ class Monitoring:
 
     def _report(self, monitor: Monitor) -> dict[str, Any]:
         told = self._ask(monitor, "report", lambda each: (each.state(), _statistics(each)))
-        state, since = self._enter(monitor, None if told is None else told[0])
-        entry = {"kind": monitor.kind, "state": state, "since": since, "statistics": [] if told is None else told[1]}
-        return entry if told is not None else entry | {"error": "the monitor crashed; the log says how"}
+        _, since = self._enter(monitor, "insufficient_data" if told is None else told[0])
+        return _entry(monitor, told, since)
 
-    def _enter(self, monitor: Monitor, state: State | None) -> tuple[State, str]:
-        """Note the state that a monitor is in, which is nobody knows which where it crashed."""
-        known: State = "insufficient_data" if state is None else state
-        if monitor.name not in self._states or self._states[monitor.name][0] != known:
-            self._states[monitor.name] = (known, _now())
-        return self._states[monitor.name]
+    def _state(self, monitor: Monitor) -> State:
+        """Give a monitor's state; if it crashed, `insufficient_data`."""
+        return self._ask(monitor, "state", lambda each: each.state()) or "insufficient_data"
+
+    def _enter(self, monitor: Monitor, state: State) -> tuple[State, str]:
+        """Record a monitor's state, and log it if it is another than the last one logged."""
+        with self._entering:
+            before, since = self._states[monitor.name]
+            if before != state:
+                since = _now()
+                self._states[monitor.name] = (state, since)
+            self._changes.note(monitor.name, state, before, lambda: self._ask(monitor, "cause", _cause))
+        return state, since
 
     def _ask(self, monitor: Monitor, what: str, question: Callable[[Monitor], T]) -> T | None:
         try:
-            with self._lock:
+            # A counting monitor's report is made of copies: no batch waits until it is done.
+            with nullcontext() if isinstance(monitor, CountingMonitor) and what in JUDGED else self._lock:
                 return question(monitor)
         except Exception as crash:  # noqa: BLE001 - a third party's code
             LOG.error("monitor %s crashed in %s: %s", monitor.name, what, type(crash).__name__)  # noqa: TRY400
             return None
+
+
+def _entry(monitor: Monitor, told: tuple[State, list[dict[str, Any]]] | None, since: str | None) -> dict[str, Any]:
+    """Write what a monitor told; None if it crashed."""
+    state, statistics = ("insufficient_data", []) if told is None else told
+    entry = {"kind": monitor.kind, "state": state, "since": since, "statistics": statistics}
+    return entry if told is not None else entry | {"error": "the monitor crashed; the log says how"}
 
 
 def _shown(monitor: Monitor, batch: Batch, outcome: Outcome) -> bool:
@@ -167,6 +231,10 @@ def _statistics(monitor: Monitor) -> list[dict[str, Any]]:
         }
         for statistic in monitor.report()
     ]
+
+
+def _cause(monitor: Monitor) -> Statistic | None:
+    return monitor.cause()
 
 
 def _series(monitor: Monitor) -> list[Series]:

@@ -10,6 +10,7 @@ from guards.bundle import __version__
 from guards.schema import InputSchema
 from service.openapi_explain import explain_parameters, explain_path, explainers_path, explanation_path
 from service.openapi_feedback import feedback_path
+from service.openapi_monitors import monitors_path
 from service.openapi_v2 import inference_paths
 from service.protocols.problem import InferenceProblemDocument, ProblemDocument
 from service.protocols.v1 import MAX_ID
@@ -68,7 +69,7 @@ def _document(deployment: Deployment) -> Schema:
             f"{model}/explainers": explainers_path(_problems),
             "/v1/explanations/{id}": explanation_path(deployment, _problems),
             f"{model}:feedback": feedback_path(deployment.classes, _problems),
-            f"{model}/monitors": _get("monitors", "The state of every monitor.", busy=True),
+            f"{model}/monitors": monitors_path(_problems),
             model: _get("model", "Whether the model is ready.", busy=True),
             "/v1/models": _get("models", "The models of this server."),
             "/readyz": _get("readyz", "200 once the model is loaded and its self-test passed.", busy=True),

@@ -14,6 +14,7 @@ from service.replicas import Replicas, own_name
 from service.retention import Retention
 from service.store import Store
 from service.tallies import Tallies
+from service.totals import Scope, Sums
 
 __all__ = ["Recorder"]
 
@@ -111,14 +112,14 @@ class Recorder:
             finally:
                 self._flushing -= 1
 
-    def totals(self) -> dict[str, dict[int, int]] | None:
-        """Give the store's totals, by monitor and place; None where there is no store.
+    def totals(self, scope: Scope = "bundle") -> Sums | None:
+        """Give the store's totals of a scope; None if there is no store.
 
         Raises:
             StoreDownError: the database cannot be reached.
         """
         self.flush(FLUSH_SECONDS)  # who asks after a prediction was answered is to find it counted
-        return None if self.store is None else self.store.totals()
+        return None if self.store is None else self.store.totals(scope)
 
     @property
     def _settled(self) -> int:

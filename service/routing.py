@@ -68,5 +68,6 @@ def count_series(bundle: Bundle) -> int:
         "cpu",
         {"version": "", "model": "", "model_version": "", "bundle": ""},
         promises=Promises(0, 0, (0.0,) * len(guards)),
+        states=lambda: {monitor.name: (monitor.kind, monitor.state()) for monitor in bundle.monitors},
     )
     return sum(len(family.samples) for family in metrics.collect())

@@ -87,6 +87,7 @@ class Runtime:
             guards, self.monitoring.series, str(self.device), {"version": __version__, **served},
             promises=Promises(self.config.false_alarm_budget, self.config.coverage, self.pipeline.thresholds),
             gpu=Gpu.of(self.device),
+            states=self.monitoring.states,
         )  # fmt: skip
         self._long_forward = False
         self._last_batch = -math.inf

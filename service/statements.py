@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from service.columns import Remembered
-from service.tables import CORRECTIONS, DECISIONS, OUTCOMES, PREDICTIONS, TOTALS
+from service.tables import BLOCK_COUNTS, BLOCKS, CORRECTIONS, DECISIONS, OUTCOMES, PREDICTIONS, TOTALS
 
 __all__ = ["ROWS", "Statements"]
 
@@ -46,7 +46,12 @@ REPLACED: Columns = {
 }  # fmt: skip
 TRUE: Columns = {"prediction": BigInteger(), "label": Text(), "value": Double(), "probability": Double()}
 COUNTED: Columns = {
-    "version": Text(), "monitor": Text(), "layout": Text(), "place": Integer(), "count": BigInteger(),
+    "version": Text(), "bundle": Text(), "monitor": Text(), "layout": Text(), "place": Integer(), "count": BigInteger(),
+}  # fmt: skip
+
+
+IN_BLOCK: Columns = {
+    "block": BigInteger(), "monitor": Text(), "layout": Text(), "place": Integer(), "count": BigInteger(),
 }  # fmt: skip
 
 
@@ -83,6 +88,16 @@ class Statements:
         counting = insert(TOTALS).from_select([*COUNTED, "model"], rows)
         self.totals = counting.on_conflict_do_update(
             index_elements=list(TOTALS.primary_key), set_={"count": TOTALS.c.count + counting.excluded.count}
+        )
+        beginning = insert(BLOCKS)
+        self.block = beginning.on_conflict_do_update(
+            index_elements=["model", "version", "bundle", "stage", "number"],
+            set_={"rows": BLOCKS.c.rows + beginning.excluded.rows},
+        ).returning(BLOCKS.c.block)
+        counting = insert(BLOCK_COUNTS).from_select([*IN_BLOCK], _given(dialect, IN_BLOCK))
+        self.block_counts = counting.on_conflict_do_update(
+            index_elements=list(BLOCK_COUNTS.primary_key),
+            set_={"count": BLOCK_COUNTS.c.count + counting.excluded.count},
         )
         keys = bindparam(ROWS, type_=Text())
         asked = (

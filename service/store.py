@@ -3,20 +3,22 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import orjson
 from sqlalchemy import Connection, delete, func, select
 
+from guards.recent import cut
 from guards.records import Records
-from service.columns import Block, Remembered, Truth, key_of, take
+from service.columns import Block, Remembered, Truth, key_of
 from service.database import AgainError, Database, FileLostError, StoreDownError
 from service.editions import Edition, enrol, migrate
 from service.statements import ROWS, Statements
-from service.tables import DECISIONS, EDITIONS, PREDICTIONS, TOTALS
+from service.tables import DECISIONS, EDITIONS, PREDICTIONS
 from service.tallies import Tallies
+from service.totals import Owner, Part, Scope, Sums, Totals
 
 __all__ = ["Store", "Tally", "Verdict"]
 
@@ -30,14 +32,17 @@ Known = tuple[Remembered, tuple[str | None, float | None] | None]
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of outcomes, by their place in the list; ``tallies`` are of the accepted and the replacing."""
+    """What became of outcomes, by their place in the list.
+
+    ``parts`` are the accepted and the replacing ones that belong to the served bundle.
+    """
 
     accepted: list[int] = field(default_factory=list)
     duplicate: list[int] = field(default_factory=list)
     conflicting: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)
     replaced: list[int] = field(default_factory=list)
-    tallies: list[Tallies] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
 
 class Store:
@@ -47,8 +52,9 @@ class Store:
         self.database, self.edition = database, edition
         self._preparing = threading.Lock()
         self._edition: int | None = None
-        self._editions: dict[int, tuple[str, Mapping[str, str]]] = {}
+        self._editions: dict[int, tuple[Owner, Mapping[str, str]]] = {}
         self._sql = Statements(database.engine.dialect.name)
+        self._totals = Totals(self._sql, edition)
 
     @property
     def shared(self) -> bool:
@@ -119,23 +125,10 @@ class Store:
         if block.decisions is not None:
             connection.execute(self._sql.decisions, {ROWS: _text(block.decisions), **ours})
         if 0 < len(new) < len(block):
-            tallies = tally(take(block.records, [row for row in block.firsts if block.keys[row] in new]))
+            tallies = tally(block.records.take([row for row in block.firsts if block.keys[row] in new]))
         if new:
-            self._count(connection, {self.edition.version: [tallies]})
+            self._totals.add(connection, self._totals.owner, "answers", [Part(len(new), tallies)])
         return len(new)
-
-    def _count(self, connection: Connection, by_version: Mapping[str, Sequence[Tallies]]) -> None:
-        sums: dict[tuple[str, str, str, int], int] = {}
-        for version, several in by_version.items():
-            for tallies in several:
-                for monitor, counts in tallies.items():
-                    flat, layout = counts.ravel(), self.edition.layouts[monitor]
-                    for place in flat.nonzero()[0].tolist():
-                        key = (version, monitor, layout, place)
-                        sums[key] = sums.get(key, 0) + int(flat[place])
-        if sums:  # in order, so that two servers cannot wait for each other
-            rows = orjson.dumps([(*key, count) for key, count in sorted(sums.items())])
-            connection.execute(self._sql.totals, {ROWS: _text(rows), "model": self.edition.model})
 
     # Outcomes
 
@@ -177,19 +170,19 @@ class Store:
         rows = [found[key][0] for key in fresh]
         verdict.accepted = list(fresh.values())
         accepted = [truths[place] for place in verdict.accepted]
-        verdict.tallies = self._learn(connection, rows, accepted, tally)
+        verdict.parts = self._learn(connection, rows, accepted, tally)
         if chains:
             expected = {
                 key: truths[fresh[key]] if key in fresh else Truth("", *(found[key][1] or ())) for key in chains
             }
             chained = {found[key][0]: (expected[key], *(truths[place] for place in chains[key])) for key in chains}
-            verdict.tallies += self._replace(connection, chained, tally)
+            verdict.parts += self._replace(connection, chained, tally)
         return verdict
 
     def _replace(
         self, connection: Connection, chains: Mapping[Remembered, Sequence[Truth]], tally: Tally
-    ) -> list[Tallies]:
-        """Put outcomes in the place of others, which are kept as corrections; give the tallies of the new ones.
+    ) -> list[Part]:
+        """Put outcomes in the place of others, which are kept as corrections; give the new parts of the served bundle.
 
         ``chains`` gives for each prediction what is stored and what was said after that, in order; the last holds.
         """
@@ -208,8 +201,7 @@ class Store:
         corrected = [(row.prediction, *_said(truth)) for row, truth in zip(rows, new, strict=True)]
         connection.execute(self._sql.corrections, {ROWS: _text(orjson.dumps(kept))})
         connection.execute(self._sql.correct, {ROWS: _text(orjson.dumps(corrected)), "now": now})
-        self._learn(connection, rows, old, tally, sign=-1)
-        return self._learn(connection, rows, new, tally)
+        return self._move(connection, rows, old, new, tally)
 
     def _found(
         self, connection: Connection, keys: Sequence[str]
@@ -228,52 +220,71 @@ class Store:
         return set(connection.execute(self._sql.outcomes, bound).scalars().all())
 
     def _learn(
-        self, connection: Connection, rows: Sequence[Remembered], truths: Sequence[Truth], tally: Tally, sign: int = 1
-    ) -> list[Tallies]:
-        """Add outcomes to the totals, or take them away with a ``sign`` of -1; give their tallies."""
-        learnt: list[Tallies] = []
+        self, connection: Connection, rows: Sequence[Remembered], truths: Sequence[Truth], tally: Tally
+    ) -> list[Part]:
+        """Add outcomes to the totals and to the last blocks; give the parts of the served bundle."""
+        learnt: list[Part] = []
+        for owner, alike, records in self._by_edition(connection, rows, truths):
+            cuts = cut(len(records), self._totals.room(connection, owner, "outcomes"))
+            parts = [_part(records.take(rows_of_part), tally, alike) for rows_of_part in cuts]
+            self._totals.add(connection, owner, "outcomes", parts)
+            if owner == self._totals.owner:
+                learnt += parts
+        return learnt
+
+    def _move(
+        self,
+        connection: Connection,
+        rows: Sequence[Remembered],
+        old: Sequence[Truth],
+        new: Sequence[Truth],
+        tally: Tally,
+    ) -> list[Part]:
+        """Take old outcomes out of the totals and put new ones in; give the new parts of the served bundle.
+
+        The blocks of the last labels stay as the labels first came: nobody knows which block has an old outcome.
+        """
+        moved: list[Part] = []
+        before, after = (self._by_edition(connection, rows, truths) for truths in (old, new))
+        for (owner, alike, replaced), (_, _, replacing) in zip(before, after, strict=True):
+            taken, given = _part(replaced, tally, alike), _part(replacing, tally, alike)
+            self._totals.move(connection, owner, taken.tallies, given.tallies)
+            if owner == self._totals.owner:
+                moved.append(given)
+        return moved
+
+    def _by_edition(
+        self, connection: Connection, rows: Sequence[Remembered], truths: Sequence[Truth]
+    ) -> Iterator[tuple[Owner, set[str], Records]]:
+        """Give whose the rows are, the monitors that count them as today's do, and the rows with their outcomes."""
         by_edition: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
             by_edition.setdefault(row.edition, []).append(place)
-        by_version: dict[str, list[Tallies]] = {}
         for edition, places in by_edition.items():
-            version, layouts = self._known(connection, edition)
+            owner, layouts = self._known(connection, edition)
             alike = {name for name, layout in self.edition.layouts.items() if layouts.get(name) == layout}
-            if not alike:  # a monitor whose places mean something else now has no counts for these rows
-                continue
-            records = Remembered.records(
-                [rows[place] for place in places], [truths[place] for place in places], self.edition.classes
-            )
-            tallies = {name: sign * counts for name, counts in tally(records).items() if name in alike}
-            learnt.append(tallies)
-            by_version.setdefault(version, []).append(tallies)
-        self._count(connection, by_version)
-        return learnt
+            if alike:  # a monitor whose places mean something else now has no counts for these rows
+                known, told = [rows[place] for place in places], [truths[place] for place in places]
+                yield owner, alike, Remembered.records(known, told, self.edition.classes)
 
-    def _known(self, connection: Connection, edition: int) -> tuple[str, Mapping[str, str]]:
+    def _known(self, connection: Connection, edition: int) -> tuple[Owner, Mapping[str, str]]:
         known = self._editions.get(edition)
         if known is None:
-            row = connection.execute(
-                select(EDITIONS.c.version, EDITIONS.c.layouts).where(EDITIONS.c.edition == edition)
-            ).one()
-            known = self._editions[edition] = (row.version, row.layouts)
+            of = EDITIONS.c
+            asked = select(of.version, of.bundle, of.layouts).where(of.edition == edition)
+            row = connection.execute(asked).one()
+            known = self._editions[edition] = (Owner(row.version, row.bundle), row.layouts)
         return known
 
     # Reading and clearing away
 
-    def totals(self) -> dict[str, dict[int, int]]:
-        """Sum up what all servers of this version counted, since ever: by monitor and place.
+    def totals(self, scope: Scope = "bundle") -> Sums:
+        """Sum up what all servers counted of the rows of the served bundle, or of a wider scope.
 
         Raises:
             StoreDownError: the database cannot be reached.
         """
-        own = TOTALS.c.model == self.edition.model, TOTALS.c.version == self.edition.version
-        asked = select(TOTALS.c.monitor, TOTALS.c.layout, TOTALS.c.place, TOTALS.c.count).where(*own)
-        totals: dict[str, dict[int, int]] = {}
-        for monitor, layout, place, count in self.query(lambda connection: connection.execute(asked).all()):
-            if self.edition.layouts.get(monitor) == layout:
-                totals.setdefault(monitor, {})[place] = count
-        return totals
+        return self.query(lambda connection: self._totals.read(connection, scope))
 
     def purge(self, before: float) -> int:
         """Delete some predictions, with their outcomes, and decisions of a time ``before``; return how many.
@@ -313,6 +324,11 @@ class Store:
 
 def _said(truth: Truth) -> tuple[str | None, float | None, float | None]:
     return truth.label, truth.value, truth.probability
+
+
+def _part(records: Records, tally: Tally, monitors: Container[str]) -> Part:
+    """Count rows with those monitors."""
+    return Part(len(records), {name: counts for name, counts in tally(records).items() if name in monitors})
 
 
 def _text(rows: bytes) -> str:

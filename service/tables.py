@@ -18,6 +18,8 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "BLOCKS",
+    "BLOCK_COUNTS",
     "CONFIGURATIONS",
     "CORRECTIONS",
     "DECISIONS",
@@ -100,11 +102,35 @@ TOTALS = Table(
     METADATA,
     Column("model", String, primary_key=True),
     Column("version", String, primary_key=True),
+    Column("bundle", String, primary_key=True, comment="which answered the rows; empty if that is not known"),
     Column("monitor", String, primary_key=True),
     Column("layout", String, primary_key=True),
     Column("place", Integer, primary_key=True, autoincrement=False, comment="in the monitor's flattened counts"),
     Column("count", BigInteger, nullable=False),
     comment="the sums of the monitors' counts over all replicas, which outlast the rows they count",
+)
+BLOCKS = Table(
+    "blocks",
+    METADATA,
+    Column("block", KEY, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("bundle", String, nullable=False),
+    Column("stage", String, nullable=False, comment="answers, or outcomes"),
+    Column("number", BigInteger, nullable=False, comment="blocks of a bundle and stage, in the order of time"),
+    Column("rows", BigInteger, nullable=False),
+    UniqueConstraint("model", "version", "bundle", "stage", "number"),
+    comment="the last rows that were counted, cut into blocks; old blocks are deleted",
+)
+BLOCK_COUNTS = Table(
+    "block_counts",
+    METADATA,
+    Column("block", KEY, ForeignKey("blocks.block", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("monitor", String, primary_key=True),
+    Column("layout", String, primary_key=True),
+    Column("place", Integer, primary_key=True, autoincrement=False, comment="in the monitor's flattened counts"),
+    Column("count", BigInteger, nullable=False),
+    comment="the sums of the monitors' counts in a block",
 )
 DECISIONS = Table(
     "decisions",

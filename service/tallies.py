@@ -12,7 +12,7 @@ from guards.config import Config
 from guards.monitor import CountingMonitor, Monitor
 from guards.records import Records
 
-__all__ = ["Counts", "Tallies", "layouts", "tally", "totals_of"]
+__all__ = ["Counts", "Places", "Tallies", "layouts", "tally", "totals_of"]
 
 LOG = logging.getLogger("guardhouse")
 DEPLOY_TIME = {"average_run_length", "tolerance"}
@@ -20,6 +20,8 @@ DEPLOY_TIME = {"average_run_length", "tolerance"}
 Counts = npt.NDArray[np.int64]
 Tallies = Mapping[str, Counts]
 """By monitor: counts of the monitor's own shape."""
+Places = Mapping[int, int]
+"""Counts by their place in a monitor's flattened counts; the others are 0."""
 
 
 def tally(monitors: Sequence[Monitor], records: Records) -> Tallies:
@@ -50,7 +52,7 @@ def layouts(monitors: Sequence[Monitor], config: Config) -> dict[str, str]:
     }
 
 
-def totals_of(places: Mapping[int, int], counts: Counts) -> Counts:
+def totals_of(places: Places, counts: Counts) -> Counts:
     """Spell the store's totals out, in the shape of a monitor's own counts."""
     totals = np.zeros_like(counts)
     totals.flat[list(places.keys())] = list(places.values())

@@ -141,11 +141,12 @@ def replay(
 def groups(
     url: Annotated[str, typer.Option(help="where the server listens, such as http://localhost:3000")],
     out: Annotated[Path | None, typer.Option(help="draw it too, into this .png, .svg or .pdf")] = None,
+    of: Annotated[str, typer.Option(help="whose rows: of the served bundle, its version or the lifetime")] = "bundle",
 ) -> None:
     """Print what a running server says and does to each group, with intervals."""
     from guards.cli.groups import draw, fetch, show  # noqa: PLC0415
 
-    monitors = fetch(url)
+    monitors = fetch(url, of=of)
     show(monitors, Console())
     if out is not None:
         draw(monitors, out)

@@ -13,6 +13,7 @@ from guards.types import Mistake
 __all__ = ["Figure", "Watched", "draw", "fetch", "show"]
 
 TIMEOUT = 30.0
+SCOPES = ("bundle", "version", "lifetime")
 OF_GROUPS = (
     "selection_rate", "true_positive_rate", "false_positive_rate", "positive_predictive_value", "accuracy",
     "calibration_gap", "mean_error", "action_rate", "label_coverage",
@@ -21,6 +22,7 @@ COMPARED = (
     "demographic_parity_difference", "equal_opportunity_difference", "equalized_odds_difference",
     "accuracy_difference", "mean_error_difference",
 )  # fmt: skip
+RECENT = tuple(f"recent_{name}" for name in COMPARED)
 DRAWN = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy", "mean_error")
 DEPENDENT = (
     "labels come for some predictions and never for others: rates that need labels are of the former alone, as where "
@@ -43,22 +45,25 @@ class Watched(TypedDict):
 
     kind: str
     state: str
-    since: str
+    since: str | None
     statistics: list[Figure]
 
 
-def fetch(url: str, *, client: httpx.Client | None = None) -> dict[str, Watched]:
-    """Ask a server for its groups monitors by name.
+def fetch(url: str, *, of: str = "bundle", client: httpx.Client | None = None) -> dict[str, Watched]:
+    """Ask a server for its groups monitors by name; ``of`` says whose rows, as the server's query does.
 
     Raises:
-        Mistake: it does not answer as a server of ours does, or watches no groups.
+        Mistake: there is no such ``of``, or it does not answer as a server of ours does, or watches no groups.
     """
+    if of not in SCOPES:
+        raise Mistake(f"--of {of}: there are {', '.join(SCOPES)}")
+    query = "" if of == "bundle" else f"?of={of}"
     own = client is None
     client = httpx.Client(timeout=TIMEOUT) if client is None else client
     url = url.rstrip("/")
     try:
         models = _answer(client, f"{url}/v1/models")["models"]
-        monitors: Mapping[str, Watched] = _answer(client, f"{url}/v1/models/{models[0]}/monitors")["monitors"]
+        monitors: Mapping[str, Watched] = _answer(client, f"{url}/v1/models/{models[0]}/monitors{query}")["monitors"]
     except (KeyError, IndexError, TypeError) as strange:
         raise Mistake(f"--url {url}: that is no Guardhouse server, or an older one") from strange
     finally:
@@ -82,10 +87,11 @@ def _answer(client: httpx.Client, url: str) -> Any:  # noqa: ANN401 - JSON
 def show(monitors: Mapping[str, Watched], console: Console) -> None:
     """Print a table for each monitor, of what has rows."""
     for name, monitor in monitors.items():
-        grid = Grid(title=f"{name}: {monitor['state']} since {monitor['since']}")
+        since = "" if monitor["since"] is None else f" since {monitor['since']}"
+        grid = Grid(title=f"{name}: {monitor['state']}{since}")
         for title in ("statistic", "group", "label", "value", "interval", "n"):
             grid.add_column(title, justify="right" if title in ("value", "interval", "n") else "left")
-        for kind in (OF_GROUPS, (*COMPARED, "demographic_parity_ratio")):
+        for kind in (OF_GROUPS, (*COMPARED, "demographic_parity_ratio"), RECENT):
             for statistic in kind:
                 for figure in (each for each in _of(monitor, statistic) if each["n"]):
                     grid.add_row(statistic, *_cells(figure))

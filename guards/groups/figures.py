@@ -22,7 +22,7 @@ UNLABELLED = frozenset(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What to report on: the tables, their names, and what may raise the alarm; ``scale`` is of a regression."""
+    """What to report on: the tables, their names, and what may raise the alarm; a ``regression`` has one label."""
 
     tables: Tables
     attribute: str
@@ -32,7 +32,7 @@ class Measured:
     alarm: tuple[str, ...]
     tolerance: float | None
     minimum: int
-    scale: float | None
+    regression: bool
 
     @property
     def declared(self) -> int:

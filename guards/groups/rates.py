@@ -1,15 +1,17 @@
 """Rates of a classifier by group, and how far apart they are; names and values are those of fairlearn's MetricFrame."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
 from guards.confidence_sequences import asymptotic_mean_interval, mean_interval, rate_interval
-from guards.groups.differences import differences, rate, ratios
+from guards.groups.differences import differences, least, most, rate, ratios
 from guards.groups.figures import ALPHA, Measured, by_cell, by_label, column
 from guards.groups.tables import MICRO
 from guards.monitor import Statistic
 
-__all__ = ["by_group", "of_classes"]
+__all__ = ["by_group", "compare", "largest", "of_classes"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -25,10 +27,7 @@ DIFFERENCES = {
 
 def of_classes(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
     """Give the groups' rates, and their differences and ratio."""
-    tables, index = measured.tables, [measured.labels.index(label) for label in measured.positives]
-    answered = tables.predictions[:, :-1]
-    rates = {"selection_rate": by_group(answered[:, index], answered.sum(1)[:, None])}
-    rates |= _confusion(tables.outcomes, index)
+    index, rates = _index(measured), _rates(measured)
     found: list[Statistic] = []
     for name, (hits, n) in rates.items():
         low, high = rate_interval(hits, n, ALPHA)
@@ -38,14 +37,39 @@ def of_classes(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
     found += _calibration(measured)
     if measured.declared <= 1:
         return found, []
-    ours = {name: (hits[: measured.declared], n[: measured.declared]) for name, (hits, n) in rates.items()}
-    parts = [(name, part) for name, each in DIFFERENCES.items() for part in each]
+    compared = compare(measured, DIFFERENCES, ALPHA)
+    hits, n = (counts[: measured.declared] for counts in rates["selection_rate"])
+    value, low, high = ratios(hits, n, ALPHA)
+    return found, [*compared, *by_label(measured, "demographic_parity_ratio", value, (low, high), n.sum(0))]
+
+
+def largest(measured: Measured, names: Iterable[str]) -> float:
+    """Give the largest of the differences of that name, which :func:`compare` has intervals of.
+
+    NaN if no two groups have rows of the same rate.
+    """
+    rates = _rates(measured)
+    spans = []
+    for part in [part for name in names for part in DIFFERENCES[name]]:
+        hits, n = (counts[: measured.declared] for counts in rates[part])
+        shares = rate(hits, n)
+        spans.append(np.where((n > 0).sum(0) > 1, most(shares) - least(shares), np.nan))
+    return float(most(np.concatenate(spans)))
+
+
+def compare(measured: Measured, names: Iterable[str], alpha: float) -> list[Statistic]:
+    """Give the largest differences of that name between declared groups, of which there are two or more.
+
+    Those that may alarm share ``alpha`` between them; each of the others has an interval at ``alpha`` of its own.
+    """
+    ours = {name: (h[: measured.declared], n[: measured.declared]) for name, (h, n) in _rates(measured).items()}
+    parts = [(name, part) for name in names for part in DIFFERENCES[name]]
     widths = [ours[part][0].shape[1] for _, part in parts]
     shares = [
         len(measured.alarm) * width if name in measured.alarm else 1
         for (name, _), width in zip(parts, widths, strict=True)
     ]
-    alphas = [ALPHA / share / len(DIFFERENCES[name]) for (name, _), share in zip(parts, shares, strict=True)]
+    alphas = [alpha / share / len(DIFFERENCES[name]) for (name, _), share in zip(parts, shares, strict=True)]
     # All of them at once: it is the number of calls that costs, not of rates.
     value, low, high = differences(
         np.concatenate([ours[part][0] for _, part in parts], axis=1),
@@ -54,15 +78,26 @@ def of_classes(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
     )
     columns = dict(zip(parts, np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1]), strict=True))
     compared: list[Statistic] = []
-    for name, each in DIFFERENCES.items():
+    for name in names:
+        each = DIFFERENCES[name]
         at = [columns[name, part] for part in each]
         worst, interval = _worst([value[i] for i in at], [low[i] for i in at], [high[i] for i in at])
         rows = np.array([ours[part][1].sum(0) for part in each])
         fewest = np.where(rows > 0, rows, rows.max(0)).min(0)  # of the rates that are known at all
         compared += by_label(measured, name, worst, interval, fewest)
-    value, low, high = ratios(*ours["selection_rate"], ALPHA)
-    compared += by_label(measured, "demographic_parity_ratio", value, (low, high), ours["selection_rate"][1].sum(0))
-    return found, compared
+    return compared
+
+
+def _index(measured: Measured) -> list[int]:
+    return [measured.labels.index(label) for label in measured.positives]
+
+
+def _rates(measured: Measured) -> dict[str, Rate]:
+    """Give hits and rows of every rate of the groups."""
+    tables, index = measured.tables, _index(measured)
+    answered = tables.predictions[:, :-1]
+    rates = {"selection_rate": by_group(answered[:, index], answered.sum(1)[:, None])}
+    return rates | _confusion(tables.outcomes, index)
 
 
 def _worst(values: list[Floats], lows: list[Floats], highs: list[Floats]) -> tuple[Floats, tuple[Floats, Floats]]:

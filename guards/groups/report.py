@@ -16,11 +16,11 @@ from guards.confidence_sequences import asymptotic_mean_interval, rate_interval
 from guards.groups.differences import least, most, rate
 from guards.groups.figures import ALPHA, Measured, by_cell, column, statistic
 from guards.groups.rates import by_group, of_classes
-from guards.groups.tables import MICRO
+from guards.groups.tables import error_moments
 from guards.monitor import Statistic
 from guards.types import Action
 
-__all__ = ["REGRESSION", "GroupReport"]
+__all__ = ["REGRESSION", "GroupReport", "compare_errors"]
 
 REGRESSION = "mean_error_difference"
 Floats = npt.NDArray[np.float64]
@@ -47,10 +47,7 @@ class GroupReport:
         answered = tables.predictions[:, :-1].sum(1)
         depends = _depends_on_decision(measured)
         statistics = [*_of_actions(measured), *_of_coverage(measured, depends)]
-        if measured.scale is None:
-            found, compared = of_classes(measured)
-        else:
-            found, compared = _of_values(measured, measured.scale)
+        found, compared = _of_values(measured) if measured.regression else of_classes(measured)
         alarmed = [s for s in compared if s.name in measured.alarm]
         if measured.tolerance is not None:
             labels = {"attribute": measured.attribute}
@@ -68,33 +65,33 @@ class GroupReport:
         )
 
 
-def _of_values(measured: Measured, scale: float) -> tuple[list[Statistic], list[Statistic]]:
+def _of_values(measured: Measured) -> tuple[list[Statistic], list[Statistic]]:
     """Give the groups' mean errors, predicted less actual, with asymptotic intervals, and their difference."""
-    n, total, squares = measured.tables.residuals.T
-    rows = np.maximum(n, 1)
-    mean = total / MICRO / rows
-    variance = np.maximum(squares / MICRO / rows - mean * mean, 0)
+    n, value, low, high = _mean_errors(measured, ALPHA)
+    found = by_cell(measured, "mean_error", value[:, None], column((low, high)), n[:, None])
+    return found, [] if measured.declared <= 1 else [compare_errors(measured, ALPHA)]
+
+
+def _mean_errors(measured: Measured, alpha: float) -> tuple[Integers, Floats, Floats, Floats]:
+    """Give the groups' rows, mean errors, and bounds of these; NaN for groups with too few rows."""
+    n, mean, variance = error_moments(measured.tables.residuals)
     enough = n >= max(measured.minimum, 2)
-    value = np.where(n > 0, mean * scale, np.nan)
+    low, high = asymptotic_mean_interval(mean, variance, n, alpha)
+    return n, np.where(n > 0, mean, np.nan), np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
-    def bounds(alpha: float) -> tuple[Floats, Floats]:
-        low, high = asymptotic_mean_interval(mean, variance, n, alpha)
-        return np.where(enough, low * scale, np.nan), np.where(enough, high * scale, np.nan)
 
-    found = by_cell(measured, "mean_error", value[:, None], column(bounds(ALPHA)), n[:, None])
+def compare_errors(measured: Measured, alpha: float) -> Statistic:
+    """Give the largest difference between the mean errors of declared groups, of which there are two or more."""
     declared = measured.declared
-    if declared <= 1:
-        return found, []
-    low, high = (each[:declared] for each in bounds(ALPHA / declared))
-    enough = enough[:declared]
-    several = (n[:declared] > 0).sum() > 1
-    difference = most(value[:declared]) - least(value[:declared]) if several else np.nan
-    if enough.sum() > 1:
+    n, *figures = _mean_errors(measured, alpha / declared)
+    value, low, high = (each[:declared] for each in figures)
+    difference = most(value) - least(value) if (n[:declared] > 0).sum() > 1 else np.nan
+    if (~np.isnan(low)).sum() > 1:
         interval = (np.maximum(most(low) - least(high), 0), most(high) - least(low))
     else:
         interval = (np.array(np.nan), np.array(np.nan))
     labels = {"attribute": measured.attribute}
-    return found, [statistic(REGRESSION, difference, interval, int(n[:declared].sum()), labels)]
+    return statistic(REGRESSION, difference, interval, int(n[:declared].sum()), labels)
 
 
 def _of_actions(measured: Measured) -> list[Statistic]:
@@ -118,7 +115,7 @@ def _of_coverage(measured: Measured, depends: bool) -> list[Statistic]:
     low, high = rate_interval(hits, n, ALPHA)
     found = by_cell(measured, "label_coverage", rate(hits, n)[:, None], column((low, high)), n[:, None])
     attribute = {"attribute": measured.attribute}
-    if measured.scale is None:
+    if not measured.regression:
         hits, n = np.minimum(labelled, answered).sum(0), answered.sum(0)
         low, high = rate_interval(hits, n, ALPHA)
         for k, label in enumerate(measured.labels):

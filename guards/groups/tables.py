@@ -7,16 +7,18 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from guards.exact_sums import ERRORS, SQUARES
 from guards.records import Records
 from guards.types import Action
 
-__all__ = ["LARGEST", "MICRO", "Tables", "finite", "micro"]
+__all__ = ["MICRO", "OF_ERRORS", "Tables", "add_errors", "error_moments", "finite", "micro"]
 
+Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 MICRO = 1_000_000
-"""Sums of numbers that are no counts are kept in millionths, rounded row by row: integers add up in any order."""
+"""Sums of probabilities and weights are kept in millionths, rounded row by row: integers add up in any order."""
 LARGEST = 1000.0
-"""Weights and scaled errors beyond it count as it, so that no sum of squares can overflow in 9e6 such rows."""
+"""Weights beyond it count as it, so that no sum of squares can overflow in 9e6 such rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +27,10 @@ class Tables:
 
     ``predictions`` (g, k + 1) and ``actions`` (g, 4) count rows as they are answered; ``outcomes`` (g, k + 1, k) by
     predicted and actual label those whose truth is known, ``weights`` and ``squared_weights`` the same rows by the
-    inverse of the probability that it would be. ``residuals`` (g, 3) are of answered rows whose truth is known: how
-    many, the sum and the sum of squares of confidence less correctness, or of the scaled error of a regression.
+    inverse of the probability that it would be. ``residuals`` are of answered rows whose truth is known. Of a
+    classification (g, 3): how many, the sum and the sum of squares of confidence less correctness. Of a regression
+    (g, :data:`OF_ERRORS`): how many, and the same two sums of its error in the target's own unit, see
+    :func:`error_moments`.
     """
 
     predictions: Integers
@@ -37,7 +41,7 @@ class Tables:
     residuals: Integers
 
     @staticmethod
-    def shapes(groups: int, labels: int) -> dict[str, tuple[int, ...]]:
+    def shapes(groups: int, labels: int, *, regression: bool) -> dict[str, tuple[int, ...]]:
         """Give the shape of each table."""
         outcomes = (groups, labels + 1, labels)
         return {
@@ -46,19 +50,19 @@ class Tables:
             "outcomes": outcomes,
             "weights": outcomes,
             "squared_weights": outcomes,
-            "residuals": (groups, 3),
+            "residuals": (groups, OF_ERRORS if regression else 3),
         }
 
     @classmethod
-    def size(cls, groups: int, labels: int) -> int:
+    def size(cls, groups: int, labels: int, *, regression: bool) -> int:
         """Count the cells of all tables."""
-        return sum(math.prod(shape) for shape in cls.shapes(groups, labels).values())
+        return sum(math.prod(shape) for shape in cls.shapes(groups, labels, regression=regression).values())
 
     @classmethod
-    def of(cls, flat: Integers, groups: int, labels: int) -> Self:
+    def of(cls, flat: Integers, groups: int, labels: int, *, regression: bool) -> Self:
         """See the tables in a flat array (size,), without copying."""
         parts, start = {}, 0
-        for name, shape in cls.shapes(groups, labels).items():
+        for name, shape in cls.shapes(groups, labels, regression=regression).items():
             stop = start + math.prod(shape)
             parts[name] = flat[start:stop].reshape(shape)
             start = stop
@@ -70,22 +74,22 @@ class Tables:
         _add(self.predictions, group, predicted)
         _add(self.actions, group, records.action)
 
-    def count_outcomes(self, group: Integers, records: Records, *, scale: float | None) -> None:
-        """Add rows whose truth has come to be known; ``scale`` is the unit of a regression's errors."""
+    def count_outcomes(self, group: Integers, records: Records) -> None:
+        """Add rows whose truth has come to be known."""
         assert records.actual is not None  # noqa: S101 - the caller looked
+        regression = records.predicted.dtype.kind == "f"
         predicted, k = self._predicted(records), self.outcomes.shape[2]
-        actual = np.zeros_like(predicted) if scale is not None else np.asarray(records.actual, np.int64)
+        actual = np.zeros_like(predicted) if regression else np.asarray(records.actual, np.int64)
         where = (group, predicted, actual)
         _add(self.outcomes, *where)
         if records.weight is not None:
             weight = np.minimum(np.nan_to_num(records.weight, nan=0.0), LARGEST)
             np.add.at(self.weights, where, micro(weight))
             np.add.at(self.squared_weights, where, micro(weight * weight))
-        residual = (
-            records.confidence - (predicted == actual)
-            if scale is None
-            else np.clip((finite(records.predicted) - finite(records.actual)) / scale, -LARGEST, LARGEST)
-        )
+        if regression:
+            add_errors(self.residuals, group, records)
+            return
+        residual = records.confidence - (predicted == actual)
         known = (predicted < k) & ~np.isnan(residual)
         rows, values = group[known], residual[known]
         for column, what in enumerate((np.ones(len(rows), np.int64), micro(values), micro(values * values))):
@@ -100,6 +104,36 @@ class Tables:
 def _add(table: Integers, *codes: Integers) -> None:
     flat = np.ravel_multi_index(codes, table.shape)
     table += np.bincount(flat, minlength=table.size).reshape(table.shape)
+
+
+OF_ERRORS = 1 + ERRORS.columns + SQUARES.columns
+"""Integers that the errors of a regression are kept in: their number, their sum and the sum of their squares."""
+
+
+def add_errors(table: Integers, row: Integers, records: Records) -> None:
+    """Add each answered record's error, predicted less actual, to the ``row`` (n,) of a table (r, OF_ERRORS)."""
+    error = finite(records.predicted) - finite(records.actual if records.actual is not None else np.nan)
+    known = records.answered & ~np.isnan(error)
+    row, error = row[known], error[known]
+    np.add.at(table[:, 0], row, 1)
+    start = 1
+    for sums, values in ((ERRORS, error), (SQUARES, _square(error))):
+        column, amount = sums.terms(values)
+        np.add.at(table, (row, start + column), amount)
+        start += sums.columns
+
+
+def error_moments(table: Integers) -> tuple[Integers, Floats, Floats]:
+    """Give of tables (..., OF_ERRORS) the number, mean and variance (...) of the errors, in the target's own unit."""
+    n, split = table[..., 0], 1 + ERRORS.columns
+    rows = np.maximum(n, 1)
+    mean = ERRORS.total(table[..., 1:split]) / rows
+    return n, mean, np.maximum(SQUARES.total(table[..., split:]) / rows - mean * mean, 0)
+
+
+def _square(values: Floats) -> Floats:
+    """Square numbers; what is too large to be squared counts as the largest that is not."""
+    return np.asarray(np.square(np.clip(values, -1e150, 1e150)), np.float64)
 
 
 def micro(values: npt.NDArray[np.float64]) -> Integers:

@@ -142,7 +142,7 @@ class LsddParams(_PermutationParams):
 class ContextColumn(BaseModel):
     """A column of the input as context."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     column: str
 

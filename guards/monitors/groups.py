@@ -5,18 +5,18 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from guards.attributes import Attribute, Crossing, Grouping, Source
 from guards.columns import Label, NamedLabel
 from guards.groups.figures import Measured
+from guards.groups.recent import is_beyond, outside, shown
 from guards.groups.report import REGRESSION, GroupReport
 from guards.groups.tables import Tables
 from guards.monitor import Context, CountingMonitor, Monitor, MonitorParams, Series, State, Statistic
 from guards.records import Records
-from guards.types import Action, Batch, Outcome, Reference
+from guards.types import Action, Batch
 
 __all__ = ["Groups", "GroupsParams", "grouping_of", "level_codes", "of_requests"]
 
@@ -51,8 +51,8 @@ class GroupsParams(MonitorParams):
     tolerance: float | None = Field(
         default=None,
         ge=0,
-        allow_inf_nan=False,
-        description="the difference between groups that raises no alarm; default: none does",
+        description="the difference between groups that raises no alarm: below 1 between rates, in the target's unit "
+        "between mean errors; default: none does",
     )
     alarm: tuple[Alarmed, ...] | None = Field(
         default=None,
@@ -88,7 +88,6 @@ class Groups(CountingMonitor):
     """
 
     Params: ClassVar[type[MonitorParams]] = GroupsParams
-    scale: Tensor
 
     def __init__(self, params: GroupsParams, context: Context) -> None:
         """Match levels to what there is.
@@ -106,6 +105,11 @@ class Groups(CountingMonitor):
         if strange:
             task = "classification" if context.classes else "regression"
             raise ValueError(f"alarm: {strange[0]} is no statistic of a {task}")
+        if context.classes and params.tolerance is not None and params.tolerance >= 1:
+            raise ValueError(
+                f"tolerance: {params.tolerance:g} bounds a difference between rates, which is never more than 1: "
+                "give a number below 1, such as 0.1"
+            )
         _refuse_shared_attribute(params, context)
         grouping = grouping_of(params, context)
         cells = len(grouping.levels) * (len(labels) + 1) * len(labels)
@@ -114,24 +118,14 @@ class Groups(CountingMonitor):
                 f"levels: {len(grouping.levels)} groups of {len(labels)} labels make {cells} counters of outcomes, "
                 f"where {MOST_CELLS} are allowed: declare fewer levels"
             )
-        super().__init__(params, context, Tables.size(len(grouping.levels), len(labels)))
+        size = Tables.size(len(grouping.levels), len(labels), regression=not context.classes)
+        super().__init__(params, context, size)
         self.params, self.grouping, self.levels, self.labels = params, grouping, grouping.levels, labels
         self.alarms = params.tolerance is not None
-        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.positives = labels if params.positive is None else (params.positive,)
         self._alarm = alarm
         self._report: tuple[bytes, GroupReport] | None = None
         self._series = self._describe()
-
-    def fit(self, reference: Reference, outcome: Outcome) -> Self:
-        """Learn the unit that a regression's errors are counted in: their deviation, or that of the values."""
-        value = outcome.prediction.value
-        if value is not None:
-            errors = value.double() - (0.0 if reference.y is None else reference.y.double().to(value.device))
-            spread = float(errors[errors.isfinite()].std(correction=0)) if len(errors) else 0.0
-            if spread > 0:
-                self.scale = torch.tensor(spread, dtype=torch.float64)
-        return self
 
     @property
     def request(self) -> str | None:
@@ -151,17 +145,17 @@ class Groups(CountingMonitor):
     def tally(self, records: Records) -> npt.NDArray[np.int64]:
         """Count rows as they are answered, or, with ``actual``, as their truth comes to be known."""
         flat = np.zeros(len(self.counts), dtype=np.int64)
-        tables = Tables.of(flat, len(self.levels), len(self.labels))
+        tables = self.tables_of(flat)
         group = records.groups[self.name]
         if records.actual is None:
             tables.count_answers(group, records)
         else:
-            tables.count_outcomes(group, records, scale=None if self.context.classes else float(self.scale))
+            tables.count_outcomes(group, records)
         return flat
 
     def report(self) -> list[Statistic]:
-        """Give every statistic of the totals."""
-        return list(self._evaluated().statistics)
+        """Give every statistic of the totals, and those that may alarm of recent rows."""
+        return [*self._evaluated().statistics, *shown(self._measured(self.totals), self._windows())]
 
     def state(self) -> State:
         """Alarm once an interval leaves the tolerance, until the estimate itself is back within it.
@@ -172,36 +166,57 @@ class Groups(CountingMonitor):
         if report.insufficient:
             return "insufficient_data"
         self._alarmed = report.outside or (self._alarmed and report.beyond)
-        if self._alarmed:
+        recent = self._measured(self.totals), self._windows()
+        is_outside = outside(*recent) is not None
+        self._alarmed_recently = is_outside or (self._alarmed_recently and is_beyond(*recent))
+        if self._alarmed or self._alarmed_recently:
             return "alarm"
         return "warning" if report.depends else "ok"
 
+    def cause(self) -> Statistic | None:
+        """Give the statistic that leaves the tolerance: of recent rows, or of all; else the largest that may alarm."""
+        recent = outside(self._measured(self.totals), self._windows())
+        if recent is not None:
+            return recent
+        found = [s for s in self._evaluated().statistics if s.name in self._alarm and s.value is not None]
+        return max(found, key=lambda s: (0.0 if s.interval is None else s.interval[0], s.value or 0.0), default=None)
+
     def series(self) -> list[Series]:
         """Give ``group_predictions_total``, ``group_actions_total`` and ``group_outcomes_total`` of this process."""
-        tables = Tables.of(self.counts, len(self.levels), len(self.labels))
+        tables = self.tables_of(self.counts)
         values = np.concatenate([part.ravel() for part in (tables.predictions, tables.actions, tables.outcomes)])
         return [
             Series(metric, "counter", labels, float(value))
             for (metric, labels), value in zip(self._series, values.tolist(), strict=True)
         ]
 
+    def tables_of(self, flat: npt.NDArray[np.int64]) -> Tables:
+        """See the tables in counts of this monitor's shape."""
+        return Tables.of(flat, len(self.levels), len(self.labels), regression=not self.context.classes)
+
     def _evaluated(self) -> GroupReport:
         totals = self.totals.copy()
         key = totals.tobytes()
         if self._report is None or self._report[0] != key:
-            measured = Measured(
-                tables=Tables.of(totals, len(self.levels), len(self.labels)),
-                attribute=self.params.attribute,
-                levels=self.levels,
-                labels=self.labels,
-                positives=self.positives,
-                alarm=self._alarm,
-                tolerance=self.params.tolerance,
-                minimum=self.params.minimum,
-                scale=None if self.context.classes else float(self.scale),
-            )
-            self._report = (key, GroupReport.of(measured))
+            self._report = (key, GroupReport.of(self._measured(totals)))
         return self._report[1]
+
+    def _windows(self) -> list[Tables]:
+        """See recent counts as tables; without any, no rows."""
+        return [self.tables_of(window) for window in self.recent() or (np.zeros_like(self.counts),)]
+
+    def _measured(self, counts: npt.NDArray[np.int64]) -> Measured:
+        return Measured(
+            tables=self.tables_of(counts),
+            attribute=self.params.attribute,
+            levels=self.levels,
+            labels=self.labels,
+            positives=self.positives,
+            alarm=self._alarm,
+            tolerance=self.params.tolerance,
+            minimum=self.params.minimum,
+            regression=not self.context.classes,
+        )
 
     def _describe(self) -> list[tuple[str, dict[str, str]]]:
         """Name every series, in the order of the tables."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from guards.monitor import Series
+from guards.monitor import Series, State
 from guards.types import Action
 from service.answer import Answer
 from service.gpu import Gpu
@@ -20,6 +20,7 @@ BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 P_VALUES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STORED = ("stored", "repeated", "dropped")
 FEEDBACK = ("accepted", "duplicate", "conflicting", "unknown", "replaced")
+STATES: tuple[State, ...] = ("ok", "warning", "alarm", "insufficient_data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,15 @@ class ModelMetrics:
         *,
         promises: Promises | None = None,
         gpu: Gpu | None = None,
+        states: Callable[[], Mapping[str, tuple[str, State]]] = dict,
     ) -> None:
-        """Make the guards' series; ``series`` gives those of the monitors, ``gpu`` is asked at every scrape."""
+        """Make the guards' series; ``series`` gives those of the monitors, ``states`` their kind and state by name.
+
+        Both and ``gpu`` are asked at every scrape.
+        """
         names = [(guard,) for guard in guards]
         self.guards, self._series, self.device, self.info = tuple(guards), series, device, dict(info)
-        self._promises, self._gpu = promises, gpu
+        self._promises, self._gpu, self._states = promises, gpu, states
         self.rows = Counters(
             "rows", "Rows answered, by what was done to them.", ["action"], [(action.label,) for action in Action]
         )
@@ -136,6 +141,16 @@ class ModelMetrics:
             yield from self._promises.collect(self.guards)
         if self._gpu is not None:
             yield from self._device(self._gpu)
+        monitors = self._states()
+        yield gauge(
+            "monitor_state", "1 for the state that a monitor is in, 0 for the others.",
+            {(name, state): state == now for name, (_, now) in monitors.items() for state in STATES},
+            ["monitor", "state"],
+        )  # fmt: skip
+        yield gauge(
+            "monitor_info", "The kind of each monitor.", {(name, kind): 1 for name, (kind, _) in monitors.items()},
+            ["monitor", "kind"],
+        )  # fmt: skip
         yield from self._monitors()
 
     def _store(self) -> Iterator[Metric]:

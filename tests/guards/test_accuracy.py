@@ -13,6 +13,8 @@ from guards.config import parse
 from guards.monitor import Context, Statistic
 from guards.monitors.accuracy import Accuracy, AccuracyParams
 from guards.monitors.groups import GroupsParams
+from guards.rate_comparisons import difference_interval
+from guards.recent import ALPHA
 from guards.records import Records
 from guards.types import Mistake
 
@@ -200,15 +202,12 @@ def test_regression_has_mean_error_and_coverage() -> None:
     monitor.counts += monitor.tally(records(500, **given))
     monitor.join(records(500, **given, actual=actual, covered=(rng.random(500) < 0.9).astype(np.int64)))
     error = found(monitor, "mean_error")
-    assert error.value == pytest.approx((predicted - actual).mean(), abs=1e-5)
+    assert error.value == pytest.approx((predicted - actual).mean(), rel=1e-7)
     assert error.interval is not None
     assert error.interval[0] < 1 < error.interval[1]
     assert found(monitor, "coverage").value == pytest.approx(0.9, abs=0.05)
     assert {key[0] for key in counters(monitor)} == {"answered_total", "covered_total"}
     assert [s.name for s in monitor.report() if "accuracy" in s.name] == []
-    model = {"builder": "toys:value_net", "task": "regression", "device": "cpu"}
-    fitted = accuracy(toys.fitted("tabular", model=model, guards=[], monitors=[]).bundle)
-    assert float(fitted.scale) == pytest.approx(0.3, abs=0.05)
 
 
 def test_confidence_is_calibrated_on_held_out_rows(table: Bundle) -> None:
@@ -232,3 +231,77 @@ def test_confidence_is_calibrated_on_held_out_rows(table: Bundle) -> None:
     assert shift < 0
     assert np.isnan(move_log_odds(np.array([np.nan]), shift)).all()
     monitor.counts[:] = 0
+
+
+def labelled(monitor: Accuracy, right: int, wrong: int) -> None:
+    """Give labels, the wrong ones spread evenly among the right ones."""
+    n = right + wrong
+    is_wrong = np.diff(np.floor(np.arange(n + 1) * wrong / max(n, 1))) > 0
+    monitor.join(records(n, actual=is_wrong.astype(np.int64)))
+    answers = np.zeros_like(monitor.counts)
+    answers[0] = n
+    monitor.add("answers", n, answers)
+
+
+def heldout(monitor: Accuracy) -> Accuracy:
+    monitor.heldout_counts = torch.tensor([950, 1000])
+    return monitor
+
+
+def test_good_labels_of_before_hide_no_fall_of_accuracy() -> None:
+    """20,000 labels at 95 % and then 60 %: in alarm within 200 of those, without any tolerance declared."""
+    monitor = heldout(made(guards=()))
+    labelled(monitor, 19_000, 1000)
+    assert monitor.state() == "ok"
+    assert found(monitor, "recent_accuracy").value == pytest.approx(0.95, abs=0.001)
+    taken = 0
+    while monitor.state() != "alarm":
+        labelled(monitor, 15, 10)
+        taken += 25
+        assert taken <= 200
+    cause = monitor.cause()
+    assert cause is not None
+    assert cause.name == "recent_accuracy_drop"
+    assert cause.interval is not None
+    assert cause.interval[0] > 0.05
+    loss = found(monitor, "accuracy_drop").value
+    assert loss is not None
+    assert loss < 0.01
+    labelled(monitor, 4750, 250)
+    assert monitor.state() == "ok"
+
+
+def test_a_recent_alarm_is_of_the_served_bundle_alone() -> None:
+    """Totals of more than the served bundle are judged without recent rows, and leave the monitor as it was."""
+    monitor = heldout(made(guards=()))
+    labelled(monitor, 600, 400)
+    assert monitor.state() == "alarm"
+    assert monitor.aside(monitor.counts.copy()).state() == "ok"
+    assert monitor.state() == "alarm"
+
+
+def test_few_clean_streams_raise_a_recent_alarm() -> None:
+    """Of 100 clean streams of 20,000 labels, each with a reference of its own, far fewer than 20 alarm at tolerance 0.
+
+    An average run length of 100,000 labels allows for a fifth of them.
+    """
+    rng = np.random.default_rng(0)
+    streams, block = 100, 250
+    right = rng.binomial(1000, 0.95, streams)
+    blocks = rng.binomial(block, 0.95, (streams, 20_000 // block))
+    alarmed = np.zeros(streams, bool)
+    for length in (1, 2, 4, 10, 20, 40):
+        sums = np.add.accumulate(np.pad(blocks, ((0, 0), (1, 0))), axis=1)
+        windows = sums[:, length:] - sums[:, :-length]
+        loss = right[:, None] / 1000 - windows / (length * block)
+        # The largest loss of a stream has the interval that lies furthest from no loss.
+        worst = windows[np.arange(streams), loss.argmax(1)]
+        low, _ = difference_interval((right, np.full(streams, 1000)), (worst, np.full(streams, length * block)), ALPHA)
+        alarmed |= low > 0
+    assert alarmed.sum() <= 5
+
+
+def test_a_tolerance_of_a_regression_is_refused() -> None:
+    """A regression has no accuracy that could fall: nothing would ever come of the tolerance."""
+    with pytest.raises(ValueError, match="a regression has not got"):
+        made(classes=(), tolerance=0.1)

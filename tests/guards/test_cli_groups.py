@@ -11,7 +11,6 @@ from typing import Any
 import grouped
 import numpy as np
 import pytest
-import torch
 
 from guards.monitor import Monitor
 
@@ -38,7 +37,6 @@ def made() -> dict[str, Any]:
     sex.join(grouped.records(group[some], predicted[some], actual[some], confidence=np.full(int(some.sum()), 0.7)))
     price = grouped.monitor(("north", "south"), classes=())
     price.params = price.params.model_copy(update={"attribute": "region"})
-    price.scale = torch.tensor(1.0, dtype=torch.float64)
     grouped.feed(price, group, predicted + 0.5, actual.astype(float), confidence=np.full(900, np.nan))
     return {"sex": described(sex), "region": described(price), "streams": {"kind": "bins"}}
 
@@ -83,6 +81,22 @@ def test_the_table_is_printed(guardhouse: Guardhouse, server: tuple[str, dict[st
     assert "sex: alarm since" in out
     assert "mean_error_difference" in out
     assert "only approved loans are ever repaid" in out
+    assert "recent_mean_error_difference" in out
+
+
+def test_the_versions_figures_are_printed_where_asked(
+    guardhouse: Guardhouse, server: tuple[str, dict[str, Any]]
+) -> None:
+    """`--of version` asks the server for those; their state has no beginning, and another word is refused."""
+    url, answers = server
+    answers["/v1/models/toy/monitors?of=version"] = {"monitors": {"sex": made()["sex"] | {"since": None}}}
+    status, out, err = guardhouse("groups", "--url", url, "--of", "version")
+    assert (status, err) == (0, "")
+    assert "sex: alarm" in out
+    assert "since" not in out
+    status, _, err = guardhouse("groups", "--url", url, "--of", "everything")
+    assert status == 2
+    assert "--of everything: there are bundle, version, lifetime" in err
 
 
 def test_the_picture_is_drawn(guardhouse: Guardhouse, server: tuple[str, dict[str, Any]], tmp_path: Path) -> None:

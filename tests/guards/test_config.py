@@ -1,6 +1,7 @@
 """The config: what it takes, what it refuses and in which words, and what may change without a refit."""
 
 import copy
+import math
 from typing import Any
 
 import jsonschema
@@ -56,6 +57,14 @@ def test_defaults() -> None:
     ("changes", "sentence"),
     [
         ({"nam": "x"}, "nam: unknown key"),
+        (
+            {"input": {"kind": "tabular", "columns": [{"name": "a", "kind": "numeric", "maximum": math.nan}]}},
+            "input.columns.0.maximum: Input should be a finite number",
+        ),
+        (
+            {"explain": {"method": "saliency", "keep_seconds": math.inf}},
+            "explain.keep_seconds: Input should be a finite number",
+        ),
         ({"name": "Not Lower"}, "name: String should match pattern '^[a-z0-9-]+$'"),
         ({"model": {"builder": "m:build", "feature": "body"}}, "model.feature: unknown key"),
         ({"model": {}}, "model: give either `builder` or `program`"),

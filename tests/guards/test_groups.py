@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, precision_score
 
 from guards.attributes import OTHER, UNKNOWN
 from guards.config import parse
-from guards.groups.tables import LARGEST, MICRO
+from guards.groups.tables import error_moments
 from guards.monitor import Context
 from guards.monitors.groups import Groups, GroupsParams
 from guards.records import Records
@@ -362,23 +362,34 @@ def test_regression_by_group() -> None:
     assert {s.labels["predicted"] for s in watched.series() if s.metric == "group_outcomes_total"} == {"value", "none"}
 
 
-def test_errors_and_weights_are_bounded() -> None:
+def test_errors_are_bounded() -> None:
     """A value out of all bounds counts as the largest, so that no sum overflows; NaN is no answer."""
     watched = grouped.monitor(classes=())
     values = np.array([np.inf, 1.0, np.nan, -np.inf])
     grouped.feed(watched, [0] * 4, values, np.zeros(4), confidence=np.full(4, np.nan))
     assert grouped.tables(watched).predictions[0].tolist() == [3, 1]
-    assert grouped.tables(watched).residuals[0].tolist() == [3, MICRO, int(2 * LARGEST**2 + 1) * MICRO]
+    n, mean, variance = error_moments(grouped.tables(watched).residuals)
+    assert n.tolist()[:1] == [3]
+    assert mean[0] == pytest.approx(1 / 3, rel=1e-6)
+    assert variance[0] == pytest.approx(2 / 3 * 2.0**256, rel=1e-6)
 
 
-def test_scale_of_a_regressions_errors() -> None:
-    """Errors are counted in units of their deviation on held-out rows, so that any target's scale will do."""
-    model = {"builder": "toys:value_net", "task": "regression", "device": "cpu"}
-    monitors = [{"name": "g", "kind": "groups", "attribute": "colour", "source": {"column": "colour"}}]
-    bundle = toys.fitted("tabular", model=model, guards=[], monitors=monitors).bundle
-    watched = bundle.monitors[0]
-    assert isinstance(watched, Groups)
-    assert float(watched.scale) == pytest.approx(0.3, abs=0.05)
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e12])
+def test_errors_are_counted_in_the_targets_own_unit(unit: float) -> None:
+    """Targets of any magnitude have their figures, and two models' sums add up whatever each was fitted on."""
+    rng = np.random.default_rng(3)
+    group, error = rng.integers(0, 2, 600), rng.normal(2, 5, 600) * unit
+    actual = rng.normal(0, 3, 600) * unit
+    confidence = np.full(300, np.nan)
+    models = [grouped.monitor(classes=()), grouped.monitor(classes=())]
+    for rows, watched in zip((slice(300), slice(300, 600)), models, strict=True):
+        grouped.feed(watched, group[rows], (actual + error)[rows], actual[rows], confidence=confidence)
+    models[0].counts += models[1].counts
+    for code, level in enumerate(grouped.LEVELS):
+        statistic = grouped.found(models[0], "mean_error", group=level)
+        assert statistic.value == pytest.approx(error[group == code].mean(), rel=1e-6)
+        assert statistic.interval is not None
+        assert statistic.interval[1] - statistic.interval[0] == pytest.approx(error.std() * 0.42, rel=0.2)
 
 
 def crossed(**params: Any) -> Groups:
@@ -480,3 +491,44 @@ def test_records_of_a_batch() -> None:
     assert noted.flagged is not None
     assert noted.flagged.tolist() == outcome.verdict.flagged.any(0).tolist()
     assert noted.actual is None
+
+
+def test_rows_of_before_hide_no_recent_difference_between_groups() -> None:
+    """After 20,000 alike labels one group's true positives fall: in alarm within 1,000 labels, by recent rows alone."""
+    rng = np.random.default_rng(8)
+    watched = grouped.monitor(tolerance=0.1)
+
+    def label(n: int, miss: float) -> None:
+        group, actual = rng.integers(0, 2, n), (rng.random(n) < 0.4).astype(np.int64)
+        wrong = rng.random(n) < np.where((group == 1) & (actual == 1), miss, 0.1)
+        grouped.feed(watched, group, np.where(wrong, 1 - actual, actual), actual)
+
+    label(20_000, 0.1)
+    assert watched.state() == "ok"
+    taken = 0
+    while watched.state() != "alarm":
+        label(100, 0.6)
+        taken += 100
+        assert taken <= 1000
+    cause = watched.cause()
+    assert cause is not None
+    assert cause.name == "recent_equalized_odds_difference"
+    assert grouped.found(watched, "equalized_odds_difference").value < 0.1  # type: ignore[operator]
+
+
+def test_recent_figures_need_a_tolerance_to_alarm() -> None:
+    """Without a declared tolerance recent differences are reported, and raise no alarm."""
+    watched = grouped.monitor()
+    group = np.arange(800) % 2
+    grouped.feed(watched, group, group, group)
+    assert grouped.found(watched, "recent_demographic_parity_difference").value == 1
+    assert watched.state() == "ok"
+
+
+@pytest.mark.parametrize("tolerance", [1, 5, 1e9])
+def test_a_tolerance_that_no_rate_can_leave_is_refused(tolerance: float) -> None:
+    """A difference between rates is at most 1; one between mean errors has no such bound."""
+    with pytest.raises(ValueError, match="difference between rates, which is never more than 1"):
+        grouped.monitor(tolerance=tolerance)
+    assert grouped.monitor(tolerance=0.99).alarms
+    assert grouped.monitor(classes=(), tolerance=tolerance).alarms

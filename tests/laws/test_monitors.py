@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guards import Batch, Outcome, Verdict
-from guards.groups.tables import Tables
 from guards.monitors.bins import Bins, BinsParams
 from guards.monitors.groups import Groups, GroupsParams
 from guards.testing import Example, example
@@ -66,7 +65,7 @@ def test_every_row_is_counted_once(name: str, kind: Any) -> None:
     if isinstance(monitor, Bins):
         assert monitor.counts.sum() == len(monitor.streams.bins) * len(made.rows)
     else:
-        tables = Tables.of(monitor.counts, len(monitor.levels), len(monitor.labels))
+        tables = monitor.tables_of(monitor.counts)
         assert tables.predictions.sum() == tables.actions.sum() == len(made.rows)
 
 
@@ -92,7 +91,7 @@ def test_rows_without_an_answer_have_no_label() -> None:
     changed = Verdict(verdict.guards, verdict.score, verdict.p_value, verdict.flagged, None, action, {})
     monitor.observe(Batch(made.rows.x, made.rows.groups), Outcome(outcome.output, outcome.prediction, changed))
     assert isinstance(monitor, Groups)
-    tables = Tables.of(monitor.counts, len(monitor.levels), len(monitor.labels))
+    tables = monitor.tables_of(monitor.counts)
     assert tables.predictions[:, -1].sum() == int((action >= 2).sum())
     rates = [s for s in monitor.report() if s.name == "selection_rate" and s.labels["label"] == "a"]
     assert sum(s.n for s in rates) == int((action < 2).sum())

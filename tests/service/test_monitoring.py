@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Literal
@@ -18,8 +19,11 @@ from guards.monitor import Context, Monitor, MonitorParams, Series, State, Stati
 from guards.monitors.groups import Groups, GroupsParams, of_requests
 from guards.schema import InputSchema
 from guards.types import Batch, Outcome
+from service.database import StoreDownError
 from service.metrics import Metrics, ModelMetrics
 from service.monitoring import Monitoring
+from service.state_log import StateLog
+from service.watch import Watch
 
 SCHEMA = InputSchema(kind="tabular", shape=(1,), columns=(Column(name="age", kind="numeric"),))
 CONTEXT = Context(SCHEMA, ("no", "yes"), ("ood",))
@@ -228,3 +232,84 @@ def test_groups_of_requests_are_found_by_attribute() -> None:
     monitors = [Groups(one, CONTEXT) for one in params]
     assert [one.name for one in monitors] == ["age", "sex"]
     assert of_requests(monitors) == {"sex": monitors[1]}
+
+
+def test_every_monitor_has_one_state_in_the_metrics() -> None:
+    """The gauge is 1 for the state that a monitor is in and 0 for the others; a crashed one has `insufficient_data`."""
+    first, broken = monitors = Count("first"), Count("broken")
+    first.now, broken.broken = "alarm", "state"
+    monitoring = Monitoring(monitors)
+    metrics = Metrics({}, [])
+    metrics.model = ModelMetrics([], monitoring.series, "cpu", {"model": "x"}, states=monitoring.states)
+
+    def scraped(name: str) -> dict[str, float]:
+        lines = metrics.render("")[0].decode().splitlines()
+        start = f'guardhouse_monitor_state{{monitor="{name}",state="'
+        return {line[len(start) :].split('"')[0]: float(line.split()[-1]) for line in lines if line.startswith(start)}
+
+    none = dict.fromkeys(("ok", "warning", "alarm", "insufficient_data"), 0.0)
+    assert scraped("first") == none | {"alarm": 1.0}
+    assert scraped("broken") == none | {"insufficient_data": 1.0}
+    first.now = "ok"
+    assert scraped("first") == none | {"ok": 1.0}
+
+
+def test_a_change_of_state_is_logged_once_with_its_statistic(caplog: pytest.LogCaptureFixture) -> None:
+    """Into alarm as a warning, any other change as information; a state that stays has no line."""
+
+    class Told(Count):
+        def cause(self) -> Statistic:
+            return Statistic("seen", 0.25, (0.125, 0.5), 40, {"stream": "x"})
+
+    monitor = Told("a")
+    monitoring = Monitoring([monitor])
+    with caplog.at_level(logging.INFO, "guardhouse"):
+        for state in ("ok", "alarm", "alarm", "warning"):
+            monitor.now = state  # type: ignore[assignment]
+            monitoring.report()
+            monitoring.states()
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "monitor a: from ok to alarm: seen (stream x) is 0.25 [0.125, 0.5], n = 40"),
+        ("INFO", "monitor a: from alarm to warning: seen (stream x) is 0.25 [0.125, 0.5], n = 40"),
+    ]
+
+
+def test_a_state_that_comes_and_goes_has_few_lines_and_a_true_last_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A burst, then a line a minute; the last line gives the state there is, and the changes without a line."""
+    now = 0.0
+    log = StateLog(lambda: now)
+    before: State = "ok"
+    with caplog.at_level(logging.INFO, "guardhouse"):
+        for turn in range(500):
+            now, state = turn / 10, "ok" if turn % 2 else "alarm"
+            log.note("a", state, before, lambda: None)  # type: ignore[arg-type]
+            before = state  # type: ignore[assignment]
+        assert len(caplog.records) == 5
+        now += 60
+        log.note("a", "ok", "ok", lambda: None)
+    assert caplog.records[-1].message == "monitor a: from alarm to ok (495 changes since the last line)"
+
+
+def test_an_alarm_is_known_without_anybody_asking() -> None:
+    """A counting monitor is judged by the store's totals soon after it counted, and stays while the store is down."""
+    monitor = Count("a")
+    monitoring = Monitoring([monitor])
+    asked = threading.Event()
+
+    def totals() -> None:
+        if asked.is_set():
+            raise StoreDownError("away")
+        monitor.now = "alarm"
+        asked.set()
+
+    watch = Watch(monitoring, totals)
+    try:
+        observe(monitoring)
+        assert asked.wait(10)
+        until = time.monotonic() + 10
+        while monitoring._states["a"][0] != "alarm":
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        watch.close()
+    assert not watch._thread.is_alive()

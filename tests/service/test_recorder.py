@@ -118,7 +118,7 @@ def test_what_was_answered_is_stored(case: Case) -> None:
     assert case.recorder.flush(20)
     assert case.kept() == {"a", "b", "c"}
     assert case.counts == {"stored": 3, "repeated": 1, "dropped": 0}
-    assert matrix(case.store.totals())[1][0] == 3
+    assert matrix(case.store.totals().totals)[1][0] == 3
     assert case.recorder.rows == 0
 
 

@@ -10,17 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from gateways import free_port
 from remembered import ABSTAIN, EDITION, answered, block, confusion, matrix, opened, regressed, rows_of, write
-from sqlalchemy import URL, text
+from sqlalchemy import URL, Connection, text
 
+from guards.recent import BLOCK_ROWS, BLOCKS
 from guards.types import Mistake
 from service.columns import Truth
 from service.database import Database, StoreDownError, parse_url
+from service.editions import MIGRATIONS
 from service.store import Store
-from service.tables import CONFIGURATIONS, CORRECTIONS, DECISIONS, METADATA, OUTCOMES, PREDICTIONS
+from service.tables import CONFIGURATIONS, CORRECTIONS, DECISIONS, METADATA, OUTCOMES, PREDICTIONS, TOTALS
+from service.totals import SCOPES
 
 YES, NO = "yes", "no"
 
@@ -106,7 +111,7 @@ def test_predictions_are_kept_and_counted(store: Store) -> None:
     assert (first["label"], first["confidence"], json.loads(first["labels"])) == (YES, 0.75, [YES])
     assert (second["label"], second["confidence"], second["labels"], second["action"]) == (None, None, None, 2)
     assert (json.loads(first["groups"]), first["inputs"], first["time"]) == ({"sex": 1}, None, 1000.0)
-    assert matrix(store.totals()) == [[0, 0, 0], [1, 0, 0], [1, 0, 0]]
+    assert matrix(store.totals().totals) == [[0, 0, 0], [1, 0, 0], [1, 0, 0]]
 
 
 def test_decisions_are_kept(store: Store) -> None:
@@ -122,14 +127,14 @@ def test_the_first_prediction_keeps_its_id(store: Store) -> None:
     assert write(store, answered(["a", "b", "a"], [YES, YES, NO])) == 2
     assert write(store, answered(["b", "c"], [NO, NO])) == 1
     assert {row["id"]: row["label"] for row in rows_of(store, PREDICTIONS)} == {"a": YES, "b": YES, "c": NO}
-    assert matrix(store.totals()) == [[1, 0, 0], [2, 0, 0], [0, 0, 0]]
+    assert matrix(store.totals().totals) == [[1, 0, 0], [2, 0, 0], [0, 0, 0]]
 
 
 def test_a_block_written_again_counts_once(store: Store) -> None:
     """Where nobody knows whether a commit went through, writing it again does no harm."""
     for _ in range(3):
         write(store, answered(["a", "b"], [YES, ABSTAIN]))
-    assert matrix(store.totals()) == [[0, 0, 0], [1, 0, 0], [1, 0, 0]]
+    assert matrix(store.totals().totals) == [[0, 0, 0], [1, 0, 0], [1, 0, 0]]
     assert len(rows_of(store, DECISIONS)) == 1
 
 
@@ -139,7 +144,7 @@ def test_models_share_a_database(store: Store, database_url: str) -> None:
     write(store, answered(["a"], [YES]))
     assert other.join([Truth("a", YES)], confusion).unknown == [0]
     assert write(other, answered(["a"], [NO])) == 1
-    assert matrix(other.totals()) == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert matrix(other.totals().totals) == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
     other.database.close()
 
 
@@ -151,7 +156,7 @@ def test_outcomes_join_once(store: Store) -> None:
     assert (verdict.accepted, verdict.duplicate, verdict.conflicting, verdict.unknown) == ([0, 3], [1], [2], [4])
     again = store.join([Truth("a", NO), Truth("a", YES), Truth("b", YES)], confusion)
     assert (again.accepted, again.duplicate, again.conflicting, again.unknown) == ([2], [1], [0], [])
-    assert matrix(store.totals()) == [[1, 0, 1], [1, 0, 1], [1, 1, 0]]
+    assert matrix(store.totals().totals) == [[1, 0, 1], [1, 0, 1], [1, 1, 0]]
     kept = {row["prediction"]: (row["label"], row["probability"]) for row in rows_of(store, OUTCOMES)}
     assert sorted(kept.values(), key=str) == [(NO, None), (YES, 0.5), (YES, None)]
 
@@ -212,7 +217,7 @@ def test_two_servers_take_the_same_outcomes_at_once(store: Store, database_url: 
         told = list(pool.map(send, range(3)))
     assert sum(accepted for accepted, _ in told) == 300
     assert all(accepted + duplicate == 300 for accepted, duplicate in told)
-    assert matrix(store.totals())[1] == [300, 300, 0]
+    assert matrix(store.totals().totals)[1] == [300, 300, 0]
     for other in stores[1:]:
         other.database.close()
 
@@ -231,7 +236,7 @@ def test_two_servers_write_the_same_ids_at_once(store: Store, database_url: str)
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.submit(send, store, ids), pool.submit(send, other, ids[::-1])
         assert one.result(30) + two.result(30) == 200
-    assert matrix(store.totals())[1] == [200, 0, 0]
+    assert matrix(store.totals().totals)[1] == [200, 0, 0]
     other.database.close()
 
 
@@ -240,9 +245,84 @@ def test_outcomes_of_an_earlier_version_count_for_it(store: Store, database_url:
     write(store, answered(["a"], [YES]))
     newer = opened(database_url, replace(EDITION, version="2", bundle="sha256:1"))
     assert newer.join([Truth("a", NO)], confusion).accepted == [0]
-    assert matrix(newer.totals()) == [[0] * 3] * 3
-    assert matrix(store.totals())[1] == [1, 1, 0]
+    assert matrix(newer.totals().totals) == [[0] * 3] * 3
+    assert matrix(store.totals().totals)[1] == [1, 1, 0]
     newer.database.close()
+
+
+def test_a_new_bundle_starts_at_nothing(store: Store, database_url: str) -> None:
+    """After a refit under the same version the figures are the new bundle's; late labels count for who answered."""
+    write(store, answered(["a", "b"], [YES, NO]))
+    store.join([Truth("b", NO)], confusion)
+    refitted = opened(database_url, replace(EDITION, bundle="sha256:1"))
+    assert matrix(refitted.totals().totals) == [[0] * 3] * 3
+    write(refitted, answered(["c"], [YES]))
+    verdict = refitted.join([Truth("a", NO), Truth("c", YES)], confusion)
+    assert (sorted(verdict.accepted), [part.rows for part in verdict.parts]) == ([0, 1], [1])
+    assert matrix(refitted.totals().totals) == [[0, 0, 0], [1, 0, 1], [0, 0, 0]]
+    assert matrix(store.totals().totals) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    refitted.database.close()
+
+
+def test_the_versions_and_the_lifetimes_totals_are_sums(store: Store, database_url: str) -> None:
+    """A wider scope adds its bundles' totals up and names the bundles; another model's are left out."""
+    editions = [replace(EDITION, bundle="sha256:1"), replace(EDITION, version="2"), replace(EDITION, model="other")]
+    write(store, answered(["a"], [YES]))
+    for name, edition in zip("bcd", editions, strict=True):
+        other = opened(database_url, edition)
+        write(other, answered([name], [YES]))
+        other.database.close()
+    told = {scope: store.totals(scope) for scope in SCOPES}
+    assert {scope: matrix(sums.totals)[1][0] for scope, sums in told.items()} == {
+        "bundle": 1, "version": 2, "lifetime": 3,
+    }  # fmt: skip
+    assert told["version"].bundles == ("sha256:0", "sha256:1")
+
+
+def test_recent_counts_are_kept_in_blocks(store: Store, database_url: str) -> None:
+    """The last blocks add up to the last rows, whichever server counted them; older blocks go, and totals stay."""
+    other = opened(database_url)
+    ids = [f"id-{i}" for i in range(BLOCK_ROWS * (BLOCKS + 4))]
+    for start in range(0, len(ids), 1100):
+        write(store, answered(ids[start : start + 1100]))
+    for place, start in enumerate(range(0, len(ids), 1100)):
+        which = (store, other)[place % 2]
+        label = NO if start + 1100 < len(ids) else YES
+        which.join([Truth(name, label) for name in ids[start : start + 1100]], confusion)
+    blocks = store.totals().blocks
+    labelled = [matrix(block)[1] for block in blocks["outcomes"]]
+    assert [sum(one) for one in labelled] == [BLOCK_ROWS] * BLOCKS
+    assert (labelled[0], labelled[-1]) == ([0, BLOCK_ROWS, 0], [0, 0, BLOCK_ROWS])
+    assert [matrix(block)[1][0] for block in blocks["answers"]] == [1100] * 10
+    assert sum(matrix(store.totals().totals)[1][1:]) == len(ids)
+    other.database.close()
+
+
+@pytest.mark.parametrize(("bundles", "kept"), [(["sha256:0"], "sha256:0"), (["sha256:0", "sha256:1"], "")])
+def test_totals_of_before_are_kept(database_url: str, bundles: list[str], kept: str) -> None:
+    """They are the bundle's if the version had no other, else the version's: nobody knows whose they are."""
+    store = opened(database_url)
+    config = Config(attributes={})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    edition = "INSERT INTO editions (model, version, bundle, layouts, digest) VALUES ('loans', '1', :bundle, '{}', '')"
+    total = (
+        "INSERT INTO totals (model, version, monitor, layout, place, count) "
+        "VALUES ('loans', '1', 'confusion', 'layout', 3, 7)"
+    )
+
+    def before(connection: Connection) -> None:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for bundle in bundles:
+            connection.execute(text(edition), {"bundle": bundle})
+        connection.execute(text(total))
+
+    store.database.write(before)
+    write(store, answered(["a"], [YES]))
+    assert {row["bundle"] for row in rows_of(store, TOTALS)} == {kept, "sha256:0"}
+    assert matrix(store.totals().totals)[1][0] == (8 if kept else 1)
+    assert matrix(store.totals("version").totals)[1][0] == 8
+    store.database.close()
 
 
 def test_counts_of_another_layout_are_not_mixed(store: Store, database_url: str) -> None:
@@ -250,9 +330,9 @@ def test_counts_of_another_layout_are_not_mixed(store: Store, database_url: str)
     write(store, answered(["a"], [YES]))
     changed = opened(database_url, replace(EDITION, bundle="sha256:1", layouts={"confusion": "another"}))
     verdict = changed.join([Truth("a", NO)], confusion)
-    assert (verdict.accepted, verdict.tallies) == ([0], [])
-    assert matrix(changed.totals()) == [[0] * 3] * 3
-    assert matrix(store.totals())[1] == [1, 0, 0]
+    assert (verdict.accepted, verdict.parts) == ([0], [])
+    assert matrix(changed.totals().totals) == [[0] * 3] * 3
+    assert matrix(store.totals().totals)[1] == [1, 0, 0]
     changed.database.close()
 
 

@@ -33,13 +33,13 @@ def records(group: Any, predicted: Any, actual: Any = None, **more: Any) -> Reco
 
 def feed(watched: Groups, group: Any, predicted: Any, actual: Any, **more: Any) -> None:
     """Answer rows, and give their labels at once."""
-    watched.counts += watched.tally(records(group, predicted, **{k: v for k, v in more.items() if k != "weight"}))
+    watched.join(records(group, predicted, **{k: v for k, v in more.items() if k != "weight"}))
     watched.join(records(group, predicted, actual, **more))
 
 
 def tables(watched: Groups) -> Tables:
     """See the monitor's counts as tables."""
-    return Tables.of(watched.counts, len(watched.levels), len(watched.labels))
+    return watched.tables_of(watched.counts)
 
 
 def found(watched: Groups, name: str, **labels: str) -> Statistic:
