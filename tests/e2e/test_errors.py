@@ -548,7 +548,9 @@ def test_rows_of_clients_that_left_are_not_computed(values: "Gateway", how: str,
         body, path = {"inputs": [tensor]}, "/v2/models/value/infer"
     with values.connect() as connection:
         connection.sendall(_request(path, body))
-        values.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] == 4)  # the other four are on the device
+        values.wait_for(
+            lambda metrics: metrics["guardhouse_queue_rows"] == 8 - values.batch_rows
+        )  # the others are on the device
         ENDS[how](connection)
     started = time.monotonic()
     values.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] == 0, seconds=1.2)
