@@ -391,16 +391,16 @@ def test_a_label_is_corrected(store: Store) -> None:
     """The total of the old label goes down by what the new one's goes up; both labels are on record; twice is once."""
     write(store, answered(["a", "b"], [YES, NO]))
     store.join([Truth("a", NO, probability=0.5), Truth("b", NO)], confusion)
-    assert matrix(store.totals()) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert matrix(store.totals().totals) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
     verdict = store.join([Truth("a", YES, replace=True)], confusion)
     assert (verdict.replaced, verdict.accepted, verdict.conflicting) == ([0], [], [])
-    assert matrix(store.totals()) == [[1, 1, 0], [1, 0, 1], [0, 0, 0]]
+    assert matrix(store.totals().totals) == [[1, 1, 0], [1, 0, 1], [0, 0, 0]]
     assert corrections(store) == [(NO, None, True)]
     assert sorted(row["label"] for row in rows_of(store, OUTCOMES)) == [NO, YES]
     for again in (Truth("a", YES, replace=True), Truth("a", YES)):
         assert store.join([again], confusion).duplicate == [0]
     assert store.join([Truth("a", NO)], confusion).conflicting == [0]
-    assert matrix(store.totals()) == [[1, 1, 0], [1, 0, 1], [0, 0, 0]]
+    assert matrix(store.totals().totals) == [[1, 1, 0], [1, 0, 1], [0, 0, 0]]
     assert len(corrections(store)) == 1
 
 
@@ -421,7 +421,7 @@ def test_corrections_in_one_list_follow_one_another(store: Store) -> None:
         confusion,
     )
     assert (verdict.accepted, verdict.replaced) == ([1], [0, 2, 3])
-    assert matrix(store.totals()) == [[0, 0, 0], [2, 2, 0], [0, 0, 0]]
+    assert matrix(store.totals().totals) == [[0, 0, 0], [2, 2, 0], [0, 0, 0]]
     assert sorted(corrections(store)) == [(NO, None, True), (YES, None, True), (YES, None, True)]
 
 
@@ -465,7 +465,7 @@ def test_corrections_at_once_count_once(store: Store, database_url: str) -> None
     assert all(replaced + duplicate == 50 for replaced, duplicate in told)
     assert len(corrections(store)) == sum(replaced for replaced, _ in told)
     labels = [row["label"] for row in rows_of(store, OUTCOMES)]
-    assert matrix(store.totals())[1] == [50, labels.count(NO), labels.count(YES)]
+    assert matrix(store.totals().totals)[1] == [50, labels.count(NO), labels.count(YES)]
     assert len(labels) == 50
 
 
@@ -476,4 +476,4 @@ def test_corrections_go_with_their_prediction(store: Store) -> None:
     store.join([Truth("a", YES, replace=True)], confusion)
     store.purge(1500.0)
     assert corrections(store) == []
-    assert matrix(store.totals())[1] == [1, 0, 1]
+    assert matrix(store.totals().totals)[1] == [1, 0, 1]
