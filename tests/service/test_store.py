@@ -437,7 +437,7 @@ def test_corrections_of_regression(database_url: str) -> None:
     assert store.join([Truth("a", value=3.5, replace=True)], count).replaced == [0]  # type: ignore[arg-type]
     assert corrections(store) == [(None, 2.0, True)]
     assert [row["value"] for row in rows_of(store, OUTCOMES)] == [3.5]
-    totals = store.totals()["confusion"]
+    totals = store.totals().totals["confusion"]
     assert (totals[2], totals[3]) == (0, 1)
     store.database.close()
 
