@@ -68,7 +68,8 @@ def _curve(tag: bytes) -> Curve:
         raise KeyError(tag[:4])
     (kind,) = struct.unpack_from(">H", tag, 8)
     count = {0: 1, 3: 5, 4: 7}[kind]
-    g, a, b, c, d, e, f = [*(n / 65536 for n in struct.unpack_from(f">{count}i", tag, 12)), *[0.0] * (7 - count)]
+    numbers = [number / 65536 for number in struct.unpack_from(f">{count}i", tag, 12)]
+    g, a, b, c, d, e, f = numbers + [0.0] * (7 - count)
     if kind == 0:
         return lambda x: float(x**g)
     return lambda x: float(max(a * x + b, 0.0) ** g + e) if x >= d else c * x + f

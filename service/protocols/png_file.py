@@ -29,6 +29,7 @@ SRGB_CODES = bytes([1, 13, 0, 1])
 SRGB_GAMMA, SRGB_CHROMATICITIES = 0.45455, (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 NEAR_GAMMA, NEAR_CHROMATICITY = 0.05, 0.01
 """What libpng takes for the same, too."""
+TEXTS, LONGEST_KEYWORD = frozenset({b"iTXt", b"zTXt", b"tEXt"}), 79
 XMP, RAW_EXIF = b"XML:com.adobe.xmp", (b"Raw profile type exif", b"Raw profile type APP1")
 NOT_SRGB = "its colours are not sRGB ({}): convert it to sRGB"
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -37,7 +38,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 @dataclass(slots=True, eq=False)
 class Chunks:
-    """The chunks that matter: by name those that are there once, and the data."""
+    """The chunks that matter: by name those that are there once; the data; the packets of XMP."""
 
     once: dict[bytes, bytes] = field(default_factory=dict)
     data: list[memoryview] = field(default_factory=list)
@@ -65,7 +66,7 @@ def read_png(file: bytes) -> ImageFile:
         if odd or not 1 <= colours <= 1 << depth:
             raise UnfitImageError("it is damaged: its palette is missing, or has a wrong size")
     blocks = [chunks.once[b"eXIf"]] if b"eXIf" in chunks.once else []
-    orientation, exif = orientation_of(blocks, [_packet(text) for text in chunks.texts])
+    orientation, exif = orientation_of(blocks, chunks.texts)
     bits = SAMPLES[kind] * depth
 
     def strip() -> bytes:
@@ -78,33 +79,33 @@ def read_png(file: bytes) -> ImageFile:
 
 def _collect(file: bytes) -> Chunks:
     chunks = Chunks()
-    ended = last = b""
+    name = b""
     for number, (name, content) in enumerate(_chunks(file)):
         if number > FEW_CHUNKS + len(file) // CHUNK_BYTES:
             raise UnfitImageError("it has too many chunks for its size: save it anew")
         if (number == 0) != (name == b"IHDR"):
             raise UnfitImageError("it is damaged: a PNG begins with its header, and has one")
-        if name in REFUSED:
-            raise UnfitImageError(REFUSED[name])
-        if name in ONCE:
-            if name in chunks.once or (name == b"PLTE" and chunks.data):
-                raise UnfitImageError(f"it is damaged: its chunk {name.decode()} is there twice, or too late")
-            chunks.once[name] = bytes(content)
-        elif name == b"IDAT":
-            if chunks.data and last != b"IDAT":
-                raise UnfitImageError("it is damaged: its data are not in one piece")
-            chunks.data.append(content)
-        elif name in (b"iTXt", b"zTXt", b"tEXt"):
-            _keep_text(chunks, bytes(content[: len(XMP) + 12]), content)
-        elif not name[0] & 0x20:  # a capital: who does not know the chunk must not go on
-            raise UnfitImageError("it has a chunk that PNG does not have, and that has to be known: save it anew")
-        last = name
+        _keep(chunks, name, content)
         if name == b"IEND":
-            ended = name
             break  # what follows is no part of the image
-    if not ended:
+    if name != b"IEND":
         raise UnfitImageError("it is cut off")
     return chunks
+
+
+def _keep(chunks: Chunks, name: bytes, content: memoryview) -> None:
+    if name in REFUSED:
+        raise UnfitImageError(REFUSED[name])
+    if name in ONCE:
+        if name in chunks.once or (name == b"PLTE" and chunks.data):
+            raise UnfitImageError(f"it is damaged: its chunk {name.decode()} is there twice, or too late")
+        chunks.once[name] = bytes(content)
+    elif name == b"IDAT":
+        chunks.data.append(content)
+    elif name in TEXTS:
+        _keep_text(chunks, content)
+    elif not name[0] & 0x20:  # a capital: who does not know the chunk must not go on
+        raise UnfitImageError("it has a chunk that PNG does not have, and that has to be known: save it anew")
 
 
 def _chunks(file: bytes) -> Iterator[tuple[bytes, memoryview]]:
@@ -120,20 +121,15 @@ def _chunks(file: bytes) -> Iterator[tuple[bytes, memoryview]]:
         place = end + 4
 
 
-def _keep_text(chunks: Chunks, start: bytes, content: memoryview) -> None:
+def _keep_text(chunks: Chunks, content: memoryview) -> None:
     """Keep XMP, which may name an orientation; texts of any other kind are not even unpacked."""
-    keyword = start.partition(b"\0")[0]
+    keyword, _, flags = bytes(content[: LONGEST_KEYWORD + 3]).partition(b"\0")
     if keyword in RAW_EXIF:
         raise UnfitImageError("its EXIF is in a text, which is not read: save it anew, or without EXIF")
     if keyword == XMP:
-        if start[len(XMP) : len(XMP) + 2] != b"\0\0":
+        if flags[:2] != b"\0\0":
             raise UnfitImageError("its XMP is compressed, which is not read: save it without")
-        chunks.texts.append(bytes(content))
-
-
-def _packet(text: bytes) -> bytes:
-    """Leave keyword and languages out."""
-    return text[len(XMP) + 3 :]
+        chunks.texts.append(bytes(content[len(XMP) + 3 :]))
 
 
 def _check_colours(chunks: Chunks, *, adobe_rgb: bool, grey: bool) -> None:

@@ -9,8 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 from image_files import (
-    GREY, HEIGHT, LAB, RGB, SRGB, WIDTH, adobe_rgb, chunk, exif, icc_segments, iccp, jpeg, lines_of, made_png, png,
-    profile, segment, stack, tiff,
+    GREY,
+    HEIGHT,
+    LAB,
+    RGB,
+    SRGB,
+    WIDTH,
+    adobe_rgb,
+    chunk,
+    exif,
+    icc_segments,
+    iccp,
+    jpeg,
+    lines_of,
+    made_png,
+    png,
+    profile,
+    segment,
+    stack,
+    tiff,
 )  # fmt: skip
 from PIL import Image, ImageOps
 
