@@ -8,13 +8,13 @@ from http import HTTPStatus
 import orjson
 
 from guards.config import Config
-from guards.schema import InputSchema
 from service.exchange import took
 from service.http import Call, Reply, Route
 from service.ledger import Ledger
 from service.limits import POST_CODES
 from service.metrics import Metrics
 from service.protocols import v1
+from service.protocols.images import may_hold_files
 from service.protocols.problem import Problem, unavailable
 from service.runtime import Runtime
 
@@ -131,11 +131,6 @@ class Handlers:
         return ledger
 
 
-def _may_hold_files(body: bytes, schema: InputSchema) -> bool:
-    """Tell, without parsing it, whether a body may hold encoded images: few bytes may take long to unpack."""
-    return schema.kind == "image" and (b"b64" in body or b"\\" in body)  # a key may be written with escapes
-
-
 async def read(call: Call, runtime: Runtime, parameters: Mapping[str, type | tuple[type, ...]]) -> v1.Request:
     """Decode a v1 body for what is served."""
 
@@ -150,7 +145,7 @@ async def read(call: Call, runtime: Runtime, parameters: Mapping[str, type | tup
         )
 
     # What takes long enough to decode that its neighbours would notice is decoded beside the event loop.
-    slow = len(call.body) > LARGE_BODY or _may_hold_files(call.body, runtime.bundle.schema)
+    slow = len(call.body) > LARGE_BODY or may_hold_files(call.body, runtime.bundle.schema)
     return await asyncio.to_thread(decode) if slow else decode()
 
 

@@ -80,6 +80,8 @@ def _request(
 ) -> Schema:
     numeric = IMAGE_TYPES if schema.kind == "image" else NUMERIC_TYPES
     each = [_input(spec.name, [BYTES] if spec.datatype == BYTES else numeric, len(spec.shape)) for spec in inputs]
+    if schema.kind == "image":
+        each.append(_input(MATRIX, [BYTES], 1))  # a file for each row
     if schema.kind == "tabular":
         # Of a table all columns at once, a category as its index.
         each.append(_input(MATRIX, numeric, 2))

@@ -160,7 +160,7 @@ class RpcServer:
             lambda outputs, inference, runtime: v2_grpc.encode(outputs, inference, self.config, runtime.bundle.id),
             request_id=request_id,
             deadline=deadline,
-            large=len(body) > LARGE_MESSAGE,
+            large=len(body) > LARGE_MESSAGE or (self.inference.schema.kind == "image" and b"BYTES" in body),
         )
         trailing.append(("x-guardhouse-action", Action(strictest).label))
         return written

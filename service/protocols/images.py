@@ -14,13 +14,19 @@ from service.protocols.image_file import ImageFile, UnfitImageError
 from service.protocols.jpeg_file import JPEG_SIGNATURE, read_jpeg
 from service.protocols.png_file import PNG_SIGNATURE, read_png
 
-__all__ = ["NOT_BASE64", "stack_files", "stack_images"]
+__all__ = ["may_hold_files", "stack_files", "stack_images"]
 
 CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4}
 NOT_BASE64 = "not base64"
 FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 """By EXIF's orientation, the steps through rows and columns, once the axes are in order."""
 Bytes = npt.NDArray[np.uint8]
+
+
+def may_hold_files(text: bytes, schema: InputSchema) -> bool:
+    """Tell, without parsing it, whether a request may hold files: few bytes may take long to unpack."""
+    # A key or a datatype may be written with escapes.
+    return schema.kind == "image" and (b"b64" in text or b"BYTES" in text or b"\\" in text)
 
 
 def stack_images(instances: Sequence[object], schema: InputSchema) -> tuple[Floats, list[Fault]]:

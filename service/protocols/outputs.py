@@ -64,7 +64,8 @@ def alternatives_of(schema: InputSchema) -> list[list[TensorSpec]]:
     They are not among the inputs themselves: clients take every input of a model's metadata for required.
     """
     if schema.kind != "tabular":
-        return [[TensorSpec(MATRIX, "UINT8", (-1, *schema.shape))]]
+        whole = [TensorSpec(MATRIX, "UINT8", (-1, *schema.shape))]
+        return [whole, [TensorSpec(MATRIX, BYTES, (-1,))]] if schema.kind == "image" else [whole]
     # A single column that is called `x` is that column.
     return [] if schema.names == (MATRIX,) else [[TensorSpec(MATRIX, FLOAT, (-1, len(schema.columns)))]]
 

@@ -9,6 +9,7 @@ import numpy as np
 from guards.columns import Column
 from guards.faults import Fault
 from guards.schema import Floats, InputSchema
+from service.protocols.images import stack_files
 from service.protocols.problem import unprocessable
 from service.protocols.tensors import BYTES, DTYPES, Numbers, Tensor
 from service.protocols.v1 import Errors, Request, read_groups, read_ids
@@ -121,12 +122,14 @@ def _count(roles: Roles, max_rows: int, errors: Errors) -> int:
 
 def _matrix(tensor: Tensor, schema: InputSchema, errors: Errors) -> Floats:
     nothing = np.empty((0, *schema.shape), dtype=np.float32)
+    if schema.kind == "image" and tensor.datatype == BYTES:
+        return _files(tensor, schema, errors)
     if tensor.shape[1:] != schema.shape:
         wanted = ", ".join(map(str, schema.shape))
         errors.append(((*tensor.place, "shape"), f"expected [rows, {wanted}], got {list(tensor.shape)}"))
         return nothing
     image = schema.kind == "image"
-    if not _typed(tensor, IMAGE_TYPES if image else NUMERIC_TYPES, errors):
+    if not _typed(tensor, (*IMAGE_TYPES, BYTES) if image else NUMERIC_TYPES, errors):
         return nothing
     numbers = tensor.numbers(errors, nullable=schema.kind == "tabular")
     if numbers is None:
@@ -135,6 +138,17 @@ def _matrix(tensor: Tensor, schema: InputSchema, errors: Errors) -> Floats:
         return numbers.astype(np.float32) / np.float32(255)
     x, faults = schema.take(numbers)
     errors += [(tensor.spot(fault.row, *_index(fault)), fault.message) for fault in faults]
+    return x
+
+
+def _files(tensor: Tensor, schema: InputSchema, errors: Errors) -> Floats:
+    """Decode PNG and JPEG files, one an element."""
+    n = tensor.shape[0]
+    if tensor.shape not in ((n,), (n, 1)):
+        errors.append(((*tensor.place, "shape"), f"expected [{n}], a file for each row, got {list(tensor.shape)}"))
+        return np.empty((0, *schema.shape), dtype=np.float32)
+    x, faults = stack_files(tensor.files(errors) or [], n, schema)
+    errors += [(tensor.spot(*(fault.row, 0)[: len(tensor.shape)]), fault.message) for fault in faults]
     return x
 
 

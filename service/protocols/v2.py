@@ -20,7 +20,7 @@ from service.protocols.strict_json import loads
 from service.protocols.tensors import BYTES, DTYPES, Tensor, malformed, pack_strings
 from service.protocols.v1 import Errors, Request
 
-__all__ = ["HEADER_LENGTH", "Inference", "Scope", "decode", "encode", "interpret"]
+__all__ = ["HEADER_LENGTH", "LENGTH", "Inference", "Scope", "decode", "encode", "interpret"]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY_SIZE, BINARY, ALL_BINARY, DETAIL = "binary_data_size", "binary_data", "binary_data_output", "detail"
