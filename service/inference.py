@@ -168,7 +168,8 @@ class InferenceService:
 
 
 def _described(spec: TensorSpec) -> Mapping[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+    described = {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+    return {**described, "parameters": dict(spec.parameters)} if spec.parameters else described
 
 
 def _json(document: object) -> Reply:

@@ -5,7 +5,7 @@ from typing import Any
 
 from guards.schema import InputSchema
 from service.http import JSON, OCTETS
-from service.protocols.outputs import TensorSpec, inputs_of, outputs_of
+from service.protocols.outputs import TensorSpec, alternatives_of, inputs_of, outputs_of
 from service.protocols.rows import GROUP, ID, IMAGE_TYPES, MATRIX, NUMERIC_TYPES
 from service.protocols.tensors import BYTES
 from service.protocols.v2 import HEADER_LENGTH
@@ -66,7 +66,10 @@ def _server() -> Schema:
 
 
 def _model() -> Schema:
-    tensors: Schema = {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SIZES})}
+    tensor = _object(
+        {"name": TEXT, "datatype": TEXT, "shape": SIZES, "parameters": {"type": "object"}}, optional=["parameters"]
+    )
+    tensors: Schema = {"type": "array", "items": tensor}
     versions = {"type": "array", "items": TEXT}
     instead: Schema = {"type": "array", "items": tensors, "description": "what may be sent instead of all `inputs`"}
     beside = {**tensors, "description": "what may be sent beside the rows"}
@@ -82,7 +85,7 @@ def _request(
     each = [_input(spec.name, [BYTES] if spec.datatype == BYTES else numeric, len(spec.shape)) for spec in inputs]
     if schema.kind == "image":
         each.append(_input(MATRIX, [BYTES], 1))  # a file for each row
-    if schema.kind == "tabular":
+    if schema.kind == "tabular" and alternatives_of(schema):
         # Of a table all columns at once, a category as its index.
         each.append(_input(MATRIX, numeric, 2))
     each += [_input(name, [BYTES], 1) for name in [ID, *(GROUP + group for group in groups)]]

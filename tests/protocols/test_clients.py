@@ -133,7 +133,8 @@ def test_a_client_that_knows_the_metadata_alone(request: pytest.FixtureRequest, 
         tensors = []
         for spec in specs:
             shape = [1 if size == -1 else size for size in spec["shape"]]
-            blank = {"BYTES": np.full(shape, "Female", dtype=object), "UINT8": np.zeros(shape, dtype=np.uint8)}
+            text: Any = png(pixels=PIXELS[0].transpose(1, 2, 0).copy()) if spec["name"] == "x" else "Female"
+            blank = {"BYTES": np.full(shape, text, dtype=object), "UINT8": np.zeros(shape, dtype=np.uint8)}
             tensors.append(module.InferInput(spec["name"], shape, spec["datatype"]))
             tensors[-1].set_data_from_numpy(blank.get(spec["datatype"], np.zeros(shape, dtype=np.float32)))
         outputs = client.infer(speaker.gateway.name, tensors)

@@ -53,7 +53,7 @@ def test_metadata_of_a_table(loans: Speaker) -> None:
     ]
     assert response.json()["versions"] == ["2024.1"]
     assert response.json()["parameters"] == {
-        "alternatives": [[{"name": "x", "datatype": "FP32", "shape": [-1, 5]}]],
+        "alternatives": [[{"name": "x", "datatype": "FP32", "shape": [-1, 5], "parameters": {"categories": "index"}}]],
         "optional": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in ("id", "group_sex")],
     }
 
