@@ -15,6 +15,7 @@ from service.limits import POST_CODES
 from service.metrics import Metrics
 from service.protocols import v1
 from service.protocols.images import may_hold_files
+from service.protocols.pixels import odd_pixels
 from service.protocols.problem import Problem, unavailable
 from service.runtime import Runtime
 
@@ -115,7 +116,8 @@ class Handlers:
             request.x, request.groups, ids=request.ids, deadline=call.deadline, causes=detail
         )
         started = time.perf_counter()
-        body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail)
+        odd = odd_pixels(request.x, runtime.bundle.schema)
+        body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail, warnings=odd)
         took(self.metrics, "encode", started)
         return Reply(body, headers={"X-Guardhouse-Action": strictest.label})
 

@@ -28,6 +28,8 @@ from made_up import (
 )
 from PIL import Image
 
+from service.protocols.pixels import LIKE_BYTES, OUTSIDE
+
 if TYPE_CHECKING:
     from gateways import Gateway
 
@@ -254,7 +256,24 @@ def test_image_numbers_are_taken_as_they_are(images: "Gateway") -> None:
     image[0, 0, 0] = 200
     (said,) = images.predict([image.tolist()], parameters=DETAIL)
     assert said["reasons"][0] == "quality"
-    assert said["guards"]["quality"]["causes"] == ["brightest:0"]
+    assert said["guards"]["quality"]["causes"] == ["brightest:0", LIKE_BYTES]
+
+
+def test_pixels_that_are_no_fractions_say_so(images: "Gateway") -> None:
+    """Pixels outside [0, 1] have a warning by every door, and every guard that flags them names it as a cause."""
+    inside = draw(np.arange(1), seed=3)[0] / 255
+    rows = [inside.tolist(), (inside * 255).tolist(), (inside - 2).tolist()]
+    plain, by_bytes, negative = images.predict(rows, parameters=DETAIL)
+    assert "warnings" not in plain
+    for said, warning in ((by_bytes, LIKE_BYTES), (negative, OUTSIDE)):
+        assert said["warnings"] == [warning]
+        flagged = [guard["causes"] for guard in said["guards"].values() if guard["flagged"]]
+        assert flagged
+        assert all(causes[-1] == warning for causes in flagged)
+    assert [said.get("warnings") for said in images.predict(rows)] == [None, [LIKE_BYTES], [OUTSIDE]]
+    tensor = {"name": "x", "datatype": "FP32", "shape": [3, 3, 6, 8], "data": rows}
+    answer = images.post({"inputs": [tensor]}, f"/v2/models/{images.name}/infer").json()
+    assert answer["parameters"]["warnings"] == f"rows 1: {LIKE_BYTES}; rows 2: {OUTSIDE}"
 
 
 # Regression
