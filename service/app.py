@@ -1,9 +1,10 @@
 """The BentoML service. No torch at the top: the supervisor and ``bentoml build`` import this module."""
 
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import bentoml
+from _bentoml_sdk.validators import TensorSchema
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLConfigException
 
@@ -11,6 +12,11 @@ from service.door import Door
 
 # BentoML points prometheus_client at files shared by its workers; with one worker, memory does.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+
+# Any row, as JSON has it. In this schema BentoML's own client writes a row that is an array as lists, too: it makes an
+# array of objects of every row, which leaves the values as they are.
+Row = Annotated[Any, TensorSchema("numpy-array", "object_")]
 
 
 class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
@@ -47,7 +53,7 @@ class Gateway:
     @bentoml.api  # type: ignore[untyped-decorator]
     def predict(
         self,
-        instances: list[Any],
+        instances: list[Row],
         ids: list[str] | None = None,
         groups: dict[str, list[str | None]] | None = None,
         parameters: dict[str, Any] | None = None,

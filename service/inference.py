@@ -21,7 +21,7 @@ from service.protocols.problem import Problem, unavailable
 from service.runtime import Runtime
 from service.settings import Deployment
 
-__all__ = ["InferenceService"]
+__all__ = ["GET_CODES", "MODEL", "VERSION", "InferenceService"]
 
 GET_CODES = (200, 405, 500, 504)
 READY_CODES = (200, 405, 500, 503, 504)

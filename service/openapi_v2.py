@@ -46,10 +46,23 @@ def inference_paths(deployment: Deployment, groups: Sequence[str], problems: Cal
         paths[path] = get("The model's tensors.", _model())
         paths[f"{path}/ready"] = get("Whether the model is ready.", ready, busy=True)
         paths[f"{path}/infer"] = {"post": dict(infer)}
+        paths[f"{path}/config"] = get("The model's config, as Triton's clients know it.", {"type": "object"})
+        paths[f"{path}/stats"] = get("Counts and durations since the process began.", {"type": "object"})
+    paths["/v2/models/stats"] = get("The same, of all models.", {"type": "object"})
+    paths["/v2/repository/index"] = {"post": _repository_index(problems)}
     for path, methods in paths.items():
         for operation in methods.values():
             operation["operationId"] = path.strip("/").replace("/", "_")
     return paths
+
+
+def _repository_index(problems: Callable[..., Schema]) -> Schema:
+    summary = "The models of this server, and whether each is ready."
+    model = _object(dict.fromkeys(("name", "version", "state", "reason"), TEXT))
+    answer = {JSON: {"schema": {"type": "array", "items": model}}}
+    asked = _object({"ready": {"type": "boolean", "description": "only those that are"}}, optional=["ready"])
+    body = {"required": False, "content": {JSON: {"schema": asked}}}
+    return {**_operation(summary, answer, problems(document=PROBLEM)), "requestBody": body}
 
 
 def _operation(summary: str, answers: Schema, problems: Schema) -> Schema:

@@ -14,6 +14,7 @@ from service.limits import COMMON_CODES, UNMATCHED
 from service.metrics import Metrics, ModelMetrics, Promises
 from service.openapi import pages
 from service.settings import Deployment
+from service.triton import Triton
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
@@ -40,7 +41,7 @@ class Routing:
         handlers = Handlers(config, runtime=runtime, trouble=trouble, pages=pages(deployment))
         inference = InferenceService(deployment, runtime=runtime, trouble=trouble)
         explaining = Explaining(config, runtime=runtime, trouble=trouble)
-        routes = handlers.routes() | inference.routes() | explaining.routes()
+        routes = {**Triton(inference).routes(), **handlers.routes(), **inference.routes(), **explaining.routes()}
         metrics = Metrics(_codes(routes, config), list(config.explain.allowed))
         handlers.metrics = inference.metrics = explaining.metrics = metrics
         return cls(handlers, inference, explaining, routes, metrics)

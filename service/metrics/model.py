@@ -1,5 +1,6 @@
 """What there is to count of a model: its rows, guards, batches, device and monitors."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,8 @@ class ModelMetrics:
             "store_rows", "Answered rows: stored, not stored as their id was there already, or dropped.", ["result"],
             [(result,) for result in STORED],
         )  # fmt: skip
+        self.last_batch = 0.0
+        """When the last batch was answered, in seconds since the epoch; 0 before the first."""
         self.store_down: Callable[[], bool] = lambda: False
         self.feedback = Counters("feedback", "Outcomes received.", ["result"], [(result,) for result in FEEDBACK])
 
@@ -94,6 +97,7 @@ class ModelMetrics:
         actions = np.bincount(answer.action, minlength=len(Action))
         self.rows.values += actions
         self.busy.values[0] += seconds
+        self.last_batch = time.time()
         self.batch_rows.observe(len(answer))
         crashed = np.isnan(answer.p_value)
         self.guard_errors.values += crashed.sum(0)

@@ -329,6 +329,31 @@ def test_bentoml_client_works_unchanged(table: "Gateway") -> None:
     assert "quality" in detailed["predictions"][0]["guards"]
 
 
+@pytest.mark.filterwarnings("ignore")  # whatever BentoML and its dependencies deprecate is theirs
+def test_bentoml_client_sends_arrays(images: "Gateway", table: "Gateway") -> None:
+    """BentoML's own client sends arrays of rows as they are, beside lists, objects and files."""
+    import bentoml
+
+    pixels = draw(np.arange(3), seed=7)
+    x = pixels.astype(np.float32) / np.float32(255)
+    ids = ["a", "b", "c"]
+    with bentoml.SyncHTTPClient(images.url) as client:
+        whole = client.predict(instances=x, ids=ids)["predictions"]
+        rows = client.predict(instances=list(x), ids=ids)["predictions"]
+        files = client.predict(instances=[encoded(one) for one in pixels], ids=ids)["predictions"]
+        odd = client.predict(instances=pixels)["predictions"]
+    client._temp_dir.cleanup()
+    assert whole == rows == files == images.predict(x.tolist(), ids=ids)
+    assert all(said["warnings"] == [LIKE_BYTES] for said in odd)  # JSON does not say that they were bytes
+    with bentoml.SyncHTTPClient(table.url) as client:
+        row = list(ALLOWED.values())
+        mixed = client.predict(instances=np.array([row, row], dtype=object), ids=["a", "b"])["predictions"]
+        lists = client.predict(instances=[row, ALLOWED | {"job": None}], ids=["a", "b"])["predictions"]
+    client._temp_dir.cleanup()
+    assert mixed == table.predict([ALLOWED, ALLOWED], ids=["a", "b"])
+    assert lists == table.predict([ALLOWED, ALLOWED | {"job": None}], ids=["a", "b"])
+
+
 def test_model_metadata(table: "Gateway") -> None:
     """The server names its model, and says that it is ready."""
     assert table.client.get("/v1/models").json() == {"models": ["loans"]}
