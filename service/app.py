@@ -23,8 +23,16 @@ class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
     """A BentoML service with Door outside of every BentoML middleware, and exactly one worker."""
 
     def inject_config(self) -> None:
-        """Refuse more workers: metrics, queue and monitors are one process's own (runs before any is started)."""
+        """Refuse what would do harm, or nothing (runs before any worker is started).
+
+        Metrics, queue and monitors are one process's own, so there is one worker.
+        """
         super().inject_config()
+        if BentoMLContainer.http.cors.enabled.get():
+            raise BentoMLConfigException(
+                "http.cors is BentoML's, which is behind this server's own doors and would do nothing: leave it out, "
+                "and name the origins under `server.cors` in the gateway's config"
+            )
         workers = BentoMLContainer.config.services[self.name].get()["workers"]
         if workers != 1:
             raise BentoMLConfigException(f"workers is {workers!r}: one worker a process; scale by replicas")

@@ -7,12 +7,14 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from service.exchange import CURRENT, Exchanges
 from service.http import JSON, OCTETS, Call, Handler, Message, Receive, Reply, Route, Send
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours
+from service.server_timing import ask, timing
 
 __all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits", "known_or_new", "log_fault"]
 
@@ -70,9 +72,12 @@ class Limits:
         template = UNMATCHED if route is None else route.template
         incoming = Incoming(receive, headers)
         exchange = self.exchanges.begin(template, scope["method"], request_id, scope["headers"])
+        timed = ask(exchange, headers)
         code = None
         try:
             reply = await self._reply(route, scope, headers, request_id, incoming)
+            if timed:
+                reply = replace(reply, headers={**reply.headers, "Server-Timing": timing(exchange)})
             # A body that nobody reads could go on for ever: its connection serves no other request.
             close = incoming.unread or self.closing()
             await self._write(reply, request_id, send, head=scope["method"] == "HEAD", close=close)

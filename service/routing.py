@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from guards.bundle import Bundle
 from guards.config import Config
+from service.cors import PREFLIGHT, PREFLIGHT_CODES
 from service.explaining import Explaining
 from service.handlers import Handlers
 from service.http import Route
@@ -49,6 +50,8 @@ class Routing:
 
 def _codes(routes: Mapping[str, Route], config: Config) -> dict[str, tuple[int, ...]]:
     codes = {route.template: route.codes for route in routes.values()} | {UNMATCHED: COMMON_CODES}
+    if config.server.cors is not None:
+        codes[PREFLIGHT] = PREFLIGHT_CODES
     if config.server.grpc_port is not None:
         from service.rpc import RPC_ROUTES  # noqa: PLC0415 - needs grpcio, which HTTP does not
 
