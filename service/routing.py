@@ -41,7 +41,7 @@ class Routing:
         config = deployment.config
         handlers = Handlers(config, runtime=runtime, trouble=trouble, pages=pages(deployment))
         inference = InferenceService(deployment, runtime=runtime, trouble=trouble)
-        explaining = Explaining(config, runtime=runtime, trouble=trouble)
+        explaining = Explaining(config, deployment.schema, runtime=runtime, trouble=trouble)
         routes = {**Triton(inference).routes(), **handlers.routes(), **inference.routes(), **explaining.routes()}
         metrics = Metrics(_codes(routes, config), list(config.explain.allowed))
         handlers.metrics = inference.metrics = explaining.metrics = metrics

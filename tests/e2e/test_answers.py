@@ -436,10 +436,13 @@ def test_explanation_of_a_label(images: "Gateway") -> None:
 
 
 def test_no_explanation_of_a_withheld_answer(values: "Gateway") -> None:
-    """A row that has no answer has none to explain: 422 with its place."""
+    """A row that was not answered is not explained: 422 with its place, why, and what would allow it."""
     response = values.post({"instances": [[1, 1, 1], [900, -900, 0]]}, "/v1/models/value:explain")
     assert response.status_code == 422
-    assert [error["loc"] for error in response.json()["errors"]] == [["instances", 1]]
+    (error,) = response.json()["errors"]
+    assert error["loc"] == ["instances", 1]
+    assert "abstain" in error["msg"] or "reject" in error["msg"]
+    assert "explain.rejected: true" in error["msg"]
 
 
 def test_no_explanation_where_the_method_cannot_tell(table: "Gateway") -> None:
