@@ -23,6 +23,7 @@ EXIF, XMP, ICC, MULTIPLE = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_P
 MAX_SEGMENTS, MAX_SCANS = 2048, 100
 """A progressive image has about 10 scans; each goes over all of its pixels."""
 DAMAGED, CUT_OFF = "it is damaged: its segments do not follow each other", "it is cut off"
+TOO_MANY = "it has too many segments: save it anew"
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +85,7 @@ def _collect(file: bytes, segments: Segments) -> int:
             raise UnfitImageError(CUT_OFF)
         _keep(segments, marker, file[place + 4 : end], file[place:end])
         place = end
-    raise UnfitImageError("it has too many segments: save it anew")
+    raise UnfitImageError(TOO_MANY)
 
 
 def _keep(segments: Segments, marker: int, content: bytes, whole: bytes) -> None:
@@ -114,7 +115,10 @@ def _keep(segments: Segments, marker: int, content: bytes, whole: bytes) -> None
 def _end(file: bytes, start: int) -> int:
     """Find the end of the image; what follows is no part of it."""
     place, scans = start, 0
-    while (found := MARKER.search(file, place)) is not None:
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(file, place)
+        if found is None:
+            raise UnfitImageError(CUT_OFF)
         marker = found[0][1]
         if marker == END:
             return found.end()
@@ -122,7 +126,7 @@ def _end(file: bytes, start: int) -> int:
         if scans > MAX_SCANS:
             raise UnfitImageError(f"it has more than {MAX_SCANS} scans: save it anew")
         place = found.end() + int.from_bytes(file[found.end() : found.end() + 2])
-    raise UnfitImageError(CUT_OFF)
+    raise UnfitImageError(TOO_MANY)
 
 
 def _profile(segments: Segments) -> bytes:

@@ -228,6 +228,11 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "a chunk that has to be known": (png(chunk(b"CgBI", bytes(4))), "RGB", "has to be known"),
     "chunks without end": (png(chunk(b"voId", b"") * 5000), "RGB", "too many chunks"),
     "segments without end": (jpeg(segment(0xFE, b"") * 3000), "RGB", "too many segments"),
+    "segments without end between scans": (
+        PLAIN_JPEG[:-2] + segment(0xFE, b"") * 3000 + b"\xff\xd9",
+        "RGB",
+        "too many segments",
+    ),
     "scans without end": (
         PLAIN_JPEG[:-2] + PLAIN_JPEG[SCANS:-2] * 200 + b"\xff\xd9", "RGB", "more than 100 scans",
     ),
