@@ -26,10 +26,13 @@ MAX_STREAMS = 64
 """Calls that go on for as long as the client likes: watches of health, and reflection."""
 PINGS = [
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
     ("grpc.http2.max_ping_strikes", 2),
 ]
-"""Clients that keep a connection alive by a ping every few seconds, as most do, are not turned away for it."""
+"""Clients that keep a connection alive by a ping every few seconds, as most do, are not turned away for it.
+
+gRPC's guide has the second as ``min_recv_ping_interval_without_data_ms``; its core passes over that name.
+"""
 CANCELLED = 499
 """What the metrics call a request whose client went away; HTTP has no code for it, and proxies use this one."""
 LARGE_MESSAGE = 65536
