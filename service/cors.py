@@ -1,16 +1,19 @@
 """Cross-origin requests: pages of the configured origins may ask this server (the Fetch standard's CORS protocol)."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from guards.sections import CorsConfig
 from service.exchange import Exchanges
 from service.http import Message, Receive, Send
 from service.limits import Limits, known_or_new
+from service.protocols.problem import PROBLEM, Problem
 
 __all__ = ["PREFLIGHT", "PREFLIGHT_CODES", "Cors"]
 
 PREFLIGHT, PREFLIGHT_CODES = "preflight", (204, 403)
+REFUSED = "pages of this origin may not ask: `server.cors.origins` in the config does not name it"
 ANY = "*"
 METHODS = b"GET, HEAD, POST"
 HEADERS = (
@@ -62,17 +65,21 @@ class Cors:
         """Say what a page of this origin may ask; what is at the path the request itself will tell."""
         request_id = known_or_new(headers.get(b"x-request-id", b""))
         exchange = self.exchanges.begin(PREFLIGHT, "OPTIONS", request_id, scope["headers"])
-        allowed = self._allowed(origin)
-        code = 204 if len(allowed) > 1 else 403
-        written = [*allowed, *(self._preflight if code == 204 else [(b"content-length", b"0")])]  # noqa: PLR2004
+        written, body, code = self._allowed(origin), b"", HTTPStatus.NO_CONTENT
+        if len(written) > 1:
+            written += self._preflight
+        else:
+            code = HTTPStatus.FORBIDDEN
+            body = Problem(code, REFUSED).body(request_id, error=scope["path"].startswith("/v2"))
+            written += [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(body)).encode())]
         written.append((b"x-request-id", request_id.encode()))
         if self.limits.closing():
             written.append((b"connection", b"close"))
         try:
-            await send({"type": "http.response.start", "status": code, "headers": written})
-            await send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.start", "status": int(code), "headers": written})
+            await send({"type": "http.response.body", "body": body})
         finally:
-            self.exchanges.end(exchange, code)
+            self.exchanges.end(exchange, int(code))
 
     def _allowed(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
         """Give the headers that let a page of an origin read the answer; `Vary` alone for any other."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from service.exchange import CURRENT, Exchanges
 from service.http import JSON, OCTETS, Call, Handler, Message, Receive, Reply, Route, Send
-from service.protocols.problem import Problem, deadline_passed, fault_of_ours
+from service.protocols.problem import PROBLEM, Problem, deadline_passed, fault_of_ours
 from service.server_timing import ask, timing
 
 __all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits", "known_or_new", "log_fault"]
@@ -183,7 +183,7 @@ def _handler(route: Route | None, method: str) -> tuple[Handler, bool]:
 
 def _problem(problem: Problem, request_id: str, path: str) -> Reply:
     body = problem.body(request_id, error=path == "/v2" or path.startswith("/v2/"))
-    return Reply(body, problem.status, "application/problem+json", problem.headers)
+    return Reply(body, problem.status, PROBLEM, problem.headers)
 
 
 def known_or_new(request_id: bytes) -> str:

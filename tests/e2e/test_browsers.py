@@ -44,8 +44,9 @@ def test_preflights(open_to_pages: "Gateway") -> None:
         allowed = granted.headers["Access-Control-Allow-Headers"].lower()
         assert all(name in allowed for name in ("content-type", "x-request-id", "inference-header", "x-extra"))
         assert "POST" in granted.headers["Access-Control-Allow-Methods"]
-        refused = httpx.options(open_to_pages.url + path, headers={"Origin": STRANGER, **ASKED})
+        refused = open_to_pages.client.options(path, headers={"Origin": STRANGER, **ASKED})
         assert refused.status_code == 403
+        assert "server.cors.origins" in refused.json()["detail"]
         assert "Access-Control-Allow-Origin" not in refused.headers
     assert set(open_to_pages.metrics()) == before
     assert open_to_pages.metrics()['guardhouse_requests_total{code="204",route="preflight"}'] == 4

@@ -261,7 +261,7 @@ def test_index_while_loading(bundles: Any) -> None:
     gateway, _ = start(bundles, "values", environment={"MADE_UP_BUILD_SECONDS": "3"})
     gateway.wait_listening()
     post = gateway.client.post
-    (told,) = post("/v2/repository/index").json()
+    (told,) = post("/v2/repository/index", json={}).json()
     assert (told["state"], told["reason"]) == ("UNAVAILABLE", "the model is still loading")
     assert post("/v2/repository/index", json={"ready": True}).json() == []
     gateway.wait_ready()
