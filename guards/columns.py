@@ -1,5 +1,6 @@
 """A tabular column: as a config declares it, and as fitted, which turns its values into numbers."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
@@ -39,6 +40,14 @@ def check_name(label: str) -> str:
 Label = Annotated[str, BeforeValidator(as_label)]
 NamedLabel = Annotated[Label, AfterValidator(check_name)]
 """A label that answers, files and series show as a name."""
+
+
+def _writings(value: float) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return str(value), str(value).lower()
+    if isinstance(value, int):
+        return str(value), f"{value}.0"
+    return (repr(value), str(int(value))) if value.is_integer() else (repr(value),)
 
 
 class ColumnSpec(BaseModel):
@@ -82,7 +91,8 @@ class Column(ColumnSpec):
     def encode(self, values: Sequence[object] | npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float64], list[Fault]]:
         """Turn one column's values into numbers: NaN for missing, the category's index, -1 for an unseen one.
 
-        An array of numbers holds NaN for missing, and of a categorical column the index already.
+        An array of numbers holds NaN for missing, and of a categorical column the index already. Any other number or
+        boolean is no index: it names a category, by :meth:`category_of`.
         """
         if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
             numbers = values.astype(np.float64)
@@ -109,6 +119,33 @@ class Column(ColumnSpec):
         numbers[~present] = np.nan
         return numbers, faults + more
 
+    def category_of(self, value: float) -> str | None:
+        """Give the category that a number or a boolean names, since it is written so; None if there is none.
+
+        1 and 1.0 are the same number, and name the category "1" or "1.0".
+
+        Raises:
+            ValueError: two categories are written so.
+        """
+        names = [name for name in dict.fromkeys(_writings(value)) if name in (self.categories or ())]
+        if len(names) > 1:
+            raise ValueError(f"{describe(value)} could mean {names[0]!r} or {names[1]!r}: send the string")
+        return names[0] if names else None
+
+    @property
+    def misread_category(self) -> str | None:
+        """A category that is written as a number other than its index: then a number could mean two categories."""
+        if self.kind == "numeric":
+            return None
+        for index, name in enumerate(self.categories or ()):
+            try:
+                number = float(name)
+            except ValueError:
+                continue
+            if math.isfinite(number) and number != index:
+                return name
+        return None
+
     def _encode_categories(self, values: Sequence[object]) -> tuple[npt.NDArray[np.float64], list[Fault]]:
         codes: dict[object, float] = {name: float(index) for index, name in enumerate(self.categories or ())}
         codes[None] = np.nan
@@ -116,12 +153,18 @@ class Column(ColumnSpec):
             return np.array([codes.get(value, -1.0) for value in values], dtype=np.float64), []
         faults, encoded = [], np.full(len(values), -1.0)
         for row, value in enumerate(values):
-            # An integer may name a category that is written as one; any other number is a mistake of type.
-            name = str(value) if type(value) is int else value
-            if isinstance(name, str | None) and (name is value or name in codes):
-                encoded[row] = codes.get(name, -1.0)
+            if isinstance(value, str | None):
+                encoded[row] = codes.get(value, -1.0)
+                continue
+            message = f"expected a string or null, got {describe(value)}"
+            try:
+                name = self.category_of(value) if isinstance(value, bool | int | float) else None
+            except ValueError as two:
+                name, message = None, str(two)
+            if name is None:
+                faults.append(Fault(row, (self.name,), message))
             else:
-                faults.append(Fault(row, (self.name,), f"expected a string or null, got {describe(value)}"))
+                encoded[row] = codes[name]
         return encoded, faults
 
     def _checked(

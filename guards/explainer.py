@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from guards import detector
+from guards.schema import InputSchema
 from guards.subject import NotExplainableError, Subject
 
 __all__ = ["Attribution", "Explainer", "NotExplainableError", "seed_of"]
@@ -39,6 +40,12 @@ class Explainer(ABC):
     Params: ClassVar[type[detector.Params]]
     complete: ClassVar[bool] = True
     """Whether contributions are meant to add up to the change from the baseline."""
+
+    @classmethod
+    def refusal(cls, schema: InputSchema) -> str | None:
+        """Say why the method can explain no row of these, or None: then it depends on the row, if on anything."""
+        del schema
+        return None
 
     def __init__(self, params: detector.Params, subject: Subject) -> None:
         self.params, self.subject = params, subject

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from guards.bundle import Bundle
 from guards.config import Config
+from guards.detector import Params
+from guards.explainer import Explainer
 from guards.nearest import neighbours
 from guards.pipeline import Pipeline
+from guards.registry import registered
 from guards.schema import InputSchema
 from guards.types import Action, Batch, Outcome
 
-__all__ = ["Explanation", "Question", "UnfitQuestionError", "WithheldError", "check", "explain", "methods"]
+__all__ = ["Explanation", "Question", "UnfitQuestionError", "WithheldError", "check", "explain", "fitting", "methods"]
 
 GUARD = "guard:"
 CAUSES, NEIGHBOURS = "causes", "neighbours"
@@ -94,10 +97,22 @@ class Explanation:
         }
 
 
-def methods(config: Config) -> list[dict[str, Any]]:
+def fitting(config: Config, schema: InputSchema) -> dict[str, Params]:
+    """Give the methods that a request may choose and that can explain such rows, with their parameters."""
+    return {name: params for name, params in config.explain.allowed.items() if not _refusal(name, schema)}
+
+
+def _refusal(method: str, schema: InputSchema) -> str | None:
+    """Say why a method can explain no row of a model's, or None."""
+    explainer = registered("explainers")[method]
+    assert issubclass(explainer, Explainer)  # noqa: S101 - what is registered under this name is one
+    return explainer.refusal(schema)
+
+
+def methods(config: Config, schema: InputSchema) -> list[dict[str, Any]]:
     """Describe the methods that a request may choose, with their parameters' values and meanings."""
     described = []
-    for name, params in config.explain.allowed.items():
+    for name, params in fitting(config, schema).items():
         values = config.explain.parameters(name).model_dump()
         described.append(
             {
@@ -122,7 +137,9 @@ def check(question: Question, config: Config, schema: InputSchema, classes: Sequ
     section = config.explain
     method = question.method or section.method
     if method not in section.allowed:
-        raise UnfitQuestionError("method", f"not one of {list(section.allowed)}")
+        raise UnfitQuestionError("method", f"not one of {list(fitting(config, schema))}")
+    if refusal := _refusal(method, schema):
+        raise UnfitQuestionError("method", refusal)
     guard = question.guard
     visible = [spec.name for spec in config.guards if spec.visible]
     if guard is not None and guard not in visible:

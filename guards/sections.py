@@ -11,7 +11,7 @@ from guards.registry import OneOf
 from guards.section import Section
 from guards.types import Action
 
-__all__ = ["GuardConfig", "ModelConfig", "ReferenceConfig", "ServerConfig", "StoreConfig"]
+__all__ = ["CorsConfig", "GuardConfig", "ModelConfig", "ReferenceConfig", "ServerConfig", "StoreConfig"]
 
 
 class ModelConfig(Section):
@@ -83,6 +83,25 @@ class GuardConfig(Section):
         return Action.REJECT if self.on_error == "reject" else Action.ALLOW
 
 
+class CorsConfig(Section):
+    """Which pages in browsers may ask the server: by default none of another origin."""
+
+    origins: tuple[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:_-]+)$")], ...] = Field(
+        min_length=1, max_length=1000, description='such as "https://app.example"; "*": any'
+    )
+    credentials: bool = Field(default=False, description="true: pages may send cookies and logins of the browser")
+    headers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")], ...] = Field(
+        default=(), max_length=100, description="headers that a page may send beside those that the server reads"
+    )
+    max_age_seconds: int = Field(default=600, ge=0, le=86400, description="how long a browser may keep the permission")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.credentials and "*" in self.origins:
+            raise ValueError("credentials for every origin would let any page act as its visitor: name the origins")
+        return self
+
+
 class ServerConfig(Section):
     """Bounds of the server."""
 
@@ -103,6 +122,7 @@ class ServerConfig(Section):
         le=65535,
         description="where the Open Inference Protocol is spoken over gRPC; default: nowhere",
     )
+    cors: CorsConfig | None = Field(default=None, description="pages of other origins that may ask; default: none")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

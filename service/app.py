@@ -2,9 +2,10 @@
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import bentoml
+from _bentoml_sdk.validators import TensorSchema
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLConfigException
 
@@ -15,14 +16,27 @@ from service.supervisor import restrain
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 
+# Any row, as JSON has it. In this schema BentoML's own client writes a row that is an array as lists, too: it makes an
+# array of objects of every row, which leaves the values as they are.
+Row = Annotated[Any, TensorSchema("numpy-array", "object_")]
+
+
 class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
     """A BentoML service with Door outside of every BentoML middleware, and exactly one worker."""
 
     def inject_config(self) -> None:
-        """Refuse more workers: metrics, queue and monitors are one process's own (runs before any is started)."""
+        """Refuse what would do harm, or nothing (runs before any worker is started).
+
+        Metrics, queue and monitors are one process's own, so there is one worker.
+        """
         if "--fd" not in sys.argv:  # which a worker is given: this process is, or becomes, the supervisor
             restrain()
         super().inject_config()
+        if BentoMLContainer.http.cors.enabled.get():
+            raise BentoMLConfigException(
+                "http.cors is BentoML's, which is behind this server's own doors and would do nothing: leave it out, "
+                "and name the origins under `server.cors` in the gateway's config"
+            )
         workers = BentoMLContainer.config.services[self.name].get()["workers"]
         if workers != 1:
             raise BentoMLConfigException(f"workers is {workers!r}: one worker a process; scale by replicas")
@@ -51,7 +65,7 @@ class Gateway:
     @bentoml.api  # type: ignore[untyped-decorator]
     def predict(
         self,
-        instances: list[Any],
+        instances: list[Row],
         ids: list[str] | None = None,
         groups: dict[str, list[str | None]] | None = None,
         parameters: dict[str, Any] | None = None,

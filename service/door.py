@@ -16,6 +16,7 @@ from service.shutdown import Shutdown
 from service.supervisor import supervisor, tell_to_stop
 
 if TYPE_CHECKING:
+    from service.cors import Cors
     from service.explaining import Explaining
     from service.limits import Limits
     from service.rpc import RpcServer
@@ -37,7 +38,7 @@ class Door:
 
     def __init__(self, app: Any) -> None:  # noqa: ANN401 - any ASGI application
         self.app = app
-        self.limits: Limits | None = None
+        self.limits: Limits | Cors | None = None
         self.runtime: Runtime | None = None
         self.explaining: Explaining | None = None
         self.rpc: RpcServer | None = None
@@ -95,6 +96,7 @@ class Door:
         """
         # Imported here: the supervisor and `bentoml build` import this module and need none of it.
         from service import memory, turns  # noqa: PLC0415
+        from service.cors import Cors  # noqa: PLC0415
         from service.exchange import Exchanges  # noqa: PLC0415
         from service.limits import Limits  # noqa: PLC0415
         from service.logs import configure  # noqa: PLC0415
@@ -113,13 +115,15 @@ class Door:
         self.keep_alive_seconds = config.server.keep_alive_seconds
         self.tracing = Tracing.from_environment(model=config.name, version=config.version)
         exchanges = Exchanges(metrics, self.tracing)
-        self.limits = Limits(
+        self.limits = limits = Limits(
             routing.routes,
             exchanges,
             max_body_bytes=config.server.max_body_bytes,
             timeout_seconds=config.server.timeout_seconds,
             closing=lambda: self.draining,
         )
+        if config.server.cors is not None:
+            self.limits = Cors(limits, config.server.cors, exchanges)
         if config.server.grpc_port is not None:
             from service.rpc import RpcServer  # noqa: PLC0415 - needs grpcio, which HTTP does not
 

@@ -27,7 +27,7 @@ CLIENT_LEFT = 499
 SCRAPE = "/metrics"
 """Not in flight: a scrape would else find itself, and an idle server never say 0."""
 PROBES = frozenset({"/livez", "/readyz", "/healthz", SCRAPE, "/v2/health/live", "/v2/health/ready"}) | frozenset(
-    {"grpc:ServerLive", "grpc:ServerReady"}
+    {"grpc:ServerLive", "grpc:ServerReady", "grpc:HealthCheck"}
 )
 """Routes that Kubernetes and Prometheus ask every few seconds: nobody reads of them in a log."""
 

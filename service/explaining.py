@@ -13,7 +13,7 @@ import orjson
 
 from guards.config import Config
 from guards.explanation import Question, UnfitQuestionError, check, methods
-from guards.schema import Floats
+from guards.schema import Floats, InputSchema
 from service.allowance import Allowance
 from service.exchange import CURRENT
 from service.explainers import CrashedError, Explainers, Task
@@ -37,6 +37,10 @@ PARAMETERS: Mapping[str, type | tuple[type, ...]] = {"method": str, "target": st
 MOST_VALUES = 2**18
 """How many numbers an answer to several rows may have: some megabytes of JSON."""
 FOLDER = "/v1/explanations"
+WITHHELD = (
+    "the action on this row is {}, so it was not answered, and there is nothing to explain: `:predict` with "
+    "`parameters.detail` says which guards did it and why; `explain.rejected: true` in the config allows it"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,11 +61,12 @@ class Explaining:
     def __init__(
         self,
         config: Config,
+        schema: InputSchema,
         *,
         runtime: Callable[[], Runtime | None],
         trouble: Callable[[], str | None],
     ) -> None:
-        self.config, self._runtime, self._trouble = config, runtime, trouble
+        self.config, self._schema, self._runtime, self._trouble = config, schema, runtime, trouble
         self.metrics: Metrics
         section = config.explain
         self._allowance = Allowance(section.rate, section.burst)
@@ -111,7 +116,7 @@ class Explaining:
 
     async def explainers(self, _: Call) -> Reply:
         """List the methods that a request may choose."""
-        return Reply(orjson.dumps({"explainers": methods(self.config)}))
+        return Reply(orjson.dumps({"explainers": methods(self.config, self._schema)}))
 
     async def explain(self, call: Call) -> Reply:
         """Explain the rows of a body."""
@@ -224,12 +229,7 @@ class Explaining:
                 ends.append(ends[-1] + size)
             return Pieces(tuple(body[start:end] for start, end in pairwise(ends)))
         if status == "withheld":
-            raise unprocessable(
-                [
-                    (("instances", row), f"the row's verdict is {action}: it has no answer to explain")
-                    for row, action in head["rows"]
-                ]
-            )
+            raise unprocessable([(("instances", row), WITHHELD.format(action)) for row, action in head["rows"]])
         if status == "refused":
             raise unprocessable([(("instances",), head["message"])])
         if status == "timeout":

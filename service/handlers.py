@@ -9,13 +9,14 @@ from urllib.parse import parse_qsl
 import orjson
 
 from guards.config import Config
-from guards.schema import InputSchema
 from service.exchange import took
 from service.http import Call, Reply, Route
 from service.ledger import Ledger
 from service.limits import POST_CODES
 from service.metrics import Metrics
 from service.protocols import v1
+from service.protocols.images import may_hold_files
+from service.protocols.pixels import odd_pixels
 from service.protocols.problem import Problem, unavailable
 from service.runtime import Runtime
 from service.totals import SCOPES
@@ -128,7 +129,8 @@ class Handlers:
             request.x, request.groups, ids=request.ids, deadline=call.deadline, causes=detail
         )
         started = time.perf_counter()
-        body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail)
+        odd = odd_pixels(request.x, runtime.bundle.schema)
+        body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail, warnings=odd)
         took(self.metrics, "encode", started)
         return Reply(body, headers={"X-Guardhouse-Action": strictest.label})
 
@@ -148,11 +150,6 @@ class Handlers:
         return ledger
 
 
-def _may_hold_files(body: bytes, schema: InputSchema) -> bool:
-    """Tell, without parsing it, whether a body may hold encoded images: few bytes may take long to unpack."""
-    return schema.kind == "image" and (b"b64" in body or b"\\" in body)  # a key may be written with escapes
-
-
 async def read(call: Call, runtime: Runtime, parameters: Mapping[str, type | tuple[type, ...]]) -> v1.Request:
     """Decode a v1 body for what is served."""
 
@@ -166,7 +163,7 @@ async def read(call: Call, runtime: Runtime, parameters: Mapping[str, type | tup
         )
 
     # What takes long enough to decode that its neighbours would notice is decoded beside the event loop.
-    slow = len(call.body) > LARGE_BODY or _may_hold_files(call.body, runtime.bundle.schema)
+    slow = len(call.body) > LARGE_BODY or may_hold_files(call.body, runtime.bundle.schema)
     return await asyncio.to_thread(decode) if slow else decode()
 
 

@@ -15,12 +15,13 @@ from service.http import JSON, OCTETS, Call, Reply, Route
 from service.limits import POST_CODES
 from service.metrics import Metrics
 from service.protocols import v2
+from service.protocols.images import may_hold_files
 from service.protocols.outputs import Output, TensorSpec, alternatives_of, beside_of, inputs_of, outputs_of, to_outputs
 from service.protocols.problem import Problem, unavailable
 from service.runtime import Runtime
 from service.settings import Deployment
 
-__all__ = ["InferenceService"]
+__all__ = ["GET_CODES", "MODEL", "VERSION", "InferenceService"]
 
 GET_CODES = (200, 405, 500, 504)
 READY_CODES = (200, 405, 500, 503, 504)
@@ -147,24 +148,26 @@ class InferenceService:
     async def _infer(self, call: Call) -> Reply:
         given = call.headers.get(v2.HEADER_LENGTH.lower().encode())
         length = None if given is None else given.decode("latin-1").strip()
+        head = call.body[: int(length)] if length is not None and v2.LENGTH.fullmatch(length) else call.body
 
         def encode(outputs: list[Output], inference: v2.Inference, runtime: Runtime) -> tuple[bytes, int | None]:
             return v2.encode(outputs, inference, self.config, runtime.bundle.id)
 
-        (body, head), strictest = await self.infer(
+        (body, size), strictest = await self.infer(
             lambda scope: v2.decode(call.body, length, scope),
             encode,
             deadline=call.deadline,
-            large=len(call.body) > (LARGE_JSON if length is None else LARGE_BODY),
+            large=len(call.body) > (LARGE_JSON if length is None else LARGE_BODY) or may_hold_files(head, self.schema),
         )
         headers = {"X-Guardhouse-Action": strictest.label}
-        if head is None:
+        if size is None:
             return Reply(body, headers=headers)
-        return Reply(body, content_type=OCTETS, headers={**headers, v2.HEADER_LENGTH: str(head)})
+        return Reply(body, content_type=OCTETS, headers={**headers, v2.HEADER_LENGTH: str(size)})
 
 
 def _described(spec: TensorSpec) -> Mapping[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+    described = {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+    return {**described, "parameters": dict(spec.parameters)} if spec.parameters else described
 
 
 def _json(document: object) -> Reply:

@@ -4,13 +4,15 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from service.exchange import CLIENT_LEFT, CURRENT, Exchanges
 from service.http import JSON, OCTETS, Call, Handler, Message, Receive, Reply, Route, Send
-from service.protocols.problem import Problem, deadline_passed, fault_of_ours
+from service.protocols.problem import PROBLEM, Problem, deadline_passed, fault_of_ours
 from service.request_id import known_or_new
+from service.server_timing import ask, timing
 
 __all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits", "log_fault"]
 
@@ -66,9 +68,12 @@ class Limits:
         template = UNMATCHED if route is None else route.template
         incoming = Incoming(receive, headers)
         exchange = self.exchanges.begin(template, scope["method"], request_id, scope["headers"])
+        timed = ask(exchange, headers)
         code = None
         try:
             reply = await self._reply(route, scope, headers, request_id, incoming)
+            if timed:
+                reply = replace(reply, headers={**reply.headers, "Server-Timing": timing(exchange)})
             # A body that nobody reads could go on for ever: its connection serves no other request.
             close = incoming.unread or self.closing()
             await self._write(reply, request_id, send, head=scope["method"] == "HEAD", close=close)
@@ -178,7 +183,7 @@ def _handler(route: Route | None, method: str) -> tuple[Handler, bool]:
 
 def _problem(problem: Problem, request_id: str, path: str) -> Reply:
     body = problem.body(request_id, error=path == "/v2" or path.startswith("/v2/"))
-    return Reply(body, problem.status, "application/problem+json", problem.headers)
+    return Reply(body, problem.status, PROBLEM, problem.headers)
 
 
 def log_fault(fault: BaseException, request_id: str) -> None:

@@ -154,6 +154,7 @@ def _predictions(deployment: Deployment) -> Schema:
             "action": {"type": "string", "enum": ["allow", "flag", "abstain", "reject"]},
             "reasons": {"type": "array", "items": {"type": "string", "enum": [*guards, "model"]}},
             "guards": {"type": "object"},
+            "warnings": {"type": "array", "items": {"type": "string"}, "description": "what is odd about the row"},
         },
         "required": ["id", "action", "reasons"],
     }

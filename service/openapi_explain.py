@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from guards.explanation import fitting
 from guards.schema import InputSchema
 from service.settings import Deployment
 
@@ -18,10 +19,11 @@ def explain_parameters(deployment: Deployment) -> Schema:
     """Describe what a request may ask for."""
     config = deployment.config
     section = config.explain
-    stepped = [name for name, params in section.allowed.items() if "steps" in type(params).model_fields]
+    allowed = fitting(config, deployment.schema)
+    stepped = [name for name, params in allowed.items() if "steps" in type(params).model_fields]
     guards = [f"guard:{guard.name}" for guard in config.guards if guard.visible]
     parameters: Schema = {
-        "method": {"type": "string", "enum": list(section.allowed), "default": section.method},
+        "method": {"type": "string", "enum": list(allowed), "default": section.method},
         "target": {
             "type": "string",
             "enum": [*deployment.classes, *guards],

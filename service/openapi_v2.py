@@ -5,7 +5,7 @@ from typing import Any
 
 from guards.schema import InputSchema
 from service.http import JSON, OCTETS
-from service.protocols.outputs import TensorSpec, inputs_of, outputs_of
+from service.protocols.outputs import TensorSpec, alternatives_of, inputs_of, outputs_of
 from service.protocols.rows import GROUP, ID, IMAGE_TYPES, MATRIX, NUMERIC_TYPES
 from service.protocols.tensors import BYTES
 from service.protocols.v2 import HEADER_LENGTH
@@ -46,10 +46,23 @@ def inference_paths(deployment: Deployment, groups: Sequence[str], problems: Cal
         paths[path] = get("The model's tensors.", _model())
         paths[f"{path}/ready"] = get("Whether the model is ready.", ready, busy=True)
         paths[f"{path}/infer"] = {"post": dict(infer)}
+        paths[f"{path}/config"] = get("The model's config, as Triton's clients know it.", {"type": "object"})
+        paths[f"{path}/stats"] = get("Counts and durations since the process began.", {"type": "object"})
+    paths["/v2/models/stats"] = get("The same, of all models.", {"type": "object"})
+    paths["/v2/repository/index"] = {"post": _repository_index(problems)}
     for path, methods in paths.items():
         for operation in methods.values():
             operation["operationId"] = path.strip("/").replace("/", "_")
     return paths
+
+
+def _repository_index(problems: Callable[..., Schema]) -> Schema:
+    summary = "The models of this server, and whether each is ready."
+    model = _object(dict.fromkeys(("name", "version", "state", "reason"), TEXT))
+    answer = {JSON: {"schema": {"type": "array", "items": model}}}
+    asked = _object({"ready": {"type": "boolean", "description": "only those that are"}}, optional=["ready"])
+    body = {"required": False, "content": {JSON: {"schema": asked}}}
+    return {**_operation(summary, answer, problems(document=PROBLEM)), "requestBody": body}
 
 
 def _operation(summary: str, answers: Schema, problems: Schema) -> Schema:
@@ -66,7 +79,10 @@ def _server() -> Schema:
 
 
 def _model() -> Schema:
-    tensors: Schema = {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SIZES})}
+    tensor = _object(
+        {"name": TEXT, "datatype": TEXT, "shape": SIZES, "parameters": {"type": "object"}}, optional=["parameters"]
+    )
+    tensors: Schema = {"type": "array", "items": tensor}
     versions = {"type": "array", "items": TEXT}
     instead: Schema = {"type": "array", "items": tensors, "description": "what may be sent instead of all `inputs`"}
     beside = {**tensors, "description": "what may be sent beside the rows"}
@@ -80,7 +96,9 @@ def _request(
 ) -> Schema:
     numeric = IMAGE_TYPES if schema.kind == "image" else NUMERIC_TYPES
     each = [_input(spec.name, [BYTES] if spec.datatype == BYTES else numeric, len(spec.shape)) for spec in inputs]
-    if schema.kind == "tabular":
+    if schema.kind == "image":
+        each.append(_input(MATRIX, [BYTES], 1))  # a file for each row
+    if schema.kind == "tabular" and alternatives_of(schema):
         # Of a table all columns at once, a category as its index.
         each.append(_input(MATRIX, numeric, 2))
     each += [_input(name, [BYTES], 1) for name in [ID, *(GROUP + group for group in groups)]]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from guards.bundle import Bundle
 from guards.config import Config
+from service.cors import PREFLIGHT, PREFLIGHT_CODES
 from service.exchange import CLIENT_LEFT
 from service.explaining import Explaining
 from service.handlers import Handlers
@@ -15,6 +16,7 @@ from service.limits import COMMON_CODES, UNMATCHED
 from service.metrics import Metrics, ModelMetrics, Promises
 from service.openapi import pages
 from service.settings import Deployment
+from service.triton import Triton
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
@@ -40,8 +42,8 @@ class Routing:
         config = deployment.config
         handlers = Handlers(config, runtime=runtime, trouble=trouble, pages=pages(deployment))
         inference = InferenceService(deployment, runtime=runtime, trouble=trouble)
-        explaining = Explaining(config, runtime=runtime, trouble=trouble)
-        routes = handlers.routes() | inference.routes() | explaining.routes()
+        explaining = Explaining(config, deployment.schema, runtime=runtime, trouble=trouble)
+        routes = {**Triton(inference).routes(), **handlers.routes(), **inference.routes(), **explaining.routes()}
         metrics = Metrics(_codes(routes, config), list(config.explain.allowed))
         handlers.metrics = inference.metrics = explaining.metrics = metrics
         return cls(handlers, inference, explaining, routes, metrics)
@@ -50,6 +52,8 @@ class Routing:
 def _codes(routes: Mapping[str, Route], config: Config) -> dict[str, tuple[int, ...]]:
     codes = {route.template: (*route.codes, CLIENT_LEFT) for route in routes.values()}
     codes[UNMATCHED] = (*COMMON_CODES, CLIENT_LEFT)
+    if config.server.cors is not None:
+        codes[PREFLIGHT] = PREFLIGHT_CODES
     if config.server.grpc_port is not None:
         from service.rpc import RPC_ROUTES  # noqa: PLC0415 - needs grpcio, which HTTP does not
 

@@ -1,15 +1,17 @@
 """The Open Inference Protocol's gRPC service, on the same event loop and before the same batcher as HTTP."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
 import grpc
+from google.protobuf.json_format import ParseDict
 
 from guards.bundle import __version__
 from guards.types import Action, Mistake
 from service.exchange import CLIENT_LEFT, Exchanges
+from service.grpc_streams import HEALTH, REFLECTION, SERVICE, Health, reflect, written
 from service.inference import EXTENSIONS, SERVER, InferenceService
 from service.limits import log_fault
 from service.protocols import grpc_predict_v2_pb2 as messages
@@ -17,10 +19,21 @@ from service.protocols import v2_grpc
 from service.protocols.problem import Problem, deadline_passed, fault_of_ours
 from service.request_id import known_or_new
 from service.tracing import GRPC
+from service.triton import Triton, read_only
 
 __all__ = ["RPC_ROUTES", "RpcServer"]
 
-SERVICE = "inference.GRPCInferenceService"
+MAX_STREAMS = 64
+"""Calls that go on for as long as the client likes: watches of health, and reflection."""
+PINGS = [
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 2),
+]
+"""Clients that keep a connection alive by a ping every few seconds, as most do, are not turned away for it.
+
+gRPC's guide has the second as ``min_recv_ping_interval_without_data_ms``; its core passes over that name.
+"""
 LARGE_MESSAGE = 65536
 MAX_DETAILS = 2000
 """Bytes. They are sent as metadata, %-encoded to up to three times as many, of which clients take 8 KiB."""
@@ -38,8 +51,12 @@ STATUS = {
 }
 """What each problem is called here."""
 CODES = (200, *map(int, STATUS), CLIENT_LEFT)
-METHODS = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
-RPC_ROUTES = {f"grpc:{method}": CODES for method in METHODS}
+METHODS = (
+    "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer",
+    "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload",
+)  # fmt: skip
+CHECK, WATCH, REFLECT = "grpc:HealthCheck", "grpc:HealthWatch", "grpc:Reflection"
+RPC_ROUTES = dict.fromkeys((*(f"grpc:{method}" for method in METHODS), CHECK, WATCH, REFLECT), CODES)
 Metadata = list[tuple[str, str]]
 Method = Callable[[bytes, str, float, Metadata], Awaitable[bytes]]
 
@@ -55,16 +72,29 @@ class RpcServer:
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            *PINGS,
         ]
         self._server = grpc.aio.server(options=options)
+        self._triton, self._health, self._streams = Triton(inference), Health(inference.trouble), 0
         methods: tuple[Method, ...] = (
             self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
+            self._config, self._statistics, self._index, self._change, self._change,
         )  # fmt: skip
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(self._handler(f"grpc:{name}", method))
             for name, method in zip(METHODS, methods, strict=True)
         }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        health = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._handler(CHECK, self._health.check)),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._stream(WATCH, self._health.watch)),
+        }
+        reflection = {
+            "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(self._stream(REFLECT, reflect)),
+        }
+        services = {SERVICE: handlers, HEALTH: health, **dict.fromkeys(REFLECTION, reflection)}
+        self._server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(name, each) for name, each in services.items())
+        )
 
     async def start(self, host: str, port: int) -> None:
         """Listen.
@@ -81,6 +111,7 @@ class RpcServer:
 
     async def stop(self) -> None:
         """Take no more calls, and finish those in flight."""
+        self._health.close()
         await self._server.stop(self.config.server.timeout_seconds)
 
     def _handler(self, route: str, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
@@ -120,19 +151,42 @@ class RpcServer:
 
         return handle
 
+    def _stream(self, route: str, method: Callable[[Any], AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
+        async def handle(asked: Any, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - bytes, or many of them
+            code = CLIENT_LEFT
+            self._streams += 1
+            try:
+                if self._streams > MAX_STREAMS:
+                    raise Problem(HTTPStatus.TOO_MANY_REQUESTS, f"{MAX_STREAMS} such calls are open already")  # noqa: TRY301
+                async for answer in method(asked):
+                    yield answer
+                code = int(HTTPStatus.OK)
+            except Problem as problem:
+                code = int(problem.status)
+                await context.abort(STATUS[problem.status], problem.sentence)
+            except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
+                code = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+                log_fault(fault, "of a stream")
+                await context.abort(grpc.StatusCode.INTERNAL, fault_of_ours().sentence)
+            finally:
+                self._streams -= 1
+                self.exchanges.metrics.requests.add(route, str(code))
+
+        return handle
+
     async def _live(self, *_: object) -> bytes:
-        return _written(messages.ServerLiveResponse(live=True))
+        return written(messages.ServerLiveResponse(live=True))
 
     async def _ready(self, *_: object) -> bytes:
-        return _written(messages.ServerReadyResponse(ready=self.inference.trouble() is None))
+        return written(messages.ServerReadyResponse(ready=self.inference.trouble() is None))
 
     async def _model_ready(self, body: bytes, *_: object) -> bytes:
         request = v2_grpc.parse("ModelReadyRequest", body)
         v2_grpc.known(request.name, request.version, self.config)
-        return _written(messages.ModelReadyResponse(ready=self.inference.trouble() is None))
+        return written(messages.ModelReadyResponse(ready=self.inference.trouble() is None))
 
     async def _metadata(self, *_: object) -> bytes:
-        return _written(messages.ServerMetadataResponse(name=SERVER, version=__version__, extensions=EXTENSIONS))
+        return written(messages.ServerMetadataResponse(name=SERVER, version=__version__, extensions=EXTENSIONS))
 
     async def _model(self, body: bytes, *_: object) -> bytes:
         request = v2_grpc.parse("ModelMetadataRequest", body)
@@ -143,7 +197,7 @@ class RpcServer:
             [tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs]
             for specs in (inference.inputs, inference.outputs)
         )
-        return _written(
+        return written(
             messages.ModelMetadataResponse(
                 name=self.config.name,
                 versions=[self.config.version],
@@ -153,17 +207,30 @@ class RpcServer:
             )
         )
 
+    async def _config(self, body: bytes, *_: object) -> bytes:
+        request = v2_grpc.parse("ModelConfigRequest", body)
+        v2_grpc.known(request.name, request.version, self.config)
+        return written(ParseDict({"config": self._triton.model_config()}, messages.ModelConfigResponse()))
+
+    async def _statistics(self, body: bytes, *_: object) -> bytes:
+        request = v2_grpc.parse("ModelStatisticsRequest", body)
+        v2_grpc.known(request.name or self.config.name, request.version, self.config)
+        return written(ParseDict(self._triton.statistics(), messages.ModelStatisticsResponse()))
+
+    async def _index(self, body: bytes, *_: object) -> bytes:
+        request = v2_grpc.parse("RepositoryIndexRequest", body)
+        models = self._triton.index(ready=request.ready)
+        return written(ParseDict({"models": models}, messages.RepositoryIndexResponse()))
+
+    async def _change(self, *_: object) -> bytes:
+        raise read_only()
+
     async def _infer(self, body: bytes, _: str, deadline: float, trailing: Metadata) -> bytes:
-        written, strictest = await self.inference.infer(
+        answer, strictest = await self.inference.infer(
             lambda scope: v2_grpc.decode(v2_grpc.parse("ModelInferRequest", body), scope),
             lambda outputs, inference, runtime: v2_grpc.encode(outputs, inference, self.config, runtime.bundle.id),
             deadline=deadline,
-            large=len(body) > LARGE_MESSAGE,
+            large=len(body) > LARGE_MESSAGE or (self.inference.schema.kind == "image" and b"BYTES" in body),
         )
         trailing.append(("x-guardhouse-action", Action(strictest).label))
-        return written
-
-
-def _written(message: Any) -> bytes:  # noqa: ANN401 - a message
-    written: bytes = message.SerializeToString()
-    return written
+        return answer

@@ -20,7 +20,7 @@ GROUP = "group_"
 
 
 def read_table(path: Path, *, missing: tuple[str, ...] = ()) -> Table:
-    """Read a table by column: strings with None for missing where it is text, floats with NaN where it is numeric.
+    """Read a table by column: floats with NaN for missing if it is numeric, else strings or booleans with None.
 
     Raises:
         Mistake: the file is missing, or no such table.
@@ -42,7 +42,7 @@ def _values(series: "pd.Series[Any]") -> np.ndarray[Any, Any]:
     if pd.api.types.is_bool_dtype(series) or not pd.api.types.is_numeric_dtype(series):
         present = series.notna().to_numpy()
         values = np.empty(len(series), dtype=object)
-        values[present] = [str(value) for value in series[present]]
+        values[present] = [value if isinstance(value, bool) else str(value) for value in series[present].tolist()]
         return values
     return series.to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -99,7 +99,7 @@ def _kind(name: str, table: Table, warnings: list[str]) -> str:
     values = table[name]
     if values.dtype != object:
         return "numeric"
-    present = pd.Series([value for value in values if value is not None], dtype=object)
+    present = pd.Series([str(value) for value in values if value is not None], dtype=object)
     numbers = pd.to_numeric(present, errors="coerce")
     if len(present) and numbers.notna().all():
         return "numeric"
@@ -115,7 +115,7 @@ def _kind(name: str, table: Table, warnings: list[str]) -> str:
 def _numbers(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if values.dtype != object:
         return values
-    numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
+    numbers = pd.to_numeric(pd.Series(as_texts(values), dtype=object), errors="coerce").to_numpy(dtype=np.float64)
     present = np.array([value is not None for value in values])
     odd = np.flatnonzero(present & ~np.isfinite(numbers))
     if len(odd):
@@ -150,7 +150,7 @@ def rows_from_table(
     encodable: dict[str, Any] = {
         column.name: _numbers(column.name, table[column.name])
         if column.kind == "numeric"
-        else as_texts(table[column.name])
+        else _categories(column, table[column.name], path)
         for column in schema.columns
     }
     x, faults = schema.encode(encodable)
@@ -159,6 +159,22 @@ def rows_from_table(
     groups = {name.removeprefix(GROUP): tuple(as_texts(table[name])) for name in table if name.startswith(GROUP)}
     y = labels(table[label], classes, path) if label in table else None
     return Rows(torch.from_numpy(x), y, groups)
+
+
+def _categories(column: Column, values: np.ndarray[Any, Any], path: Path) -> list[str | None]:
+    """Read a column's categories by name: a number or a boolean is the category that is written so."""
+    texts = as_texts(values)
+    named: dict[object, str | None] = {}
+    for row, (value, text) in enumerate(zip(values.tolist(), texts, strict=True)):
+        if text is None or isinstance(value, str):
+            continue
+        try:
+            if value not in named:
+                named[value] = column.category_of(value)
+        except ValueError as two:
+            raise Mistake(f"{path}, row {row}, column {column.name}: {two}") from None
+        texts[row] = named[value] or text
+    return texts
 
 
 def labels(values: np.ndarray[Any, Any], classes: tuple[str, ...] | None, path: Path) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Exact Shapley values, where there are few enough columns to try every coalition of them."""
 
-from math import comb
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from guards.detector import Params
 from guards.explainer import Explainer, NotExplainableError
 from guards.explainers.coalitions import grouped, outputs, spread
+from guards.schema import InputSchema
 
 __all__ = ["Shapley", "ShapleyParams"]
 
@@ -30,6 +31,12 @@ class Shapley(Explainer):
 
     Params: ClassVar[type[Params]] = ShapleyParams
 
+    @classmethod
+    def refusal(cls, schema: InputSchema) -> str | None:
+        """Say that there are too many columns, if there are."""
+        d = math.prod(schema.shape)
+        return f"shapley: it takes up to {MOST_COLUMNS} columns, not {d}: use kernel_shap" if d > MOST_COLUMNS else None
+
     def attribute(self, row: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
         """Average over all coalitions.
 
@@ -37,13 +44,13 @@ class Shapley(Explainer):
             NotExplainableError: there are more than ten columns.
         """
         d = row[0].numel()
-        if d > MOST_COLUMNS:
-            raise NotExplainableError(f"shapley: it takes up to {MOST_COLUMNS} columns, not {d}: use kernel_shap")
+        if (refusal := self.refusal(self.subject.schema)) is not None:
+            raise NotExplainableError(refusal)
         codes = torch.arange(2**d)
         present = (codes[:, None] >> torch.arange(d)) & 1 == 1
         groups = grouped(self.subject.schema, d)
         numbers = outputs(self.subject, row, baseline, target, groups, present)
-        weights = torch.tensor([1 / (d * comb(d - 1, size)) for size in range(d)], dtype=torch.float64)
+        weights = torch.tensor([1 / (d * math.comb(d - 1, size)) for size in range(d)], dtype=torch.float64)
         contributions = torch.empty(d, dtype=torch.float64)
         for column in range(d):
             without = codes[~present[:, column]]

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from service.metrics.families import Counters, Histograms, gauge
 from service.metrics.model import ModelMetrics, Promises
 
-__all__ = ["Metrics", "ModelMetrics", "Promises"]
+__all__ = ["STAGES", "Metrics", "ModelMetrics", "Promises"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 STAGE_SECONDS = (0.00005, 0.0001, 0.00025, *SECONDS)

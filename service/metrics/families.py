@@ -38,6 +38,11 @@ class Counters:
         with self._lock:
             self.values[place] += by
 
+    def total(self, *labels: str) -> float:
+        """Give one series, 0 if it is not of the closed set."""
+        place = self.index.get(labels)
+        return 0.0 if place is None else float(self.values[place])
+
     def collect(self) -> Metric:
         """Render all series."""
         family = CounterMetricFamily(PREFIX + self.name, self.help, labels=self.labels)
@@ -70,6 +75,11 @@ class Histograms:
         with self._lock:
             self.counts[row, place] += 1
             self.sums[row] += value
+
+    def total(self, *labels: str) -> tuple[int, float]:
+        """Give the number and the sum of one series' observations."""
+        row = self.index[labels]
+        return int(self.counts[row].sum()), float(self.sums[row])
 
     def observe_many(self, values: "npt.NDArray[np.float32]", *labels: str) -> None:
         """Add observations (n,) in bulk, leaving out those that are NaN."""

@@ -1,5 +1,6 @@
 """What there is to count of a model: its rows, guards, batches, device and monitors."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,6 +96,8 @@ class ModelMetrics:
             "store_files_lost", "How often the SQLite file was found deleted or replaced, and begun anew.", [], [()]
         )
         self.store_figures: Callable[[], Figures] = Figures
+        self.last_batch = 0.0
+        """When the last batch was answered, in seconds since the epoch; 0 before the first."""
         self.store_down: Callable[[], bool] = lambda: False
         self.feedback = Counters("feedback", "Outcomes received.", ["result"], [(result,) for result in FEEDBACK])
 
@@ -110,6 +113,7 @@ class ModelMetrics:
     def ran(self, rows: int, seconds: float) -> None:
         """Count one batch of the device, whoever still waits for its rows."""
         self.busy.values[0] += seconds
+        self.last_batch = time.time()
         self.batch_rows.observe(rows)
 
     def observe(self, answer: Answer) -> None:

@@ -25,11 +25,12 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What a tensor is called and may be; -1 is the number of rows."""
+    """What a tensor is called and may be; -1 is the number of rows. ``parameters`` say how its values are read."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,9 +65,13 @@ def alternatives_of(schema: InputSchema) -> list[list[TensorSpec]]:
     They are not among the inputs themselves: clients take every input of a model's metadata for required.
     """
     if schema.kind != "tabular":
-        return [[TensorSpec(MATRIX, "UINT8", (-1, *schema.shape))]]
-    # A single column that is called `x` is that column.
-    return [] if schema.names == (MATRIX,) else [[TensorSpec(MATRIX, FLOAT, (-1, len(schema.columns)))]]
+        whole = [TensorSpec(MATRIX, "UINT8", (-1, *schema.shape))]
+        return [whole, [TensorSpec(MATRIX, BYTES, (-1,))]] if schema.kind == "image" else [whole]
+    # A single column that is called `x` is that column; and a number that could mean two categories is refused.
+    if schema.names == (MATRIX,) or any(column.misread_category for column in schema.columns):
+        return []
+    indices = {"categories": "index"} if any(column.kind == "categorical" for column in schema.columns) else {}
+    return [[TensorSpec(MATRIX, FLOAT, (-1, len(schema.columns)), indices)]]
 
 
 def beside_of(groups: Sequence[str]) -> list[TensorSpec]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 __all__ = [
     "MAX_ERRORS",
+    "PROBLEM",
     "InferenceProblemDocument",
     "Problem",
     "ProblemDocument",
@@ -19,6 +20,7 @@ __all__ = [
     "unprocessable",
 ]
 
+PROBLEM = "application/problem+json"
 MAX_ERRORS = 20
 MAX_SENTENCE = 1000
 

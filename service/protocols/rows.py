@@ -9,6 +9,7 @@ import numpy as np
 from guards.columns import Column
 from guards.faults import Fault
 from guards.schema import Floats, InputSchema
+from service.protocols.images import stack_files
 from service.protocols.problem import unprocessable
 from service.protocols.tensors import BYTES, DTYPES, Numbers, Tensor
 from service.protocols.v1 import Errors, Request, read_groups, read_ids
@@ -119,21 +120,53 @@ def _count(roles: Roles, max_rows: int, errors: Errors) -> int:
 
 
 def _matrix(tensor: Tensor, schema: InputSchema, errors: Errors) -> Floats:
-    nothing = np.empty((0, *schema.shape), dtype=np.float32)
-    if tensor.shape[1:] != schema.shape:
-        wanted = ", ".join(map(str, schema.shape))
-        errors.append(((*tensor.place, "shape"), f"expected [rows, {wanted}], got {list(tensor.shape)}"))
-        return nothing
-    image = schema.kind == "image"
-    if not _typed(tensor, IMAGE_TYPES if image else NUMERIC_TYPES, errors):
-        return nothing
-    numbers = tensor.numbers(errors, nullable=schema.kind == "tabular")
+    if schema.kind == "image" and tensor.datatype == BYTES:
+        return _files(tensor, schema, errors)
+    numbers = tensor.numbers(errors, nullable=schema.kind == "tabular") if _fits(tensor, schema, errors) else None
     if numbers is None:
-        return nothing
+        return np.empty((0, *schema.shape), dtype=np.float32)
     if schema.kind != "tabular" and tensor.datatype == "UINT8":
         return numbers.astype(np.float32) / np.float32(255)
     x, faults = schema.take(numbers)
     errors += [(tensor.spot(fault.row, *_index(fault)), fault.message) for fault in faults]
+    return x
+
+
+def _fits(tensor: Tensor, schema: InputSchema, errors: Errors) -> bool:
+    """Check that a tensor has the rows' shape, a datatype of theirs, and one meaning."""
+    if tensor.shape[1:] != schema.shape:
+        wanted = ", ".join(map(str, schema.shape))
+        errors.append(((*tensor.place, "shape"), f"expected [rows, {wanted}], got {list(tensor.shape)}"))
+        return False
+    if not _typed(tensor, (*IMAGE_TYPES, BYTES) if schema.kind == "image" else NUMERIC_TYPES, errors):
+        return False
+    two = [message for column in schema.columns if (message := _two_meanings(column, tensor.datatype)) is not None]
+    errors += [((*tensor.place, "name"), message) for message in two]
+    return not two
+
+
+def _two_meanings(column: Column, datatype: str) -> str | None:
+    """Say why numbers of all columns at once could be read in two ways, if they could: as an index, or as a name."""
+    if column.kind == "categorical" and datatype == "BOOL":
+        return f"{column.name!r} has categories: send their indices as numbers, or one tensor for each column"
+    name = column.misread_category
+    if name is None:
+        return None
+    index = (column.categories or ()).index(name)
+    return (
+        f"{column.name!r} has a category {name!r} whose index is {index}, so a number could mean either: send one "
+        f"tensor for each column, {column.name!r} as BYTES"
+    )
+
+
+def _files(tensor: Tensor, schema: InputSchema, errors: Errors) -> Floats:
+    """Decode PNG and JPEG files, one an element."""
+    n = tensor.shape[0]
+    if tensor.shape not in ((n,), (n, 1)):
+        errors.append(((*tensor.place, "shape"), f"expected [{n}], a file for each row, got {list(tensor.shape)}"))
+        return np.empty((0, *schema.shape), dtype=np.float32)
+    x, faults = stack_files(tensor.files(errors) or [], n, schema)
+    errors += [(tensor.spot(*(fault.row, 0)[: len(tensor.shape)]), fault.message) for fault in faults]
     return x
 
 

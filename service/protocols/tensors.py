@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guards.faults import NOT_FINITE, describe, first_in_rows
+from service.protocols.base64_text import decode_base64
 from service.protocols.problem import Problem
 from service.protocols.v1 import Errors
 
@@ -96,10 +97,7 @@ class Tensor:
         Raises:
             Problem: 400, binary data that does not hold as many elements as the shape.
         """
-        if isinstance(self.data, memoryview):
-            values: Sequence[object] | None = list(self._unpack(self.data))
-        else:
-            values = self._flat(list(self.data), errors)
+        values = self._elements(errors)
         if values is None:
             return None
         texts: list[str | None] = []
@@ -115,6 +113,34 @@ class Tensor:
             else:
                 errors.append((self._text_spot(row), f"expected a string or null, got {describe(text)}"))
         return texts if len(errors) == before else None
+
+    def files(self, errors: Errors) -> list[bytes | None] | None:
+        """Read a BYTES tensor as files: in JSON base64, else as they are; None in the list is no base64.
+
+        Raises:
+            Problem: 400, binary data that does not hold as many elements as the shape.
+        """
+        values = self._elements(errors)
+        if values is None:
+            return None
+        files: list[bytes | None] = []
+        before = len(errors)
+        for row, value in enumerate(values):
+            if isinstance(value, bytes):
+                files.append(value)
+            elif isinstance(value, str):
+                try:
+                    files.append(decode_base64(value))
+                except ValueError:
+                    files.append(None)
+            else:
+                errors.append((self._text_spot(row), f"expected a file in base64, got {describe(value)}"))
+        return files if len(errors) == before else None
+
+    def _elements(self, errors: Errors) -> Sequence[object] | None:
+        if isinstance(self.data, memoryview):
+            return list(self._unpack(self.data))
+        return self._flat(list(self.data), errors)
 
     def _text_spot(self, position: int) -> Place:
         return self.spot(*(int(axis) for axis in np.unravel_index(position, self.shape)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -186,17 +187,29 @@ def verdicts(answer: Answer, config: Config) -> tuple[list[int], list[list[str]]
     return [shown_action(*said) for said in zip(answer.action.tolist(), reasons, strict=True)], reasons
 
 
-def encode(answer: Answer, *, ids: Sequence[str], bundle: Bundle, detail: bool) -> tuple[bytes, Action]:
-    """Write the answer, and tell the strictest action in it."""
+def encode(
+    answer: Answer,
+    *,
+    ids: Sequence[str],
+    bundle: Bundle,
+    detail: bool,
+    warnings: Mapping[int, str] = MappingProxyType({}),
+) -> tuple[bytes, Action]:
+    """Write the answer, and tell the strictest action in it.
+
+    ``warnings`` say by row what is odd about it, whatever the guards found; they are causes of every flag, too.
+    """
     config = bundle.config
     actions, reasons = verdicts(answer, config)
-    details = _details(answer, bundle) if detail else []
+    details = _details(answer, bundle, warnings) if detail else []
     rows = _classified(answer, bundle.classes) if bundle.classes else _regressed(answer)
     predictions: list[dict[str, Any]] = []
     for row, (name, said, action) in enumerate(zip(ids, rows, actions, strict=True)):
         if action >= Action.ABSTAIN:
             said = {"label": None}  # noqa: PLW2901
         prediction = {"id": name, **said, "action": Action(action).label, "reasons": reasons[row]}
+        if row in warnings:
+            prediction["warnings"] = [warnings[row]]
         if detail:
             prediction["guards"] = details[row]
         predictions.append(prediction)
@@ -204,7 +217,7 @@ def encode(answer: Answer, *, ids: Sequence[str], bundle: Bundle, detail: bool) 
     return orjson.dumps({"predictions": predictions, "model": model}), Action(max(actions))
 
 
-def _details(answer: Answer, bundle: Bundle) -> list[dict[str, Any]]:
+def _details(answer: Answer, bundle: Bundle, warnings: Mapping[int, str]) -> list[dict[str, Any]]:
     """Give each row's findings by visible guard."""
     visible = [(index, spec) for index, spec in enumerate(bundle.config.guards) if spec.visible]
     flagged, crashed = answer.flagged.tolist(), np.isnan(answer.p_value).tolist()
@@ -213,7 +226,9 @@ def _details(answer: Answer, bundle: Bundle) -> list[dict[str, Any]]:
             spec.name: {
                 "p_value": None if crashed[row][index] else answer.p_value[row, index].item(),
                 "flagged": flagged[row][index],
-                "causes": _causes(answer, row, bundle, spec.name) if flagged[row][index] else [],
+                "causes": [*_causes(answer, row, bundle, spec.name), *([warnings[row]] if row in warnings else [])]
+                if flagged[row][index]
+                else [],
             }
             for index, spec in visible
         }

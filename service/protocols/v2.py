@@ -14,13 +14,14 @@ from guards.config import Config
 from guards.faults import describe
 from guards.schema import InputSchema
 from service.protocols.outputs import Output, default_outputs, outputs_of
+from service.protocols.pixels import odd_pixels, sentence
 from service.protocols.problem import MAX_ERRORS, Problem, unprocessable
 from service.protocols.rows import to_rows
 from service.protocols.strict_json import loads
 from service.protocols.tensors import BYTES, DTYPES, Tensor, malformed, pack_strings
 from service.protocols.v1 import Errors, Request
 
-__all__ = ["HEADER_LENGTH", "Inference", "Scope", "decode", "encode", "interpret"]
+__all__ = ["HEADER_LENGTH", "LENGTH", "Inference", "Scope", "decode", "encode", "interpret"]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY_SIZE, BINARY, ALL_BINARY, DETAIL = "binary_data_size", "binary_data", "binary_data_output", "detail"
@@ -59,6 +60,13 @@ class Inference:
     rows: Request
     id: str | None
     outputs: Mapping[str, bool]
+    schema: InputSchema
+
+    @property
+    def warnings(self) -> Mapping[str, str]:
+        """What the answer's parameters say of odd rows."""
+        odd = odd_pixels(self.rows.x, self.schema)
+        return {"warnings": sentence(odd)} if odd else {}
 
 
 def decode(body: bytes, header_length: str | None, scope: Scope) -> Inference:
@@ -143,7 +151,7 @@ def interpret(document: Mapping[str, Any], scope: Scope) -> Inference:
         parameters=chosen,
         errors=errors,
     )
-    return Inference(rows, name, outputs)
+    return Inference(rows, name, outputs, scope.schema)
 
 
 def _tensor(value: object, index: int, errors: Errors) -> Tensor | None:
@@ -243,5 +251,5 @@ def encode(outputs: Sequence[Output], inference: Inference, config: Config, bund
     document: dict[str, Any] = {"model_name": config.name, "model_version": config.version}
     if inference.id is not None:
         document["id"] = inference.id
-    head = orjson.dumps({**document, "parameters": {"bundle": bundle}, "outputs": described})
+    head = orjson.dumps({**document, "parameters": {"bundle": bundle, **inference.warnings}, "outputs": described})
     return b"".join([head, *parts]), len(head) if parts else None

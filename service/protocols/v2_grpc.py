@@ -107,7 +107,8 @@ def _parameters(parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - a map of m
 def encode(outputs: Sequence[Output], inference: Inference, config: Config, bundle: str) -> bytes:
     """Write a ModelInferResponse; its contents are raw where the request's were, or where it asks for it."""
     response = messages.ModelInferResponse(model_name=config.name, model_version=config.version, id=inference.id or "")
-    response.parameters["bundle"].string_param = bundle
+    for name, said in {"bundle": bundle, **inference.warnings}.items():
+        response.parameters[name].string_param = said
     raw = any(inference.outputs.values())
     for output in outputs:
         one = response.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)

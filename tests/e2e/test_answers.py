@@ -28,6 +28,8 @@ from made_up import (
 )
 from PIL import Image
 
+from service.protocols.pixels import LIKE_BYTES, OUTSIDE
+
 if TYPE_CHECKING:
     from gateways import Gateway
 
@@ -257,7 +259,24 @@ def test_image_numbers_are_taken_as_they_are(images: "Gateway") -> None:
     image[0, 0, 0] = 200
     (said,) = images.predict([image.tolist()], parameters=DETAIL)
     assert said["reasons"][0] == "quality"
-    assert said["guards"]["quality"]["causes"] == ["brightest:0"]
+    assert said["guards"]["quality"]["causes"] == ["brightest:0", LIKE_BYTES]
+
+
+def test_pixels_that_are_no_fractions_say_so(images: "Gateway") -> None:
+    """Pixels outside [0, 1] have a warning by every door, and every guard that flags them names it as a cause."""
+    inside = draw(np.arange(1), seed=3)[0] / 255
+    rows = [inside.tolist(), (inside * 255).tolist(), (inside - 2).tolist()]
+    plain, by_bytes, negative = images.predict(rows, parameters=DETAIL)
+    assert "warnings" not in plain
+    for said, warning in ((by_bytes, LIKE_BYTES), (negative, OUTSIDE)):
+        assert said["warnings"] == [warning]
+        flagged = [guard["causes"] for guard in said["guards"].values() if guard["flagged"]]
+        assert flagged
+        assert all(causes[-1] == warning for causes in flagged)
+    assert [said.get("warnings") for said in images.predict(rows)] == [None, [LIKE_BYTES], [OUTSIDE]]
+    tensor = {"name": "x", "datatype": "FP32", "shape": [3, 3, 6, 8], "data": rows}
+    answer = images.post({"inputs": [tensor]}, f"/v2/models/{images.name}/infer").json()
+    assert answer["parameters"]["warnings"] == f"rows 1: {LIKE_BYTES}; rows 2: {OUTSIDE}"
 
 
 # Regression
@@ -311,6 +330,31 @@ def test_bentoml_client_works_unchanged(table: "Gateway") -> None:
     client._temp_dir.cleanup()  # which it forgets
     assert answer["predictions"] == table.predict([ALLOWED, FLAGGED], ids=["a", "b"])
     assert "quality" in detailed["predictions"][0]["guards"]
+
+
+@pytest.mark.filterwarnings("ignore")  # whatever BentoML and its dependencies deprecate is theirs
+def test_bentoml_client_sends_arrays(images: "Gateway", table: "Gateway") -> None:
+    """BentoML's own client sends arrays of rows as they are, beside lists, objects and files."""
+    import bentoml
+
+    pixels = draw(np.arange(3), seed=7)
+    x = pixels.astype(np.float32) / np.float32(255)
+    ids = ["a", "b", "c"]
+    with bentoml.SyncHTTPClient(images.url) as client:
+        whole = client.predict(instances=x, ids=ids)["predictions"]
+        rows = client.predict(instances=list(x), ids=ids)["predictions"]
+        files = client.predict(instances=[encoded(one) for one in pixels], ids=ids)["predictions"]
+        odd = client.predict(instances=pixels)["predictions"]
+    client._temp_dir.cleanup()
+    assert whole == rows == files == images.predict(x.tolist(), ids=ids)
+    assert all(said["warnings"] == [LIKE_BYTES] for said in odd)  # JSON does not say that they were bytes
+    with bentoml.SyncHTTPClient(table.url) as client:
+        row = list(ALLOWED.values())
+        mixed = client.predict(instances=np.array([row, row], dtype=object), ids=["a", "b"])["predictions"]
+        lists = client.predict(instances=[row, ALLOWED | {"job": None}], ids=["a", "b"])["predictions"]
+    client._temp_dir.cleanup()
+    assert mixed == table.predict([ALLOWED, ALLOWED], ids=["a", "b"])
+    assert lists == table.predict([ALLOWED, ALLOWED | {"job": None}], ids=["a", "b"])
 
 
 def test_model_metadata(table: "Gateway") -> None:
@@ -395,10 +439,13 @@ def test_explanation_of_a_label(images: "Gateway") -> None:
 
 
 def test_no_explanation_of_a_withheld_answer(values: "Gateway") -> None:
-    """A row that has no answer has none to explain: 422 with its place."""
+    """A row that was not answered is not explained: 422 with its place, why, and what would allow it."""
     response = values.post({"instances": [[1, 1, 1], [900, -900, 0]]}, "/v1/models/value:explain")
     assert response.status_code == 422
-    assert [error["loc"] for error in response.json()["errors"]] == [["instances", 1]]
+    (error,) = response.json()["errors"]
+    assert error["loc"] == ["instances", 1]
+    assert "abstain" in error["msg"] or "reject" in error["msg"]
+    assert "explain.rejected: true" in error["msg"]
 
 
 def test_no_explanation_where_the_method_cannot_tell(table: "Gateway") -> None:

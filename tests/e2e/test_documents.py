@@ -37,7 +37,8 @@ def test_every_declared_path_answers(gateway: str, request: pytest.FixtureReques
     for path, operations in server.openapi["paths"].items():
         for method, operation in operations.items():
             response = server.client.request(method.upper(), path, content=b"{}" if method == "post" else None)
-            expected = 422 if method == "post" else 404 if "{id}" in path else 200
+            asks = method == "post" and path != "/v2/repository/index"  # whose body may be empty
+            expected = 422 if asks else 404 if "{id}" in path else 200
             assert response.status_code == expected, (method, path)
             assert str(response.status_code) in operation["responses"]
 

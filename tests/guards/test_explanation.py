@@ -10,8 +10,9 @@ import torch
 import toys
 
 from guards import Action, Bundle, Mistake
-from guards.explanation import Question, UnfitQuestionError, WithheldError, check, explain, methods
+from guards.explanation import Question, UnfitQuestionError, WithheldError, check, explain, fitting, methods
 from guards.pictures import NoPictureError, picture
+from guards.schema import InputSchema
 
 if TYPE_CHECKING:
     from conftest import Guardhouse
@@ -148,11 +149,25 @@ def test_hidden_guard_is_no_target() -> None:
 
 def test_methods_are_listed_with_their_parameters(bundle: Bundle) -> None:
     """Each allowed method says its parameters' values and meanings, and which is the default."""
-    listed = {each["method"]: each for each in methods(bundle.config)}
+    listed = {each["method"]: each for each in methods(bundle.config, bundle.schema)}
     assert list(listed) == list(bundle.config.explain.allowed)
     assert [name for name, each in listed.items() if each["default"]] == ["integrated_gradients"]
     assert listed["integrated_gradients"]["parameters"]["tolerance"]["value"] == 1e-3
     assert all(each["description"] for name in listed for each in listed[name]["parameters"].values())
+
+
+def test_a_method_that_explains_no_row_is_not_listed(bundle: Bundle) -> None:
+    """Exact Shapley values take up to ten columns: beyond, they are not listed, and refused before any model is run."""
+    assert "shapley" in fitting(bundle.config, bundle.schema)
+    for shape in ((10,), (11,), (1, 8, 8)):
+        kind = "tensor" if len(shape) == 1 else "image"
+        wide = InputSchema.model_validate({"kind": kind, "shape": shape})
+        listed = [each["method"] for each in methods(bundle.config, wide)]
+        assert ("shapley" in listed) == (shape == (10,))
+        assert "kernel_shap" in listed
+        if shape != (10,):
+            with pytest.raises(UnfitQuestionError, match=r"up to 10 columns, not \d+: use kernel_shap"):
+                check(Question(method="shapley"), bundle.config, wide, bundle.classes)
 
 
 # Pictures

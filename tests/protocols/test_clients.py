@@ -1,5 +1,6 @@
 """Unmodified clients of others: the same rows get the same bits by every door."""
 
+import base64
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from image_files import png
 from made_up import ABSTAINED, ALLOWED, FLAGGED, HIDDEN, REJECTED, WIRED
 from made_up import images as draw
 from oip import Speaker, binary_request, columns, head, json_answer, json_request, same_bits, v1_answer
@@ -131,7 +133,8 @@ def test_a_client_that_knows_the_metadata_alone(request: pytest.FixtureRequest, 
         tensors = []
         for spec in specs:
             shape = [1 if size == -1 else size for size in spec["shape"]]
-            blank = {"BYTES": np.full(shape, "Female", dtype=object), "UINT8": np.zeros(shape, dtype=np.uint8)}
+            text: Any = png(pixels=PIXELS[0].transpose(1, 2, 0).copy()) if spec["name"] == "x" else "Female"
+            blank = {"BYTES": np.full(shape, text, dtype=object), "UINT8": np.zeros(shape, dtype=np.uint8)}
             tensors.append(module.InferInput(spec["name"], shape, spec["datatype"]))
             tensors[-1].set_data_from_numpy(blank.get(spec["datatype"], np.zeros(shape, dtype=np.float32)))
         outputs = client.infer(speaker.gateway.name, tensors)
@@ -223,6 +226,29 @@ def test_images_as_bytes(colours: Speaker) -> None:
         named = {"x": x[None], "id": json_answer(response.json())["id"]}
         by_float = colours.gateway.post(json_request(named, parameters=DETAIL), colours.infer_path)
         assert same_bits(json_answer(response.json()), json_answer(by_float.json()))
+
+
+def test_triton_sends_files(colours: Speaker) -> None:
+    """Encoded images by Triton's clients get the bits that v1's `b64` gets: over HTTP in both forms, and over gRPC."""
+    from tritonclient import grpc, http
+
+    files = [png(pixels=pixels.transpose(1, 2, 0).copy()) for pixels in PIXELS]
+    texts = [base64.b64encode(file).decode() for file in files]
+    expected = v1_answer(colours.gateway.predict([{"b64": text} for text in texts], ids=["a", "b", "c"]))
+
+    def inputs(kind: Any, values: list[Any], **options: Any) -> list[Any]:
+        rows, ids = kind.InferInput("x", [3], "BYTES"), kind.InferInput("id", [3], "BYTES")
+        rows.set_data_from_numpy(np.array(values, dtype=object), **options)
+        ids.set_data_from_numpy(np.array(["a", "b", "c"], dtype=object), **options)
+        return [rows, ids]
+
+    with http.InferenceServerClient(colours.gateway.url.removeprefix("http://")) as client:
+        binary = client.infer("colours", inputs(http, files, binary_data=True))
+        plain = client.infer("colours", inputs(http, texts, binary_data=False))
+    with grpc.InferenceServerClient(colours.rpc) as client:
+        raw = client.infer("colours", inputs(grpc, files))
+    for answer in (binary, plain, raw):
+        assert same_bits({name: answer.as_numpy(name) for name in ("label", "probabilities", "action")}, expected)
 
 
 def test_a_table_as_one_tensor(loans: Speaker) -> None:

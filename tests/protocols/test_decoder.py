@@ -1,5 +1,6 @@
 """The v2 decoder: what it reads, what it refuses and where, and that nothing makes it do anything else."""
 
+import base64
 import json
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import exif, jpeg, png
 from oip import HEADER, binary_request, head, json_request, packed
 from toys import COLOURS, document, schema
 
@@ -14,12 +16,13 @@ from guards.columns import Column
 from guards.config import parse
 from guards.schema import InputSchema
 from service.protocols import grpc_predict_v2_pb2 as messages
-from service.protocols import v2, v2_grpc
+from service.protocols import v1, v2, v2_grpc
 from service.protocols.outputs import alternatives_of, inputs_of
 from service.protocols.problem import Problem
 from service.protocols.tensors import DTYPES
 
 KINDS = ("tabular", "image", "tensor")
+PICTURE = np.random.default_rng(1).integers(0, 256, (6, 6), dtype=np.uint8)
 ROW = {"length": 1.5, "mass": -2.0, "age": 3.0, "colour": "red"}
 
 
@@ -132,6 +135,51 @@ def test_bytes_are_divided(kind: str) -> None:
             assert decode(json_request({"x": x}, nested=nested), kind).rows.x.tobytes() == expected
         for raw in (False, True):
             assert v2_grpc.decode(typed({"x": x}, raw=raw), scope(kind)).rows.x.tobytes() == expected
+
+
+def image_ways(files: list[bytes], *, column: bool = False) -> Any:
+    """Send files as a BYTES tensor by every door."""
+    array = np.array(files, dtype=object)
+    texts = np.array([base64.encodebytes(file).decode() for file in files], dtype=object)
+    if column:
+        array, texts = array[:, None], texts[:, None]
+    yield lambda: binary({"x": array}, "image")
+    for nested in (False, True):
+        yield lambda nested=nested: decode(json_request({"x": texts}, nested=nested), "image")
+    for raw in (False, True):
+        yield lambda raw=raw: v2_grpc.decode(typed({"x": array}, raw=raw), scope("image"))
+
+
+@pytest.mark.parametrize("column", [False, True], ids=["[n]", "[n, 1]"])
+def test_files_are_read_by_every_door(column: bool) -> None:
+    """PNG and JPEG files in a BYTES tensor make the rows that v1's `b64` makes, in JSON as base64."""
+    files = [jpeg(exif(3), pixels=PICTURE), png(pixels=PICTURE), png(pixels=PICTURE[::-1].copy())]
+    body = json.dumps({"instances": [{"b64": base64.b64encode(file).decode()} for file in files]}).encode()
+    expected = v1.decode(body, schema=schema("image"), request_id="r", max_rows=4, parameters={}).x
+    for way in image_ways(files, column=column):
+        assert way().rows.x.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("file", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", png(pixels=PICTURE)[:60]])
+def test_files_that_are_none_have_a_place(file: bytes) -> None:
+    """A file that makes no row is refused with its place, and beside it what is wrong with others."""
+    for way in image_ways([png(pixels=PICTURE), file, b"neither"]):
+        with refused(422, "inputs", 0, "data", 1) as told:
+            way()
+        assert [loc[-1] for loc, _ in told.value.errors] == [1, 2]
+
+
+def test_files_are_one_a_row() -> None:
+    """Files have no shape of their own: `[n]`, not the image's; and no text in JSON is anything but base64."""
+    shape = schema("image").shape
+    with refused(422, "inputs", 0, "shape"):
+        decode({"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1, *shape], "data": []}]}, "image")
+    for value, message in (("!", "not base64"), (7, "expected a file in base64, got a number: 7")):
+        with refused(422, "inputs", 0, "data", 0) as told:
+            decode({"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "data": [value]}]}, "image")
+        assert told.value.errors[0][1] == message
+    with refused(422, "inputs", 0, "datatype"):
+        decode({"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1, 5], "data": [""] * 5}]}, "tensor")
 
 
 @pytest.mark.parametrize("dtype", ["u2", "i1", "i4", "f4", "f8"])

@@ -53,7 +53,7 @@ def test_metadata_of_a_table(loans: Speaker) -> None:
     ]
     assert response.json()["versions"] == ["2024.1"]
     assert response.json()["parameters"] == {
-        "alternatives": [[{"name": "x", "datatype": "FP32", "shape": [-1, 5]}]],
+        "alternatives": [[{"name": "x", "datatype": "FP32", "shape": [-1, 5], "parameters": {"categories": "index"}}]],
         "optional": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in ("id", "group_sex")],
     }
 
@@ -62,7 +62,10 @@ def test_metadata_of_images_and_values(colours: Speaker, numbers: Speaker) -> No
     """An image is one tensor of its shape; a regression answers value and interval."""
     images = colours.gateway.client.get("/v2/models/colours").json()
     assert images["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3, 6, 8]}]
-    assert images["parameters"]["alternatives"] == [[{"name": "x", "datatype": "UINT8", "shape": [-1, 3, 6, 8]}]]
+    assert images["parameters"]["alternatives"] == [
+        [{"name": "x", "datatype": "UINT8", "shape": [-1, 3, 6, 8]}],
+        [{"name": "x", "datatype": "BYTES", "shape": [-1]}],
+    ]
     values = numbers.gateway.client.get("/v2/models/value").json()
     assert [(spec["name"], spec["shape"]) for spec in values["outputs"]][:2] == [("value", [-1]), ("interval", [-1, 2])]
 

@@ -11,28 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image_files import SHAPES, chunk, file_of, stack
 from PIL import Image, ImageFile
 
 from guards.schema import InputSchema
 from service.protocols import v1
+from service.protocols.base64_text import decode_base64
 from service.protocols.images import stack_images
 from service.protocols.problem import Problem
-
-SHAPES = {"L": (1, 6, 8), "RGB": (3, 6, 8), "RGBA": (4, 6, 8)}
-
-
-def file_of(mode: str, kind: str, seed: int = 0, **options: Any) -> bytes:
-    """Write noise as an image file."""
-    pixels = np.random.default_rng(seed).bytes(48 * SHAPES[mode][0])
-    file = io.BytesIO()
-    Image.frombytes(mode, (8, 6), pixels).save(file, kind, **options)
-    return file.getvalue()
-
-
-def stack(file: bytes, mode: str = "RGB") -> tuple[Any, list[Any]]:
-    """Decode one file."""
-    instance = {"b64": base64.b64encode(file).decode()}
-    return stack_images([instance], InputSchema(kind="image", shape=SHAPES[mode]))
 
 
 @pytest.mark.parametrize(
@@ -62,11 +48,6 @@ def test_damaged_files_are_faults(kind: str) -> None:
         assert all(fault.place == ("b64",) for fault in faults)
 
     check()
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    """Write a PNG chunk with a right checksum."""
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"iCCP",
@@ -141,8 +122,47 @@ def test_a_compressed_text_bomb_is_a_fault_or_an_image() -> None:
     assert all("base64" not in fault.message for fault in faults)
 
 
-@pytest.mark.parametrize("text", ["", "!", "AAA", "A" * 5, "é", "QUJD\n", " QUJD"])
+@pytest.mark.parametrize(
+    "text", ["!", "A", "A" * 5, "é", "A=AA", "ab-_+/", "data:image/png,QUJD", "data:;base64", "QU=JD"]
+)
 def test_what_is_no_base64_is_told(text: str) -> None:
-    """Base64 is taken strictly, and told apart from a file that is no image."""
+    """A text that is no base64 is told apart from a file that is no image."""
     _, (fault,) = stack_images([{"b64": text}], InputSchema(kind="image", shape=(3, 6, 8)))
-    assert ("base64" in fault.message) == (text != "")
+    assert fault.message == "not base64"
+
+
+@pytest.mark.parametrize("text", ["", "QUJD", "QUI="])
+def test_what_is_no_image_is_told(text: str) -> None:
+    """Bytes that are no PNG or JPEG are told as such."""
+    _, (fault,) = stack_images([{"b64": text}], InputSchema(kind="image", shape=(3, 6, 8)))
+    assert fault.message == "no PNG or JPEG"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda file: base64.encodebytes(file).decode(),
+        lambda file: base64.encodebytes(file).decode().replace("\n", "\r\n"),
+        lambda file: base64.urlsafe_b64encode(file).decode(),
+        lambda file: base64.urlsafe_b64encode(file).decode().rstrip("="),
+        lambda file: base64.b64encode(file).decode().rstrip("="),
+        lambda file: f"data:image/png;base64,{base64.b64encode(file).decode()}",
+        lambda file: f"data:;base64,{base64.encodebytes(file).decode()}",
+    ],
+    ids=["lines", "lines of Windows", "urlsafe", "urlsafe without padding", "without padding", "data URL", "both"],
+)
+def test_base64_as_clients_write_it(written: Any) -> None:
+    """Line breaks, the alphabet for URLs, missing padding and a `data:` prefix change nothing."""
+    for seed in range(3):  # files of different lengths, and so with and without padding
+        file = file_of("RGB", "PNG", seed, compress_level=seed)
+        x, faults = stack_images([{"b64": written(file)}], InputSchema(kind="image", shape=SHAPES["RGB"]))
+        assert not faults
+        assert np.array_equal(x, stack(file)[0])
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_any_base64_is_the_bytes(content: bytes) -> None:
+    """Every way to write base64 gives the bytes back."""
+    for text in (base64.b64encode(content), base64.urlsafe_b64encode(content), base64.encodebytes(content)):
+        assert decode_base64(text.decode()) == content
+        assert decode_base64(text.decode().rstrip("=\n")) == content

@@ -74,7 +74,7 @@ def test_the_store_stays_within_its_bound(store: Store, deleted: dict[str, int])
     assert left == len(rows_of(store, OUTCOMES)) == 30 * ROWS - deleted["size"]
     assert ROWS <= left < 20 * ROWS
     assert deleted["age"] == 0
-    assert sum(store.totals()["confusion"].values()) == 2 * 30 * ROWS
+    assert sum(store.totals().totals["confusion"].values()) == 2 * 30 * ROWS
     figures = retention.figures
     assert 0.5 * bound < figures.bytes
     assert figures.oldest == pytest.approx(min(row["time"] for row in rows_of(store, PREDICTIONS)))

@@ -96,7 +96,16 @@ def test_no_problem_of_the_service_is_without_a_status() -> None:
     named = {name for path in sources for name in re.findall(r"HTTPStatus\.([A-Z_]+)", path.read_text())}
     assert {"BAD_REQUEST", "NOT_FOUND", "SERVICE_UNAVAILABLE"} <= named
     with_one = {name for name, status in HTTPStatus.__members__.items() if status in STATUS}  # some have two names
-    assert named - http_alone - {"OK", "ACCEPTED"} <= with_one
+    assert named - http_alone - {"OK", "ACCEPTED", "NO_CONTENT"} <= with_one
+
+
+@pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
+def test_nothing_is_loaded_or_unloaded(method: str) -> None:
+    """A request to load or unload is refused with a sentence that says what a server serves."""
+    (told, details, _), _, alive = asked(raising(ValueError()), method=f"/{SERVICE}/{method}")
+    assert told == grpc.StatusCode.INVALID_ARGUMENT
+    assert "the one bundle that it was started with" in details
+    assert alive
 
 
 def test_a_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
@@ -151,7 +160,7 @@ def test_the_servers_own_deadline() -> None:
     assert counted(metrics) == {"504": 1}
 
 
-@pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload", "ModelStreamInfer", ""])
+@pytest.mark.parametrize("method", ["ModelStreamInfer", "SystemSharedMemoryStatus", ""])
 def test_methods_that_are_not_there(method: str) -> None:
     """What this server does not do is UNIMPLEMENTED."""
     assert method not in METHODS
