@@ -7,7 +7,8 @@ from typing import Any
 from guards.sections import CorsConfig
 from service.exchange import Exchanges
 from service.http import Message, Receive, Send
-from service.limits import Limits, known_or_new
+from service.limits import Limits
+from service.request_id import known_or_new
 from service.protocols.problem import PROBLEM, Problem
 
 __all__ = ["PREFLIGHT", "PREFLIGHT_CODES", "Cors"]
