@@ -118,11 +118,15 @@ def test_every_gateway_is_scraped(build: str) -> None:
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_nothing_passes_that_no_policy_names(build: str) -> None:
-    """All pods are denied both ways; each policy selects pods that exist, and opens ports that are listened on."""
+    """All its pods are denied both ways; each policy selects pods that exist, and opens ports that are listened on."""
     objects = rendered(build)
     policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "NetworkPolicy")}
-    assert policies.pop("default-deny") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    denied = policies.pop("guardhouse-default-deny")
+    assert denied.keys() == {"podSelector", "policyTypes"}
+    assert denied["policyTypes"] == ["Ingress", "Egress"]
     found = list(workloads(objects))
+    assert all(selects(denied["podSelector"]["matchLabels"], each.labels) for each in found)
+    assert all(policy["podSelector"]["matchLabels"] for policy in policies.values()), "it reaches others' pods"
     for policy in policies.values():
         chosen = [each for each in found if selects(policy["podSelector"]["matchLabels"], each.labels)]
         assert chosen
