@@ -8,8 +8,8 @@ from guards.sections import CorsConfig
 from service.exchange import Exchanges
 from service.http import Message, Receive, Send
 from service.limits import Limits
-from service.request_id import known_or_new
 from service.protocols.problem import PROBLEM, Problem
+from service.request_id import known_or_new
 
 __all__ = ["PREFLIGHT", "PREFLIGHT_CODES", "Cors"]
 
