@@ -17,7 +17,10 @@ from prometheus import Prometheus
 if TYPE_CHECKING:
     from conftest import Bundles
 
-pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed"),
+]
 MONITORS = [
     *TABLE_CONFIG["monitors"],
     {"name": "drift", "kind": "sequential", "average_run_length": 100},

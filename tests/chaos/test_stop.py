@@ -111,7 +111,13 @@ WAYS = {
 }
 
 
-QUICK = {*((way, "without capabilities") for way in WAYS), *((stop_supervisor, user) for user in USERS)}
+QUICK = {
+    (stop_supervisor, "without capabilities"),
+    (press_ctrl_c, "without capabilities"),
+    (drain_and_stop, "without capabilities"),
+    (kill_the_supervisor, "without capabilities"),
+    (stop_supervisor, "without a passwd entry"),
+}
 PAIRS = [
     pytest.param(way, user, marks=[] if (way, user) in QUICK else [pytest.mark.slow], id=f"{way.__name__} {user}")
     for way in WAYS
@@ -167,7 +173,9 @@ def terminate_all(gateway: Gateway) -> None:
         process.send_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("way", [press_ctrl_c, terminate_all], ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    "way", [terminate_all, pytest.param(press_ctrl_c, marks=pytest.mark.slow)], ids=lambda way: way.__name__
+)
 def test_an_explanation_in_flight_is_answered(start: "Start", way: "Callable[[Gateway], None]") -> None:
     """The process that explains is not ended before the answer that it is at."""
     gateway = start().wait_explaining([1, 1, 1])
@@ -194,7 +202,11 @@ def listening_ports(processes: Iterable[psutil.Process]) -> set[int]:
 CHECKOUT = ["-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", str(ROOT)]
 
 
-@pytest.mark.parametrize("program", [None, CHECKOUT, "bento"], ids=["guardhouse", "bentoml", "bento"])
+@pytest.mark.parametrize(
+    "program",
+    [None, CHECKOUT, pytest.param("bento", marks=pytest.mark.slow)],
+    ids=["guardhouse", "bentoml", "bento"],
+)
 def test_only_what_is_served_is_listened_on(
     start: "Start", program: list[str] | str | None, request: pytest.FixtureRequest
 ) -> None:
@@ -218,6 +230,7 @@ def test_with_grpc_one_port_more_is_listened_on(start: "Start", bundles: "Bundle
     assert not gateway.surprises(), gateway.log()
 
 
+@pytest.mark.slow
 def test_reloading_keeps_its_sockets_to_the_owner(start: "Start", tmp_path: Path) -> None:
     """With --reload a second process commands the supervisor, by sockets in a folder that nobody else can enter."""
     gateway = start(program=[sys.executable, *CHECKOUT, "--reload"], TMPDIR=str(tmp_path))
@@ -233,7 +246,11 @@ def test_reloading_keeps_its_sockets_to_the_owner(start: "Start", tmp_path: Path
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("home", [["-u", "HOME"], ["HOME=/proc/none"]], ids=["no home", "a home that is not there"])
+@pytest.mark.parametrize(
+    "home",
+    [pytest.param(["-u", "HOME"], marks=pytest.mark.slow), ["HOME=/proc/none"]],
+    ids=["no home", "a home that is not there"],
+)
 def test_a_user_without_a_home_serves(start: "Start", home: list[str]) -> None:
     """A number that no passwd file knows, as some clusters give one, serves from the folder of the server's state."""
     gateway = start("without a passwd entry", ["env", "-u", "BENTOML_HOME", *home])

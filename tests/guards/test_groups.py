@@ -318,7 +318,8 @@ def test_one_group_alone_is_compared_with_none(classes: tuple[str, ...]) -> None
     """If all rows are of one group, every difference and ratio is unknown, and so is the state."""
     watched = grouped.monitor(classes=classes)
     more = {} if classes else {"confidence": np.full(100, np.nan)}
-    grouped.feed(watched, np.zeros(100, int), np.arange(100) % 2, np.arange(100) % 3 == 0, **more)
+    predicted = (np.arange(100) % 2).astype(int if classes else float)
+    grouped.feed(watched, np.zeros(100, int), predicted, np.arange(100) % 3 == 0, **more)
     compared = [s for s in watched.report() if s.name.endswith(("_difference", "_ratio"))]
     assert compared
     assert all((s.value, s.interval) == (None, None) for s in compared)

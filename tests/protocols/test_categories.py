@@ -36,7 +36,7 @@ def schema_of(categories: tuple[str, ...]) -> InputSchema:
 
 
 def scope(schema: InputSchema) -> v2.Scope:
-    return v2.Scope(CONFIG, schema, (), [], "request")
+    return v2.Scope(CONFIG, schema, (), [])
 
 
 def code(read: Callable[[], Any]) -> float | None:
@@ -53,7 +53,7 @@ def code(read: Callable[[], Any]) -> float | None:
 def by_v1(value: object, schema: InputSchema, *, named: bool = False) -> float | None:
     row = {"n": 0.5, "c": value} if named else [0.5, value]
     body = json.dumps({"instances": [row]}).encode()
-    return code(lambda: v1.decode(body, schema=schema, request_id="r", max_rows=4, parameters={}).x)
+    return code(lambda: v1.decode(body, schema=schema, max_rows=4, parameters={}).x)
 
 
 def message(arrays: dict[str, Any]) -> Any:

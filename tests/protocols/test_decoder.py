@@ -155,7 +155,7 @@ def test_files_are_read_by_every_door(column: bool) -> None:
     """PNG and JPEG files in a BYTES tensor make the rows that v1's `b64` makes, in JSON as base64."""
     files = [jpeg(exif(3), pixels=PICTURE), png(pixels=PICTURE), png(pixels=PICTURE[::-1].copy())]
     body = json.dumps({"instances": [{"b64": base64.b64encode(file).decode()} for file in files]}).encode()
-    expected = v1.decode(body, schema=schema("image"), request_id="r", max_rows=4, parameters={}).x
+    expected = v1.decode(body, schema=schema("image"), max_rows=4, parameters={}).x
     for way in image_ways(files, column=column):
         assert way().rows.x.tobytes() == expected.tobytes()
 
