@@ -160,7 +160,7 @@ def test_a_killed_worker_comes_back(serve: Callable[..., "Gateway"]) -> None:
     assert gateway.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2, abs=1e-4)
 
 
-@pytest.mark.parametrize("user", ["this user", "without capabilities"])
+@pytest.mark.parametrize("user", [pytest.param("this user", marks=pytest.mark.slow), "without capabilities"])
 def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"], user: str) -> None:
     """Clients that connect without pause until they are refused all get their answers, to the very end."""
     gateway = serve("values", prefix=as_user(user)).wait_ready()

@@ -129,6 +129,7 @@ def test_a_killed_worker_goes_on(serve: Serve, tmp_path: Path) -> None:
     gateway.stop()
 
 
+@pytest.mark.slow
 def test_two_servers_and_a_changed_config(serve: Serve, watched: Path, tmp_path: Path) -> None:
     """A second server on the folder runs without, and says so; another run length starts anew, and says so."""
     first = serve(tmp_path)

@@ -245,7 +245,7 @@ def test_feedback_at_once_to_the_other_server_on_one_folder(neighbours: list["Ga
     assert confusion(report(neighbours[0])) == confusion(report(neighbours[1])) == [[0, 0, 0], [80, 0, 80], [0, 0, 0]]
 
 
-@pytest.mark.parametrize("lose", ["file", "folder"])
+@pytest.mark.parametrize("lose", ["file", pytest.param("folder", marks=pytest.mark.slow)])
 def test_what_is_acknowledged_after_the_file_was_deleted_survives_a_kill(
     bundles: "Bundles", ledger: str, tmp_path: Path, lose: str
 ) -> None:
