@@ -1,8 +1,13 @@
 """Ids of requests: the caller's if it is valid, else one that sorts by time."""
 
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from service.request_id import known_or_new, new_id
+from service.request_id import READ_IDS, known_or_new, new_id
 
 
 def test_made_ids_are_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +24,27 @@ def test_ids_of_one_moment_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two servers whose clocks say the same make different ids."""
     monkeypatch.setattr("service.request_id.time.time_ns", lambda: 10**18)
     assert len({new_id() for _ in range(1000)}) == 1000
+
+
+def test_no_id_is_made_twice() -> None:
+    """Threads that make many more ids than are prepared at once never get one that another thread got."""
+    with ThreadPoolExecutor(8) as pool:
+        made = [
+            one.result() for one in [pool.submit(lambda: [new_id()[12:] for _ in range(READ_IDS)]) for _ in range(40)]
+        ]
+    ids = [one for several in made for one in several]
+    assert len(set(ids)) == len(ids) == 40 * READ_IDS
+    assert all(re.fullmatch("[0-9a-f]{20}", one) for one in ids)
+
+
+def test_a_forked_process_makes_other_ids() -> None:
+    """What is prepared for ids is not inherited."""
+    script = "import os; from service.request_id import new_id; new_id(); os.fork(); print(new_id()[12:], flush=True)"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert len(set(told.split())) == 2
+
+
+def test_a_callers_id_is_kept() -> None:
+    """A valid one is passed on as it is; any other is replaced."""
+    assert known_or_new(b"order-17") == "order-17"
+    assert {len(known_or_new(bad)) for bad in (b"", b"two words", b"x" * 129, b"\xff")} == {32}
