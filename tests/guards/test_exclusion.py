@@ -1,13 +1,13 @@
 """Streams that a monitor of drift leaves out."""
 
 import re
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import toys
+from alibi_here import LACKING
 
 from guards.config import differences, parse
 from guards.monitor import Monitor
@@ -80,7 +80,7 @@ def test_another_exclusion_needs_a_refit() -> None:
     assert differences(before, after) == ["monitors.0.exclude.0"]
 
 
-@pytest.mark.skipif(find_spec("alibi_detect") is None, reason="alibi-detect is not installed")
+@pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 def test_a_test_of_columns_leaves_columns_out() -> None:
     """alibi-detect's tests of inputs compare the columns that are left; tests of anything else refuse the key."""
     from guards.monitors.alibi_kinds import AlibiKs
