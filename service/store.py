@@ -203,9 +203,7 @@ class Store:
         connection.execute(self._sql.correct, {ROWS: _text(orjson.dumps(corrected)), "now": now})
         return self._move(connection, rows, old, new, tally)
 
-    def _found(
-        self, connection: Connection, keys: Sequence[str]
-    ) -> dict[str, tuple[Remembered, tuple[str | None, float | None] | None]]:
+    def _found(self, connection: Connection, keys: Sequence[str]) -> dict[str, Known]:
         asked = {ROWS: _text(orjson.dumps(keys)), "model": self.edition.model}
         return {
             key: (Remembered(*row), None if known is None else (label, value))

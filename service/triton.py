@@ -16,7 +16,7 @@ from service.protocols.strict_json import loads
 
 __all__ = ["Triton", "read_only"]
 
-INDEX, REPOSITORY = "/v2/repository/index", "/v2/repository/models/{name}"
+INDEX = "/v2/repository/index"
 PREDICTING = ("/v1/models/{name}:predict", "/predict", f"{MODEL}/infer", f"{VERSION}/infer", "grpc:ModelInfer")
 
 

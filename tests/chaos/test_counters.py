@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 from gateways import Gateway, fit_all, free_port
 from made_up import TABLE_CONFIG, write_table
@@ -114,17 +113,7 @@ def run(bundles: "Bundles", config: Path, tmp_path: Path) -> Iterator[Run]:
         prometheus.stop()
         for gateway in started:
             if gateway.process.poll() is None:
-                kill(gateway)
-
-
-def kill(gateway: Gateway) -> None:
-    """Kill supervisor and worker at once, as a machine that goes away does."""
-    processes = gateway._processes()
-    for process in processes:
-        process.kill()
-    psutil.wait_procs(processes, 10)
-    gateway.process.wait()
-    gateway.client.close()
+                gateway.kill()
 
 
 def increments(prometheus: Prometheus, name: str) -> float:
@@ -139,12 +128,12 @@ def test_what_prometheus_adds_up_is_what_was_counted(run: Run) -> None:
     run.send(20)
     run.gateway.wait_explaining(ORDINARY)
     run.until_saved()
-    run.end(kill)
+    run.end(Gateway.kill)
     run.begin()
     run.send(5)
     run.until_saved()
     run.send(3)  # scraped, and not in the snapshot
-    run.end(kill)
+    run.end(Gateway.kill)
     run.begin()
     run.send(4)
     run.end(Gateway.stop)

@@ -49,7 +49,7 @@ def serve(bundles: "Bundles", watched: Path) -> Iterator[Serve]:
     yield start
     for gateway in started:
         if gateway.process.poll() is None:
-            kill(gateway)
+            gateway.kill()
 
 
 def send(gateway: "Gateway", rows: int) -> None:
@@ -75,16 +75,6 @@ def until_saved(state: Path, word: bytes, before: bytes = b"") -> None:
         time.sleep(0.02)
 
 
-def kill(gateway: "Gateway") -> None:
-    """Kill supervisor and worker at once, as a machine that goes away does."""
-    processes = gateway._processes()
-    for process in processes:
-        process.kill()
-    psutil.wait_procs(processes, 10)
-    gateway.process.wait()
-    gateway.client.close()
-
-
 def test_a_killed_server_goes_on(serve: Serve, tmp_path: Path) -> None:
     """After kill -9 and after a stop, evidence, state and since are those that were; counters start at 0."""
     first = serve(tmp_path)
@@ -97,7 +87,7 @@ def test_a_killed_server_goes_on(serve: Serve, tmp_path: Path) -> None:
     before = saved(tmp_path)
     send(first, 1)
     until_saved(tmp_path, b"", before)  # nothing alarms at the 13th row: the next save of every few seconds has it
-    kill(first)
+    first.kill()
     second = serve(tmp_path)
     assert GOES_ON in second.log()
     assert (told(second)["state"], told(second)["since"]) == ("alarm", since)

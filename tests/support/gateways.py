@@ -191,6 +191,15 @@ class Gateway:
         assert status == 0, f"exit status {status}:\n{self.log()}"
         assert not self.surprises(), "\n".join(self.surprises())
 
+    def kill(self) -> None:
+        """Kill supervisor and worker at once, as a machine that goes away does."""
+        processes = self._processes()
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, 10)
+        self.process.wait()
+        self.client.close()
+
     def _processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self.process.pid)
         return [*parent.children(recursive=True), parent]
