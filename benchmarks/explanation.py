@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from benchmarks.machine import describe
 from guards.bundle import Bundle
 from guards.cli.configs import load_config
-from guards.cli.files import load_rows
+from guards.data.rows import load_rows
 from guards.explainer import Explainer, NotExplainableError
 from guards.model import TorchModel
 from guards.registry import registered

@@ -11,8 +11,8 @@ from rich.table import Table as Grid
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from guards.bundle import Bundle
-from guards.cli.files import load_rows
 from guards.cli.intervals import proportion
+from guards.data.rows import load_rows
 from guards.fitting import CHUNK
 from guards.types import Batch, Outcome, Rows
 

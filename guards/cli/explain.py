@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from guards.bundle import Bundle
-from guards.cli.files import load_rows
+from guards.data.rows import load_rows
 from guards.explainer import NotExplainableError
 from guards.explanation import Question, UnfitQuestionError, WithheldError, check
 from guards.explanation import explain as explain_rows

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from guards.bundle import Bundle
-from guards.cli.files import load_rows
+from guards.data.rows import load_rows
 from guards.replay import Replay, Reported, Trace, replay
 from guards.types import Rows
 

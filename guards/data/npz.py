@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 
-from guards.cli.tables import GROUP, Table, exists, labels
+from guards.data.labels import indices
+from guards.data.table import GROUP, Table, TableColumn, exists
 from guards.schema import InputSchema, InputSpec
 from guards.types import Mistake, Rows
 
@@ -43,7 +44,7 @@ def read_npz(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, path: Path, *, label: str) -> Table:
+def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, path: Path) -> Table:
     """Name the columns of a tabular `x` (n, d), which holds numbers and category indices.
 
     Raises:
@@ -52,7 +53,7 @@ def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, pa
     x = arrays["x"]
     if x.ndim != 2 or (spec.columns and len(spec.columns) != x.shape[1]):  # noqa: PLR2004
         raise Mistake(f"{path}: `x` has shape {list(x.shape)}; a table needs (rows, {len(spec.columns) or 'columns'})")
-    table: Table = {label: arrays.get("y", np.zeros(len(x)))}
+    columns: dict[str, TableColumn] = {}
     for index in range(x.shape[1]):
         column = spec.columns[index] if spec.columns else None
         values = x[:, index].astype(np.float64)
@@ -62,19 +63,15 @@ def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, pa
             names = np.array([*column.categories, None], dtype=object)
             known = (values >= 0) & (values < len(column.categories))
             values = names[np.where(known, values, len(column.categories)).astype(np.int64)]
-        table[column.name if column is not None else f"x{index}"] = values
-    return table
+        name = column.name if column is not None else f"x{index}"
+        columns[name] = TableColumn(values, "text" if values.dtype == object else "number")
+    return Table(path, columns)
 
 
 def rows_from_npz(
-    arrays: Mapping[str, np.ndarray[Any, Any]],
-    schema: InputSchema,
-    *,
-    classes: tuple[str, ...] | None,
-    regression: bool,
-    path: Path,
+    arrays: Mapping[str, np.ndarray[Any, Any]], schema: InputSchema, *, classes: tuple[str, ...], path: Path
 ) -> Rows:
-    """Turn arrays into rows; uint8 images are divided by 255.
+    """Turn arrays into rows; uint8 images are divided by 255, ``classes`` is empty for a regression.
 
     Raises:
         Mistake: a shape or a label does not fit.
@@ -101,27 +98,24 @@ def rows_from_npz(
     groups = {
         name.removeprefix(GROUP): tuple(map(str, values)) for name, values in arrays.items() if name.startswith(GROUP)
     }
-    return Rows(rows, _npz_labels(arrays.get("y"), classes, regression, path), groups)
+    return Rows(rows, _npz_labels(arrays.get("y"), classes, path), groups)
 
 
-def _npz_labels(
-    y: np.ndarray[Any, Any] | None, classes: tuple[str, ...] | None, regression: bool, path: Path
-) -> torch.Tensor | None:
+def _npz_labels(y: np.ndarray[Any, Any] | None, classes: tuple[str, ...], path: Path) -> torch.Tensor | None:
     if y is None:
         return None
     y = y.reshape(len(y), -1)[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y  # noqa: PLR2004
     if y.ndim != 1:
         raise Mistake(f"{path}: `y` has shape {list(y.shape)}; it needs one entry per row")
-    if regression:
+    if not classes:
         if y.dtype.kind not in "fiub" or not np.isfinite(y).all():
             raise Mistake(f"{path}: `y` holds {y.dtype}, or is not finite; a regression needs a number for each row")
         return torch.from_numpy(y.astype(np.float32))
     if y.dtype.kind in "US":
-        assert classes is not None  # noqa: S101 - names are resolved before
-        return labels(np.array([str(name) for name in y.astype(str)], dtype=object), classes, path)
+        return indices(TableColumn(y.astype(str).astype(object), "text"), classes, path)
     if y.dtype.kind not in "iub":
         raise Mistake(f"{path}: `y` holds {y.dtype}; it needs class indices or names")
     index = torch.from_numpy(y.astype(np.int64))
-    if classes is not None and (int(index.min()) < 0 or int(index.max()) >= len(classes)):
+    if int(index.min()) < 0 or int(index.max()) >= len(classes):
         raise Mistake(f"{path}: `y` reaches from {index.min()} to {index.max()}, but there are {len(classes)} classes")
     return index

@@ -1,0 +1,91 @@
+"""The reference of a config: what its rows are, what their labels are, and the rows for fitting and for calibration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from guards.config import Config
+from guards.data.files import read_table
+from guards.data.kinds import resolve_schema
+from guards.data.labels import resolve_classes
+from guards.data.npz import read_npz, rows_from_npz, table_of_npz
+from guards.data.rows import load_rows, rows_from_table
+from guards.data.table import Table, TableColumn
+from guards.notices import Notices
+from guards.schema import InputSchema
+from guards.types import Mistake, Rows
+
+__all__ = ["ReferenceFile", "read_reference", "read_rows"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceFile:
+    """The file of ``reference.path``, read once.
+
+    ``table`` is its columns (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is
+    None if only the model's width can tell how many there are, and empty for a regression.
+    """
+
+    path: Path
+    schema: InputSchema
+    classes: tuple[str, ...] | None
+    table: Table | None
+    arrays: dict[str, npt.NDArray[Any]] | None
+
+
+def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceFile:
+    """Read the reference, and say what its columns and its labels are.
+
+    Raises:
+        Mistake: the file cannot be read, or does not fit the config.
+    """
+    path, label = folder / config.reference.path, config.reference.label
+    arrays, table, labels = None, None, None
+    if path.suffix == ".npz":
+        arrays = dict(read_npz(path))
+        table = table_of_npz(arrays, config.input, path) if config.input.kind == "tabular" else None
+        if "y" in arrays and arrays["y"].dtype.kind in "US":
+            labels = TableColumn(arrays["y"].astype(str).astype(object), "text")
+    elif config.input.kind == "tabular":
+        table = read_table(path, missing=config.reference.missing, notices=notices)
+        labels = table.columns.get(label)
+        if labels is None and not config.input.columns:
+            raise Mistake(f"reference.label: no column {label!r} in the reference; there are {sorted(table.columns)}")
+    else:
+        raise Mistake(f"reference.path: rows of kind {config.input.kind} come as .npz, not {path.suffix}")
+    schema = resolve_schema(config.input, table, label=label, notices=notices)
+    classes = resolve_classes(config.model.classes, labels, regression=config.model.task == "regression")
+    return ReferenceFile(path, schema, classes, table, arrays)
+
+
+def read_rows(
+    reference: ReferenceFile, config: Config, folder: Path, classes: tuple[str, ...], notices: Notices
+) -> tuple[Rows, Rows]:
+    """Give the rows for fitting and the rows for calibration.
+
+    Raises:
+        Mistake: a file cannot be read, or does not fit the schema.
+    """
+    if reference.arrays is not None:
+        train = rows_from_npz(reference.arrays, reference.schema, classes=classes, path=reference.path)
+    else:
+        assert reference.table is not None  # noqa: S101 - one or the other was read
+        train = rows_from_table(reference.table, reference.schema, label=config.reference.label, classes=classes)
+    if config.reference.calibration is not None:
+        return train, load_rows(folder / config.reference.calibration, config, reference.schema, classes)
+    notices.warn(
+        "reference.calibration is not given: calibration rows are split off reference.path; if the model was "
+        "trained on them, false alarms will be more frequent than the budget"
+    )
+    return _split(train, config.reference.calibration_fraction, config.reference.seed)
+
+
+def _split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    cut = round(len(rows) * fraction)
+    if not 0 < cut < len(rows):
+        raise Mistake(f"reference.calibration_fraction: {fraction:g} of {len(rows)} rows leaves one part without any")
+    return rows.take(order[cut:]), rows.take(order[:cut])

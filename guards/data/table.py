@@ -1,0 +1,81 @@
+"""A table as a file has it: columns by name, each with the type that the file gives them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from guards.types import Mistake
+
+__all__ = ["GROUP", "ColumnType", "Table", "TableColumn", "as_texts", "exists"]
+
+GROUP = "group_"
+"""Columns whose names begin so hold groups of the rows, and are no input of the model."""
+
+ColumnType = Literal["untyped", "text", "number", "boolean", "category", "date", "nested"]
+"""``untyped`` is a field of a CSV: text that may stand for anything. The others are types of the file.
+
+``nested`` is whatever has no single value per row: lists, structures, bytes.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TableColumn:
+    """One column of a file.
+
+    ``cells`` (n,) is float64 with NaN for missing, int64 or uint64 without missing values, or object: ``str``,
+    ``bool``, ``int``, ``float``, with None for missing. ``categories`` are those that the file declares (a dictionary
+    or a category type), in the file's order.
+    """
+
+    cells: npt.NDArray[Any]
+    type: ColumnType
+    categories: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.cells)
+
+    def with_missing(self, *, also: tuple[str, ...]) -> "TableColumn":
+        """Give the column with some strings as missing values."""
+        if self.cells.dtype != object or not also:
+            return self
+        cells = self.cells.copy()
+        cells[[isinstance(cell, str) and cell in also for cell in cells]] = None
+        return replace(self, cells=cells)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The columns of a file, by name, all equally long, in the file's order."""
+
+    path: Path
+    columns: dict[str, TableColumn]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(next(iter(self.columns.values()), ()))
+
+
+def as_texts(values: npt.NDArray[Any]) -> list[str | None]:
+    """Read values as categories: a number as its shortest digits, a missing value as None."""
+    if values.dtype.kind == "S":
+        values = values.astype(str)
+    if values.dtype.kind in "iu":
+        return [str(value) for value in values.tolist()]
+    if values.dtype.kind in "fb":
+        numbers = values.astype(np.float64).tolist()
+        return [None if value != value else repr(value).removesuffix(".0") for value in numbers]  # noqa: PLR0124 - NaN
+    return [None if value is None else str(value) for value in values.astype(object)]
+
+
+def exists(path: Path) -> None:
+    """Refuse a path that names no file.
+
+    Raises:
+        Mistake: there is no such file.
+    """
+    if not path.is_file():
+        raise Mistake(f"{path}: no such file")

@@ -1,0 +1,27 @@
+"""What a command tells its user beside its result."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["Notices"]
+
+
+@dataclass(slots=True)
+class Notices:
+    """Sentences for the user, in the order in which they were found.
+
+    A note says what was done with the user's files, where that could have been done in another way. A warning says
+    that the result is probably not what the user wants; with ``--strict`` a warning is an error.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Add a note, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Add a warning, once."""
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
