@@ -2,9 +2,10 @@
 
 Every test writes a folder (model code, weights, data files, config) whose true accuracy is known, and types
 ``guardhouse fit``. The folder must be *read rightly* (the served accuracy is the model's own), or *refused* (status 2,
-no traceback, the words that a newcomer can act on), or *warned of* (and then refused with ``--strict``). Silence about a
-misreading is what fails: its message begins with ``SILENT, MISREAD``. The other beginnings are ``TRACEBACK``, ``REFUSED``
-(it can be read), ``WORDLESS`` (the cause is not named), ``UNSAID``, ``FALSE WARNING`` (on sound data) and ``NOT STRICT``.
+no traceback, the words that a newcomer can act on), or *warned of* (and then refused with ``--strict``). Silence about
+a misreading is what fails: its message begins with ``SILENT, MISREAD``. The other beginnings are ``TRACEBACK``,
+``REFUSED`` (it can be read), ``WORDLESS`` (the cause is not named), ``UNSAID``, ``FALSE WARNING`` (on sound data) and
+``NOT STRICT``.
 
 The tests know the commands and the contract alone. Helpers are in ``tests/support/newcomers.py``.
 """

@@ -127,7 +127,7 @@ def test_full_stop_behind_the_labels_of_the_test_file_is_named(newcomer: Newcome
 
 
 def test_labels_in_two_letter_cases_are_named(newcomer: Newcomer) -> None:
-    """ "Yes" and "yes" make three labels for a model of two outputs: the labels are listed."""
+    """Labels "Yes" and "yes" make three labels for a model of two outputs: the labels are listed."""
     labelled(newcomer, ("no", "yes"))
     path = newcomer.folder / "train.csv"
     path.write_text(path.read_text().replace(",yes\n", ",Yes\n", 40))

@@ -164,7 +164,8 @@ def test_program_of_a_recurrent_net_is_read(newcomer: Newcomer) -> None:
     source = (
         "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
         "        self.rnn = nn.GRU(4, 8, batch_first=True)\n        self.head = nn.Linear(8, 3)\n\n"
-        "    def forward(self, x):\n        return self.head(self.rnn(x)[0][:, -1])\n\n\ndef build():\n    return Net()\n"
+        "    def forward(self, x):\n        return self.head(self.rnn(x)[0][:, -1])\n\n\n"
+        "def build():\n    return Net()\n"
     )
     net = newcomer.build(source, clean(500, 1))
     newcomer.arrays(net, clean)

@@ -93,7 +93,7 @@ def test_other_delimiters_are_read_or_named(newcomer: Newcomer, delimiter: str) 
 
 
 def test_spaces_after_commas_are_read(newcomer: Newcomer) -> None:
-    """ "1.0, ant" is the label "ant", and " mass" the column "mass": read, or named."""
+    """A row "1.0, ant" has the label "ant", and " mass" the column "mass": read, or named."""
     plain(newcomer, edit=lambda text: text.replace(",", ", "))
     newcomer.expect(read=True, refused=r"blank|space|' y'|label", warned=r"blank|space|' ")
 
@@ -153,7 +153,8 @@ def test_commas_and_quotes_inside_of_fields_are_read(newcomer: Newcomer) -> None
     source = (
         "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
         "        super().__init__()\n        self.names, self.head = nn.Embedding(3, 3), nn.Linear(6, 3)\n\n"
-        "    def forward(self, x):\n        return self.head(torch.cat([x[:, :3], self.names(x[:, 3].long())], 1))\n\n\n"
+        "    def forward(self, x):\n"
+        "        return self.head(torch.cat([x[:, :3], self.names(x[:, 3].long())], 1))\n\n\n"
         "def build():\n    return Net()\n"
     )
     names = ["Ada, Countess", 'Bob "B" Hope', "Cy,\nthe third"]
@@ -178,7 +179,7 @@ def test_empty_lines_at_the_end_are_read(newcomer: Newcomer) -> None:
 
 
 def test_index_column_of_pandas_is_named(newcomer: Newcomer) -> None:
-    """ "Unnamed: 0" of to_csv without index=False is left out and said, or named."""
+    """A column "Unnamed: 0" of to_csv without index=False is left out and said, or named."""
     plain(newcomer, edit=lambda text: "\n".join(
         f"{'' if row == 0 else row - 1},{line}" for row, line in enumerate(text.splitlines())
     ) + "\n")  # fmt: skip

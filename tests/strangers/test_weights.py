@@ -33,7 +33,9 @@ CHECKPOINTS: dict[str, tuple[Callable[[State], Any], str, str]] = {
     "both": (prefixed("_orig_mod.module."), r"module\.", ""),
     "state_dict": (lambda state: {"epoch": 3, "arch": "mlp", "state_dict": state, "best": 93.5}, "state_dict", ""),
     "DataParallel in a checkpoint": (
-        lambda state: {"epoch": 3, "state_dict": prefixed("module.")(state)}, r"state_dict.*module\.|module\..*state_dict", "",
+        lambda state: {"epoch": 3, "state_dict": prefixed("module.")(state)},
+        r"state_dict.*module\.|module\..*state_dict",
+        "",
     ),
     "tutorial": (
         lambda state: {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"lr": 0.1}, "loss": 0.2},
@@ -221,7 +223,8 @@ def test_embedding_that_is_too_small_names_the_column(newcomer: Newcomer) -> Non
     clean = with_codes(TABLE, town=5)
     source = (
         "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
-        "        super().__init__()\n        self.town = nn.Embedding({size}, 3)\n        self.head = nn.Linear(6, 2)\n\n"
+        "        super().__init__()\n"
+        "        self.town, self.head = nn.Embedding({size}, 3), nn.Linear(6, 2)\n\n"
         "    def forward(self, x):\n"
         "        return self.head(torch.cat([x[:, :3], self.town(x[:, 3].long())], 1))\n\n\n"
         "def build():\n    return Net()\n"

@@ -1,8 +1,8 @@
 """A newcomer's folder: a model, data files and a config, whose true accuracy is known since the model made the labels.
 
-The labels of every file are what the model itself says of its *true* input, 6 % of them changed. What the files show may
-differ from that input: a price is written as "$1,200.50", a category as its name. Whoever reads the files rightly gets
-the true accuracy; whoever misreads them gets another one.
+The labels of every file are what the model itself says of its *true* input, 6 % of them changed. What the files show
+may differ from that input: a price is written as "$1,200.50", a category as its name. Whoever reads the files rightly
+gets the true accuracy; whoever misreads them gets another one.
 """
 
 import json
@@ -156,7 +156,7 @@ class Newcomer:
         path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
         return path
 
-    def tables(
+    def tables(  # noqa: PLR0913
         self,
         net: Callable[[Tensor], Tensor],
         clean: Callable[[int, int], Frame],
