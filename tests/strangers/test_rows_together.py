@@ -119,7 +119,7 @@ def test_batch_norm_that_stays_in_training_mode_is_refused(newcomer: Newcomer) -
     """A module that overrides train() so that BatchNorm trains for ever is refused, and the cause is named."""
     stays = "\n    def train(self, mode=True):\n        return super().train(True)\n"
     table(newcomer, NORM.format(norm="nn.BatchNorm1d(8)", more=stays))
-    newcomer.expect(refused=r"batch ?norm|training.mode|eval")
+    newcomer.expect(refused=r"batch ?norm|training.mode|\beval\b")
 
 
 def test_batch_norm_function_in_training_mode_is_refused(newcomer: Newcomer) -> None:

@@ -82,7 +82,7 @@ def test_field_too_few_in_one_row_names_the_line(newcomer: Newcomer) -> None:
 def test_file_that_was_cut_off_is_refused(newcomer: Newcomer) -> None:
     """A file whose last row ends in the middle of a quoted field is refused."""
     plain(newcomer, edit=lambda text: text + '1.0,2.0,"3')
-    newcomer.expect(refused=r"line 502|quot|end of")
+    newcomer.expect(refused=r"line 50[12]|quot|end of|inside string")
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
@@ -261,8 +261,10 @@ def test_partitioned_folder_is_read_or_named(newcomer: Newcomer) -> None:
         path.unlink()
         frame.assign(side=np.where(frame["age"] > 0, "left", "right")).to_parquet(path, partition_cols=["side"])
     told = newcomer.fit()
-    assert told.status == 2, f"SILENT, MISREAD: {told.status}: {told.text[-600:]}"
-    assert any(word in told.err for word in ("folder", "directory", "parts", "side")), f"WORDLESS: {told.err}"
+    assert told.status in (0, 2), f"TRACEBACK: {told.text[-600:]}"
+    assert any(word in told.text for word in ("folder", "directory", "parts", "side")), f"WORDLESS: {told.text}"
+    if told.status == 0:
+        assert newcomer.evaluate()[1]["accuracy"] == pytest.approx(newcomer.truth, abs=1e-9)
 
 
 @pytest.mark.parametrize("suffix", [".pq", ".feather"])
@@ -316,7 +318,7 @@ def test_column_that_became_the_index_of_a_parquet_file_is_not_lost(newcomer: Ne
         pd.read_parquet(path).set_index("length").to_parquet(path)
     columns = [{"name": name, "kind": "numeric"} for name in ("length", "mass", "age")]
     newcomer.config(model={"weights": newcomer.weights(net)}, input={"columns": columns})
-    newcomer.expect(read=True)
+    newcomer.expect(read=True, refused="index")
 
 
 def test_index_of_a_filtered_frame_is_no_column(newcomer: Newcomer) -> None:

@@ -61,7 +61,9 @@ def coloured(newcomer: Newcomer) -> dict[str, float]:
 
 
 def leaves(document: object) -> Iterator[object]:
-    """Walk through a JSON document's values."""
+    """Walk through a JSON document's keys and values."""
+    if isinstance(document, dict):
+        yield from document
     if isinstance(document, dict | list):
         for inner in document.values() if isinstance(document, dict) else document:
             yield from leaves(inner)
@@ -102,8 +104,7 @@ def test_check_prints_one_document(newcomer: Newcomer) -> None:
     told = newcomer.call("check", newcomer.folder / "gateway.yaml", "--json")
     assert told.status == 0, told.text
     document = json.loads(told.out)
-    strings = [leaf for leaf in leaves(document) if isinstance(leaf, str)]
-    assert {"length", "colour", "categorical", *CLASSES} <= {*strings, *map(str, document)}
+    assert {"length", "colour", "categorical", *CLASSES} <= {leaf for leaf in leaves(document) if isinstance(leaf, str)}
     assert has(document, truths["train"]), document
     assert has(document, truths["heldout"]), document
     assert [path for path in sorted(newcomer.folder.iterdir()) if path.name != "__pycache__"] == before

@@ -237,7 +237,7 @@ def test_embedding_that_is_too_small_names_the_column(newcomer: Newcomer) -> Non
     newcomer.expect(refused=r"town.*\b5\b|\b5\b.*town")
 
 
-def test_tied_to_another_width_of_table_names_the_columns(newcomer: Newcomer) -> None:
+def test_id_column_too_many_is_named(newcomer: Newcomer) -> None:
     """A file with an id column too many is refused, and the columns are listed or the id is named."""
     net = newcomer.build(mlp(3, 3), train_input(TABLE))
     newcomer.tables(
