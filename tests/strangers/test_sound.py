@@ -94,6 +94,35 @@ def test_regression_is_read_without_a_warning(newcomer: Newcomer) -> None:
     newcomer.expect(read=True)
 
 
+def test_weak_model_is_read_without_a_warning(newcomer: Newcomer) -> None:
+    """A model that is right in two of three rows, where half of them are of one class, is weak and not misread."""
+    newcomer.flipped = 0.33
+    net = newcomer.build(mlp(3, 1), train_input(TABLE))
+    newcomer.tables(net, TABLE, classes=("no", "yes"))
+    newcomer.config(model={"weights": newcomer.weights(net)})
+    newcomer.expect(read=True)
+
+
+def test_weak_regression_is_read_without_a_warning(newcomer: Newcomer) -> None:
+    """A regression that explains a fifth of the variance is weak and not misread."""
+    newcomer.noise = 2.0
+    net = newcomer.build(mlp(3, 1), train_input(TABLE))
+    newcomer.tables(net, TABLE, classes=None)
+    newcomer.config(model={"weights": newcomer.weights(net), "task": "regression"})
+    newcomer.expect(read=True)
+
+
+def test_rare_class_is_read_without_a_warning(newcomer: Newcomer) -> None:
+    """A model of fraud, of which one row in ten is, is a little above the majority, as it must be."""
+    newcomer.flipped = 0.02
+    net = newcomer.build(mlp(3, 1), train_input(TABLE))
+    with torch.no_grad():
+        net[2].bias -= 5
+    newcomer.tables(net, TABLE, classes=("honest", "fraud"))
+    newcomer.config(model={"weights": newcomer.weights(net), "classes": ["honest", "fraud"]})
+    newcomer.expect(read=True)
+
+
 def test_one_logit_is_read_without_a_warning(newcomer: Newcomer) -> None:
     """One logit for two labels is read rightly and silently."""
     net = newcomer.build(mlp(3, 1), train_input(TABLE))

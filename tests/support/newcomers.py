@@ -1,6 +1,6 @@
 """A newcomer's folder: a model, data files and a config, whose true accuracy is known since the model made the labels.
 
-The labels of every file are what the model itself says of its *true* input, 6 % of them changed. What the files show
+The labels of every file are what the model itself says of its *true* input, some of them changed. What the files show
 may differ from that input: a price is written as "$1,200.50", a category as its name. Whoever reads the files rightly
 gets the true accuracy; whoever misreads them gets another one.
 """
@@ -32,7 +32,6 @@ DRAWN = re.compile(r"━|──|\d+/\d+ \d+:\d\d:\d\d")
 """Progress bars and frames."""
 SIZES = {"train": 500, "heldout": 300, "test": 300}
 SEEDS = {"train": 1, "heldout": 2, "test": 3}
-FLIPPED = 0.06
 GUARDS = [
     {"name": "quality", "detector": {"kind": "ranges"}},
     {"name": "ood", "detector": {"kind": "mahalanobis"}},
@@ -113,6 +112,10 @@ class Newcomer:
     first: float | None = None
     """The model's own accuracy on the first of them."""
     suffix: str = ".csv"
+    flipped: float = 0.06
+    """The share of labels that are not what the model says."""
+    noise: float = 0.3
+    """The same of a regression: the noise's standard deviation beside that of the model's values."""
 
     # The folder
 
@@ -207,11 +210,11 @@ class Newcomer:
             answers = net(x).reshape(len(x), -1)
         if classes is None:
             values = answers[:, 0]
-            y = values + 0.3 * values.std() * torch.randn(len(x), generator=generator)
+            y = values + self.noise * values.std() * torch.randn(len(x), generator=generator)
             self.truth = (1 - ((y - values) ** 2).sum() / ((y - y.mean()) ** 2).sum()).item()
             return [float(value) for value in y]
         own = (answers[:, 0] > 0).long() if answers.shape[1] == 1 else answers.argmax(1)
-        flip = torch.rand(len(x), generator=generator) < FLIPPED
+        flip = torch.rand(len(x), generator=generator) < self.flipped
         shift = torch.randint(1, len(classes), (len(x),), generator=generator)
         index = torch.where(flip, (own + shift) % len(classes), own)
         assert len(index.unique()) == len(classes), "the model must say every class"
