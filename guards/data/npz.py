@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 
-from guards.data.labels import indices
+from guards.data.labels import class_indices, indices
 from guards.data.table import GROUP, Table, TableColumn, exists
 from guards.schema import InputSchema, InputSpec
 from guards.types import Mistake, Rows
@@ -57,7 +57,11 @@ def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, pa
     for index in range(x.shape[1]):
         column = spec.columns[index] if spec.columns else None
         values = x[:, index].astype(np.float64)
-        if column is not None and column.kind == "categorical":
+        if column is not None and column.drop:
+            raise Mistake(
+                f"input.columns.{index}: `x` of an .npz holds the inputs alone; leave {column.name!r} out of both"
+            )
+        if column is not None and column.declared_kind == "categorical":
             if column.categories is None:
                 raise Mistake(f"input.columns.{index}: an .npz holds category indices; declare `categories`")
             names = np.array([*column.categories, None], dtype=object)
@@ -115,7 +119,4 @@ def _npz_labels(y: np.ndarray[Any, Any] | None, classes: tuple[str, ...], path: 
         return indices(TableColumn(y.astype(str).astype(object), "text"), classes, path)
     if y.dtype.kind not in "iub":
         raise Mistake(f"{path}: `y` holds {y.dtype}; it needs class indices or names")
-    index = torch.from_numpy(y.astype(np.int64))
-    if int(index.min()) < 0 or int(index.max()) >= len(classes):
-        raise Mistake(f"{path}: `y` reaches from {index.min()} to {index.max()}, but there are {len(classes)} classes")
-    return index
+    return class_indices(y, classes, path)

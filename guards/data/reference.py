@@ -9,10 +9,10 @@ import torch
 
 from guards.config import Config
 from guards.data.files import read_table
-from guards.data.kinds import resolve_schema
+from guards.data.inputs import Reading, readings
 from guards.data.labels import resolve_classes
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
-from guards.data.rows import load_rows, rows_from_table
+from guards.data.rows import check_known, load_rows, rows_from_table
 from guards.data.table import Table, TableColumn
 from guards.notices import Notices
 from guards.schema import InputSchema
@@ -25,12 +25,12 @@ __all__ = ["ReferenceFile", "read_reference", "read_rows"]
 class ReferenceFile:
     """The file of ``reference.path``, read once.
 
-    ``table`` is its columns (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is
+    ``readings`` are the ways to read ``input.columns``; of two, the model tells which. ``table`` is its columns (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is
     None if only the model's width can tell how many there are, and empty for a regression.
     """
 
     path: Path
-    schema: InputSchema
+    readings: tuple[Reading, ...]
     classes: tuple[str, ...] | None
     table: Table | None
     arrays: dict[str, npt.NDArray[Any]] | None
@@ -56,13 +56,24 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
             raise Mistake(f"reference.label: no column {label!r} in the reference; there are {sorted(table.columns)}")
     else:
         raise Mistake(f"reference.path: rows of kind {config.input.kind} come as .npz, not {path.suffix}")
-    schema = resolve_schema(config.input, table, label=label, notices=notices)
-    classes = resolve_classes(config.model.classes, labels, regression=config.model.task == "regression")
-    return ReferenceFile(path, schema, classes, table, arrays)
+    regression = config.model.task == "regression"
+    return ReferenceFile(
+        path,
+        readings(config.input, table, label=label),
+        resolve_classes(config.model.classes, labels, regression=regression, notices=notices),
+        table,
+        arrays,
+    )
 
 
 def read_rows(
-    reference: ReferenceFile, config: Config, folder: Path, classes: tuple[str, ...], notices: Notices
+    reference: ReferenceFile,
+    config: Config,
+    folder: Path,
+    notices: Notices,
+    *,
+    schema: InputSchema,
+    classes: tuple[str, ...],
 ) -> tuple[Rows, Rows]:
     """Give the rows for fitting and the rows for calibration.
 
@@ -70,12 +81,15 @@ def read_rows(
         Mistake: a file cannot be read, or does not fit the schema.
     """
     if reference.arrays is not None:
-        train = rows_from_npz(reference.arrays, reference.schema, classes=classes, path=reference.path)
+        train = rows_from_npz(reference.arrays, schema, classes=classes, path=reference.path)
     else:
         assert reference.table is not None  # noqa: S101 - one or the other was read
-        train = rows_from_table(reference.table, reference.schema, label=config.reference.label, classes=classes)
+        train = rows_from_table(reference.table, schema, label=config.reference.label, classes=classes)
     if config.reference.calibration is not None:
-        return train, load_rows(folder / config.reference.calibration, config, reference.schema, classes)
+        path = folder / config.reference.calibration
+        heldout = load_rows(path, config, schema, classes)
+        check_known(heldout, schema, path)
+        return train, heldout
     notices.warn(
         "reference.calibration is not given: calibration rows are split off reference.path; if the model was "
         "trained on them, false alarms will be more frequent than the budget"

@@ -1,0 +1,74 @@
+"""In which order names are numbered, if that can be told from the names, and what makes the order doubtful."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from guards.spelling import key_of
+
+__all__ = ["SCALES", "alike", "by_value", "is_boolean", "is_number", "scale_of"]
+
+SCALES = (
+    ("none", "very low", "low", "medium low", "medium", "moderate", "mid", "medium high", "high", "very high"),
+    ("xxs", "xs", "s", "m", "l", "xl", "xxl", "xxxl"),
+    ("tiny", "small", "medium", "large", "huge"),
+    ("none", "mild", "moderate", "severe", "critical"),
+    ("never", "rarely", "sometimes", "often", "always"),
+    ("very bad", "bad", "poor", "fair", "ok", "average", "good", "very good", "great", "excellent"),
+    ("strongly disagree", "disagree", "neutral", "agree", "strongly agree"),
+    ("negative", "neutral", "positive"),
+    ("first", "second", "third", "fourth", "fifth"),
+    ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    ("mon", "tue", "wed", "thu", "fri", "sat", "sun"),
+    ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
+    ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
+    (
+        *("january", "february", "march", "april", "may", "june"),
+        *("july", "august", "september", "october", "november", "december"),
+    ),
+)
+"""Words that have an order of their own, beside that of the alphabet."""
+
+
+def is_number(name: str) -> bool:
+    """Tell whether a name is a number: decimal digits without leading zeros."""
+    return key_of(name)[0] == "number"
+
+
+def is_boolean(name: str) -> bool:
+    """Tell whether a name is true or false."""
+    return key_of(name)[0] == "boolean"
+
+
+def by_value(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort names that are all numbers, or all booleans, by their value."""
+    return tuple(sorted(names, key=lambda name: (key_of(name)[1], name)))  # type: ignore[arg-type, return-value]
+
+
+def scale_of(names: Sequence[str]) -> tuple[str, ...] | None:
+    """Sort at least three names by the scale of words that they all belong to; None if they belong to none.
+
+    >>> scale_of(["high", "low", "medium"]), scale_of(["ant", "bee"])
+    (('low', 'medium', 'high'), None)
+    """
+    words = {" ".join(name.replace("_", " ").replace("-", " ").casefold().split()): name for name in names}
+    for scale in SCALES:
+        if len(words) > 2 and words.keys() <= set(scale):  # noqa: PLR2004 - two words have no order to be sure of
+            return tuple(words[word] for word in scale if word in words)
+    return None
+
+
+def alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """Find two names that differ only by capitals, by spaces, or by the way in which a number is written.
+
+    >>> alike(["cat", "dog", "Cat "]), alike(["10", "10.0"]), alike(["1", "2"])
+    (('Cat ', 'cat'), ('10', '10.0'), None)
+    """
+    seen: dict[object, str] = {}
+    for name in sorted(names):
+        kind, value = key_of(name)
+        text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        key = (kind, value) if kind != "text" else key_of(text)
+        if key in seen:
+            return seen[key], name
+        seen[key] = name
+    return None
