@@ -29,8 +29,8 @@ class InputSpec(BaseModel):
     )
     columns: tuple[ColumnSpec, ...] = Field(
         default=(),
-        description="tabular: what is declared of columns; if all are listed, their order is the model's; empty: all is "
-        "inferred from the reference",
+        description="tabular: what is declared of columns; if all are listed, their order is the model's; what is not "
+        "declared is inferred from the reference",
     )
     rest: Literal["infer", "drop"] | None = Field(
         default=None,

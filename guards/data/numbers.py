@@ -107,4 +107,5 @@ def _check_sentinel(name: str, present: npt.NDArray[np.float64], low: float, not
 
 def _is_day(numbers: npt.NDArray[np.float64]) -> Mask:
     month, day = numbers // 100 % 100, numbers % 100
-    return (numbers % 1 == 0) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)  # noqa: PLR2004 - a calendar's
+    whole: Mask = numbers % 1 == 0
+    return whole & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)  # noqa: PLR2004 - a calendar's

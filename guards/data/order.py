@@ -41,7 +41,7 @@ def is_boolean(name: str) -> bool:
 
 def by_value(names: Iterable[str]) -> tuple[str, ...]:
     """Sort names that are all numbers, or all booleans, by their value."""
-    return tuple(sorted(names, key=lambda name: (key_of(name)[1], name)))  # type: ignore[arg-type, return-value]
+    return tuple(sorted(names, key=lambda name: (key_of(name)[1], name)))
 
 
 def scale_of(names: Sequence[str]) -> tuple[str, ...] | None:

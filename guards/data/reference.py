@@ -25,8 +25,9 @@ __all__ = ["ReferenceFile", "read_reference", "read_rows"]
 class ReferenceFile:
     """The file of ``reference.path``, read once.
 
-    ``readings`` are the ways to read ``input.columns``; of two, the model tells which. ``table`` is its columns (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is
-    None if only the model's width can tell how many there are, and empty for a regression.
+    ``readings`` are the ways to read ``input.columns``; of two, the model tells which. ``table`` is the file's columns
+    (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is None if only the model's width
+    can tell how many there are, and empty for a regression.
     """
 
     path: Path

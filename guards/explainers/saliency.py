@@ -17,7 +17,7 @@ class SaliencyParams(Params):
 
 
 class Saliency(Explainer):
-    """The gradient with its sign, in output per unit of the input as it was sent: quick, and blind to what lies further off.
+    """The gradient with its sign, in output per unit of the input as sent: quick, and blind to what lies further off.
 
     A category's is the directional derivative from the baseline's embedding to its own. Simonyan, Vedaldi & Zisserman
     2014, "Deep inside convolutional networks"; with the sign, since without it a random
