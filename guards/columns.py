@@ -175,6 +175,11 @@ class Column(ColumnSpec):
         return self._spellings.name_of(value)
 
     @property
+    def is_boolean(self) -> bool:
+        """Whether the categories are false and true."""
+        return {key_of(name) for name in self.categories or ()} == {("boolean", False), ("boolean", True)}
+
+    @property
     def misread_category(self) -> str | None:
         """A category that is written as a number other than its index: then a number could mean two categories."""
         if self.kind == "numeric":

@@ -26,8 +26,8 @@ class ReferenceFile:
     """The file of ``reference.path``, read once.
 
     ``readings`` are the ways to read ``input.columns``; of two, the model tells which. ``table`` is the file's columns
-    (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is None if only the model's width
-    can tell how many there are, and empty for a regression.
+    (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is None if only the model's
+    width can tell how many there are, and empty for a regression.
     """
 
     path: Path

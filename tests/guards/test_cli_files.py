@@ -13,7 +13,7 @@ import toys
 
 from guards import Mistake
 from guards.config import parse
-from guards.data.kinds import resolve_schema
+from guards.data.inputs import resolve_schema
 from guards.data.labels import class_names
 from guards.data.rows import load_rows, rows_from_table
 from guards.data.table import as_texts

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from oip import HEADER, binary_request, head, json_request, packed
 from toys import document
 
-from guards.cli.tables import read_table, rows_from_table
 from guards.columns import Column
 from guards.config import parse
+from guards.data.files import read_table
+from guards.data.rows import rows_from_table
+from guards.data.table import Table, TableColumn
 from guards.schema import InputSchema
 from guards.types import Mistake
 from service.protocols import grpc_predict_v2_pb2 as messages
@@ -75,8 +77,10 @@ def by_v2(arrays: dict[str, Any], schema: InputSchema) -> set[float | None]:
 
 
 def by_table(value: object, schema: InputSchema) -> float | None:
-    table = {"n": np.array([0.5]), "c": np.array([value], dtype=object if isinstance(value, bool | str) else None)}
-    return code(lambda: rows_from_table(table, schema, label="y", classes=None, path=Path("t")).x)
+    kind = "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+    cells = np.array([value], dtype=object if isinstance(value, bool | str) else None)
+    columns = {"n": TableColumn(np.array([0.5]), "number"), "c": TableColumn(cells, kind)}
+    return code(lambda: rows_from_table(Table(Path("t"), columns), schema, label="y", classes=()).x)
 
 
 @given(st.lists(st.sampled_from(NUMERALS), min_size=2, max_size=6, unique=True), st.sampled_from(VALUES))
@@ -171,9 +175,9 @@ def test_parquet_reads_as_the_csv_that_was_fitted(tmp_path: Path) -> None:
     schema = schema_of(("1.0", "2.0"))
     pd.DataFrame({"n": [0.5, 0.5], "c": pd.array([2, None], dtype="Int64")}).to_parquet(tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
-    rows = rows_from_table(table, schema, label="y", classes=None, path=tmp_path)
+    rows = rows_from_table(table, schema, label="y", classes=())
     assert np.array_equal(rows.x[:, 1].numpy(), [1.0, np.nan], equal_nan=True)
     pd.DataFrame({"n": [0.5, 0.5], "c": [True, False]}).to_parquet(tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
-    rows = rows_from_table(table, schema_of(("false", "true")), label="y", classes=None, path=tmp_path)
+    rows = rows_from_table(table, schema_of(("false", "true")), label="y", classes=())
     assert rows.x[:, 1].tolist() == [1.0, 0.0]
