@@ -61,7 +61,7 @@ def check_categories(name: str, values: Values, notices: Notices, *, meant: bool
             f"column {name!r}: the categories {twins[0]!r} and {twins[1]!r} differ only in how they are written, and "
             "are two categories for the model: write them in one way in the file"
         )
-    padded = [text for text in names if text != text.strip()]
+    padded = [text for text in names if text.strip() not in ("", text)]
     if padded and twins is None:
         notices.warn(
             f"column {name!r}: the category {padded[0]!r} has spaces around it, and a client that sends "

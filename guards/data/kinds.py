@@ -13,6 +13,7 @@ from guards.types import Mistake
 
 __all__ = ["WRONG_NUMBER", "resolve_columns"]
 
+NOTHING = TableColumn(np.empty(0, dtype=object), "untyped")
 DROP = "give the column `drop: true` in input.columns"
 MEANT = "declare `kind: categorical` if the values are meant as categories"
 WRONG_NUMBER = "if the value means missing, add it to the column's `missing`, or declare the column categorical"
@@ -41,13 +42,14 @@ def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices
     if column.type == "nested":
         raise Mistake(f"column {name!r} holds lists, structures or bytes, and no single value in each row: {DROP}")
     given = spec.model_dump()
-    values = Values.of(column).without(spec.missing)
     warned = len(notices.warnings)
-    kind = spec.declared_kind or _kind(name, column, values, notices)
+    kind = spec.declared_kind or ("numeric" if column.type == "number" else None)
+    values = Values.of(column if kind != "numeric" else NOTHING).without(spec.missing)
+    kind = kind or _kind(name, column, values, notices)
     if kind == "numeric":
         numbers = numbers_of(column, f"column {name!r}", missing=spec.missing, hint=WRONG_NUMBER)
         if spec.declared_kind is None or np.isnan(numbers).all():
-            check_numbers(name, numbers, notices)
+            check_numbers(name, column, numbers, notices)
         present = numbers[~np.isnan(numbers)]
         fill = float(np.median(present)) if len(present) else 0.0
         return Column.model_validate({**given, "kind": kind, "fill": fill})
@@ -76,8 +78,6 @@ def _kind(name: str, column: TableColumn, values: Values, notices: Notices) -> K
     Raises:
         Mistake: the column has no value to tell its kind from.
     """
-    if column.type == "number":
-        return "numeric"
     if not len(values.texts):
         raise Mistake(f"column {name!r} has no value in any row: declare its `kind` in input.columns, or {DROP}")
     if column.type == "date":

@@ -155,8 +155,11 @@ def indices(labels: TableColumn, classes: tuple[str, ...], path: Path) -> torch.
     for place, text in enumerate(values.texts):
         try:
             name = spellings.name_of(text)
-        except ValueError as two:
-            raise Mistake(f"{path}, row {values.firsts[place]}: {two}") from None
+        except ValueError:
+            raise Mistake(
+                f"{path}, row {values.firsts[place]}: {text!r} could mean two of the classes {listed(classes)}: write the "
+                "label as one of them"
+            ) from None
         if name is None:
             raise Mistake(f"{path}, row {values.firsts[place]}: {text!r} is none of the classes {listed(classes)}")
         codes[place] = index[name]

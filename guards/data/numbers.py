@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from guards.data.forms import led_by_zeros, likeliest
 from guards.data.table import TableColumn
@@ -53,8 +54,8 @@ def numbers_of(column: TableColumn, place: str, *, missing: tuple[str, ...] = ()
     return np.append(numbers, np.nan)[values.codes]
 
 
-def check_numbers(name: str, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
-    """Say what is odd about the numbers (n,) of a column of the reference, NaN for missing."""
+def check_numbers(name: str, column: TableColumn, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
+    """Say what is odd about a column of the reference, whose ``numbers`` (n,) have NaN for missing."""
     present = numbers[~np.isnan(numbers)]
     if not len(present):
         notices.warn(
@@ -63,7 +64,7 @@ def check_numbers(name: str, numbers: npt.NDArray[np.float64], notices: Notices)
         )
         return
     low, high = float(present.min()), float(present.max())
-    if low == high:
+    if low == high and abs(high) < 2**53:
         notices.note(f"column {name!r} has the value {low:g} in every row that has one")
         return
     _check_sentinel(name, present, low, notices)
@@ -74,13 +75,13 @@ def check_numbers(name: str, numbers: npt.NDArray[np.float64], notices: Notices)
             "true` in input.columns"
         )
     elif max(-low, high) > EXACT and bool(np.all(present == np.floor(present))):
-        different = np.unique(present)
-        merged = len(different) - len(np.unique(different.astype(np.float32)))
-        if merged > MERGED * len(different):
+        different = len(pd.unique(column.cells))  # of the file's own digits, which float64 may not tell apart either
+        merged = different - len(np.unique(present.astype(np.float32)))
+        if merged > MERGED * different:
             notices.warn(
                 f"column {name!r} holds whole numbers up to {max(low, high, key=abs):.0f}, and the model's float32 "
                 "cannot "
-                f"tell {merged} of the {len(different)} different numbers from others: give the column `drop: true` in "
+                f"tell {merged} of the {different} different numbers from others: give the column `drop: true` in "
                 "input.columns if the numbers are identifiers; if not, write smaller numbers into the file, such as "
                 "the difference from a fixed number"
             )
