@@ -157,8 +157,8 @@ def indices(labels: TableColumn, classes: tuple[str, ...], path: Path) -> torch.
             name = spellings.name_of(text)
         except ValueError:
             raise Mistake(
-                f"{path}, row {values.firsts[place]}: {text!r} could mean two of the classes {listed(classes)}: write the "
-                "label as one of them"
+                f"{path}, row {values.firsts[place]}: {text!r} could mean two of the classes {listed(classes)}: write "
+                "the label as one of them"
             ) from None
         if name is None:
             raise Mistake(f"{path}, row {values.firsts[place]}: {text!r} is none of the classes {listed(classes)}")
