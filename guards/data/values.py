@@ -46,9 +46,9 @@ class Values:
 
     def without(self, missing: tuple[str, ...]) -> "Values":
         """Leave out texts that mean missing."""
-        kept = ~self.among(missing)
-        if kept.all():
+        if not missing:
             return self
+        kept = ~self.among(missing)
         places = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)
         return Values(self.texts[kept], self.counts[kept], self.firsts[kept], places[self.codes])
 
@@ -67,7 +67,7 @@ class Values:
     def among(self, texts: Iterable[str]) -> Mask:
         """Tell which texts (m,) are among some."""
         wanted = set(texts)
-        return np.fromiter((text in wanted for text in self.texts), np.bool_, len(self.texts))
+        return np.array([text in wanted for text in self.texts] if wanted else [False] * len(self.texts), dtype=np.bool_)
 
     def example(self, which: Mask) -> str:
         """Show the first row that has one of some texts (m,)."""
