@@ -89,7 +89,7 @@ def read_rows(
     if config.reference.calibration is not None:
         path = folder / config.reference.calibration
         heldout = load_rows(path, config, schema, classes)
-        check_known(heldout, schema, path)
+        check_known(heldout, schema, path, notices)
         return train, heldout
     notices.warn(
         "reference.calibration is not given: calibration rows are split off reference.path; if the model was "

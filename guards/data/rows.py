@@ -15,10 +15,13 @@ from guards.data.npz import read_npz, rows_from_npz
 from guards.data.numbers import numbers_of
 from guards.data.table import GROUP, Table, TableColumn, as_texts
 from guards.data.values import Values, listed
+from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
 
 __all__ = ["check_known", "load_rows", "rows_from_table"]
+
+FEW_CATEGORIES = 100
 
 
 def load_rows(path: Path, config: Config, schema: InputSchema, classes: tuple[str, ...]) -> Rows:
@@ -61,8 +64,10 @@ def rows_from_table(table: Table, schema: InputSchema, *, label: str, classes: t
     return Rows(torch.from_numpy(x), y, groups)
 
 
-def check_known(rows: Rows, schema: InputSchema, path: Path) -> None:
+def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -> None:
     """Refuse rows with a categorical column none of whose values is a category, as if it were of another type.
+
+    Of a column with very many categories, such as names of persons, a warning says so.
 
     Raises:
         Mistake: there is such a column.
@@ -70,11 +75,15 @@ def check_known(rows: Rows, schema: InputSchema, path: Path) -> None:
     for index, column in enumerate(schema.columns):
         codes = rows.x[:, index]
         present = codes[~codes.isnan()]
+        categories = column.categories or ()
         if column.kind == "categorical" and len(present) and bool((present < 0).all()):
-            raise Mistake(
+            sentence = (
                 f"{path}: none of the values of column {column.name!r} is a category of the reference, which are "
-                f"{listed(column.categories or ())}: write the column as in the reference"
+                f"{listed(categories)}: write the column as in the reference"
             )
+            if len(categories) <= FEW_CATEGORIES:
+                raise Mistake(sentence)
+            notices.warn(f"{sentence}, or give the column `drop: true` in input.columns")
 
 
 def _encodable(column: Column, cells: TableColumn, path: Path) -> npt.NDArray[np.float64]:

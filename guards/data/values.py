@@ -67,7 +67,9 @@ class Values:
     def among(self, texts: Iterable[str]) -> Mask:
         """Tell which texts (m,) are among some."""
         wanted = set(texts)
-        return np.array([text in wanted for text in self.texts] if wanted else [False] * len(self.texts), dtype=np.bool_)
+        return np.array(
+            [text in wanted for text in self.texts] if wanted else [False] * len(self.texts), dtype=np.bool_
+        )
 
     def example(self, which: Mask) -> str:
         """Show the first row that has one of some texts (m,)."""

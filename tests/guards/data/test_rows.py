@@ -15,6 +15,7 @@ from guards import Mistake
 from guards.config import parse
 from guards.data.rows import check_known, load_rows, rows_from_table
 from guards.data.table import TableColumn, as_texts
+from guards.notices import Notices
 
 NAN = np.nan
 TABLE = parse(toys.document("tabular", reference={"path": "train.csv", "missing": ["?"]}))
@@ -100,15 +101,20 @@ def test_values_that_have_no_meaning(reference: TableColumn, other: TableColumn,
 def test_a_column_of_another_type_is_no_calibration() -> None:
     """A categorical column none of whose values is known is refused; some unknown values are not, nor is a gap."""
     schema, _ = understood(spec(), table(a=fields("true", "false")))
+    notices = Notices()
     for cells, sound in ((numbers(0, 1), False), (fields("x", "true"), True), (fields(None, None), True)):
         rows = rows_from_table(table(a=cells), schema, label="y", classes=())
         if sound:
-            check_known(rows, schema, Path("t.csv"))
+            check_known(rows, schema, Path("t.csv"), notices)
         else:
             with refused(
                 "t.csv: none of the values of column 'a' is a category of the reference, which are [\"false\""
             ):
-                check_known(rows, schema, Path("t.csv"))
+                check_known(rows, schema, Path("t.csv"), notices)
+    assert notices.warnings == []
+    schema, _ = understood(spec(), table(a=fields(*(f"name {index}" for index in range(101)))))
+    check_known(rows_from_table(table(a=fields("x")), schema, label="y", classes=()), schema, Path("t.csv"), notices)
+    assert len(notices.warnings) == 1
 
 
 def test_a_group_that_is_an_input_is_no_group() -> None:
