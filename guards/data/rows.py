@@ -11,24 +11,29 @@ from guards.data.files import read_table
 from guards.data.kinds import numbers_of
 from guards.data.labels import indices, targets
 from guards.data.npz import read_npz, rows_from_npz
-from guards.data.table import GROUP, Table, TableColumn, as_texts
+from guards.data.table import GROUP, Table, TableColumn, as_texts, exists
+from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
 
 __all__ = ["load_rows", "rows_from_table"]
 
 
-def load_rows(path: Path, config: Config, schema: InputSchema, classes: tuple[str, ...]) -> Rows:
+def load_rows(
+    path: Path, config: Config, schema: InputSchema, classes: tuple[str, ...], notices: Notices | None = None
+) -> Rows:
     """Read a data file for a fitted schema; ``classes`` is empty for a regression.
 
     Raises:
         Mistake: it does not fit.
     """
-    if path.suffix == ".npz":
-        return rows_from_npz(read_npz(path), schema, classes=classes, path=path)
+    if path.suffix.lower() == ".npz":
+        arrays = read_npz(path, label=config.reference.label, notices=notices)
+        return rows_from_npz(arrays, schema, classes=classes, path=path, spec=config.input, notices=notices)
     if schema.kind != "tabular":
+        exists(path, folder=True)
         raise Mistake(f"{path}: rows of kind {schema.kind} come as .npz")
-    table = read_table(path, missing=config.reference.missing)
+    table = read_table(path, missing=config.reference.missing, notices=notices)
     return rows_from_table(table, schema, label=config.reference.label, classes=classes)
 
 
