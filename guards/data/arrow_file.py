@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from guards.data.arrow_types import column_of
 from guards.data.row_numbers import say_left_out
-from guards.data.table import Table, TableColumn, unlike_names
+from guards.data.table import Table, TableColumn, counted, unlike_names
 from guards.notices import Notices
 from guards.types import Mistake
 
@@ -74,8 +74,8 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
     others = [part for part in parts if part not in read]
     if others:
         notices.note(
-            f"{path}: of the folder only files that end in .parquet are read; left out: {len(others)} files, such as "
-            f"{others[0].name!r}"
+            f"{path}: of the folder only files that end in .parquet are read; left out: "
+            f"{counted(len(others), 'file')}, such as {others[0].name!r}"
         )
     tables = [_with_partitions(_file(part), part, path) for part in read]
     first = tables[0].schema
@@ -96,7 +96,7 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
                     f"{part}, column {field.name!r}: the type is {field.type}, but {other.type} in {read[0].name}; "
                     "write all parts with the same types"
                 )
-    notices.note(f"{path}: {len(read)} files are read as one table, from {read[0].name} to {read[-1].name}")
+    notices.note(f"{path}: read as one table: {counted(len(read), 'file')}, from {read[0].name} to {read[-1].name}")
     return pa.concat_tables(tables, promote_options="default")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from guards.data.table import counted
 from guards.notices import Notices
 from guards.types import Mistake
 
@@ -60,7 +61,7 @@ def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
         raise Mistake(f"{path}: the fields seem to be separated by spaces; separate them by commas")
     skipped = _skipped(lines, comments, delimiter)
     if skipped:
-        notices.note(f"{path}: {skipped} lines of comments before the header are skipped")
+        notices.note(f"{path}: skipped before the header: {counted(skipped, 'line')} of comments")
     return Dialect(delimiter, _spaced(sample, delimiter), skipped, marked=skipped < comments)
 
 

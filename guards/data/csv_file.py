@@ -13,7 +13,7 @@ from guards.data.csv_dialect import NUMBER, Dialect, find_dialect
 from guards.data.csv_numbers import with_points
 from guards.data.row_numbers import without_row_numbers
 from guards.data.spaces import without_padding
-from guards.data.table import Table, TableColumn, unlike_names
+from guards.data.table import Table, TableColumn, counted, unlike_names
 from guards.data.text_file import read_text
 from guards.notices import Notices
 from guards.types import Mistake
@@ -111,22 +111,19 @@ def _broken_lines(text: str, dialect: Dialect, path: Path) -> str:
             wrong += [(line + dialect.skipped, len(row))] if len(row) != len(header) else []
         line = reader.line_num + 1
     first, width = wrong[0]
+    told = f"{counted(width, 'field')}, but the header names {counted(len(header), 'column')}"
     if len(wrong) == rows and {count for _, count in wrong} == {len(header) + 1}:
         return (
-            f"{path}: cannot be read as a table: every row has {width} fields, but the header names {len(header)} "
-            "columns; if the first field of a row is its number or its name, write a name for it in the header, or "
-            "write the file without it"
+            f"{path}: cannot be read as a table: every row has {told}; if the first field of a row is its number or "
+            "its name, write a name for it in the header, or write the file without it"
         )
-    more = f" (and {len(wrong) - 1} more lines)" if len(wrong) > 1 else ""
+    more = f" (and {counted(len(wrong) - 1, 'more line')})" if len(wrong) > 1 else ""
     advice = (
         f"a field that holds {dialect.delimiter!r} must be in quotes"
         if width > len(header)
         else f"a field without a value needs its {dialect.delimiter!r} too"
     )
-    return (
-        f"{path}, line {first}{more}: cannot be read as a table: the line has {width} fields, but the header names "
-        f"{len(header)} columns; {advice}"
-    )
+    return f"{path}, line {first}{more}: cannot be read as a table: the line has {told}; {advice}"
 
 
 def _advice(error: str) -> str:
@@ -152,5 +149,5 @@ def _with_values(named: list[tuple[str, Cells]], path: Path, notices: Notices) -
     """Leave out columns without a name and without a value."""
     kept = [(name, cells) for name, cells in named if name or (cells != None).any()]  # noqa: E711 - elementwise
     if len(kept) < len(named):
-        notices.note(f"{path}: {len(named) - len(kept)} columns have neither a name nor a value, and are left out")
+        notices.note(f"{path}: left out: {counted(len(named) - len(kept), 'column')} with neither a name nor a value")
     return kept

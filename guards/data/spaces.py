@@ -32,7 +32,7 @@ def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notice
             texts, bare = (pc.if_else(empty, None, each) for each in (texts, bare))
             result[name] = TableColumn(_cells(texts), column.type)
         lengths = pc.min_max(pc.utf8_length(present)).as_py()
-        aligned = lengths["min"] == lengths["max"] and not pc.all(pc.equal(texts, bare)).as_py()
+        aligned = lengths["min"] == lengths["max"] and _one_side(present)
         if aligned or pc.all(pc.utf8_is_space(pc.utf8_slice_codeunits(present, 0, 1))).as_py():
             padded.append(name)
             result[name] = TableColumn(_cells(bare), column.type)
@@ -41,6 +41,13 @@ def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notice
     if blank:
         notices.note(f"{path}: fields that hold only spaces are read as missing in {listed(blank)}")
     return result
+
+
+def _one_side(texts: pa.Array) -> bool:
+    """Whether there are spaces before the texts or behind them, but not both."""
+    left = pc.all(pc.equal(texts, pc.utf8_ltrim_whitespace(texts))).as_py()
+    right = pc.all(pc.equal(texts, pc.utf8_rtrim_whitespace(texts))).as_py()
+    return bool(left != right)
 
 
 def _cells(texts: pa.Array) -> npt.NDArray[Any]:

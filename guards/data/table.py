@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from guards.types import Mistake
 
-__all__ = ["GROUP", "ColumnType", "Table", "TableColumn", "as_texts", "exists", "listed", "unlike_names"]
+__all__ = ["GROUP", "ColumnType", "Table", "TableColumn", "as_texts", "counted", "exists", "listed", "unlike_names"]
 
 GROUP = "group_"
 """Columns whose names begin so hold groups of the rows, and are no input of the model."""
@@ -51,7 +51,8 @@ class TableColumn:
         cells = self.cells.copy()
         for mark in also:
             cells[cells == mark] = None
-        return replace(self, cells=cells)
+        categories = self.categories and tuple(name for name in self.categories if name not in also)
+        return replace(self, cells=cells, categories=categories)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +102,12 @@ def unlike_names(names: Sequence[str], path: Path) -> None:
     raise Mistake(f"{path}: the columns {places} have the same name {twice!r}; rename one of them")
 
 
+def counted(number: int, noun: str) -> str:
+    """Give a number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Name the first columns, and count the others."""
-    more = f" and {len(names) - SHOWN} more columns" if len(names) > SHOWN else ""
+    more = f" and {counted(len(names) - SHOWN, 'more column')}" if len(names) > SHOWN else ""
     return ", ".join(map(repr, names[:SHOWN])) + more
