@@ -73,10 +73,11 @@ def _flat(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _names(x: np.ndarray[Any, Any], spec: InputSpec, path: Path) -> list[str]:
     """Name the columns of x (n, d): as declared if all are, else by number."""
     given = [column.name for column in spec.columns]
-    if x.ndim == 2:  # noqa: PLR2004
-        counted = [f"x{index}" for index in range(x.shape[1])]
-        if len(given) == len(counted) or (given and set(given) <= set(counted)) or not given:
-            return given if len(given) == len(counted) else counted
+    counted = [f"x{index}" for index in range(x.shape[1])] if x.ndim == 2 else []  # noqa: PLR2004
+    if counted and len(given) == len(counted):
+        return given
+    if counted and set(given) <= set(counted):
+        return counted
     raise Mistake(f"{path}: `x` has shape {list(x.shape)}; a table needs (rows, {len(given) or 'columns'})")
 
 
@@ -116,16 +117,20 @@ def _columns(x: np.ndarray[Any, Any], schema: InputSchema, spec: InputSpec | Non
     """Give the columns of x (n, d) that the schema has, in its order."""
     if x.shape[1:] == schema.shape:
         return x
-    if x.ndim == 2 and x.shape[1] > len(schema.names) and spec is not None:  # noqa: PLR2004
-        names = _names(x, spec, path)
-        if set(schema.names) <= set(names):
-            return x[:, [names.index(name) for name in schema.names]]
-    raise Mistake(f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}")
+    try:
+        names = [] if spec is None or x.ndim != 2 else _names(x, spec, path)  # noqa: PLR2004
+    except Mistake:
+        names = []  # the config names other columns: the shapes say what is wrong
+    if not set(schema.names) <= set(names):
+        raise Mistake(
+            f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}"
+        )
+    return x[:, [names.index(name) for name in schema.names]]
 
 
 def _group(values: np.ndarray[Any, Any], path: Path) -> tuple[str | None, ...]:
     """Name the groups of the rows: texts as they are, numbers by their shortest digits, booleans True and False."""
     texts = label_texts(values, path)
     if texts is not None:
-        return tuple(texts)
+        return tuple(text or None for text in texts)
     return tuple(as_texts(values.astype(object) if values.dtype.kind == "b" else values))

@@ -82,7 +82,7 @@ def _array(archive: NpzFile, name: str, path: Path) -> npt.NDArray[Any]:
 
 
 def label_texts(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any] | None:
-    """Give texts (n,) of an array as objects, None for the empty text; None if the array holds no texts.
+    """Give texts (n,) of an array as objects; None if the array holds no texts.
 
     Raises:
         Mistake: bytes are not UTF-8.
@@ -97,5 +97,4 @@ def label_texts(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any] | None
     texts = values.reshape(len(values), -1)[:, 0].astype(object) if values.size == len(values) else None
     if texts is None:
         raise Mistake(f"{path}: an array of labels has shape {list(values.shape)}; it needs one entry per row")
-    texts[texts == ""] = None
     return texts

@@ -11,7 +11,7 @@ from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake
 
-__all__ = ["laid_out", "scaled"]
+__all__ = ["laid_out", "not_finite", "scaled"]
 
 Array = npt.NDArray[Any]
 BYTE = 255
@@ -50,16 +50,16 @@ def laid_out(x: Array, shape: tuple[int, ...], path: Path, notices: Notices) -> 
 def scaled(x: Array, schema: InputSchema, path: Path, notices: Notices) -> npt.NDArray[np.float32]:
     """Give images and tensors (n, *shape) as float32; uint8 is divided by 255, as in requests.
 
+    Values that are not finite are warned of: a server refuses such rows, but guards can be measured on them.
+
     Raises:
-        Mistake: a value is not finite, or an image's is outside of [0, 1].
+        Mistake: a value of an image is outside of [0, 1].
     """
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which is found next
         rows = x.astype(np.float32, order="C", copy=x.dtype == np.uint8)
-    if x.dtype.kind == "f":
-        _, faults = schema.take(rows)
-        if faults:
-            fault = faults[0]
-            raise Mistake(f"{path}, row {fault.row}, place {list(fault.place)}: {fault.message}")
+    unsound = not_finite(rows, schema, path) if x.dtype.kind == "f" else None
+    if unsound is not None:
+        notices.warn(f"{unsound}; a server refuses such rows")
     if x.dtype == np.uint8:
         if x.max() == 1:
             notices.warn(
@@ -74,12 +74,18 @@ def scaled(x: Array, schema: InputSchema, path: Path, notices: Notices) -> npt.N
         rows /= BYTE
         return rows
     if schema.kind == "image":
-        _check_picture(rows, x.dtype, path, notices)
+        _check_picture(rows if unsound is None else rows[np.isfinite(rows)], x.dtype, path, notices)
     return rows
 
 
+def not_finite(rows: npt.NDArray[np.float32], schema: InputSchema, path: Path) -> str | None:
+    """Say which value of images or tensors is the first that is not finite in float32; None if all are."""
+    _, faults = schema.take(rows)
+    return f"{path}, row {faults[0].row}, place {list(faults[0].place)}: {faults[0].message}" if faults else None
+
+
 def _check_picture(rows: npt.NDArray[np.float32], dtype: np.dtype[Any], path: Path, notices: Notices) -> None:
-    low, high = float(rows.min()), float(rows.max())
+    low, high = float(rows.min(initial=np.inf)), float(rows.max(initial=0))
     if low >= 0 and high <= 1:
         if 0 < high <= 1.01 / BYTE:
             notices.warn(

@@ -13,6 +13,7 @@ from guards.data.kinds import resolve_schema
 from guards.data.labels import resolve_classes
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
 from guards.data.npz_arrays import label_texts
+from guards.data.npz_layout import not_finite
 from guards.data.rows import load_rows, rows_from_table
 from guards.data.spread import compare_spread, spread_of
 from guards.data.table import Table, TableColumn, exists
@@ -88,12 +89,14 @@ def read_rows(
             spec=config.input,
             notices=notices,
         )
+        _check_finite(train, reference.schema, reference.path)
     else:
         assert reference.table is not None  # noqa: S101 - one or the other was read
         train = rows_from_table(reference.table, reference.schema, label=config.reference.label, classes=classes)
     if config.reference.calibration is not None:
         path = folder / config.reference.calibration
         heldout = load_rows(path, config, reference.schema, classes, notices)
+        _check_finite(heldout, reference.schema, path)
         compare_spread(heldout, spread_of(train.x), kind=config.input.kind, path=path, notices=notices)
         return train, heldout
     notices.warn(
@@ -101,6 +104,12 @@ def read_rows(
         "trained on them, false alarms will be more frequent than the budget"
     )
     return _split(train, config.reference.calibration_fraction, config.reference.seed)
+
+
+def _check_finite(rows: Rows, schema: InputSchema, path: Path) -> None:
+    unsound = None if schema.kind == "tabular" else not_finite(rows.x.numpy(), schema, path)
+    if unsound is not None:
+        raise Mistake(unsound)
 
 
 def _split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:

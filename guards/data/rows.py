@@ -11,7 +11,7 @@ from guards.data.files import read_table
 from guards.data.kinds import numbers_of
 from guards.data.labels import indices, targets
 from guards.data.npz import read_npz, rows_from_npz
-from guards.data.table import GROUP, Table, TableColumn, as_texts, exists
+from guards.data.table import GROUP, Table, TableColumn, as_texts
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
@@ -31,7 +31,6 @@ def load_rows(
         arrays = read_npz(path, label=config.reference.label, notices=notices)
         return rows_from_npz(arrays, schema, classes=classes, path=path, spec=config.input, notices=notices)
     if schema.kind != "tabular":
-        exists(path, folder=True)
         raise Mistake(f"{path}: rows of kind {schema.kind} come as .npz")
     table = read_table(path, missing=config.reference.missing, notices=notices)
     return rows_from_table(table, schema, label=config.reference.label, classes=classes)
