@@ -62,7 +62,10 @@ def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
     skipped = _skipped(lines, comments, delimiter)
     if skipped:
         notices.note(f"{path}: skipped before the header: {counted(skipped, 'line')} of comments")
-    return Dialect(delimiter, _spaced(sample, delimiter), skipped, marked=skipped < comments)
+    spaced = _spaced(sample, delimiter)
+    if spaced:
+        notices.note(f"{path}: spaces after the delimiters are skipped, since quoted fields follow such spaces")
+    return Dialect(delimiter, spaced, skipped, marked=skipped < comments)
 
 
 def _sample(text: str) -> tuple[str, list[str]]:
@@ -90,7 +93,13 @@ def _width(sample: str, delimiter: str) -> int:
 
 def _spaced(sample: str, delimiter: str) -> bool:
     """Whether quoted fields stand behind a space, which would else make the quote a part of the field."""
-    return re.search(re.escape(delimiter) + ' +"', sample) is not None
+    if f"{delimiter} " not in sample:
+        return False
+    try:
+        rows = list(csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter))
+    except csv.Error:
+        return False
+    return any(cell.startswith(" ") and cell.lstrip(" ").startswith('"') for row in rows for cell in row)
 
 
 def _by_spaces(lines: list[str]) -> bool:

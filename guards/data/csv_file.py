@@ -1,6 +1,7 @@
 """From a CSV file to a table: every line has as many fields as the header, or the file is refused."""
 
 import csv
+import re
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -70,10 +71,12 @@ def _first_change(before: Sequence[str], after: Sequence[str]) -> str:
 def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[list[str], Cells]:
     """Give the header and the fields (n, d), None if empty; an empty field after every line is taken off."""
     try:
-        header, *rows = [row for row in dialect.reader(text) if row]
+        header, *rows = [row for row in dialect.reader(text) if not _blank(row)]
     except csv.Error:
         raise Mistake(_broken_lines(text, dialect, path)) from None
     widths = set(map(len, rows))
+    if widths == {1} and re.search(r"\S\s*?(\n\n|\r\r|\r\n\r\n)\s*\S", text):
+        notices.note(f'{path}: blank lines are skipped; in a table of one column write a missing value as ""')
     if len(widths) > 1:
         raise Mistake(_broken_lines(text, dialect, path))
     width = widths.pop() if widths else len(header)
@@ -91,6 +94,10 @@ def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[
     return header, fields
 
 
+def _blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and row[0].isspace())
+
+
 def _broken_lines(text: str, dialect: Dialect, path: Path) -> str:
     """Say which line is wrong; there is one."""
     reader = dialect.reader(text)
@@ -104,9 +111,9 @@ def _broken_lines(text: str, dialect: Dialect, path: Path) -> str:
             break
         except csv.Error as error:
             return f"{path}, line {line + dialect.skipped}: cannot be read as a table: {_advice(str(error))}"
-        if row and not header:
-            header = row
-        elif row:
+        if not header:
+            header = [] if _blank(row) else row
+        elif not _blank(row):
             rows += 1
             wrong += [(line + dialect.skipped, len(row))] if len(row) != len(header) else []
         line = reader.line_num + 1
@@ -138,11 +145,16 @@ def _is_data(named: list[tuple[str, Cells]]) -> bool:
     if all(name.isdecimal() for name in names) and names == sorted(set(names), key=int):
         return False  # counted columns, or years
     return all(
-        all(NUMBER.fullmatch(cell) for cell in cells if cell is not None)
+        _mostly_numbers(cells)
         if NUMBER.fullmatch(name)
-        else bool(name) and bool((cells == name).any())
+        else bool(name) and any(cell is not None and cell.strip() == name for cell in cells)
         for name, cells in named
     )
+
+
+def _mostly_numbers(cells: Cells) -> bool:
+    present = [cell for cell in cells if cell is not None]
+    return sum(NUMBER.fullmatch(cell) is not None for cell in present) > len(present) / 2
 
 
 def _with_values(named: list[tuple[str, Cells]], path: Path, notices: Notices) -> list[tuple[str, Cells]]:

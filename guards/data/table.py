@@ -90,11 +90,13 @@ def exists(path: Path, *, folder: bool = False) -> None:
 
 
 def unlike_names(names: Sequence[str], path: Path) -> None:
-    """Refuse names of columns if two are the same.
+    """Refuse names of columns if two are the same, or one is empty.
 
     Raises:
-        Mistake: two columns have the same name.
+        Mistake: two columns have the same name, or a column has none.
     """
+    if "" in names:
+        raise Mistake(f"{path}: column {names.index('') + 1} has no name; give it a name")
     if len(set(names)) == len(names):
         return
     twice = next(name for name, count in Counter(names).items() if count > 1)

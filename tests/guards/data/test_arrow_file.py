@@ -289,6 +289,9 @@ def test_tables_that_cannot_be(tmp_path: Path) -> None:
     pq.write_table(pa.table([pa.array([1]), pa.array([2]), pa.array([2])], names=["a", "b", "a"]), path)
     with refused(f"{path}: the columns 1 and 3 have the same name 'a'; rename one of them"):
         read(path)
+    pq.write_table(pa.table({"a": [1], "": [2]}), path)
+    with refused(f"{path}: column 2 has no name; give it a name"):
+        read(path)
     pq.write_table(pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.string()).dictionary_encode()}), path)
     with refused(f"{path}: it has no rows"):
         read(path)
