@@ -34,6 +34,7 @@ def read_arrow(path: Path, notices: Notices) -> Table:
     """
     try:
         table = _folder(path, notices) if path.is_dir() else _file(path)
+        table.validate(full=True)  # a damaged Feather file would else crash the process
     except (pa.ArrowException, OSError, ValueError) as broken:
         reason = (str(broken).splitlines() or ["damaged"])[0]
         raise Mistake(f"{path}: cannot be read as a table: {reason}") from broken

@@ -17,6 +17,7 @@ __all__ = ["NUMBER", "Dialect", "find_dialect"]
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 SAMPLE = 1 << 16
+LONGEST = 1 << 23
 LINES = 20
 RECORDS = 100
 
@@ -70,7 +71,7 @@ def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
 
 def _sample(text: str) -> tuple[str, list[str]]:
     """Give the first lines, whole ones: of a wide table they are more than the usual number of characters."""
-    stream = io.StringIO(text, newline="")
+    stream = io.StringIO(text[:LONGEST], newline="")
     lines = list(islice(stream, LINES))
     while stream.tell() < SAMPLE and (line := stream.readline()):
         lines.append(line)

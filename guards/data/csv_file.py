@@ -142,8 +142,9 @@ def _advice(error: str) -> str:
 def _is_data(named: list[tuple[str, Cells]]) -> bool:
     """Whether the first line is a row: numbers stand above numbers, and texts above texts that are the same."""
     names = [name for name, _ in named]
-    if all(name.isdecimal() for name in names) and names == sorted(set(names), key=int):
-        return False  # counted columns, or years
+    counted = all(name.isdecimal() for name in names) and names == sorted(set(names), key=int)  # or years
+    if counted or not any(NUMBER.fullmatch(name) for name in names):
+        return False
     return all(
         _mostly_numbers(cells)
         if NUMBER.fullmatch(name)

@@ -1,5 +1,6 @@
 """From .npz arrays to rows."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ from guards.types import Mistake, Rows
 
 __all__ = ["read_npz", "rows_from_npz", "table_of_npz"]
 
+DAMAGED = (
+    *(ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),  # RuntimeError: encrypted, or compressed in another way
+)
+
 
 def read_npz(path: Path, *, label: str = "y", required: bool = False, notices: Notices | None = None) -> Arrays:
     """Read `x`, `y` and `group_NAME` of an .npz file, without unpickling; ``label`` is the name of `y` in the file.
@@ -37,7 +43,7 @@ def read_npz(path: Path, *, label: str = "y", required: bool = False, notices: N
                 raise Mistake(f"{path}: it is a single array; save it with numpy.savez(path, x=..., y=...)")
             told = Notices() if notices is None else notices
             return chosen(archive, path, label=label, required=required, notices=told)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as broken:
+    except DAMAGED as broken:
         raise Mistake(f"{path}: cannot be read as .npz: {(str(broken).splitlines() or ['damaged'])[0]}") from broken
 
 
