@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 from guards.config import Config
 from guards.data.inputs import Reading
 from guards.data.reference import read_reference, read_rows
+from guards.data.spread import spread_of
 from guards.loading import load_program, make_model, read_weights
 from guards.model import TorchModel
 from guards.notices import Notices
@@ -52,6 +53,8 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     step()
     train, heldout = read_rows(reference, config, folder, notices, schema=schema, classes=classes)
     step()
+    spread = None if config.input.kind == "tabular" else spread_of(train.x)
+    schema = schema.model_copy(update={"spread": spread})
     return Prepared(config, schema, classes, model, program, train, heldout)
 
 

@@ -68,6 +68,8 @@ class InputSchema(BaseModel):
     kind: Literal["image", "tabular", "tensor"]
     shape: tuple[int, ...]
     columns: tuple[Column, ...] = ()
+    spread: tuple[float, float] | None = None
+    """Image, tensor: the 5 % and the 95 % quantile of the reference's values; None if it was not measured."""
 
     @property
     def names(self) -> tuple[str, ...]:

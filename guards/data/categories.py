@@ -6,7 +6,7 @@ import numpy as np
 
 from guards.data.order import alike, by_value, is_boolean, is_number, scale_of
 from guards.data.table import TableColumn
-from guards.data.values import Values, listed
+from guards.data.values import Values, as_list
 from guards.notices import Notices
 
 __all__ = ["categories_of", "check_categories"]
@@ -35,13 +35,13 @@ def categories_of(name: str, column: TableColumn, values: Values, notices: Notic
         others, source = by_value(names), "sorted by their value, they are"
     if others is not None and tuple(others[: len(ordered)]) != ordered:
         notices.warn(
-            f"column {name!r}: its categories are sorted as texts, {listed(ordered)}; {source} {listed(others)}: "
+            f"column {name!r}: its categories are sorted as texts, {as_list(ordered)}; {source} {as_list(others)}: "
             f"{ORDER}"
         )
     elif others is None and (scale := scale_of(names)) is not None and scale != ordered:
         notices.note(
-            f"column {name!r}: its categories are sorted as texts, {listed(ordered)}; by their meaning, they are "
-            f"{listed(scale)}: {ORDER}"
+            f"column {name!r}: its categories are sorted as texts, {as_list(ordered)}; by their meaning, they are "
+            f"{as_list(scale)}: {ORDER}"
         )
     return ordered
 

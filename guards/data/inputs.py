@@ -6,7 +6,7 @@ import numpy as np
 
 from guards.data.kinds import resolve_columns
 from guards.data.table import GROUP, Table, as_texts
-from guards.data.values import Values, listed
+from guards.data.values import Values, as_list
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
 from guards.types import Mistake
@@ -113,11 +113,11 @@ def _note_others(names: list[str], table: Table, label: str, notices: Notices) -
     unused = [name for name in others if name not in groups]
     if groups:
         notices.note(
-            f"columns {listed(groups)} hold groups of the rows, since their names begin with {GROUP!r}, and are no "
+            f"columns {as_list(groups)} hold groups of the rows, since their names begin with {GROUP!r}, and are no "
             "inputs: list a column in input.columns to make the column an input"
         )
     if unused:
-        notices.note(f"columns {listed(unused)} of the reference are no inputs of the model")
+        notices.note(f"columns {as_list(unused)} of the reference are no inputs of the model")
 
 
 def _check_leaks(names: list[str], table: Table, label: str, notices: Notices) -> None:

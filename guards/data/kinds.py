@@ -7,7 +7,7 @@ from guards.data.categories import categories_of, check_categories
 from guards.data.forms import digits, led_by_zeros, likeliest, marks
 from guards.data.numbers import check_numbers, numbers_of
 from guards.data.table import Table, TableColumn
-from guards.data.values import Mask, Values, listed
+from guards.data.values import Mask, Values, as_list
 from guards.notices import Notices
 from guards.types import Mistake
 
@@ -110,16 +110,16 @@ def _kind_of_texts(name: str, column: TableColumn, values: Values, notices: Noti
     elif counts["numbers"]:
         found = [str(text) for text in values.texts[gaps]]
         notices.warn(
-            f"column {name!r} would be numeric if {listed(found)} meant missing ({values.example(gaps)}; "
+            f"column {name!r} would be numeric if {as_list(found)} meant missing ({values.example(gaps)}; "
             f"{counts['gaps']} "
-            f"rows in all), and is taken as categorical: add `missing: {listed(found)}` to the column in "
+            f"rows in all), and is taken as categorical: add `missing: {as_list(found)}` to the column in "
             f"input.columns, or these texts to reference.missing, or {MEANT}"
         )
     if counts["gaps"] and (counts["rest"] or not counts["numbers"]):
         found = [str(text) for text in values.texts[gaps]]
         notices.note(
-            f"column {name!r} takes {listed(found)} as a category ({counts['gaps']} rows): if it means missing, add "
-            f"`missing: {listed(found)}` to the column in input.columns"
+            f"column {name!r} takes {as_list(found)} as a category ({counts['gaps']} rows): if it means missing, add "
+            f"`missing: {as_list(found)}` to the column in input.columns"
         )
     return "categorical"
 

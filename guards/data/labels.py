@@ -1,7 +1,6 @@
 """Labels of data files: their names, their one order, and the index or value of each row's label."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +11,12 @@ from guards.data.forms import DATE, likeliest
 from guards.data.numbers import numbers_of
 from guards.data.order import alike, by_value, is_boolean, is_number, scale_of
 from guards.data.table import TableColumn
-from guards.data.values import Values, listed, row_numbers
+from guards.data.values import Values, as_list, row_numbers
 from guards.notices import Notices
 from guards.spelling import Spellings, key_of
 from guards.types import Mistake
 
-__all__ = ["class_indices", "class_names", "indices", "resolve_classes", "targets"]
+__all__ = ["class_names", "indices", "resolve_classes", "targets"]
 
 TWO = 2
 MANY_NUMBERS = 100
@@ -103,9 +102,10 @@ def _numbers(values: Values, labels: TableColumn, notices: Notices) -> tuple[str
     names = tuple(map(str, whole))
     if labels.type == "text" and tuple(sorted(names)) != names:
         notices.warn(
-            f"reference.label: the labels are texts that are numbers, and were sorted by their value, {listed(names)}; "
-            f"sorted as texts, they are {listed(sorted(names))}: write the order that the model was trained with under "
-            "model.classes"
+            "reference.label: the labels are texts that are numbers, and were sorted by their value, "
+            f"{as_list(names)}; "
+            f"sorted as texts, they are {as_list(sorted(names))}: write the order that the model was trained with "
+            "under model.classes"
         )
     return names
 
@@ -125,8 +125,8 @@ def _texts(names: list[str], values: Values, notices: Notices) -> tuple[str, ...
     ordered, scale = tuple(sorted(names)), scale_of(names)
     if scale is not None and scale != ordered:
         notices.warn(
-            f"reference.label: the labels were sorted by the alphabet, {listed(ordered)}; by their meaning, they are "
-            f"{listed(scale)}: write the order that the model was trained with under model.classes"
+            f"reference.label: the labels were sorted by the alphabet, {as_list(ordered)}; by their meaning, they are "
+            f"{as_list(scale)}: write the order that the model was trained with under model.classes"
         )
     return ordered
 
@@ -136,8 +136,8 @@ def _declared_by_the_file(names: list[str], categories: tuple[str, ...]) -> tupl
     if ordered == categories:
         return categories
     raise Mistake(
-        f"reference.label: the file lists the labels in the order {listed(categories)}, and sorted they are "
-        f"{listed(ordered)}: write the order that the model was trained with under model.classes (the codes of pandas "
+        f"reference.label: the file lists the labels in the order {as_list(categories)}, and sorted they are "
+        f"{as_list(ordered)}: write the order that the model was trained with under model.classes (the codes of pandas "
         f"have the first, LabelEncoder of scikit-learn the second)"
     )
 
@@ -157,34 +157,13 @@ def indices(labels: TableColumn, classes: tuple[str, ...], path: Path) -> torch.
             name = spellings.name_of(text)
         except ValueError:
             raise Mistake(
-                f"{path}, row {values.firsts[place]}: {text!r} could mean two of the classes {listed(classes)}: write "
+                f"{path}, row {values.firsts[place]}: {text!r} could mean two of the classes {as_list(classes)}: write "
                 "the label as one of them"
             ) from None
         if name is None:
-            raise Mistake(f"{path}, row {values.firsts[place]}: {text!r} is none of the classes {listed(classes)}")
+            raise Mistake(f"{path}, row {values.firsts[place]}: {text!r} is none of the classes {as_list(classes)}")
         codes[place] = index[name]
     return torch.from_numpy(codes[values.codes])
-
-
-def class_indices(y: npt.NDArray[Any], classes: tuple[str, ...], path: Path) -> torch.Tensor:
-    """Take the integers (n,) of an .npz as class indices (n,) int64.
-
-    Raises:
-        Mistake: one of them is no index; the sentence says how to save labels that are numbered in another way.
-    """
-    low, high = int(y.min()), int(y.max())
-    if low >= 0 and high < len(classes):
-        return torch.from_numpy(y.astype(np.int64))
-    seen = np.unique(y).tolist()
-    sentence = f"{path}: `y` reaches from {low} to {high}, but there are {len(classes)} classes, with the indices 0 to "
-    sentence += f"{len(classes) - 1}"
-    if len(seen) <= len(classes) <= MANY_NUMBERS and (low, high) in ((1, len(classes)), (-1, 1)):
-        first = "y - 1" if low == 1 else "(y + 1) // 2" if len(classes) == TWO else "y + 1"
-        sentence += f": save {first} as `y`, so that {low} becomes 0 and {high} becomes {len(classes) - 1}"
-    raise Mistake(
-        f"{sentence}{';' if ': save' in sentence else ':'} save the labels' names, such as y.astype(str), and list the "
-        "names under model.classes in the order of the model's outputs"
-    )
 
 
 def targets(labels: TableColumn, path: Path) -> torch.Tensor:

@@ -14,7 +14,7 @@ from guards.data.labels import indices, targets
 from guards.data.npz import read_npz, rows_from_npz
 from guards.data.numbers import numbers_of
 from guards.data.table import GROUP, Table, TableColumn, as_texts
-from guards.data.values import Values, listed
+from guards.data.values import Values, as_list
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
@@ -24,17 +24,20 @@ __all__ = ["check_known", "load_rows", "rows_from_table"]
 FEW_CATEGORIES = 100
 
 
-def load_rows(path: Path, config: Config, schema: InputSchema, classes: tuple[str, ...]) -> Rows:
+def load_rows(
+    path: Path, config: Config, schema: InputSchema, classes: tuple[str, ...], notices: Notices | None = None
+) -> Rows:
     """Read a data file for a fitted schema; ``classes`` is empty for a regression.
 
     Raises:
         Mistake: it does not fit.
     """
-    if path.suffix == ".npz":
-        return rows_from_npz(read_npz(path), schema, classes=classes, path=path)
+    if path.suffix.lower() == ".npz":
+        arrays = read_npz(path, label=config.reference.label, notices=notices)
+        return rows_from_npz(arrays, schema, classes=classes, path=path, spec=config.input, notices=notices)
     if schema.kind != "tabular":
         raise Mistake(f"{path}: rows of kind {schema.kind} come as .npz")
-    table = read_table(path, missing=config.reference.missing)
+    table = read_table(path, missing=config.reference.missing, notices=notices)
     return rows_from_table(table, schema, label=config.reference.label, classes=classes)
 
 
@@ -79,7 +82,7 @@ def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -
         if column.kind == "categorical" and len(present) and bool((present < 0).all()):
             sentence = (
                 f"{path}: none of the values of column {column.name!r} is a category of the reference, which are "
-                f"{listed(categories)}: write the column as in the reference"
+                f"{as_list(categories)}: write the column as in the reference"
             )
             if len(categories) <= FEW_CATEGORIES:
                 raise Mistake(sentence)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from guards.data.table import TableColumn, as_texts
 
-__all__ = ["Mask", "Values", "listed", "matching", "row_numbers"]
+__all__ = ["Mask", "Values", "as_list", "matching", "row_numbers"]
 
 Mask = npt.NDArray[np.bool_]
 NUMERAL = r"^\s*[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
@@ -89,10 +89,10 @@ def matching(texts: npt.NDArray[np.object_], pattern: str) -> Mask:
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-def listed(names: Iterable[str]) -> str:
+def as_list(names: Iterable[str]) -> str:
     """Write names as a list that can be pasted into a config; of many, the first.
 
-    >>> listed(["NA", "?"])
+    >>> as_list(["NA", "?"])
     '["NA", "?"]'
     """
     names = list(names)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tables import fields, numbers, typed
 
 from guards import Mistake
-from guards.data.labels import class_indices, class_names, indices, resolve_classes, targets
+from guards.data.labels import class_names, indices, resolve_classes, targets
 from guards.data.table import TableColumn
 from guards.notices import Notices
 
@@ -179,23 +179,3 @@ def test_values_of_a_regression() -> None:
         "t.csv, the label, row 1: 'cat' is no number; if the labels are names, set model.task to classification"
     ):
         targets(fields("1", "cat"), PATH)
-
-
-@pytest.mark.parametrize(
-    ("y", "classes", "sentence"),
-    [
-        (
-            [1, 2, 3],
-            "abc",
-            "reaches from 1 to 3, but there are 3 classes, with the indices 0 to 2: save y - 1 as `y`, so",
-        ),
-        ([-1, 1], "ab", "save (y + 1) // 2 as `y`, so that -1 becomes 0 and 1 becomes 1"),
-        ([-1, 0, 1], "abc", "save y + 1 as `y`, so that -1 becomes 0 and 1 becomes 2"),
-        ([0, 5], "abc", "with the indices 0 to 2: save the labels' names, such as y.astype(str)"),
-    ],
-)
-def test_indices_that_are_none(y: list[int], classes: str, sentence: str) -> None:
-    """Integers of an .npz that count from 1 or are signs are refused with the numbers to save."""
-    with refused(sentence):
-        class_indices(np.array(y), tuple(classes), PATH)
-    assert class_indices(np.array([0, 2], dtype=np.uint8), ("a", "b", "c"), PATH).tolist() == [0, 2]
