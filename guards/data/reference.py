@@ -16,7 +16,7 @@ from guards.data.npz_arrays import label_texts
 from guards.data.npz_layout import not_finite
 from guards.data.rows import load_rows, rows_from_table
 from guards.data.spread import compare_spread, spread_of
-from guards.data.table import Table, TableColumn, exists
+from guards.data.table import Table, TableColumn, choices, exists
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
@@ -57,7 +57,7 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
         table = read_table(path, missing=config.reference.missing, notices=notices)
         labels = table.columns.get(label)
         if labels is None:
-            absent = f"reference.label: no column {label!r} in {path}; there are {sorted(table.columns)}"
+            absent = f"reference.label: no column {label!r} in {path}; {choices(label, list(table.columns))}"
             if asked or not config.input.columns:
                 raise Mistake(absent)
             notices.note(f"{absent}; the rows are read without labels")
