@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
@@ -29,13 +30,14 @@ def column_of(values: pa.ChunkedArray, *, categorical: bool = False, untyped: bo
     Raises:
         ArrowException: the array is damaged.
     """
+    if getattr(values.type, "extension_name", None) == "pandas.period":
+        periods = values.to_pandas()
+        return TableColumn(_array([None if period is pd.NaT else str(period) for period in periods]), "date")
     values = _stored(values)
     if kinds.is_dictionary(values.type):
         return _dictionary(values)
-    if untyped or kinds.is_null(values.type):
-        return TableColumn(_objects(values), "untyped")
-    if kinds.is_boolean(values.type):
-        return TableColumn(_objects(values), "boolean")
+    if untyped or kinds.is_null(values.type) or kinds.is_boolean(values.type):
+        return TableColumn(_objects(values), "boolean" if kinds.is_boolean(values.type) else "untyped")
     numbers = _numbers(values)
     if numbers is None:
         cells, kind = _texts(values)
@@ -91,11 +93,12 @@ def _texts(values: pa.ChunkedArray) -> tuple[Cells, ColumnType]:
     kind = values.type
     if kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind):
         return _objects(values), "text"
-    if kinds.is_timestamp(kind):
-        texts = pc.replace_substring(values.cast(pa.string()), " ", "T")
-        return _objects(pc.replace_substring_regex(texts, r"(T\d\d:\d\d:\d\d)\.0+(\D|$)", r"\1\2")), "date"
-    if kinds.is_date(kind) or kinds.is_time(kind):
-        return _objects(pc.replace_substring_regex(values.cast(pa.string()), r"\.0+$", "")), "date"
+    if kinds.is_timestamp(kind) or kinds.is_date(kind) or kinds.is_time(kind):
+        # An instant is stored in UTC: without its zone it needs no database of zones, which a machine may not have.
+        zone = "Z" if kinds.is_timestamp(kind) and kind.tz is not None else ""
+        plain = values.cast(pa.timestamp(kind.unit)) if zone else values
+        texts = pc.replace_substring(plain.cast(pa.string()), " ", "T")
+        return _objects(pc.replace_substring_regex(texts, r"(\.0+)?$", zone, max_replacements=1)), "date"
     if kinds.is_duration(kind):
         unit = UNITS[kind.unit]
         spans = values.cast(pa.int64()).to_pylist()
