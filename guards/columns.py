@@ -81,7 +81,7 @@ class ColumnSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.drop and self.model_fields_set - {"name", "kind", "drop"}:
+        if self.drop and self.model_dump(exclude={"name", "kind", "drop"}, exclude_defaults=True):
             raise ValueError("a dropped column is never read: leave its other keys out, or leave out `drop`")
         if self.kind == "numeric" and self.categories is not None:
             raise ValueError("a numeric column has no categories: leave them out, or make it categorical")

@@ -1,5 +1,6 @@
 """What comes before fitting: read the files, build the model, and examine what was understood of both."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from guards.config import Config
 from guards.data.inputs import Reading
 from guards.data.reference import read_reference, read_rows
 from guards.data.spread import spread_of
+from guards.data.values import as_list
 from guards.loading import load_program, make_model, read_weights
 from guards.model import TorchModel
 from guards.notices import Notices
@@ -17,6 +19,8 @@ from guards.schema import InputSchema
 from guards.types import Mistake, Rows
 
 __all__ = ["Prepared", "prepare"]
+
+NOT_TAKEN = re.compile("model: it does not take a batch")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +80,7 @@ def _choose(
             mistakes.append(mistake)
     if not taken:
         notices.add(readings[0].notices)
-        raise mistakes[0]
+        raise _with_inputs(mistakes[0], readings[0])
     if len(taken) > 1 and all(column.kind is not None for column in config.input.columns):
         every, some = (len(schema.columns) for _, schema, _ in taken)
         raise Mistake(
@@ -91,3 +95,16 @@ def _choose(
             "reference, so the rest is not used; `input.rest: drop` says the same"
         )
     return schema, model
+
+
+def _with_inputs(mistake: Mistake, reading: Reading) -> Mistake:
+    """Add to a model's refusal of rows which columns it was given: often one is not meant to be an input."""
+    if reading.schema is None or reading.schema.kind != "tabular" or not NOT_TAKEN.match(mistake.sentences[0]):
+        return mistake
+    names = reading.schema.names
+    left_out = f", and not the columns {as_list(reading.left_out)}" if reading.left_out else ""
+    return Mistake(
+        *mistake.sentences,
+        f"input.columns: the model was given {len(names)} columns, {as_list(names, 50)}{left_out}: `drop: true` "
+        "leaves a column out, and a column that is listed is an input",
+    )

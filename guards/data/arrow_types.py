@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
@@ -22,20 +23,21 @@ SHOWN = 80
 def column_of(values: pa.ChunkedArray, *, categorical: bool = False, untyped: bool = False) -> TableColumn:
     """Read an array without loss.
 
-    ``categorical`` are numbers that stand for categories, ``untyped`` are texts that may stand for anything.
+    ``categorical`` are values of a type of categories, ``untyped`` are texts that may stand for anything.
 
     Null and NaN are both missing. Whole numbers stay exact, decimals become float64, times become ISO 8601 texts.
 
     Raises:
         ArrowException: the array is damaged.
     """
+    if getattr(values.type, "extension_name", None) == "pandas.period":
+        periods = values.to_pandas()
+        return TableColumn(_array([None if period is pd.NaT else str(period) for period in periods]), "date")
     values = _stored(values)
     if kinds.is_dictionary(values.type):
-        return _dictionary(values)
-    if untyped or kinds.is_null(values.type):
-        return TableColumn(_objects(values), "untyped")
-    if kinds.is_boolean(values.type):
-        return TableColumn(_objects(values), "boolean")
+        return _dictionary(values, categorical=categorical or bool(values.type.ordered))
+    if untyped or kinds.is_null(values.type) or kinds.is_boolean(values.type):
+        return TableColumn(_objects(values), "boolean" if kinds.is_boolean(values.type) else "untyped")
     numbers = _numbers(values)
     if numbers is None:
         cells, kind = _texts(values)
@@ -55,7 +57,8 @@ def _stored(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.run_end_decode(values) if kinds.is_run_end_encoded(values.type) else values
 
 
-def _dictionary(values: pa.ChunkedArray) -> TableColumn:
+def _dictionary(values: pa.ChunkedArray, *, categorical: bool) -> TableColumn:
+    """Read a dictionary: its order is one of categories only if they are ``categorical``, and else of first rows."""
     values = values.unify_dictionaries()
     entries = values.chunk(0).dictionary if values.num_chunks else pa.array([], values.type.value_type)
     inner = column_of(pa.chunked_array([entries]))
@@ -66,7 +69,7 @@ def _dictionary(values: pa.ChunkedArray) -> TableColumn:
     cells = _array([*names, None])[codes.cast(pa.int64()).to_numpy()]
     # A category that is null is a missing value and no category.
     declared = tuple(name for name in names if name is not None)
-    return TableColumn(cells, "category", declared, ordered=bool(values.type.ordered))
+    return TableColumn(cells, "category", declared if categorical else None, ordered=bool(values.type.ordered))
 
 
 def _numbers(values: pa.ChunkedArray) -> Cells | None:
@@ -91,11 +94,12 @@ def _texts(values: pa.ChunkedArray) -> tuple[Cells, ColumnType]:
     kind = values.type
     if kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind):
         return _objects(values), "text"
-    if kinds.is_timestamp(kind):
-        texts = pc.replace_substring(values.cast(pa.string()), " ", "T")
-        return _objects(pc.replace_substring_regex(texts, r"(T\d\d:\d\d:\d\d)\.0+(\D|$)", r"\1\2")), "date"
-    if kinds.is_date(kind) or kinds.is_time(kind):
-        return _objects(pc.replace_substring_regex(values.cast(pa.string()), r"\.0+$", "")), "date"
+    if kinds.is_timestamp(kind) or kinds.is_date(kind) or kinds.is_time(kind):
+        # An instant is stored in UTC: without its zone it needs no database of zones, which a machine may not have.
+        zone = "Z" if kinds.is_timestamp(kind) and kind.tz is not None else ""
+        plain = values.cast(pa.timestamp(kind.unit)) if zone else values
+        texts = pc.replace_substring(plain.cast(pa.string()), " ", "T")
+        return _objects(pc.replace_substring_regex(texts, r"(\.0+)?$", zone, max_replacements=1)), "date"
     if kinds.is_duration(kind):
         unit = UNITS[kind.unit]
         spans = values.cast(pa.int64()).to_pylist()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from guards.data.order import alike, by_value, is_boolean, is_number, scale_of
+from guards.data.order import alike, by_value, is_boolean, is_number, other_order
 from guards.data.table import TableColumn
 from guards.data.values import Values, as_list
 from guards.notices import Notices
@@ -38,10 +38,10 @@ def categories_of(name: str, column: TableColumn, values: Values, notices: Notic
             f"column {name!r}: its categories are sorted as texts, {as_list(ordered)}; {source} {as_list(others)}: "
             f"{ORDER}"
         )
-    elif others is None and (scale := scale_of(names)) is not None and scale != ordered:
+    elif others is None and len(names) <= MANY and (other := other_order(names)) is not None:
         notices.note(
             f"column {name!r}: its categories are sorted as texts, {as_list(ordered)}; by their meaning, they are "
-            f"{as_list(scale)}: {ORDER}"
+            f"{as_list(other)}: {ORDER}"
         )
     return ordered
 

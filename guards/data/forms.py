@@ -37,6 +37,48 @@ class Form:
     advice: str
 
 
+MEASURES = (
+    *(
+        "kg",
+        "g",
+        "mg",
+        "µg",
+        "lbs?",
+        "oz",
+        "t",
+        "km",
+        "cm",
+        "mm",
+        "m",
+        "mi",
+        "miles?",
+        "ft",
+        "in",
+        "km/h",
+        "mph",
+        "km/l",
+    ),
+    *("l", "ml", "cc", "m2", "m²", "sq\\.? ?ft", "ha", "s", "secs?", "ms", "mins?", "minutes?", "h", "hrs?", "hours?"),
+    *(
+        "days?",
+        "weeks?",
+        "months?",
+        "years?",
+        "yrs?",
+        "kb",
+        "mb",
+        "gb",
+        "tb",
+        "hz",
+        "khz",
+        "mhz",
+        "ghz",
+        "w",
+        "kw",
+        "kwh",
+    ),
+    *("v", "bhp", "hp", "nm", "rpm", "px", "°?c", "°?f", "k", "°", "kmpl", "mmhg", "mg/dl", "bpm", "kcal", "k", "pts?"),
+)
 DATE = Form(
     "dates or times",
     rf"^\s*(({DAY})([t ,]+{CLOCK})?|{CLOCK})\s*$",
@@ -75,6 +117,15 @@ FORMS = (
 )
 
 
+UNITS = Form(
+    "numbers with units",
+    rf"^\s*[+-]?[0-9]+([.,][0-9]+)?\s*({'|'.join(MEASURES)})\s*$",
+    "write plain numbers into the file, and the unit into the column's name",
+)
+FEWEST = 10
+"""With fewer different values, such as "36 months" and "60 months", numbers with units are categories."""
+
+
 def marks(values: Values) -> Mask:
     """Tell which texts (m,) usually mean that a value is missing."""
     return matching(values.texts, MARKS)
@@ -93,5 +144,7 @@ def led_by_zeros(values: Values) -> Mask:
 def likeliest(values: Values, among: Mask) -> tuple[Form, Mask] | None:
     """Find the form of at least half of some texts (m,), by rows, and which texts have it."""
     found = [(form, among & matching(values.texts, form.pattern)) for form in FORMS]
+    if values.count(among) and int(among.sum()) >= FEWEST:
+        found.append((UNITS, among & matching(values.texts, UNITS.pattern)))
     form, which = max(found, key=lambda pair: values.count(pair[1]))
     return (form, which) if np.any(which) and 2 * values.count(which) >= values.count(among) else None

@@ -18,10 +18,14 @@ FEW = 50
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read the config's list of columns: the schema, or why there is none; and what was noticed."""
+    """One way to read the config's list of columns: the schema, or why there is none; and what was noticed.
+
+    ``left_out`` are the columns of the file that are neither inputs nor the label.
+    """
 
     schema: InputSchema | None
     mistake: Mistake | None = None
+    left_out: tuple[str, ...] = ()
     notices: Notices = field(default_factory=Notices)
 
     def sure(self) -> InputSchema:
@@ -76,10 +80,11 @@ def _reading(spec: InputSpec, table: Table, label: str, *, drop: bool) -> Readin
         names = _inputs(spec, table, label, drop=drop)
         columns = resolve_columns(names, {column.name: column for column in spec.columns}, table, notices)
     except Mistake as mistake:
-        return Reading(None, mistake, notices)
-    _note_others(names, table, label, notices)
+        return Reading(None, mistake, notices=notices)
+    left_out = tuple(name for name in table.columns if name not in names and name != label)
+    _note_others(left_out, notices)
     _check_leaks(names, table, label, notices)
-    return Reading(InputSchema(kind="tabular", shape=(len(columns),), columns=columns), None, notices)
+    return Reading(InputSchema(kind="tabular", shape=(len(columns),), columns=columns), None, left_out, notices)
 
 
 def _inputs(spec: InputSpec, table: Table, label: str, *, drop: bool) -> list[str]:
@@ -107,8 +112,7 @@ def _inputs(spec: InputSpec, table: Table, label: str, *, drop: bool) -> list[st
     return names
 
 
-def _note_others(names: list[str], table: Table, label: str, notices: Notices) -> None:
-    others = [name for name in table.columns if name not in names and name != label]
+def _note_others(others: tuple[str, ...], notices: Notices) -> None:
     groups = [name for name in others if name.startswith(GROUP)]
     unused = [name for name in others if name not in groups]
     if groups:

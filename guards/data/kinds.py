@@ -128,7 +128,7 @@ def _check_rest(name: str, column: TableColumn, values: Values, rest: Mask, noti
     """Say what the texts of ``rest`` (m,), which are neither numbers nor marks of a gap, look like."""
     numbers, zeros = values.numeral, led_by_zeros(values)
     if not (rest & ~zeros).any() and digits(values)[numbers].all():
-        if column.type == "untyped":
+        if column.type in ("untyped", "text"):
             notices.note(
                 f"column {name!r} has digits behind a leading zero ({values.example(zeros)}), and is taken as "
                 "categorical: declare `kind: numeric` in input.columns if the values are numbers"

@@ -9,7 +9,7 @@ import torch
 from guards.columns import check_name
 from guards.data.forms import DATE, likeliest
 from guards.data.numbers import numbers_of
-from guards.data.order import alike, by_value, is_boolean, is_number, scale_of
+from guards.data.order import alike, by_value, is_boolean, is_number, other_order
 from guards.data.table import TableColumn
 from guards.data.values import Values, as_list, row_numbers
 from guards.notices import Notices
@@ -122,11 +122,11 @@ def _texts(names: list[str], values: Values, notices: Notices) -> tuple[str, ...
             f"reference.label: the labels look like {form[0].what} ({values.example(form[1])}): {form[0].advice}; or, "
             f"if they are names, {DECLARE}"
         )
-    ordered, scale = tuple(sorted(names)), scale_of(names)
-    if scale is not None and scale != ordered:
+    ordered, other = tuple(sorted(names)), other_order(names)
+    if other is not None:
         notices.warn(
             f"reference.label: the labels were sorted by the alphabet, {as_list(ordered)}; by their meaning, they are "
-            f"{as_list(scale)}: write the order that the model was trained with under model.classes"
+            f"{as_list(other)}: write the order that the model was trained with under model.classes"
         )
     return ordered
 

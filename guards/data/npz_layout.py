@@ -81,7 +81,13 @@ def scaled(x: Array, schema: InputSchema, path: Path, notices: Notices) -> npt.N
 def not_finite(rows: npt.NDArray[np.float32], schema: InputSchema, path: Path) -> str | None:
     """Say which value of images or tensors is the first that is not finite in float32; None if all are."""
     _, faults = schema.take(rows)
-    return f"{path}, row {faults[0].row}, place {list(faults[0].place)}: {faults[0].message}" if faults else None
+    if not faults:
+        return None
+    row, place = faults[0].row, tuple(map(int, faults[0].place))
+    return (
+        f"{path}, row {row}, place {list(place)}: the value is {rows[row][place]:g} in float32; a row of kind "
+        f"{schema.kind} needs finite numbers: replace the value, or leave the row out"
+    )
 
 
 def _check_picture(rows: npt.NDArray[np.float32], dtype: np.dtype[Any], path: Path, notices: Notices) -> None:

@@ -16,7 +16,7 @@ from guards.data.npz_arrays import label_texts
 from guards.data.npz_layout import not_finite
 from guards.data.rows import check_known, load_rows, rows_from_table
 from guards.data.spread import compare_spread, spread_of
-from guards.data.table import Table, TableColumn, exists
+from guards.data.table import Table, TableColumn, choices, exists
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
@@ -58,7 +58,7 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
         table = read_table(path, missing=config.reference.missing, notices=notices)
         labels = table.columns.get(label)
         if labels is None:
-            absent = f"reference.label: no column {label!r} in {path}; there are {sorted(table.columns)}"
+            absent = f"reference.label: no column {label!r} in {path}; {choices(label, list(table.columns))}"
             if asked or not config.input.columns:
                 raise Mistake(absent)
             notices.note(f"{absent}; the rows are read without labels")
@@ -108,6 +108,8 @@ def read_rows(
     if config.reference.calibration is not None:
         path = folder / config.reference.calibration
         heldout = load_rows(path, config, schema, classes, notices)
+        if train.y is not None and heldout.y is None:
+            raise Mistake(f"{path}: no label {config.reference.label!r}, which {reference.path} has; name the label so")
         check_known(heldout, schema, path, notices)
         _check_finite(heldout, schema, path)
         compare_spread(heldout, spread_of(train.x), kind=config.input.kind, path=path, notices=notices)

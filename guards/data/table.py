@@ -1,5 +1,6 @@
 """A table as a file has it: columns by name, each with the type that the file gives them."""
 
+import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,18 @@ import numpy.typing as npt
 
 from guards.types import Mistake
 
-__all__ = ["GROUP", "ColumnType", "Table", "TableColumn", "as_texts", "counted", "exists", "listed", "unlike_names"]
+__all__ = [
+    "GROUP",
+    "ColumnType",
+    "Table",
+    "TableColumn",
+    "as_texts",
+    "choices",
+    "counted",
+    "exists",
+    "listed",
+    "unlike_names",
+]
 
 GROUP = "group_"
 """Columns whose names begin so hold groups of the rows, and are no input of the model."""
@@ -23,6 +35,7 @@ ColumnType = Literal["untyped", "text", "number", "boolean", "category", "date",
 """
 
 SHOWN = 5
+MANY = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +90,14 @@ def as_texts(values: npt.NDArray[Any]) -> list[str | None]:
         numbers = values.astype(np.float64).tolist()
         return [None if value != value else repr(value).removesuffix(".0") for value in numbers]  # noqa: PLR0124 - NaN
     return [None if value is None else str(value) for value in values.astype(object)]
+
+
+def choices(name: str, names: Sequence[str]) -> str:
+    """Say which names there are, beside one that is not there: of many those that are most like it."""
+    if len(names) <= MANY:
+        return f"there are {sorted(names)}"
+    close = difflib.get_close_matches(name, names, n=MANY, cutoff=0)
+    return f"there are {close} and {counted(len(names) - MANY, 'more column')}"
 
 
 def exists(path: Path, *, folder: bool = False) -> None:

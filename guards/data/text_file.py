@@ -40,6 +40,7 @@ FORMATS = (
 """How files begin that are no text, and what to do with such a file."""
 
 LINE = 80
+SAMPLE = 4096
 
 
 def read_text(path: Path, notices: Notices) -> str:
@@ -94,6 +95,8 @@ def _decompressed(path: Path) -> bytes:
 
 
 def _not_decoded(path: Path, raw: bytes, error: UnicodeDecodeError) -> Mistake:
+    if b"\0" in raw[:SAMPLE]:
+        return Mistake(f"{path}: cannot be read as a table: the content is no text; save the table as CSV or Parquet")
     start = max(raw.rfind(b"\n", 0, error.start), raw.rfind(b"\r", 0, error.start)) + 1
     line = _line_of(raw[: error.start].decode("latin-1"), error.start)
     shown = raw[start : start + LINE].splitlines()[0].decode("cp1252", errors="replace")

@@ -17,7 +17,6 @@ __all__ = ["Mask", "Values", "as_list", "matching", "row_numbers"]
 
 Mask = npt.NDArray[np.bool_]
 NUMERAL = r"^\s*[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
-SHOWN = 10
 LONGEST = 40
 
 
@@ -89,15 +88,15 @@ def matching(texts: npt.NDArray[np.object_], pattern: str) -> Mask:
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-def as_list(names: Iterable[str]) -> str:
+def as_list(names: Iterable[str], most: int = 10) -> str:
     """Write names as a list that can be pasted into a config; of many, the first.
 
     >>> as_list(["NA", "?"])
     '["NA", "?"]'
     """
     names = list(names)
-    shown = [json.dumps(name, ensure_ascii=False) for name in names[:SHOWN]]
-    more = [f"... {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    shown = [json.dumps(name, ensure_ascii=False) for name in names[:most]]
+    more = [f"... {len(names) - most} more"] if len(names) > most else []
     return f"[{', '.join([*shown, *more])}]"
 
 

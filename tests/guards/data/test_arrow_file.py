@@ -118,6 +118,9 @@ def test_real_numbers(tmp_path: Path, values: pa.Array, expected: list[float]) -
         (pa.array([dt.datetime(2024, 1, 2, 3, 4, 5), None]), "date", ["2024-01-02T03:04:05", None]),  # noqa: DTZ001
         (pa.array([dt.datetime(2024, 1, 2, 3, 4, 5, 7)], pa.timestamp("us", "UTC")), "date",  # noqa: DTZ001
          ["2024-01-02T03:04:05.000007Z"]),
+        (pa.array([dt.datetime(2024, 1, 2, 3), None], pa.timestamp("ns", "Europe/Berlin")), "date",  # noqa: DTZ001
+         ["2024-01-02T03:00:00Z", None]),
+        (pa.array([dt.datetime(2024, 1, 2, 3)], pa.timestamp("s", "UTC")), "date", ["2024-01-02T03:00:00Z"]),  # noqa: DTZ001
         (pa.array([dt.time(1, 2, 3)]), "date", ["01:02:03"]),
         (pa.array([dt.timedelta(hours=1, milliseconds=5), None]), "date", ["PT3600.005S", None]),
         (pa.array([[1, 2], None]), "nested", ["[1, 2]", None]),
@@ -131,6 +134,15 @@ def test_other_types(tmp_path: Path, values: pa.Array, kind: str, expected: list
     assert (found.type, found.cells.tolist()) == (kind, expected)
     assert found.cells.dtype == object
     assert {type(cell) for cell in found.cells} <= {str, bool, type(None)}
+
+
+def test_periods_and_intervals_are_no_numbers(tmp_path: Path) -> None:
+    """Types of pandas that Parquet stores as numbers keep their meaning: a period is a date, an interval is nested."""
+    frame = pd.DataFrame({"p": pd.PeriodIndex(["2024-01", "NaT"], freq="M"), "i": pd.interval_range(0, 2)})
+    frame.to_parquet(tmp_path / "t.parquet")
+    table, _ = read(tmp_path / "t.parquet")
+    assert (table["p"].type, table["p"].cells.tolist()) == ("date", ["2024-01", None])
+    assert table["i"].type == "nested"
 
 
 def test_categories_keep_the_order_of_the_file(tmp_path: Path) -> None:

@@ -298,6 +298,7 @@ def test_text_that_is_not_utf8(tmp_path: Path, content: bytes, line: int, reason
             b"PAR1xx",
             "cannot be read as a table: the content is Parquet; give the file a name that ends in .parq",
         ),
+        ("t.csv", b"\x00\x00\xea`1,2", "cannot be read as a table: the content is no text; save the table as CSV or"),
         ("t.csv", b"PK\x03\x04", "cannot be read as a table: the content is a zip archive or an Excel workbook"),
     ],
 )

@@ -43,6 +43,16 @@ def test_a_label_that_is_not_there_is_refused_in_every_kind_of_file(suffix: str,
         reference(config, reference={"path": path.name, "label": "outcome"})
 
 
+def test_of_many_columns_those_like_the_label_are_listed(tmp_path: Path) -> None:
+    """If a table is wide, the names that are most like the label's are listed first, and the others counted."""
+    config = toys.write(tmp_path, "tabular", reference={"path": "train.csv", "label": "outcome"})
+    names = [*(f"pixel{index}" for index in range(500)), "Outcome"]
+    pd.DataFrame([range(501)], columns=names).to_csv(tmp_path / "train.csv", index=False)
+    with pytest.raises(Mistake, match=r"there are \['Outcome', .*\] and 481 more columns") as refused:
+        reference(config)
+    assert len(str(refused.value)) < 1000
+
+
 def test_a_table_without_labels_is_said(tmp_path: Path) -> None:
     """A table without labels can be read if all its columns are declared and no label is, and that is said."""
     config = toys.write(tmp_path, "tabular", reference={"path": "train.csv", "label": "y"})
@@ -96,5 +106,5 @@ def test_a_fit_takes_no_rows_that_a_server_refuses(name: str, tmp_path: Path) ->
     arrays["x"][7, 2] = np.nan
     np.savez(tmp_path / name, **arrays)
     found, notices = reference(config)
-    with pytest.raises(Mistake, match=re.escape(f"{name}, row 7, place [2]: NaN, Infinity")):
+    with pytest.raises(Mistake, match=re.escape(f"{name}, row 7, place [2]: the value is nan in float32")):
         read_rows(found, load_config(config), tmp_path, notices, schema=found.readings[0].sure(), classes=toys.CLASSES)
