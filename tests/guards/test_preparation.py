@@ -69,8 +69,21 @@ def test_a_list_that_could_mean_two_things_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_that_takes_neither_is_refused(tmp_path: Path) -> None:
     """If the model takes neither, the sentence is about all columns, which is what a list of some means."""
-    with pytest.raises(Mistake, match=r"it does not take a batch of shape \(4, 6\)"):
+    with pytest.raises(Mistake, match=r"it does not take a batch of shape \(4, 6\)") as told:
         prepared(tmp_path, columns=LISTED, builder="tolerant_net")
+    assert (
+        'was given 6 columns, ["notes", "length", "mass", "age", "colour", "more"], and not the columns ["group'
+        in told.value.sentences[-1]
+    )
+
+
+def test_calibration_rows_without_the_label_are_refused(tmp_path: Path) -> None:
+    """A calibration file whose label has another name than the reference's is refused."""
+    path = toys.write(tmp_path, "tabular", reference=FILES)
+    text = (tmp_path / "heldout.csv").read_text()
+    (tmp_path / "heldout.csv").write_text(text.replace(",y,", ",label,", 1))
+    with pytest.raises(Mistake, match=r"heldout.csv: no label 'y', which .*train.csv has; name the label so"):
+        prepare(load_config(path), tmp_path, Notices())
 
 
 def test_calibration_rows_of_another_type_are_refused(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def test_a_list_of_some_columns_has_two_readings() -> None:
         first.sure()
 
 
+def test_a_declared_column_is_the_same_after_a_round() -> None:
+    """A list of columns, dropped ones too, can be written out with all its defaults and read again."""
+    given = spec({"name": "id", "drop": True}, {"name": "age", "missing": ["NA"], "scale": 2.0}, rest="infer")
+    assert type(given).model_validate(given.model_dump(mode="json")) == given
+
+
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [

@@ -109,10 +109,18 @@ def test_leading_zeros_are_text() -> None:
     assert (schema.columns[0].kind, schema.columns[0].fill) == ("numeric", 501)
 
 
+def test_numbers_with_units_are_named() -> None:
+    """Numbers with a unit are named if there are many of them; two terms of months are categories."""
+    column = fields(*(f"{weight}.5 kg" for weight in range(12)))
+    assert "like numbers with units (row 0: '0.5 kg')" in warnings_of(column)[0]
+    assert warnings_of(fields(*["36 months", "60 months"] * 20)) == []
+
+
 def test_types_of_the_file_are_kept() -> None:
     """Text stays text though it is all digits, booleans are false and true, numbers are numbers."""
     assert categories_of(typed("text", "7", "8", None)) == ("7", "8")
     assert "text in the file" in notes_of(typed("text", "7", "8", None))[0]
+    assert "leading zero (row 1: '07')" in notes_of(typed("text", "8", "07"))[0]
     assert categories_of(typed("boolean", True, None)) == ("False", "True")
     assert kind_of(numbers(1.0, NAN)) == "numeric"
     assert kind_of(TableColumn(np.array([2**60, 1]), "number")) == "numeric"

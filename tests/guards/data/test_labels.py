@@ -75,6 +75,9 @@ def test_texts_are_sorted_by_code_point(words: list[str], random: Any) -> None:
         (typed("category", "b", "a", categories=("a", "b")), ("a", "b")),
         (typed("category", "10", "9", categories=("9", "10")), ("9", "10")),
         (typed("text", "7", "8"), ("7", "8")),
+        (fields("class 1", "class 2", "n0205", "n0130"), ("class 1", "class 2", "n0130", "n0205")),
+        (fields("b1", "a2"), ("a2", "b1")),
+        (typed("category", "b", "a"), ("a", "b")),
         (numbers(2**60, 2**60 + 1), (str(2**60), str(2**60 + 1))),
         (numbers(*range(150), *range(150)), None),
         (TableColumn(np.repeat(np.arange(150), 10), "number"), tuple(map(str, range(150)))),
@@ -125,6 +128,9 @@ def test_orders_that_must_be_declared(labels: TableColumn, sentence: str) -> Non
         (fields("low", "high", "medium"), ("high", "low", "medium"), '["low", "medium", "high"]'),
         (fields("S", "M", "L"), ("L", "M", "S"), '["S", "M", "L"]'),
         (typed("text", "9", "10"), ("9", "10"), '["10", "9"]'),
+        (fields("class 10", "class 2"), ("class 10", "class 2"), '["class 2", "class 10"]'),
+        (fields("<5", ">10", "5-10"), ("5-10", "<5", ">10"), '["<5", "5-10", ">10"]'),
+        (fields("65+", "0-17", "18-64", "5-9"), ("0-17", "18-64", "5-9", "65+"), '["0-17", "5-9", "18-64", "65+"]'),
     ],
 )
 def test_orders_that_are_doubtful(labels: TableColumn, names: tuple[str, ...], other: str) -> None:
