@@ -129,3 +129,14 @@ def test_baselines_are_scaled() -> None:
     assert baselines("neutral", wrapped, SCHEMA, exemplars).tolist() == [[3, -100]]
     sample = baselines("sample", wrapped, SCHEMA, exemplars)
     assert sorted(sample.tolist()) == [[2, 100], [3, 500]]
+
+
+def test_a_mean_that_is_none_is_the_typical_value_in_scale() -> None:
+    """Of a column whose gaps reach the model the mean is unknown: its typical value, scaled, stands in."""
+    columns = (SCHEMA.columns[0].model_copy(update={"impute": "none"}), SCHEMA.columns[1])
+    schema = SCHEMA.model_copy(update={"columns": columns})
+    wrapped = model()
+    reference = Reference(Batch(ROWS, output=wrapped(ROWS)), None, schema, wrapped.head, 1.0)
+    prepared = torch.tensor([[2.0, 100.0], [NAN, 500.0]])
+    exemplars = Exemplars.of(reference, prepared, seed=0, store_rows=False, kept=0, show_rows=False)
+    assert exemplars.mean.tolist() == [[3, 300]]
