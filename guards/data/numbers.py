@@ -39,8 +39,9 @@ def numbers_of(column: TableColumn, place: str, *, missing: tuple[str, ...] = ()
         kind, value = key_of(values.texts[index])
         if kind == "boolean":
             numbers[index] = float(bool(value))
-    zeros = led_by_zeros(values)  # the column is one of numbers, so that 007 is 7
-    numbers[zeros] = values.texts[zeros].astype(np.float64)
+    if not values.numeral.all():
+        zeros = led_by_zeros(values)  # the column is one of numbers, so that 007 is 7
+        numbers[zeros] = values.texts[zeros].astype(np.float64)
     gap = values.among(missing) | np.isin(numbers, marked)
     odd = np.isnan(numbers) & ~gap
     if odd.any():

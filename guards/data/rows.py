@@ -76,10 +76,12 @@ def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -
         Mistake: there is such a column.
     """
     for index, column in enumerate(schema.columns):
+        if column.kind == "numeric":
+            continue
         codes = rows.x[:, index]
         present = codes[~codes.isnan()]
         categories = column.categories or ()
-        if column.kind == "categorical" and len(present) and bool((present < 0).all()):
+        if len(present) and bool((present < 0).all()):
             sentence = (
                 f"{path}: none of the values of column {column.name!r} is a category of the reference, which are "
                 f"{as_list(categories)}: write the column as in the reference"

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +36,16 @@ class Values:
 
     @classmethod
     def of(cls, column: TableColumn) -> "Values":
-        """Find the different values; a number is written with its shortest digits."""
+        """Find the different values, once for each column; a number is written with its shortest digits."""
+        if column not in FOUND:
+            FOUND[column] = cls._find(column)
+        return FOUND[column]
+
+    @classmethod
+    def _find(cls, column: TableColumn) -> "Values":
         codes, different = pd.factorize(column.cells)
-        texts = np.array(as_texts(np.asarray(different)), dtype=object)
+        plain = column.cells.dtype == object and column.type in ("untyped", "text", "category", "date")
+        texts = np.asarray(different if plain else as_texts(np.asarray(different)), dtype=object)
         firsts = np.zeros(len(texts), dtype=np.int64)
         present = np.flatnonzero(codes >= 0)[::-1]
         firsts[codes[present]] = present
@@ -80,6 +88,9 @@ class Values:
     def count(self, which: Mask) -> int:
         """Count the rows that have one of some texts (m,)."""
         return int(self.counts[which].sum())
+
+
+FOUND: WeakKeyDictionary[TableColumn, Values] = WeakKeyDictionary()
 
 
 def matching(texts: npt.NDArray[np.object_], pattern: str) -> Mask:
