@@ -57,7 +57,7 @@ def read_csv(path: Path, missing: tuple[str, ...], notices: Notices) -> Table:
     # Row numbers go first: they are the one column that has no name.
     named = without_row_numbers(_with_values(named, path, notices), path, notices)
     unlike_names([name for name, _ in named], path)
-    padded = f" {dialect.delimiter}" in text or f"{dialect.delimiter} " in text or "\t" in text
+    padded = any(f" {end}" in text or f"{end} " in text for end in (dialect.delimiter, "\n", "\r"))
     columns = {name: TableColumn(each.copy(), "untyped") for name, each in named}
     columns = without_padding(columns, path, notices) if padded else columns
     columns = {name: column.with_missing(also=missing) for name, column in columns.items()}

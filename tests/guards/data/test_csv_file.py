@@ -1,6 +1,7 @@
 """CSV files to tables, and the sentence for everything that is wrong with one."""
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -14,12 +15,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from guards import Mistake
 from guards.data.files import read_table
 from guards.notices import Notices
 
 Read = dict[str, list[object]]
+FIELDS = st.text('xyü1",;\n|', max_size=6)
 
 
 def refused(sentence: str) -> Any:
@@ -319,6 +323,25 @@ def test_fields_are_those_of_pandas(tmp_path: Path) -> None:
     table = read_table(tmp_path / "t.csv")
     for name in frame:
         assert [cell or "" for cell in table.columns[str(name)].cells] == frame[name].tolist()
+
+
+@given(
+    st.integers(2, 4).flatmap(lambda width: st.lists(st.lists(FIELDS, min_size=width, max_size=width), min_size=1)),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_field_is_kept(tmp_path: Path, rows: list[list[str]], delimiter: str, end: str, quoting: int) -> None:
+    """Whatever fields hold, and however they are separated, each is read as it was written."""
+    names = list("abcd"[: len(rows[0])])
+    with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=quoting)
+        writer.writerows([names, *rows])
+    table = read_table(tmp_path / "t.csv")
+    assert list(table.columns) == names
+    read_rows = zip(*(column.cells.tolist() for column in table.columns.values()), strict=True)
+    assert [[cell or "" for cell in row] for row in read_rows] == rows
 
 
 def test_many_rows_are_read_fast(tmp_path: Path) -> None:
