@@ -59,6 +59,7 @@ def test_csv_by_column(tmp_path: Path) -> None:
         ("ä,b\nü,2\n", {"ä": ["ü"], "b": ["2"]}),
         ('a,b\n"1",5" screen\n', {"a": ["1"], "b": ['5" screen']}),
         ("0,1,2\n5,6,7\n", {"0": ["5"], "1": ["6"], "2": ["7"]}),
+        ("0.5,1.0,1.5,2.0,2.5\n9,8,7,6,5\n", {"0.5": ["9"], "1.0": ["8"], "1.5": ["7"], "2.0": ["6"], "2.5": ["5"]}),
         ("1990,1995,land\n5,6,de\n", {"1990": ["5"], "1995": ["6"], "land": ["de"]}),
         ("a\n1\n2\n", {"a": ["1", "2"]}),
         ("a,b\n1,2\n  \n", {"a": ["1"], "b": ["2"]}),
@@ -216,6 +217,8 @@ def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
         ("", "cannot be read as a table: the file is empty"),
         ("\n \n", "cannot be read as a table: the file is empty"),
         ("a,b\n", "it has no rows"),
+        ("# nothing\n", "it has no rows"),
+        ("sep=;\n", "it has no rows"),
         (
             "a,b\n1,2\n1,2,3\n1\n",
             (
