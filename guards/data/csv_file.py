@@ -23,6 +23,7 @@ __all__ = ["read_csv"]
 
 Cells = npt.NDArray[Any]
 SHOWN = 3
+MANY = 5
 
 
 def read_csv(path: Path, missing: tuple[str, ...], notices: Notices) -> Table:
@@ -57,7 +58,7 @@ def read_csv(path: Path, missing: tuple[str, ...], notices: Notices) -> Table:
     # Row numbers go first: they are the one column that has no name.
     named = without_row_numbers(_with_values(named, path, notices), path, notices)
     unlike_names([name for name, _ in named], path)
-    padded = f" {dialect.delimiter}" in text or f"{dialect.delimiter} " in text or "\t" in text
+    padded = any(f" {end}" in text or f"{end} " in text for end in (dialect.delimiter, "\n", "\r"))
     columns = {name: TableColumn(each.copy(), "untyped") for name, each in named}
     columns = without_padding(columns, path, notices) if padded else columns
     columns = {name: column.with_missing(also=missing) for name, column in columns.items()}
@@ -71,9 +72,12 @@ def _first_change(before: Sequence[str], after: Sequence[str]) -> str:
 def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[list[str], Cells]:
     """Give the header and the fields (n, d), None if empty; an empty field after every line is taken off."""
     try:
-        header, *rows = [row for row in dialect.reader(text) if not _blank(row)]
+        records = [row for row in dialect.reader(text) if not _blank(row)]
     except csv.Error:
         raise Mistake(_broken_lines(text, dialect, path)) from None
+    if not records:
+        raise Mistake(f"{path}: it has no rows")
+    header, *rows = records
     widths = set(map(len, rows))
     if widths == {1} and re.search(r"\S\s*?(\n\n|\r\r|\r\n\r\n)\s*\S", text):
         notices.note(f'{path}: blank lines are skipped; in a table of one column write a missing value as ""')
@@ -142,8 +146,12 @@ def _advice(error: str) -> str:
 def _is_data(named: list[tuple[str, Cells]]) -> bool:
     """Whether the first line is a row: numbers stand above numbers, and texts above texts that are the same."""
     names = [name for name, _ in named]
-    counted = all(name.isdecimal() for name in names) and names == sorted(set(names), key=int)  # or years
-    if counted or not any(NUMBER.fullmatch(name) for name in names):
+    numbers = [float(name) for name in names if NUMBER.fullmatch(name)]
+    if not numbers:
+        return False
+    ordered = len(numbers) == len(names) and numbers == sorted(set(numbers))
+    # Counted columns, or years; wavelengths if they are so many that no row is in order by chance.
+    if ordered and (len(names) >= MANY or all(name.isdecimal() for name in names)):
         return False
     return all(
         _mostly_numbers(cells)

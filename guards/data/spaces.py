@@ -22,7 +22,7 @@ def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notice
     result, padded, blank = dict(columns), [], []
     for name, column in columns.items():
         texts = pa.array(column.cells, pa.string())
-        bare = pc.utf8_trim_whitespace(texts)
+        bare = pc.utf8_trim(texts, " ")
         empty = pc.equal(bare, "")
         present = texts.filter(pc.invert(empty))
         if not len(present):
@@ -33,7 +33,7 @@ def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notice
             result[name] = TableColumn(_cells(texts), column.type)
         lengths = pc.min_max(pc.utf8_length(present)).as_py()
         aligned = lengths["min"] == lengths["max"] and _one_side(present)
-        if aligned or pc.all(pc.utf8_is_space(pc.utf8_slice_codeunits(present, 0, 1))).as_py():
+        if aligned or pc.all(pc.starts_with(present, " ")).as_py():
             padded.append(name)
             result[name] = TableColumn(_cells(bare), column.type)
     if padded:
@@ -45,8 +45,8 @@ def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notice
 
 def _one_side(texts: pa.Array) -> bool:
     """Whether there are spaces before the texts or behind them, but not both."""
-    left = pc.all(pc.equal(texts, pc.utf8_ltrim_whitespace(texts))).as_py()
-    right = pc.all(pc.equal(texts, pc.utf8_rtrim_whitespace(texts))).as_py()
+    left = pc.all(pc.equal(texts, pc.utf8_ltrim(texts, " "))).as_py()
+    right = pc.all(pc.equal(texts, pc.utf8_rtrim(texts, " "))).as_py()
     return bool(left != right)
 
 

@@ -1,6 +1,7 @@
 """CSV files to tables, and the sentence for everything that is wrong with one."""
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -14,12 +15,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from guards import Mistake
 from guards.data.files import read_table
 from guards.notices import Notices
 
 Read = dict[str, list[object]]
+FIELDS = st.text('xyü1",;\n|', max_size=6)
 
 
 def refused(sentence: str) -> Any:
@@ -55,6 +59,7 @@ def test_csv_by_column(tmp_path: Path) -> None:
         ("ä,b\nü,2\n", {"ä": ["ü"], "b": ["2"]}),
         ('a,b\n"1",5" screen\n', {"a": ["1"], "b": ['5" screen']}),
         ("0,1,2\n5,6,7\n", {"0": ["5"], "1": ["6"], "2": ["7"]}),
+        ("0.5,1.0,1.5,2.0,2.5\n9,8,7,6,5\n", {"0.5": ["9"], "1.0": ["8"], "1.5": ["7"], "2.0": ["6"], "2.5": ["5"]}),
         ("1990,1995,land\n5,6,de\n", {"1990": ["5"], "1995": ["6"], "land": ["de"]}),
         ("a\n1\n2\n", {"a": ["1", "2"]}),
         ("a,b\n1,2\n  \n", {"a": ["1"], "b": ["2"]}),
@@ -212,6 +217,8 @@ def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
         ("", "cannot be read as a table: the file is empty"),
         ("\n \n", "cannot be read as a table: the file is empty"),
         ("a,b\n", "it has no rows"),
+        ("# nothing\n", "it has no rows"),
+        ("sep=;\n", "it has no rows"),
         (
             "a,b\n1,2\n1,2,3\n1\n",
             (
@@ -319,6 +326,25 @@ def test_fields_are_those_of_pandas(tmp_path: Path) -> None:
     table = read_table(tmp_path / "t.csv")
     for name in frame:
         assert [cell or "" for cell in table.columns[str(name)].cells] == frame[name].tolist()
+
+
+@given(
+    st.integers(2, 4).flatmap(lambda width: st.lists(st.lists(FIELDS, min_size=width, max_size=width), min_size=1)),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_field_is_kept(tmp_path: Path, rows: list[list[str]], delimiter: str, end: str, quoting: int) -> None:
+    """Whatever fields hold, and however they are separated, each is read as it was written."""
+    names = list("abcd"[: len(rows[0])])
+    with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=quoting)
+        writer.writerows([names, *rows])
+    table = read_table(tmp_path / "t.csv")
+    assert list(table.columns) == names
+    read_rows = zip(*(column.cells.tolist() for column in table.columns.values()), strict=True)
+    assert [[cell or "" for cell in row] for row in read_rows] == rows
 
 
 def test_many_rows_are_read_fast(tmp_path: Path) -> None:
