@@ -50,15 +50,18 @@ class ModelConfig(Section):
 class ReferenceConfig(Section):
     """Where the reference rows are; paths are relative to the config."""
 
-    path: str = Field(description="rows the model was trained on: .npz, .csv, .csv.gz or .parquet")
+    path: str = Field(
+        description="rows the model was trained on: .npz, .csv, .tsv (also .gz, .bz2, .xz, .zst, .zip), .parquet, a "
+        "folder of .parquet, or .feather"
+    )
     calibration: str | None = Field(
         default=None, description="rows the model was not trained on; default: split off `path`, with a warning"
     )
-    label: str = Field(default="y", description="the label's column, in a table")
+    label: str = Field(default="y", description="the label's column in a table, or its array in an .npz")
     calibration_fraction: float = Field(default=0.5, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
     missing: tuple[str, ...] = Field(
-        default=(), description="strings that mean missing in a CSV, beside the empty field"
+        default=(), description="strings that mean missing in a table, beside the empty field of a CSV"
     )
 
 

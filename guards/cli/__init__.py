@@ -68,8 +68,11 @@ def evaluate(
     """Measure the fitted guards on rows of your choice, without a server."""
     from guards.cli.evaluate import evaluate as measure  # noqa: PLC0415
     from guards.cli.evaluate import show  # noqa: PLC0415
+    from guards.cli.notices import noticing  # noqa: PLC0415
 
-    result = measure(load_bundle(bundle, config), clean, suspect)
+    loaded = load_bundle(bundle, config)
+    with noticing(Console(stderr=True)) as notices:
+        result = measure(loaded, clean, suspect, notices)
     if as_json:
         typer.echo(json.dumps(result))
     else:

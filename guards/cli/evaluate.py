@@ -13,7 +13,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from guards.bundle import Bundle
 from guards.cli.intervals import proportion
 from guards.data.rows import load_rows
+from guards.data.spread import compare_spread
 from guards.fitting import CHUNK
+from guards.notices import Notices
 from guards.types import Batch, Outcome, Rows
 
 __all__ = ["Detection", "Evaluation", "evaluate", "show"]
@@ -44,15 +46,17 @@ class Evaluation(TypedDict):
     any: Detection
 
 
-def evaluate(bundle: Bundle, clean: Path, suspect: Path | None) -> Evaluation:
+def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices | None = None) -> Evaluation:
     """Run both files through the pipeline.
 
     Raises:
         Mistake: a file does not fit the bundle.
     """
     pipeline = bundle.pipeline()
-    rows = load_rows(clean, bundle.config, bundle.schema, bundle.classes)
-    strange = None if suspect is None else load_rows(suspect, bundle.config, bundle.schema, bundle.classes)
+    told, schema = Notices() if notices is None else notices, bundle.schema
+    rows = load_rows(clean, bundle.config, schema, bundle.classes, told)
+    compare_spread(rows, schema.spread, kind=schema.kind, path=clean, notices=told)
+    strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
     accuracy, r2, coverage = _quality(bundle, rows, runs[0])
     total = sum(spec.share for spec in bundle.config.guards)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from guards.bundle import Bundle
+from guards.cli.notices import noticing
 from guards.data.rows import load_rows
 from guards.explainer import NotExplainableError
 from guards.explanation import Question, UnfitQuestionError, WithheldError, check
@@ -30,7 +31,8 @@ def explain(
     path, _, number = row.rpartition(":")
     if not path or not number.isdecimal():
         raise Mistake(f"--row {row}: name a file and a row of it, counted from 0, such as test.csv:17")
-    rows = load_rows(Path(path), bundle.config, bundle.schema, bundle.classes)
+    with noticing(Console(stderr=True)) as notices:
+        rows = load_rows(Path(path), bundle.config, bundle.schema, bundle.classes, notices)
     if int(number) >= len(rows):
         raise Mistake(f"--row {row}: the file has {len(rows)} rows, counted from 0")
     question = Question(method=method, target=target)

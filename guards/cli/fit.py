@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from guards.bundle import Bundle
 from guards.cli.configs import load_config
 from guards.cli.intervals import proportion, with_interval
+from guards.cli.notices import print_notices
 from guards.false_alarms import FalseAlarms
 from guards.fitting import Fitted, fit
 from guards.notices import Notices
@@ -52,10 +52,7 @@ def run(config_path: Path, out: Path, console: Console, remarks: Sequence[Callab
         bundle = fitted.bundle.save(out, source=config_path.read_text(encoding="utf-8"))
         progress.advance(saving)
     report = Console()
-    for note in notices.notes:
-        console.print(f"[cyan]note:[/] {escape(note)}", highlight=False)
-    for warning in [*notices.warnings, *fitted.warnings]:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+    print_notices(notices, console, warnings=fitted.warnings)
     _print(fitted, report)
     for remark in remarks:
         report.print(remark(fitted.bundle), highlight=False, markup=False, soft_wrap=True)

@@ -9,7 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from guards.bundle import Bundle
+from guards.cli.notices import noticing
 from guards.data.rows import load_rows
+from guards.data.spread import compare_spread
 from guards.replay import Replay, Reported, Trace, replay
 from guards.types import Rows
 
@@ -24,7 +26,9 @@ def run(bundle: Bundle, stream: Path, out: Path | None, console: Console) -> Rep
     Raises:
         Mistake: the file does not fit the bundle, or ``out`` cannot be written to.
     """
-    rows = load_rows(stream, bundle.config, bundle.schema, bundle.classes)
+    with noticing(console) as notices:
+        rows = load_rows(stream, bundle.config, bundle.schema, bundle.classes, notices)
+        compare_spread(rows, bundle.schema.spread, kind=bundle.schema.kind, path=stream, notices=notices)
     if out is None:
         return _tracked(bundle, rows, 0, console)[0]
     from guards.cli.plots import SAMPLES, folder, write  # noqa: PLC0415 - matplotlib takes a second to import

@@ -1,5 +1,6 @@
 """From .npz arrays to rows."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -10,19 +11,29 @@ import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 
-from guards.data.labels import indices
-from guards.data.table import GROUP, Table, TableColumn, exists
+from guards.data.npz_arrays import Arrays, chosen, label_texts
+from guards.data.npz_labels import npz_labels
+from guards.data.npz_layout import laid_out, scaled
+from guards.data.table import GROUP, Table, TableColumn, as_texts, exists
+from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
 from guards.types import Mistake, Rows
 
 __all__ = ["read_npz", "rows_from_npz", "table_of_npz"]
 
+DAMAGED = (
+    *(ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),  # RuntimeError: encrypted, or compressed in another way
+)
 
-def read_npz(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
-    """Read the arrays of an .npz file, without unpickling.
+
+def read_npz(path: Path, *, label: str = "y", required: bool = False, notices: Notices | None = None) -> Arrays:
+    """Read `x`, `y` and `group_NAME` of an .npz file, without unpickling; ``label`` is the name of `y` in the file.
+
+    ``required`` says that an array of the name ``label`` must be there.
 
     Raises:
-        Mistake: no such file, no `x` in it, or it holds Python objects.
+        Mistake: no such file, no rows in it, it holds Python objects, or the label is not there.
     """
     exists(path)
     try:
@@ -30,18 +41,10 @@ def read_npz(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, NpzFile):
                 raise Mistake(f"{path}: it is a single array; save it with numpy.savez(path, x=..., y=...)")
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as broken:
+            told = Notices() if notices is None else notices
+            return chosen(archive, path, label=label, required=required, notices=told)
+    except DAMAGED as broken:
         raise Mistake(f"{path}: cannot be read as .npz: {(str(broken).splitlines() or ['damaged'])[0]}") from broken
-    if "x" not in arrays or not arrays["x"].ndim or not len(arrays["x"]):
-        raise Mistake(f"{path}: it has no rows under `x`; there are {sorted(arrays)}")
-    if arrays["x"].dtype.kind not in "fiub":
-        raise Mistake(f"{path}: `x` holds {arrays['x'].dtype}, not numbers")
-    rows = len(arrays["x"])
-    for name, values in arrays.items():
-        if (name == "y" or name.startswith(GROUP)) and values.shape[:1] != (rows,):
-            raise Mistake(f"{path}: `{name}` has shape {list(values.shape)} for {rows} rows")
-    return arrays
 
 
 def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, path: Path) -> Table:
@@ -50,72 +53,90 @@ def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, pa
     Raises:
         Mistake: the declared columns do not fit it.
     """
-    x = arrays["x"]
-    if x.ndim != 2 or (spec.columns and len(spec.columns) != x.shape[1]):  # noqa: PLR2004
-        raise Mistake(f"{path}: `x` has shape {list(x.shape)}; a table needs (rows, {len(spec.columns) or 'columns'})")
+    x = _flat(arrays["x"])
+    names = _names(x, spec, path)
+    declared = {column.name: (index, column) for index, column in enumerate(spec.columns)}
     columns: dict[str, TableColumn] = {}
-    for index in range(x.shape[1]):
-        column = spec.columns[index] if spec.columns else None
-        values = x[:, index].astype(np.float64)
-        if column is not None and column.kind == "categorical":
+    for at, name in enumerate(names):
+        index, column = declared.get(name, (at, None))
+        values = x[:, at]
+        values = values if values.dtype in (np.int64, np.uint64) else values.astype(np.float64)
+        if column is not None and column.declared_kind == "categorical":
             if column.categories is None:
                 raise Mistake(f"input.columns.{index}: an .npz holds category indices; declare `categories`")
-            names = np.array([*column.categories, None], dtype=object)
+            categories = np.array([*column.categories, None], dtype=object)
             known = (values >= 0) & (values < len(column.categories))
-            values = names[np.where(known, values, len(column.categories)).astype(np.int64)]
-        name = column.name if column is not None else f"x{index}"
+            values = categories[np.where(known, values, len(column.categories)).astype(np.int64)]
         columns[name] = TableColumn(values, "text" if values.dtype == object else "number")
     return Table(path, columns)
 
 
+def _flat(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Take the last axis off rows (n, d, 1)."""
+    return x[..., 0] if x.ndim == 3 and x.shape[2] == 1 else x  # noqa: PLR2004
+
+
+def _names(x: np.ndarray[Any, Any], spec: InputSpec, path: Path) -> list[str]:
+    """Name the columns of x (n, d): as declared if all are, else by number."""
+    given = [column.name for column in spec.columns]
+    counted = [f"x{index}" for index in range(x.shape[1])] if x.ndim == 2 else []  # noqa: PLR2004
+    if counted and len(given) == len(counted):
+        return given
+    if counted and set(given) <= set(counted):
+        return counted
+    raise Mistake(f"{path}: `x` has shape {list(x.shape)}; a table needs (rows, {len(given) or 'columns'})")
+
+
 def rows_from_npz(
-    arrays: Mapping[str, np.ndarray[Any, Any]], schema: InputSchema, *, classes: tuple[str, ...], path: Path
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    schema: InputSchema,
+    *,
+    classes: tuple[str, ...],
+    path: Path,
+    spec: InputSpec | None = None,
+    notices: Notices | None = None,
 ) -> Rows:
-    """Turn arrays into rows; uint8 images are divided by 255, ``classes`` is empty for a regression.
+    """Turn arrays into rows; uint8 images and tensors are divided by 255, ``classes`` is empty for a regression.
+
+    ``spec`` is the config's input, which names the columns of `x` if the schema has fewer than `x`.
 
     Raises:
         Mistake: a shape or a label does not fit.
     """
+    told = Notices() if notices is None else notices
     x = arrays["x"]
-    if x.shape[1:] != schema.shape:
-        raise Mistake(
-            f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}"
-        )
     if schema.kind == "tabular":
+        x = _columns(_flat(x), schema, spec, path)
         encoded, faults = schema.encode(dict(zip(schema.names, x.astype(np.float64).T, strict=True)))
         if faults:
             raise Mistake(f"{path}, row {faults[0].row}, column {faults[0].place[0]}: {faults[0].message}")
         rows = torch.from_numpy(encoded)
     else:
-        rows = torch.from_numpy(x.astype(np.float32))
-    scale = schema.kind == "image" and x.dtype == np.uint8
-    if scale:
-        rows = rows / 255
-    elif schema.kind == "image" and (rows.min() < 0 or rows.max() > 1):
-        raise Mistake(
-            f"{path}: image values reach from {rows.min():g} to {rows.max():g}; scale them to [0, 1] or give uint8"
-        )
+        rows = torch.from_numpy(scaled(laid_out(x, schema.shape, path, told), schema, path, told))
     groups = {
-        name.removeprefix(GROUP): tuple(map(str, values)) for name, values in arrays.items() if name.startswith(GROUP)
+        name.removeprefix(GROUP): _group(values, path) for name, values in arrays.items() if name.startswith(GROUP)
     }
-    return Rows(rows, _npz_labels(arrays.get("y"), classes, path), groups)
+    return Rows(rows, npz_labels(arrays.get("y"), classes, path, told), groups)
 
 
-def _npz_labels(y: np.ndarray[Any, Any] | None, classes: tuple[str, ...], path: Path) -> torch.Tensor | None:
-    if y is None:
-        return None
-    y = y.reshape(len(y), -1)[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y  # noqa: PLR2004
-    if y.ndim != 1:
-        raise Mistake(f"{path}: `y` has shape {list(y.shape)}; it needs one entry per row")
-    if not classes:
-        if y.dtype.kind not in "fiub" or not np.isfinite(y).all():
-            raise Mistake(f"{path}: `y` holds {y.dtype}, or is not finite; a regression needs a number for each row")
-        return torch.from_numpy(y.astype(np.float32))
-    if y.dtype.kind in "US":
-        return indices(TableColumn(y.astype(str).astype(object), "text"), classes, path)
-    if y.dtype.kind not in "iub":
-        raise Mistake(f"{path}: `y` holds {y.dtype}; it needs class indices or names")
-    index = torch.from_numpy(y.astype(np.int64))
-    if int(index.min()) < 0 or int(index.max()) >= len(classes):
-        raise Mistake(f"{path}: `y` reaches from {index.min()} to {index.max()}, but there are {len(classes)} classes")
-    return index
+def _columns(x: np.ndarray[Any, Any], schema: InputSchema, spec: InputSpec | None, path: Path) -> np.ndarray[Any, Any]:
+    """Give the columns of x (n, d) that the schema has, in its order."""
+    if x.shape[1:] == schema.shape:
+        return x
+    try:
+        names = [] if spec is None or x.ndim != 2 else _names(x, spec, path)  # noqa: PLR2004
+    except Mistake:
+        names = []  # the config names other columns: the shapes say what is wrong
+    if not set(schema.names) <= set(names):
+        raise Mistake(
+            f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}"
+        )
+    return x[:, [names.index(name) for name in schema.names]]
+
+
+def _group(values: np.ndarray[Any, Any], path: Path) -> tuple[str | None, ...]:
+    """Name the groups of the rows: texts as they are, numbers by their shortest digits, booleans True and False."""
+    texts = label_texts(values, path)
+    if texts is not None:
+        return tuple(text or None for text in texts)
+    return tuple(as_texts(values.astype(object) if values.dtype.kind == "b" else values))

@@ -9,11 +9,14 @@ import torch
 
 from guards.config import Config
 from guards.data.files import read_table
-from guards.data.kinds import resolve_schema
+from guards.data.inputs import Reading, readings
 from guards.data.labels import resolve_classes
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
-from guards.data.rows import load_rows, rows_from_table
-from guards.data.table import Table, TableColumn
+from guards.data.npz_arrays import label_texts
+from guards.data.npz_layout import not_finite
+from guards.data.rows import check_known, load_rows, rows_from_table
+from guards.data.spread import compare_spread, spread_of
+from guards.data.table import Table, TableColumn, choices, exists
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
@@ -25,12 +28,13 @@ __all__ = ["ReferenceFile", "read_reference", "read_rows"]
 class ReferenceFile:
     """The file of ``reference.path``, read once.
 
-    ``table`` is its columns (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is
-    None if only the model's width can tell how many there are, and empty for a regression.
+    ``readings`` are the ways to read ``input.columns``; of two, the model tells which. ``table`` is the file's columns
+    (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is None if only the model's
+    width can tell how many there are, and empty for a regression.
     """
 
     path: Path
-    schema: InputSchema
+    readings: tuple[Reading, ...]
     classes: tuple[str, ...] | None
     table: Table | None
     arrays: dict[str, npt.NDArray[Any]] | None
@@ -44,25 +48,44 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
     """
     path, label = folder / config.reference.path, config.reference.label
     arrays, table, labels = None, None, None
-    if path.suffix == ".npz":
-        arrays = dict(read_npz(path))
+    asked = "label" in config.reference.model_fields_set
+    if path.suffix.lower() == ".npz":
+        arrays = read_npz(path, label=label, required=asked, notices=notices)
         table = table_of_npz(arrays, config.input, path) if config.input.kind == "tabular" else None
-        if "y" in arrays and arrays["y"].dtype.kind in "US":
-            labels = TableColumn(arrays["y"].astype(str).astype(object), "text")
+        texts = label_texts(arrays["y"], path) if "y" in arrays else None
+        labels = None if texts is None else TableColumn(texts, "text")
     elif config.input.kind == "tabular":
         table = read_table(path, missing=config.reference.missing, notices=notices)
         labels = table.columns.get(label)
-        if labels is None and not config.input.columns:
-            raise Mistake(f"reference.label: no column {label!r} in the reference; there are {sorted(table.columns)}")
+        if labels is None:
+            absent = f"reference.label: no column {label!r} in {path}; {choices(label, list(table.columns))}"
+            if asked or not config.input.columns:
+                raise Mistake(absent)
+            notices.note(f"{absent}; the rows are read without labels")
     else:
-        raise Mistake(f"reference.path: rows of kind {config.input.kind} come as .npz, not {path.suffix}")
-    schema = resolve_schema(config.input, table, label=label, notices=notices)
-    classes = resolve_classes(config.model.classes, labels, regression=config.model.task == "regression")
-    return ReferenceFile(path, schema, classes, table, arrays)
+        exists(path, folder=True)
+        raise Mistake(
+            f"reference.path: rows of kind {config.input.kind} come as .npz (numpy.savez(path, x=..., y=...)), not "
+            f"{path.suffix or 'a folder'}"
+        )
+    regression = config.model.task == "regression"
+    return ReferenceFile(
+        path,
+        readings(config.input, table, label=label),
+        resolve_classes(config.model.classes, labels, regression=regression, notices=notices),
+        table,
+        arrays,
+    )
 
 
 def read_rows(
-    reference: ReferenceFile, config: Config, folder: Path, classes: tuple[str, ...], notices: Notices
+    reference: ReferenceFile,
+    config: Config,
+    folder: Path,
+    notices: Notices,
+    *,
+    schema: InputSchema,
+    classes: tuple[str, ...],
 ) -> tuple[Rows, Rows]:
     """Give the rows for fitting and the rows for calibration.
 
@@ -70,17 +93,38 @@ def read_rows(
         Mistake: a file cannot be read, or does not fit the schema.
     """
     if reference.arrays is not None:
-        train = rows_from_npz(reference.arrays, reference.schema, classes=classes, path=reference.path)
+        train = rows_from_npz(
+            reference.arrays,
+            schema,
+            classes=classes,
+            path=reference.path,
+            spec=config.input,
+            notices=notices,
+        )
+        _check_finite(train, schema, reference.path)
     else:
         assert reference.table is not None  # noqa: S101 - one or the other was read
-        train = rows_from_table(reference.table, reference.schema, label=config.reference.label, classes=classes)
+        train = rows_from_table(reference.table, schema, label=config.reference.label, classes=classes)
     if config.reference.calibration is not None:
-        return train, load_rows(folder / config.reference.calibration, config, reference.schema, classes)
+        path = folder / config.reference.calibration
+        heldout = load_rows(path, config, schema, classes, notices)
+        if train.y is not None and heldout.y is None:
+            raise Mistake(f"{path}: no label {config.reference.label!r}, which {reference.path} has; name the label so")
+        check_known(heldout, schema, path, notices)
+        _check_finite(heldout, schema, path)
+        compare_spread(heldout, spread_of(train.x), kind=config.input.kind, path=path, notices=notices)
+        return train, heldout
     notices.warn(
         "reference.calibration is not given: calibration rows are split off reference.path; if the model was "
         "trained on them, false alarms will be more frequent than the budget"
     )
     return _split(train, config.reference.calibration_fraction, config.reference.seed)
+
+
+def _check_finite(rows: Rows, schema: InputSchema, path: Path) -> None:
+    unsound = None if schema.kind == "tabular" else not_finite(rows.x.numpy(), schema, path)
+    if unsound is not None:
+        raise Mistake(unsound)
 
 
 def _split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:

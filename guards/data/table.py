@@ -1,5 +1,8 @@
 """A table as a file has it: columns by name, each with the type that the file gives them."""
 
+import difflib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +12,18 @@ import numpy.typing as npt
 
 from guards.types import Mistake
 
-__all__ = ["GROUP", "ColumnType", "Table", "TableColumn", "as_texts", "exists"]
+__all__ = [
+    "GROUP",
+    "ColumnType",
+    "Table",
+    "TableColumn",
+    "as_texts",
+    "choices",
+    "counted",
+    "exists",
+    "listed",
+    "unlike_names",
+]
 
 GROUP = "group_"
 """Columns whose names begin so hold groups of the rows, and are no input of the model."""
@@ -20,19 +34,24 @@ ColumnType = Literal["untyped", "text", "number", "boolean", "category", "date",
 ``nested`` is whatever has no single value per row: lists, structures, bytes.
 """
 
+SHOWN = 5
+MANY = 20
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class TableColumn:
     """One column of a file.
 
     ``cells`` (n,) is float64 with NaN for missing, int64 or uint64 without missing values, or object: ``str``,
     ``bool``, ``int``, ``float``, with None for missing. ``categories`` are those that the file declares (a dictionary
-    or a category type), in the file's order.
+    or a category type), in the file's order, which is the order of their codes; ``ordered`` says that the file calls
+    the order meaningful.
     """
 
     cells: npt.NDArray[Any]
     type: ColumnType
     categories: tuple[str, ...] | None = None
+    ordered: bool = False
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -43,8 +62,10 @@ class TableColumn:
         if self.cells.dtype != object or not also:
             return self
         cells = self.cells.copy()
-        cells[[isinstance(cell, str) and cell in also for cell in cells]] = None
-        return replace(self, cells=cells)
+        for mark in also:
+            cells[cells == mark] = None
+        categories = self.categories and tuple(name for name in self.categories if name not in also)
+        return replace(self, cells=cells, categories=categories)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,11 +92,45 @@ def as_texts(values: npt.NDArray[Any]) -> list[str | None]:
     return [None if value is None else str(value) for value in values.astype(object)]
 
 
-def exists(path: Path) -> None:
-    """Refuse a path that names no file.
+def choices(name: str, names: Sequence[str]) -> str:
+    """Say which names there are, beside one that is not there: of many those that are most like it."""
+    if len(names) <= MANY:
+        return f"there are {sorted(names)}"
+    close = difflib.get_close_matches(name, names, n=MANY, cutoff=0)
+    return f"there are {close} and {counted(len(names) - MANY, 'more column')}"
+
+
+def exists(path: Path, *, folder: bool = False) -> None:
+    """Refuse a path that names no file; a folder will do if ``folder`` is given.
 
     Raises:
         Mistake: there is no such file.
     """
-    if not path.is_file():
+    if not path.is_file() and not (folder and path.is_dir()):
         raise Mistake(f"{path}: no such file")
+
+
+def unlike_names(names: Sequence[str], path: Path) -> None:
+    """Refuse names of columns if two are the same, or one is empty.
+
+    Raises:
+        Mistake: two columns have the same name, or a column has none.
+    """
+    if "" in names:
+        raise Mistake(f"{path}: column {names.index('') + 1} has no name; give it a name")
+    if len(set(names)) == len(names):
+        return
+    twice = next(name for name, count in Counter(names).items() if count > 1)
+    places = " and ".join(str(index + 1) for index, name in enumerate(names) if name == twice)
+    raise Mistake(f"{path}: the columns {places} have the same name {twice!r}; rename one of them")
+
+
+def counted(number: int, noun: str) -> str:
+    """Give a number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first columns, and count the others."""
+    more = f" and {counted(len(names) - SHOWN, 'more column')}" if len(names) > SHOWN else ""
+    return ", ".join(map(repr, names[:SHOWN])) + more

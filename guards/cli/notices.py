@@ -1,0 +1,29 @@
+"""Notes and warnings of a command, on standard error."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+
+from guards.notices import Notices
+
+__all__ = ["noticing", "print_notices"]
+
+
+def print_notices(notices: Notices, console: Console, *, warnings: Sequence[str] = ()) -> None:
+    """Print the notes, the warnings, and more ``warnings``."""
+    for note in notices.notes:
+        console.print(f"[cyan]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+    for warning in [*notices.warnings, *warnings]:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def noticing(console: Console) -> Iterator[Notices]:
+    """Collect notices, and print them at the end, also if a mistake ends the command: they may explain it."""
+    notices = Notices()
+    try:
+        yield notices
+    finally:
+        print_notices(notices, console)

@@ -1,0 +1,59 @@
+"""The column of row numbers, or row names, that a table carries beside its data."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from guards.notices import Notices
+from guards.types import Mistake
+
+__all__ = ["say_left_out", "without_row_numbers"]
+
+Named = list[tuple[str, npt.NDArray[Any]]]
+UNNAMED = re.compile(r"|Unnamed: \d+(\.\d+)*")
+"""The names that pandas gives to columns without one."""
+
+
+def without_row_numbers(columns: Named, path: Path, notices: Notices) -> Named:
+    """Leave out a first column without a name that tells each row from the others: the index that pandas wrote.
+
+    Raises:
+        Mistake: another column has no name.
+    """
+    while columns and UNNAMED.fullmatch(columns[0][0]) and _distinct(columns[0][1]):
+        name, cells = columns.pop(0)
+        say_left_out(
+            f"the first column ({name!r})" if name else "the first column, without a name,", cells, path, notices
+        )
+    for index, (name, _) in enumerate(columns):
+        if not name:
+            raise Mistake(f"{path}: column {index + 1} of the inputs has no name; write a name for it in the header")
+        if UNNAMED.fullmatch(name):
+            notices.warn(
+                f"{path}: the column {name!r} has a name that pandas makes up for a column without one; if it is an "
+                "index, write the file with index=False, else give the column a name"
+            )
+    return columns
+
+
+def say_left_out(column: str, cells: npt.NDArray[Any], path: Path, notices: Notices) -> None:
+    """Say that an index is left out: a note if it holds whole numbers, a warning if not, since it may be data."""
+    told = f"{path}: {column} is left out as an index of the rows"
+    if _whole(cells):
+        notices.note(f"{told}; if it is data, give it a name of its own")
+    else:
+        notices.warn(f"{told}, though it does not hold row numbers; if it is data, give it a name of its own")
+
+
+def _distinct(cells: npt.NDArray[Any]) -> bool:
+    values = cells.tolist()
+    return None not in values and len(set(values)) == len(values)
+
+
+def _whole(cells: npt.NDArray[Any]) -> bool:
+    if cells.dtype != object:
+        return bool(np.isfinite(cells).all() and (cells == np.floor(cells)).all())
+    return all(isinstance(cell, int) or (isinstance(cell, str) and cell.isdecimal()) for cell in cells)

@@ -1,0 +1,65 @@
+"""YAML to a config, and the sentence for everything that is wrong with the file."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toys
+
+from guards import Mistake
+from guards.cli.configs import load_config
+from guards.config import parse
+
+
+def refused(sentence: str) -> Any:
+    return pytest.raises(Mistake, match=re.escape(sentence))
+
+
+def test_config_is_read(tmp_path: Path) -> None:
+    """A YAML file becomes a config."""
+    path = toys.write(tmp_path, "tensor")
+    assert load_config(path) == parse(toys.document("tensor"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: [", "gateway.yaml:1: no valid YAML: "),
+        ("name: a\nname: b\n", "gateway.yaml:1: no valid YAML: the key 'name' is given twice"),
+        ("model: {task: a, task: b}", "the key 'task' is given twice"),
+        ("a: &x [*x]\nb: 2024-13-45", "no valid YAML: month must be in 1..12"),
+        ("? [a]\n: b", "no valid YAML: found unhashable key"),
+        ("a: !!python/object/apply:os.system [true]", "no valid YAML: could not determine a constructor"),
+        ("--- a\n--- b\n", "no valid YAML: but found another document"),
+        ("just words", "a config is a mapping of keys"),
+        ("", "a config is a mapping of keys"),
+        ("\x07", "no valid YAML: "),
+    ],
+)
+def test_yaml_mistake(tmp_path: Path, text: str, sentence: str) -> None:
+    """What is no YAML, or gives a key twice, is refused with its line."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text)
+    with refused(sentence):
+        load_config(path)
+
+
+def test_unreadable_config(tmp_path: Path) -> None:
+    """A file that is missing, a folder, or not UTF-8 is refused in a sentence."""
+    (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
+    for path in (tmp_path / "nowhere.yaml", tmp_path, tmp_path / "latin.yaml"):
+        with refused(f"{path}: cannot be read ("):
+            load_config(path)
+
+
+def test_labels_stay_labels(tmp_path: Path) -> None:
+    """YAML's `no` and `on` are strings here, and only true and false are booleans."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        "name: x\nmodel: {builder: 'm:b', classes: [no, yes, on, off, y], compile: true}\n"
+        "input: {kind: tabular}\nreference: {path: a.csv}\n"
+    )
+    config = load_config(path)
+    assert config.model.classes == ("no", "yes", "on", "off", "y")
+    assert config.model.compile
