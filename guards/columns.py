@@ -3,15 +3,17 @@
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from guards.faults import LARGEST, NOT_FINITE, NUMBERS, Fault, as_floats, describe
+from guards.spelling import Spellings, key_of
 
-__all__ = ["Column", "ColumnSpec", "Label", "NamedLabel", "as_label", "check_name"]
+__all__ = ["Column", "ColumnSpec", "Kind", "Label", "NamedLabel", "as_label", "check_name"]
 
 Kind = Literal["numeric", "categorical"]
 
@@ -42,21 +44,13 @@ NamedLabel = Annotated[Label, AfterValidator(check_name)]
 """A label that answers, files and series show as a name."""
 
 
-def _writings(value: float) -> tuple[str, ...]:
-    if isinstance(value, bool):
-        return str(value), str(value).lower()
-    if isinstance(value, int):
-        return str(value), f"{value}.0"
-    return (repr(value), str(int(value))) if value.is_integer() else (repr(value),)
-
-
 class ColumnSpec(BaseModel):
     """A tabular column as a config declares it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(min_length=1)
-    kind: Kind
+    kind: Kind | None = Field(default=None, description="default: found from the reference's values")
     minimum: float | None = Field(default=None, description="a smaller value is a declared violation")
     maximum: float | None = Field(default=None, description="a larger value is a declared violation")
     categories: tuple[Label, ...] | None = Field(
@@ -68,13 +62,38 @@ class ColumnSpec(BaseModel):
         description="what the model gets for a missing or unseen value: the reference's median or most frequent "
         "category, or (none) NaN and -1",
     )
+    missing: tuple[Label, ...] = Field(
+        default=(), description="values that mean missing in this column, beside those of reference.missing"
+    )
+    scale: float | None = Field(
+        default=None, description="numeric: the model gets value * scale; guards see the value as it was sent"
+    )
+    drop: bool = Field(default=False, description="true: the column is no input of the model")
+
+    @property
+    def declared_kind(self) -> Kind | None:
+        """The kind that is given, or that follows from what else is; None if the reference's values decide."""
+        if self.kind is not None:
+            return self.kind
+        if self.categories is not None:
+            return "categorical"
+        return None if self.minimum is None and self.maximum is None and self.scale is None else "numeric"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.drop and self.model_dump(exclude={"name", "kind", "drop"}, exclude_defaults=True):
+            raise ValueError("a dropped column is never read: leave its other keys out, or leave out `drop`")
         if self.kind == "numeric" and self.categories is not None:
             raise ValueError("a numeric column has no categories: leave them out, or make it categorical")
         if self.kind == "categorical" and (self.minimum is not None or self.maximum is not None):
             raise ValueError("a categorical column has no minimum or maximum: leave them out, or make it numeric")
+        bounded = self.minimum is not None or self.maximum is not None or self.scale is not None
+        if self.categories is not None and bounded:
+            raise ValueError("a column has either categories, or bounds and a scale: leave out what it has not")
+        if self.kind == "categorical" and self.scale is not None:
+            raise ValueError("a categorical column has no scale: leave it out, or make it numeric")
+        if self.scale == 0:
+            raise ValueError("a scale of 0 would make every value 0: drop the column, or give another scale")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
         if self.categories is not None and len(set(self.categories)) < len(self.categories):
@@ -85,8 +104,34 @@ class ColumnSpec(BaseModel):
 class Column(ColumnSpec):
     """A column as fitted: its categories known, and what stands in for a missing value in the model's input."""
 
+    kind: Kind
     categories_declared: bool = False
     fill: float = 0.0
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self.categories or ())
+
+    @cached_property
+    def _marks(self) -> Spellings:
+        return Spellings(self.missing)
+
+    @cached_property
+    def _codes(self) -> dict[object, float]:
+        codes: dict[object, float] = {name: float(index) for index, name in enumerate(self.categories or ())}
+        return codes | dict.fromkeys((*self.missing, None), math.nan)
+
+    @cached_property
+    def _missing_numbers(self) -> npt.NDArray[np.float32]:
+        keys = [key_of(mark) for mark in self.missing]
+        return np.array([float(str(value)) for kind, value in keys if kind == "number"], dtype=np.float32)
+
+    def is_missing(self, numbers: npt.NDArray[np.number[Any]]) -> npt.NDArray[np.bool_]:
+        """Tell which numbers (n,) mean missing by the column's ``missing``, as float32."""
+        if self.kind == "categorical" or not len(self._missing_numbers):
+            return np.zeros(len(numbers), dtype=np.bool_)
+        with np.errstate(over="ignore"):  # a number beyond float32 is no such mark
+            return np.isin(numbers.astype(np.float32), self._missing_numbers)
 
     def encode(self, values: Sequence[object] | npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float64], list[Fault]]:
         """Turn one column's values into numbers: NaN for missing, the category's index, -1 for an unseen one.
@@ -119,18 +164,20 @@ class Column(ColumnSpec):
         numbers[~present] = np.nan
         return numbers, faults + more
 
-    def category_of(self, value: float) -> str | None:
-        """Give the category that a number or a boolean names, since it is written so; None if there is none.
+    def category_of(self, value: str | float) -> str | None:
+        """Give the category that a string, a number or a boolean means; None if there is none.
 
-        1 and 1.0 are the same number, and name the category "1" or "1.0".
+        A string is the category of that name; 1, 1.0 and "1.0" are the same number, and mean the category "1".
 
         Raises:
             ValueError: two categories are written so.
         """
-        names = [name for name in dict.fromkeys(_writings(value)) if name in (self.categories or ())]
-        if len(names) > 1:
-            raise ValueError(f"{describe(value)} could mean {names[0]!r} or {names[1]!r}: send the string")
-        return names[0] if names else None
+        return self._spellings.name_of(value)
+
+    @property
+    def is_boolean(self) -> bool:
+        """Whether the categories are false and true."""
+        return {key_of(name) for name in self.categories or ()} == {("boolean", False), ("boolean", True)}
 
     @property
     def misread_category(self) -> str | None:
@@ -147,25 +194,36 @@ class Column(ColumnSpec):
         return None
 
     def _encode_categories(self, values: Sequence[object]) -> tuple[npt.NDArray[np.float64], list[Fault]]:
-        codes: dict[object, float] = {name: float(index) for index, name in enumerate(self.categories or ())}
-        codes[None] = np.nan
+        codes = self._codes
         if set(map(type, values)) <= {str, type(None)}:
-            return np.array([codes.get(value, -1.0) for value in values], dtype=np.float64), []
+            found = [codes.get(value) for value in values]
+            if None not in found:
+                return np.array(found, dtype=np.float64), []
         faults, encoded = [], np.full(len(values), -1.0)
         for row, value in enumerate(values):
-            if isinstance(value, str | None):
-                encoded[row] = codes.get(value, -1.0)
-                continue
-            message = f"expected a string or null, got {describe(value)}"
             try:
-                name = self.category_of(value) if isinstance(value, bool | int | float) else None
-            except ValueError as two:
-                name, message = None, str(two)
-            if name is None:
-                faults.append(Fault(row, (self.name,), message))
-            else:
-                encoded[row] = codes[name]
+                encoded[row] = self._code(value)
+            except ValueError as wrong:
+                faults.append(Fault(row, (self.name,), str(wrong)))
         return encoded, faults
+
+    def _code(self, value: object) -> float:
+        """Give the index of the category that a value means, -1 for a string that means none, NaN for missing.
+
+        Raises:
+            ValueError: the value is no string and means no category, or it could mean two.
+        """
+        if isinstance(value, str | None) and value in self._codes:
+            return self._codes[value]
+        if isinstance(value, str | bool | int | float):
+            name = self.category_of(value)
+            if name is not None:
+                return self._codes[name]
+            if self._marks.name_of(value) is not None:
+                return math.nan
+        if not isinstance(value, str):
+            raise ValueError(f"expected a string or null, got {describe(value)}")  # noqa: TRY004 - becomes a fault
+        return -1.0
 
     def _checked(
         self, numbers: npt.NDArray[np.float64], *, nan_is_missing: bool = True
@@ -173,4 +231,6 @@ class Column(ColumnSpec):
         bad = np.abs(numbers) > LARGEST
         if not nan_is_missing:
             bad |= np.isnan(numbers)
+        if self.missing and (missing := self.is_missing(numbers)).any():
+            numbers = np.where(missing, np.nan, numbers)
         return numbers, [Fault(int(row), (self.name,), NOT_FINITE) for row in np.flatnonzero(bad)]

@@ -40,7 +40,9 @@ class Exemplars:
         assert output is not None  # noqa: S101 - fitting runs the model first
         mean = prepared.double().mean(0, keepdim=True).float()
         if reference.schema.kind == "tabular":
-            typical = torch.tensor([[column.fill for column in reference.schema.columns]]).to(mean)
+            typical = torch.tensor([[column.fill * (column.scale or 1) for column in reference.schema.columns]]).to(
+                mean
+            )
             mean = torch.where(reference.schema.categorical.to(mean.device) | ~mean.isfinite(), typical, mean)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(x), generator=generator).to(x.device)

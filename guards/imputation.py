@@ -1,4 +1,4 @@
-"""What stands in for a missing or unseen value in the model's input; guards see the rows as they came."""
+"""What the model gets for a row: a value for what is missing, and numbers in its own scale; guards see rows as sent."""
 
 import torch
 from torch import Tensor, nn
@@ -9,21 +9,35 @@ __all__ = ["Imputation"]
 class Imputation(nn.Module):
     """Fills missing and unseen values with what the reference had, so that the model gets a number everywhere.
 
-    Columns of ``keep`` are passed on as they are: NaN for missing, -1 for unseen.
+    Columns of ``keep`` are passed on as they are: NaN for missing, -1 for unseen. Then every column is multiplied with
+    its factor of ``scale`` (d,), which is 1 for a category.
     """
 
     fill: Tensor
     categorical: Tensor
     keep: Tensor
+    scale: Tensor
 
-    def __init__(self, fill: Tensor, categorical: Tensor, keep: Tensor) -> None:
+    def __init__(self, fill: Tensor, categorical: Tensor, keep: Tensor, scale: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("fill", fill)
         self.register_buffer("categorical", categorical)
         self.register_buffer("keep", keep)
+        self.register_buffer("scale", torch.ones_like(fill) if scale is None else scale)
+        self.scaled = bool((self.scale != 1).any())
+
+    @property
+    def typical(self) -> Tensor:
+        """What the model gets for a row (1, d) without any value."""
+        return (self.fill * self.scale)[None]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fill rows (n, d)."""
+        """Fill and scale rows (n, d)."""
         absent = x.isnan() | (self.categorical & (x < 0))
         filled = torch.where(absent & ~self.keep, self.fill, x)
-        return torch.where(self.keep & self.categorical & x.isnan(), -1.0, filled)
+        filled = torch.where(self.keep & self.categorical & x.isnan(), -1.0, filled)
+        return filled * self.scale if self.scaled else filled
+
+    def as_sent(self, prepared: Tensor) -> Tensor:
+        """Undo the scale of prepared rows (n, d), for guards, which know values as they are sent."""
+        return prepared / self.scale if self.scaled else prepared

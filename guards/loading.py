@@ -62,6 +62,7 @@ def make_model(
             fill=torch.tensor([column.fill for column in schema.columns]),
             categorical=schema.categorical,
             keep=torch.tensor([column.impute == "none" for column in schema.columns]),
+            scale=torch.tensor([1.0 if column.scale is None else column.scale for column in schema.columns]),
         )
     return TorchModel(
         net,

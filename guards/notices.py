@@ -25,3 +25,10 @@ class Notices:
         """Add a warning, once."""
         if sentence not in self.warnings:
             self.warnings.append(sentence)
+
+    def add(self, other: "Notices") -> None:
+        """Add what another part of the work found."""
+        for sentence in other.notes:
+            self.note(sentence)
+        for sentence in other.warnings:
+            self.warn(sentence)

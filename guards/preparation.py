@@ -1,5 +1,6 @@
 """What comes before fitting: read the files, build the model, and examine what was understood of both."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +8,19 @@ from pathlib import Path
 from torch.export import ExportedProgram
 
 from guards.config import Config
+from guards.data.inputs import Reading
 from guards.data.reference import read_reference, read_rows
 from guards.data.spread import spread_of
+from guards.data.values import as_list
 from guards.loading import load_program, make_model, read_weights
 from guards.model import TorchModel
 from guards.notices import Notices
 from guards.schema import InputSchema
-from guards.types import Rows
+from guards.types import Mistake, Rows
 
 __all__ = ["Prepared", "prepare"]
+
+NOT_TAKEN = re.compile("model: it does not take a batch")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,18 +46,65 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     step()
     classes = reference.classes
     program = load_program(folder / config.model.program) if config.model.program is not None else None
-    model = make_model(
-        config,
-        reference.schema,
-        outputs=None if classes is None else len(classes) or 1,
-        folder=folder,
-        weights=read_weights(folder / config.model.weights) if config.model.weights is not None else None,
-        program=program,
-    )
+    weights = read_weights(folder / config.model.weights) if config.model.weights is not None else None
+    outputs = None if classes is None else len(classes) or 1
+
+    def make(schema: InputSchema) -> TorchModel:
+        return make_model(config, schema, outputs=outputs, folder=folder, weights=weights, program=program)
+
+    schema, model = _choose(reference.readings, make, config, notices)
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes
     step()
-    train, heldout = read_rows(reference, config, folder, classes, notices)
+    train, heldout = read_rows(reference, config, folder, notices, schema=schema, classes=classes)
     step()
     spread = None if config.input.kind == "tabular" else spread_of(train.x)
-    schema = reference.schema.model_copy(update={"spread": spread})
+    schema = schema.model_copy(update={"spread": spread})
     return Prepared(config, schema, classes, model, program, train, heldout)
+
+
+def _choose(
+    readings: tuple[Reading, ...], make: Callable[[InputSchema], TorchModel], config: Config, notices: Notices
+) -> tuple[InputSchema, TorchModel]:
+    """Make the model for the reading of `input.columns` that the model takes, and note which if there were two.
+
+    Raises:
+        Mistake: the model takes none, or it takes both, and the config does not tell which is meant.
+    """
+    taken: list[tuple[Reading, InputSchema, TorchModel]] = []
+    mistakes: list[Mistake] = []
+    for reading in readings:
+        try:
+            schema = reading.sure()
+            taken.append((reading, schema, make(schema)))
+        except Mistake as mistake:
+            mistakes.append(mistake)
+    if not taken:
+        notices.add(readings[0].notices)
+        raise _with_inputs(mistakes[0], readings[0])
+    if len(taken) > 1 and all(column.kind is not None for column in config.input.columns):
+        every, some = (len(schema.columns) for _, schema, _ in taken)
+        raise Mistake(
+            f"input.columns: the list names {some} inputs, the reference has {every}, and the model takes either: set "
+            "input.rest to `drop` if the list is all that the model gets, or to `infer` if the rest are inputs, too"
+        )
+    reading, schema, model = taken[0]
+    notices.add(reading.notices)
+    if reading is not readings[0]:
+        notices.note(
+            f"the model takes the {len(schema.columns)} columns that input.columns lists and not the rest of the "
+            "reference, so the rest is not used; `input.rest: drop` says the same"
+        )
+    return schema, model
+
+
+def _with_inputs(mistake: Mistake, reading: Reading) -> Mistake:
+    """Add to a model's refusal of rows which columns it was given: often one is not meant to be an input."""
+    if reading.schema is None or reading.schema.kind != "tabular" or not NOT_TAKEN.match(mistake.sentences[0]):
+        return mistake
+    names = reading.schema.names
+    left_out = f", and not the columns {as_list(reading.left_out)}" if reading.left_out else ""
+    return Mistake(
+        *mistake.sentences,
+        f"input.columns: the model was given {len(names)} columns, {as_list(names, 50)}{left_out}: `drop: true` "
+        "leaves a column out, and a column that is listed is an input",
+    )

@@ -27,7 +27,16 @@ class InputSpec(BaseModel):
     shape: tuple[int, ...] | None = Field(
         default=None, description="image, tensor: one row, channels first, without the batch"
     )
-    columns: tuple[ColumnSpec, ...] = Field(default=(), description="tabular; empty: inferred from the reference")
+    columns: tuple[ColumnSpec, ...] = Field(
+        default=(),
+        description="tabular: what is declared of columns; if all are listed, their order is the model's; what is not "
+        "declared is inferred from the reference",
+    )
+    rest: Literal["infer", "drop"] | None = Field(
+        default=None,
+        description="tabular: what becomes of columns that `columns` does not list; default: inputs, unless the model "
+        "takes the listed columns alone",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -37,7 +46,11 @@ class InputSpec(BaseModel):
             names = [column.name for column in self.columns]
             if len(set(names)) < len(names):
                 raise ValueError("a column is listed twice")
+            if self.rest == "drop" and not self.columns:
+                raise ValueError("`rest: drop` needs `columns`: list the model's inputs")
         else:
+            if self.rest is not None:
+                raise ValueError(f"input of kind {self.kind} has no columns: leave `rest` out")
             if self.columns:
                 raise ValueError(f"input of kind {self.kind} has a shape, not columns: leave `columns` out")
             if not self.shape or any(size < 1 for size in self.shape):
@@ -99,6 +112,10 @@ class InputSchema(BaseModel):
         In a table NaN is a missing value, a category its index, and an index beyond them an unseen category.
         """
         numbers = x if x.dtype == np.float32 else x.astype(np.float64)
+        for index, column in enumerate(self.columns):
+            if column.missing and (missing := column.is_missing(numbers[:, index])).any():
+                numbers = numbers.copy() if numbers is x else numbers
+                numbers[missing, index] = np.nan
         bad = ~(np.abs(numbers) <= LARGEST)
         if self.kind == "tabular":
             bad &= ~np.isnan(numbers)

@@ -58,13 +58,17 @@ class Subject(nn.Module):
         """Give rows (n, ...) as the model takes them, free of inference mode."""
         return self.model.prepare(x.to(self.model.device)).clone()
 
+    def as_sent(self, prepared: Tensor) -> Tensor:
+        """Give prepared rows (m, ...) in the scale in which they were sent."""
+        return prepared if self.model.imputation is None else self.model.imputation.as_sent(prepared)
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Give the number (m,) for prepared rows (m, ...), embedded parts where there are any, and targets (m,)."""
         prepared, *embedded, target = inputs
         self.checkpoint()
         with self._replaced(embedded):
             if self.detector is not None:
-                return self.detector.score(Batch(prepared, output=self.model.output(prepared)))
+                return self.detector.score(Batch(self.as_sent(prepared), output=self.model.output(prepared)))
             logits = self.model.logits(prepared)
         if self.model.binary:  # logits are [0, z]: the log odds of either class are z or -z
             return torch.where(target == 1, logits[:, 1], -logits[:, 1])
@@ -190,7 +194,7 @@ class Subject(nn.Module):
 def neutral(model: TorchModel, schema: InputSchema) -> Tensor:
     """Give the baseline (1, ...) of a row with nothing known: zeros, and of a table its imputed values."""
     if model.imputation is not None:
-        return model.imputation.fill[None]
+        return model.imputation.typical
     return torch.zeros((1, *schema.shape), device=model.device)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from guards.types import Mistake
-from service.protocols.outcomes import MAX_ID
+from service.protocols.outcomes import MAX_ID, Labels
 
 __all__ = ["FeedbackFile", "Outcome", "read_outcomes"]
 
@@ -38,13 +38,14 @@ def read_outcomes(path: Path, labels: Sequence[str] | None, *, replace: bool = F
         Mistake: the file is not like that; one sentence for each of the first faults, with its line.
     """
     read, faults = FeedbackFile(), list[str]()
+    known = None if labels is None else Labels(labels)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
             rows.fieldnames = _names(path, rows.fieldnames or [])
             for row in rows:
                 try:
-                    outcome = _outcome(row, labels)
+                    outcome = _outcome(row, known)
                 except ValueError as fault:
                     faults.append(f"{path}, line {rows.line_num}: {fault}")
                     continue
@@ -74,7 +75,7 @@ def _names(path: Path, given: Sequence[str]) -> list[str]:
     raise Mistake(sentence)
 
 
-def _outcome(row: Mapping[Any, Any], labels: Sequence[str] | None) -> Outcome | None:
+def _outcome(row: Mapping[Any, Any], labels: Labels | None) -> Outcome | None:
     """Read one line; None if its label is empty.
 
     Raises:
@@ -97,19 +98,15 @@ def _outcome(row: Mapping[Any, Any], labels: Sequence[str] | None) -> Outcome | 
     return outcome
 
 
-def _label(text: str, labels: Sequence[str]) -> str:
-    """Find the label that is meant: itself, without the spaces around it, or the integer that pandas made a float of.
+def _label(text: str, labels: Labels) -> str:
+    """Find the label that is meant: itself, the same without the spaces around it, or the same number.
 
-    pandas writes ``7.0`` for 7 where another line of the column is empty.
+    pandas writes ``7.0`` for 7 if another line of the column is empty.
     """
-    stripped = text.strip()
-    whole = stripped.removesuffix(".0")
-    if whole != stripped and not whole.removeprefix("-").isdigit():
-        whole = stripped
-    for meant in (text, stripped, whole):
-        if meant in labels:
-            return meant
-    shown = [*labels[:SHOWN_LABELS], *(["..."] if len(labels) > SHOWN_LABELS else [])]
+    meant = labels.meant(text) or labels.meant(text.strip())
+    if meant is not None:
+        return meant
+    shown = [*labels.classes[:SHOWN_LABELS], *(["..."] if len(labels.classes) > SHOWN_LABELS else [])]
     raise ValueError(f"{text[:40]!r} is not one of the model's labels {shown}")
 
 

@@ -100,7 +100,10 @@ def _instance(schema: InputSchema) -> Schema:
     columns: dict[str, Schema] = {
         column.name: {"type": ["number", "null"]}
         if column.kind == "numeric"
-        else {"type": ["string", "null"], "examples": list(column.categories or ())[:3]}
+        else {
+            "type": ["string", *(["boolean"] if column.is_boolean else []), "null"],
+            "examples": list(column.categories or ())[:3],
+        }
         for column in schema.columns
     }
     named = {"type": "object", "properties": columns, "required": list(columns), "additionalProperties": False}

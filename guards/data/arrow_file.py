@@ -137,6 +137,10 @@ def _pandas_index(table: pa.Table) -> list[str]:
 
 
 def _pandas_categories(table: pa.Table) -> set[str]:
-    """Name the columns that were categories in pandas, also if Parquet keeps only their numbers."""
+    """Name the columns that were categories in pandas, also if Parquet keeps only their numbers.
+
+    A dictionary of Arrow in pandas has no metadata: it is a way to store texts, in the order of their first rows.
+    """
     columns = _pandas(table).get("columns", [])
-    return {str(column.get("field_name")) for column in columns if column.get("pandas_type") == "categorical"}
+    found = [column for column in columns if column.get("pandas_type") == "categorical" and column.get("metadata")]
+    return {str(column.get("field_name")) for column in found}

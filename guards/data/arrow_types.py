@@ -23,7 +23,7 @@ SHOWN = 80
 def column_of(values: pa.ChunkedArray, *, categorical: bool = False, untyped: bool = False) -> TableColumn:
     """Read an array without loss.
 
-    ``categorical`` are numbers that stand for categories, ``untyped`` are texts that may stand for anything.
+    ``categorical`` are values of a type of categories, ``untyped`` are texts that may stand for anything.
 
     Null and NaN are both missing. Whole numbers stay exact, decimals become float64, times become ISO 8601 texts.
 
@@ -35,7 +35,7 @@ def column_of(values: pa.ChunkedArray, *, categorical: bool = False, untyped: bo
         return TableColumn(_array([None if period is pd.NaT else str(period) for period in periods]), "date")
     values = _stored(values)
     if kinds.is_dictionary(values.type):
-        return _dictionary(values)
+        return _dictionary(values, categorical=categorical or bool(values.type.ordered))
     if untyped or kinds.is_null(values.type) or kinds.is_boolean(values.type):
         return TableColumn(_objects(values), "boolean" if kinds.is_boolean(values.type) else "untyped")
     numbers = _numbers(values)
@@ -57,7 +57,8 @@ def _stored(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.run_end_decode(values) if kinds.is_run_end_encoded(values.type) else values
 
 
-def _dictionary(values: pa.ChunkedArray) -> TableColumn:
+def _dictionary(values: pa.ChunkedArray, *, categorical: bool) -> TableColumn:
+    """Read a dictionary: its order is one of categories only if they are ``categorical``, and else of first rows."""
     values = values.unify_dictionaries()
     entries = values.chunk(0).dictionary if values.num_chunks else pa.array([], values.type.value_type)
     inner = column_of(pa.chunked_array([entries]))
@@ -68,7 +69,7 @@ def _dictionary(values: pa.ChunkedArray) -> TableColumn:
     cells = _array([*names, None])[codes.cast(pa.int64()).to_numpy()]
     # A category that is null is a missing value and no category.
     declared = tuple(name for name in names if name is not None)
-    return TableColumn(cells, "category", declared, ordered=bool(values.type.ordered))
+    return TableColumn(cells, "category", declared if categorical else None, ordered=bool(values.type.ordered))
 
 
 def _numbers(values: pa.ChunkedArray) -> Cells | None:

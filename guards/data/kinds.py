@@ -1,94 +1,153 @@
 """What each column of a reference is: its kind, its categories, and what stands in for a missing value."""
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
-from guards.columns import Column, ColumnSpec
-from guards.data.table import GROUP, Table, TableColumn, as_texts
+from guards.columns import Column, ColumnSpec, Kind
+from guards.data.categories import categories_of, check_categories
+from guards.data.forms import digits, led_by_zeros, likeliest, marks
+from guards.data.numbers import check_numbers, numbers_of
+from guards.data.table import Table, TableColumn
+from guards.data.values import Mask, Values, as_list
 from guards.notices import Notices
-from guards.schema import InputSchema, InputSpec
 from guards.types import Mistake
 
-__all__ = ["numbers_of", "resolve_schema"]
+__all__ = ["WRONG_NUMBER", "resolve_columns"]
 
-MOSTLY_NUMBERS = 0.5
+NOTHING = TableColumn(np.empty(0, dtype=object), "untyped")
+DROP = "give the column `drop: true` in input.columns"
+MEANT = "declare `kind: categorical` if the values are meant as categories"
+WRONG_NUMBER = "if the value means missing, add it to the column's `missing`, or declare the column categorical"
 
 
-def resolve_schema(spec: InputSpec, table: Table | None, *, label: str, notices: Notices) -> InputSchema:
-    """Complete the config's input with what the reference table has: columns, kinds, categories, imputed values.
-
-    ``table`` is None for images and tensors.
+def resolve_columns(
+    names: list[str], declared: dict[str, ColumnSpec], table: Table, notices: Notices
+) -> tuple[Column, ...]:
+    """Find what some columns of the reference are, as far as it is not declared.
 
     Raises:
-        Mistake: a declared column is not there, or is not of its kind.
+        Mistake: a column is not of its declared kind, or its kind cannot be found; a sentence for each such column.
     """
-    if table is None:
-        return InputSchema(kind=spec.kind, shape=spec.shape or ())
-    declared = {column.name: column for column in spec.columns}
-    names = list(declared) or [name for name in table.columns if name != label and not name.startswith(GROUP)]
-    if not names:
-        raise Mistake(f"input.columns: the reference has no column but the label; there are {sorted(table.columns)}")
-    columns = []
+    columns, sentences = [], list[str]()
     for name in names:
-        if name not in table.columns:
-            raise Mistake(f"input.columns: no column {name!r} in the reference; there are {sorted(table.columns)}")
-        columns.append(_resolved(name, declared.get(name), table.columns[name], notices))
-    return InputSchema(kind="tabular", shape=(len(columns),), columns=tuple(columns))
+        try:
+            columns.append(_resolved(name, declared.get(name) or ColumnSpec(name=name), table.columns[name], notices))
+        except Mistake as mistake:
+            sentences += mistake.sentences
+    if sentences:
+        raise Mistake(*sentences)
+    return tuple(columns)
 
 
-def _resolved(name: str, spec: ColumnSpec | None, column: TableColumn, notices: Notices) -> Column:
-    given = spec.model_dump() if spec is not None else {"name": name, "kind": _kind(name, column, notices)}
-    if given["kind"] == "numeric":
-        numbers = numbers_of(name, column)
+def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices) -> Column:
+    if column.type == "nested":
+        raise Mistake(f"column {name!r} holds lists, structures or bytes, and no single value in each row: {DROP}")
+    given = spec.model_dump()
+    warned = len(notices.warnings)
+    kind = spec.declared_kind or ("numeric" if column.type == "number" else None)
+    values = Values.of(column if kind != "numeric" else NOTHING).without(spec.missing)
+    kind = kind or _kind(name, column, values, notices)
+    if kind == "numeric":
+        numbers = numbers_of(column, f"column {name!r}", missing=spec.missing, hint=WRONG_NUMBER)
+        if spec.declared_kind is None or np.isnan(numbers).all():
+            check_numbers(name, column, numbers, notices)
         present = numbers[~np.isnan(numbers)]
-        return Column.model_validate({**given, "fill": float(np.median(present)) if len(present) else 0.0})
-    texts = [text for text in as_texts(column.cells) if text is not None]
-    seen, counts = np.unique(texts, return_counts=True) if texts else (np.array([""]), np.array([0]))
-    categories = given.get("categories") or tuple(map(str, seen))
-    common = [str(name) for name in seen[np.argsort(-counts, kind="stable")] if name in categories]
-    return Column.model_validate(
-        {
-            **given,
-            "categories": categories,
-            "categories_declared": given.get("categories") is not None,
-            "fill": float(categories.index(common[0])) if common else 0.0,
-        }
+        fill = float(np.median(present)) if len(present) else 0.0
+        return Column.model_validate({**given, "kind": kind, "fill": fill})
+    categories = spec.categories
+    if categories is None:
+        categories = categories_of(name, column, values, notices)
+        meant = spec.declared_kind is not None or len(notices.warnings) > warned
+        check_categories(name, values, notices, meant=meant)
+    made = Column.model_validate(
+        {**given, "kind": kind, "categories": categories, "categories_declared": spec.categories is not None}
     )
+    return made.model_copy(update={"fill": _most_frequent(made, values)})
 
 
-def _kind(name: str, column: TableColumn, notices: Notices) -> str:
-    values = column.cells
-    if values.dtype != object:
-        return "numeric"
-    present = pd.Series([str(value) for value in values if value is not None], dtype=object)
-    numbers = pd.to_numeric(present, errors="coerce")
-    if len(present) and numbers.notna().all():
-        return "numeric"
-    if numbers.notna().mean() > MOSTLY_NUMBERS:
-        odd = present[numbers.isna()].iloc[0]
+def _most_frequent(column: Column, values: Values) -> float:
+    """Give the index of the most frequent category; of several, the first by name."""
+    codes, _ = column.encode(values.texts.tolist())
+    names, known = column.categories or (), codes >= 0
+    totals = np.bincount(codes[known].astype(np.int64), values.counts[known], minlength=len(names))
+    return float(min(range(len(names)), key=lambda index: (-totals[index], names[index]))) if known.any() else 0.0
+
+
+def _kind(name: str, column: TableColumn, values: Values, notices: Notices) -> Kind:
+    """Find a column's kind from its type and its values, and say what is doubtful about it.
+
+    Raises:
+        Mistake: the column has no value to tell its kind from.
+    """
+    if not len(values.texts):
+        raise Mistake(f"column {name!r} has no value in any row: declare its `kind` in input.columns, or {DROP}")
+    if column.type == "date":
+        every = np.ones(len(values.texts), dtype=np.bool_)
         notices.warn(
-            f"column {name!r} is taken as categorical because of values such as {odd!r}; if they mean missing, "
-            "add them to reference.missing"
+            f"column {name!r} holds dates or times ({values.example(every)}) and is taken as categorical, and a model "
+            "only "
+            "knows the dates of its reference: write numbers into the file, such as the days since a fixed date, or "
+            f"{DROP}"
+        )
+        return "categorical"
+    if column.type in ("boolean", "category"):
+        return "categorical"
+    return _kind_of_texts(name, column, values, notices)
+
+
+def _kind_of_texts(name: str, column: TableColumn, values: Values, notices: Notices) -> Kind:
+    gaps, numbers = marks(values), values.numeral
+    rest = ~gaps & ~numbers
+    counts = {"gaps": values.count(gaps), "numbers": values.count(numbers), "rest": values.count(rest)}
+    if counts["rest"]:
+        _check_rest(name, column, values, rest, notices)
+    elif not counts["gaps"] and column.type == "untyped":
+        return "numeric"
+    elif not counts["gaps"]:
+        notices.note(
+            f"column {name!r} is text in the file, though all its values are numbers, and is taken as categorical: "
+            "declare `kind: numeric` in input.columns to read it as numbers"
+        )
+    elif counts["numbers"]:
+        found = [str(text) for text in values.texts[gaps]]
+        notices.warn(
+            f"column {name!r} would be numeric if {as_list(found)} meant missing ({values.example(gaps)}; "
+            f"{counts['gaps']} "
+            f"rows in all), and is taken as categorical: add `missing: {as_list(found)}` to the column in "
+            f"input.columns, or these texts to reference.missing, or {MEANT}"
+        )
+    if counts["gaps"] and (counts["rest"] or not counts["numbers"]):
+        found = [str(text) for text in values.texts[gaps]]
+        notices.note(
+            f"column {name!r} takes {as_list(found)} as a category ({counts['gaps']} rows): if it means missing, add "
+            f"`missing: {as_list(found)}` to the column in input.columns"
         )
     return "categorical"
 
 
-def numbers_of(name: str, column: TableColumn) -> npt.NDArray[np.float64]:
-    """Read a column as numbers (n,), NaN for missing.
-
-    Raises:
-        Mistake: a value is no number.
-    """
-    values = column.cells
-    if values.dtype != object:
-        return values.astype(np.float64)
-    numbers = pd.to_numeric(pd.Series(as_texts(values), dtype=object), errors="coerce").to_numpy(dtype=np.float64)
-    present = np.array([value is not None for value in values])
-    odd = np.flatnonzero(present & ~np.isfinite(numbers))
-    if len(odd):
-        raise Mistake(
-            f"column {name!r}, row {odd[0]}: {values[odd[0]]!r} is no number; if it means missing, add it to "
-            "reference.missing, or declare the column categorical"
+def _check_rest(name: str, column: TableColumn, values: Values, rest: Mask, notices: Notices) -> None:
+    """Say what the texts of ``rest`` (m,), which are neither numbers nor marks of a gap, look like."""
+    numbers, zeros = values.numeral, led_by_zeros(values)
+    if not (rest & ~zeros).any() and digits(values)[numbers].all():
+        if column.type in ("untyped", "text"):
+            notices.note(
+                f"column {name!r} has digits behind a leading zero ({values.example(zeros)}), and is taken as "
+                "categorical: declare `kind: numeric` in input.columns if the values are numbers"
+            )
+        return
+    known, odd = values.count(numbers), values.count(rest)
+    mostly_numbers = known > odd and column.type == "untyped"
+    form = likeliest(values, rest)
+    if form is not None and values.count(form[1]) + known > odd - values.count(form[1]):
+        what, which = form[0], form[1]
+        some = f"{values.count(which)} of its values look" if mostly_numbers else "the column looks"
+        notices.warn(
+            f"column {name!r} is taken as categorical, since {some} like {what.what} ({values.example(which)}): "
+            f"{what.advice}, or {DROP}, or {MEANT}"
         )
-    return numbers
+    elif mostly_numbers:
+        notices.warn(
+            f"column {name!r} is taken as categorical, since {odd} of its values {'is' if odd == 1 else 'are'} no "
+            "number "
+            f"({values.example(rest)}), while {known} are: correct the value in the file, or, if it means missing, "
+            f"add it to the column's `missing` in input.columns, or {MEANT}"
+        )

@@ -61,7 +61,7 @@ def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, pa
         index, column = declared.get(name, (at, None))
         values = x[:, at]
         values = values if values.dtype in (np.int64, np.uint64) else values.astype(np.float64)
-        if column is not None and column.kind == "categorical":
+        if column is not None and column.declared_kind == "categorical":
             if column.categories is None:
                 raise Mistake(f"input.columns.{index}: an .npz holds category indices; declare `categories`")
             categories = np.array([*column.categories, None], dtype=object)

@@ -9,12 +9,12 @@ import torch
 
 from guards.config import Config
 from guards.data.files import read_table
-from guards.data.kinds import resolve_schema
+from guards.data.inputs import Reading, readings
 from guards.data.labels import resolve_classes
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
 from guards.data.npz_arrays import label_texts
 from guards.data.npz_layout import not_finite
-from guards.data.rows import load_rows, rows_from_table
+from guards.data.rows import check_known, load_rows, rows_from_table
 from guards.data.spread import compare_spread, spread_of
 from guards.data.table import Table, TableColumn, choices, exists
 from guards.notices import Notices
@@ -31,12 +31,13 @@ CHANNELS = (1, 3, 4)
 class ReferenceFile:
     """The file of ``reference.path``, read once.
 
-    ``table`` is its columns (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is
-    None if only the model's width can tell how many there are, and empty for a regression.
+    ``readings`` are the ways to read ``input.columns``; of two, the model tells which. ``table`` is the file's columns
+    (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is None if only the model's
+    width can tell how many there are, and empty for a regression.
     """
 
     path: Path
-    schema: InputSchema
+    readings: tuple[Reading, ...]
     classes: tuple[str, ...] | None
     table: Table | None
     arrays: dict[str, npt.NDArray[Any]] | None
@@ -77,13 +78,24 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
             f"input.shape: {list(shape)} looks like channels last; channels come first: write "
             f"{[shape[2], *shape[:2]]}, and save x.transpose(0, 3, 1, 2)"
         )
-    schema = resolve_schema(config.input, table, label=label, notices=notices)
-    classes = resolve_classes(config.model.classes, labels, regression=config.model.task == "regression")
-    return ReferenceFile(path, schema, classes, table, arrays)
+    regression = config.model.task == "regression"
+    return ReferenceFile(
+        path,
+        readings(config.input, table, label=label),
+        resolve_classes(config.model.classes, labels, regression=regression, notices=notices),
+        table,
+        arrays,
+    )
 
 
 def read_rows(
-    reference: ReferenceFile, config: Config, folder: Path, classes: tuple[str, ...], notices: Notices
+    reference: ReferenceFile,
+    config: Config,
+    folder: Path,
+    notices: Notices,
+    *,
+    schema: InputSchema,
+    classes: tuple[str, ...],
 ) -> tuple[Rows, Rows]:
     """Give the rows for fitting and the rows for calibration.
 
@@ -93,20 +105,23 @@ def read_rows(
     if reference.arrays is not None:
         train = rows_from_npz(
             reference.arrays,
-            reference.schema,
+            schema,
             classes=classes,
             path=reference.path,
             spec=config.input,
             notices=notices,
         )
-        _check_finite(train, reference.schema, reference.path)
+        _check_finite(train, schema, reference.path)
     else:
         assert reference.table is not None  # noqa: S101 - one or the other was read
-        train = rows_from_table(reference.table, reference.schema, label=config.reference.label, classes=classes)
+        train = rows_from_table(reference.table, schema, label=config.reference.label, classes=classes)
     if config.reference.calibration is not None:
         path = folder / config.reference.calibration
-        heldout = load_rows(path, config, reference.schema, classes, notices)
-        _check_finite(heldout, reference.schema, path)
+        heldout = load_rows(path, config, schema, classes, notices)
+        if train.y is not None and heldout.y is None:
+            raise Mistake(f"{path}: no label {config.reference.label!r}, which {reference.path} has; name the label so")
+        check_known(heldout, schema, path, notices)
+        _check_finite(heldout, schema, path)
         compare_spread(heldout, spread_of(train.x), kind=config.input.kind, path=path, notices=notices)
         return train, heldout
     notices.warn(

@@ -1,22 +1,27 @@
 """From a data file of any kind to rows in the shape of a fitted schema."""
 
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from guards.columns import Column
 from guards.config import Config
 from guards.data.files import read_table
-from guards.data.kinds import numbers_of
+from guards.data.kinds import WRONG_NUMBER
 from guards.data.labels import indices, targets
 from guards.data.npz import read_npz, rows_from_npz
+from guards.data.numbers import numbers_of
 from guards.data.table import GROUP, Table, TableColumn, as_texts
+from guards.data.values import Values, as_list
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
 
-__all__ = ["load_rows", "rows_from_table"]
+__all__ = ["check_known", "load_rows", "rows_from_table"]
+
+FEW_CATEGORIES = 100
 
 
 def load_rows(
@@ -46,20 +51,16 @@ def rows_from_table(table: Table, schema: InputSchema, *, label: str, classes: t
     columns, path = table.columns, table.path
     absent = [name for name in schema.names if name not in columns]
     if absent:
-        raise Mistake(f"{path}: no column {absent[0]!r}; there are {sorted(columns)}")
-    encodable: dict[str, Any] = {
-        column.name: numbers_of(column.name, columns[column.name])
-        if column.kind == "numeric"
-        else _categories(column, columns[column.name], path)
-        for column in schema.columns
-    }
-    x, faults = schema.encode(encodable)
+        raise Mistake(*(f"{path}: no column {name!r}; there are {sorted(columns)}" for name in absent))
+    x, faults = schema.encode(
+        {column.name: _encodable(column, columns[column.name], path) for column in schema.columns}
+    )
     if faults:
         raise Mistake(f"{path}, row {faults[0].row}, column {faults[0].place[0]}: {faults[0].message}")
     groups = {
         name.removeprefix(GROUP): tuple(as_texts(column.cells))
         for name, column in columns.items()
-        if name.startswith(GROUP)
+        if name.startswith(GROUP) and name not in schema.names
     }
     y = None
     if label in columns:
@@ -67,17 +68,39 @@ def rows_from_table(table: Table, schema: InputSchema, *, label: str, classes: t
     return Rows(torch.from_numpy(x), y, groups)
 
 
-def _categories(column: Column, values: TableColumn, path: Path) -> list[str | None]:
-    """Read a column's categories by name: a number or a boolean is the category that is written so."""
-    texts = as_texts(values.cells)
-    named: dict[object, str | None] = {}
-    for row, (value, text) in enumerate(zip(values.cells.tolist(), texts, strict=True)):
-        if text is None or isinstance(value, str):
+def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -> None:
+    """Refuse rows with a categorical column none of whose values is a category, as if it were of another type.
+
+    Of a column with very many categories, such as names of persons, a warning says so.
+
+    Raises:
+        Mistake: there is such a column.
+    """
+    for index, column in enumerate(schema.columns):
+        if column.kind == "numeric":
             continue
-        try:
-            if value not in named:
-                named[value] = column.category_of(value)
-        except ValueError as two:
-            raise Mistake(f"{path}, row {row}, column {column.name}: {two}") from None
-        texts[row] = named[value] or text
-    return texts
+        codes = rows.x[:, index]
+        present = codes[~codes.isnan()]
+        categories = column.categories or ()
+        if len(present) and bool((present < 0).all()):
+            sentence = (
+                f"{path}: none of the values of column {column.name!r} is a category of the reference, which are "
+                f"{as_list(categories)}: write the column as in the reference"
+            )
+            if len(categories) <= FEW_CATEGORIES:
+                raise Mistake(sentence)
+            notices.warn(f"{sentence}, or give the column `drop: true` in input.columns")
+
+
+def _encodable(column: Column, cells: TableColumn, path: Path) -> npt.NDArray[np.float64]:
+    """Read a column of a file as numbers, or as indices of its categories, found by name: (n,) float64."""
+    place = f"{path}, column {column.name!r}"
+    if cells.type == "nested":
+        raise Mistake(f"{place}: it holds lists, structures or bytes; write a single value into each row")
+    if column.kind == "numeric":
+        return numbers_of(cells, place, missing=column.missing, hint=WRONG_NUMBER)
+    values = Values.of(cells)
+    codes, faults = column.encode(values.texts.tolist())
+    if faults:
+        raise Mistake(f"{path}, row {values.firsts[faults[0].row]}, column {column.name}: {faults[0].message}")
+    return np.append(codes, np.nan)[values.codes]

@@ -38,7 +38,7 @@ SHOWN = 5
 MANY = 20
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class TableColumn:
     """One column of a file.
 

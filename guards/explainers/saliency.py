@@ -17,7 +17,7 @@ class SaliencyParams(Params):
 
 
 class Saliency(Explainer):
-    """The gradient with its sign, in output per unit of the input: quick, and blind to what lies further off.
+    """The gradient with its sign, in output per unit of the input as sent: quick, and blind to what lies further off.
 
     A category's is the directional derivative from the baseline's embedding to its own. Simonyan, Vedaldi & Zisserman
     2014, "Deep inside convolutional networks"; with the sign, since without it a random
@@ -36,6 +36,7 @@ class Saliency(Explainer):
         ends, starts = self.subject.split(row, baseline)
         _, (first, *rest) = self.subject.gradient(ends, target)
         towards = [slope * (end - start) for slope, end, start in zip(rest, ends[1:], starts[1:], strict=True)]
-        merged = self.subject.merge([first, *towards])
+        scale = 1.0 if self.subject.model.imputation is None else self.subject.model.imputation.scale
+        merged = self.subject.merge([first * scale, *towards])
         self.subject.refuse_blind_columns(row, baseline, merged, target, "saliency")
         return merged

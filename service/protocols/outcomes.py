@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TypeGuard
 
 import orjson
 
 from guards.faults import describe
+from guards.spelling import Spellings
 from service.columns import Truth
 from service.protocols.problem import unprocessable
 from service.protocols.strict_json import loads
 from service.protocols.v1 import MAX_ID, Errors
 from service.store import Verdict
 
-__all__ = ["MAX_ID", "MAX_OUTCOMES", "REPLACED", "RESULTS", "decode", "encode"]
+__all__ = ["MAX_ID", "MAX_OUTCOMES", "REPLACED", "RESULTS", "Labels", "decode", "encode"]
 
 MAX_OUTCOMES = 10_000
 RESULTS = ("accepted", "duplicate", "conflicting", "unknown")
@@ -38,14 +40,35 @@ def decode(body: bytes, classes: Sequence[str]) -> list[Truth]:
     if len(outcomes) > MAX_OUTCOMES:
         message = f"{len(outcomes)} outcomes, where {MAX_OUTCOMES} are the most in one request"
         raise unprocessable([*errors, (("outcomes",), message)])
-    known = frozenset(classes)
-    truths = [_truth(outcome, place, known, classes, errors) for place, outcome in enumerate(outcomes)]
+    known = Labels(classes)
+    truths = [_truth(outcome, place, known, errors) for place, outcome in enumerate(outcomes)]
     if errors:
         raise unprocessable(errors)
     return truths
 
 
-def _truth(outcome: object, place: int, known: frozenset[str], classes: Sequence[str], errors: Errors) -> Truth:
+class Labels:
+    """The model's labels, which an outcome may write in another way: "7.0" is the label "7"."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = classes
+        self._known = frozenset(classes)
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self.classes)
+
+    def meant(self, label: object) -> str | None:
+        """Give the model's label that a string means; None if there is none, or there are two."""
+        if not isinstance(label, str) or label in self._known:
+            return label if isinstance(label, str) else None
+        try:
+            return self._spellings.name_of(label)
+        except ValueError:
+            return None
+
+
+def _truth(outcome: object, place: int, known: Labels, errors: Errors) -> Truth:
     at = ("outcomes", place)
     if not isinstance(outcome, dict):
         errors.append((at, f"expected an object, got {describe(outcome)}"))
@@ -68,12 +91,13 @@ def _truth(outcome: object, place: int, known: frozenset[str], classes: Sequence
             errors.append(((*at, "probability"), f"expected a number in (0, 1], got {describe(probability)}"))
     if "label" not in outcome:
         return Truth(name)
-    if classes:
-        if not isinstance(label, str) or label not in known:
+    if known.classes:
+        classes, meant = known.classes, known.meant(label)
+        if meant is None:
             listed = list(classes) if len(classes) <= 10 else [*classes[:10], "..."]  # noqa: PLR2004
             errors.append(((*at, "label"), f"not of the model's labels, which are the strings {listed}"))
             return Truth(name)
-        return Truth(name, label=label, probability=chance, replace=replace)
+        return Truth(name, label=meant, probability=chance, replace=replace)
     if not _finite(label):
         errors.append(((*at, "label"), f"expected a finite number, got {describe(label)}"))
         return Truth(name)

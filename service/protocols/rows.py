@@ -1,5 +1,6 @@
 """From the input tensors of a request to the rows that the pipeline judges."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from guards.faults import Fault
 from guards.schema import Floats, InputSchema
 from service.protocols.images import stack_files
 from service.protocols.problem import unprocessable
-from service.protocols.tensors import BYTES, DTYPES, Numbers, Tensor
+from service.protocols.tensors import BOOL, BYTES, DTYPES, Numbers, Tensor
 from service.protocols.v1 import Errors, Request, read_groups, read_ids
 
 __all__ = ["GROUP", "ID", "MATRIX", "to_rows"]
@@ -147,7 +148,7 @@ def _fits(tensor: Tensor, schema: InputSchema, errors: Errors) -> bool:
 
 def _two_meanings(column: Column, datatype: str) -> str | None:
     """Say why numbers of all columns at once could be read in two ways, if they could: as an index, or as a name."""
-    if column.kind == "categorical" and datatype == "BOOL":
+    if column.kind == "categorical" and datatype == BOOL:
         return f"{column.name!r} has categories: send their indices as numbers, or one tensor for each column"
     name = column.misread_category
     if name is None:
@@ -185,9 +186,16 @@ def _column(tensor: Tensor | None, column: Column, n: int, errors: Errors) -> Se
         sound = tensor is not None and _typed(tensor, NUMERIC_TYPES, errors)
         numbers = tensor.numbers(errors, nullable=True) if tensor is not None and sound else None
         return np.zeros(n) if numbers is None else numbers.reshape(n)
-    sound = tensor is not None and _typed(tensor, (BYTES,), errors)
+    sound = tensor is not None and _typed(tensor, (BYTES, BOOL), errors)
+    if tensor is not None and tensor.datatype == BOOL:
+        numbers = tensor.numbers(errors, nullable=True)
+        return [None] * n if numbers is None else [_boolean(number) for number in numbers.reshape(n).tolist()]
     texts = tensor.strings(errors) if tensor is not None and sound else None
     return [text or None for text in texts or [None] * n]
+
+
+def _boolean(number: float) -> bool | None:
+    return None if math.isnan(number) else bool(number)
 
 
 def _ids(tensor: Tensor | None, n: int, errors: Errors) -> list[str]:

@@ -15,11 +15,11 @@ from service.protocols.base64_text import decode_base64
 from service.protocols.problem import Problem
 from service.protocols.v1 import Errors
 
-__all__ = ["BYTES", "DTYPES", "Data", "Numbers", "Tensor", "malformed", "pack_strings"]
+__all__ = ["BOOL", "BYTES", "DTYPES", "Data", "Numbers", "Tensor", "malformed", "pack_strings"]
 
-BYTES = "BYTES"
+BOOL, BYTES = "BOOL", "BYTES"
 DTYPES: Mapping[str, np.dtype[Any]] = {
-    "BOOL": np.dtype("u1"),
+    BOOL: np.dtype("u1"),
     **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
     **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
     **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
@@ -86,7 +86,7 @@ class Tensor:
             errors.append(((*self.place, "data"), f"{len(array)} values, where the shape has {self.size}"))
             return None
         array = array.reshape(self.shape)
-        if self.datatype == "BOOL" and (found := first_in_rows(array > 1)):
+        if self.datatype == BOOL and (found := first_in_rows(array > 1)):
             errors += [(self.spot(row, *place), "a BOOL is 0 or 1") for row, place in found]
             return None
         return array

@@ -189,7 +189,7 @@ def test_fit_prints_brackets_as_they_are(tmp_path: Path, guardhouse: Guardhouse)
     (folder / "train.csv").write_text("\n".join(text) + "\n")
     status, out, err = guardhouse("fit", config, "--out", folder / "b")
     assert status == 0, err
-    assert "values such as '[/bold]'" in printed(err)
+    assert "row 0: '[/bold]'" in printed(err)
     assert str(folder / "b") in out
 
 

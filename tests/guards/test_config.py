@@ -131,6 +131,30 @@ def test_defaults() -> None:
             {"input": {"kind": "tabular", "columns": [{"name": "a", "kind": "categorical", "categories": ["x", "x"]}]}},
             "input.columns.0: a category is listed twice",
         ),
+        (
+            {"input": {"kind": "tabular", "columns": [{"name": "a", "categories": ["x", "y"], "scale": 2}]}},
+            "input.columns.0: a column has either categories, or bounds and a scale: leave out what it has not",
+        ),
+        (
+            {"input": {"kind": "tabular", "columns": [{"name": "a", "kind": "categorical", "scale": 2}]}},
+            "input.columns.0: a categorical column has no scale: leave it out, or make it numeric",
+        ),
+        (
+            {"input": {"kind": "tabular", "columns": [{"name": "a", "scale": 0}]}},
+            "input.columns.0: a scale of 0 would make every value 0: drop the column, or give another scale",
+        ),
+        (
+            {"input": {"kind": "tabular", "columns": [{"name": "a", "drop": True, "minimum": 0}]}},
+            "input.columns.0: a dropped column is never read: leave its other keys out, or leave out `drop`",
+        ),
+        (
+            {"input": {"kind": "tabular", "rest": "drop"}},
+            "input: `rest: drop` needs `columns`: list the model's inputs",
+        ),
+        (
+            {"input": {"kind": "tensor", "shape": [2], "rest": "infer"}},
+            "input: input of kind tensor has no columns: leave `rest` out",
+        ),
         ({"false_alarm_budget": 0}, "false_alarm_budget: Input should be greater than 0"),
         ({"false_alarm_budget": 1}, "false_alarm_budget: Input should be less than 1"),
         ({"coverage": 1.5}, "coverage: Input should be less than 1"),

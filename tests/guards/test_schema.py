@@ -238,3 +238,15 @@ def test_labels_of_categories_are_strings() -> None:
         {"kind": "tabular", "columns": [{"name": "a", "kind": "categorical", "categories": [1, "b"]}]}
     )
     assert spec.columns[0].categories == ("1", "b")
+
+
+def test_which_columns_are_boolean() -> None:
+    """A column whose two categories are false and true, however they are written, is boolean."""
+    for categories, boolean in (
+        (("False", "True"), True),
+        (("true", "false"), True),
+        (("true",), False),
+        (("a",), False),
+    ):
+        assert Column(name="a", kind="categorical", categories=categories).is_boolean == boolean
+    assert not Column(name="a", kind="numeric").is_boolean

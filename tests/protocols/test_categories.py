@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from oip import HEADER, binary_request, head, json_request, packed
 from toys import document
 
-from guards.cli.tables import read_table, rows_from_table
 from guards.columns import Column
 from guards.config import parse
+from guards.data.files import read_table
+from guards.data.rows import rows_from_table
+from guards.data.table import Table, TableColumn
 from guards.schema import InputSchema
 from guards.types import Mistake
 from service.protocols import grpc_predict_v2_pb2 as messages
@@ -24,7 +26,25 @@ from service.protocols import v1, v2, v2_grpc
 from service.protocols.outputs import alternatives_of
 from service.protocols.problem import Problem
 
-NUMERALS = ("0", "1", "2", "3", "-1", "1.0", "2.0", "0.5", "01", "1e0", "True", "true", "false", "False", "a", "b")
+NUMERALS = (
+    "0",
+    "1",
+    "2",
+    "3",
+    "-1",
+    "1.0",
+    "2.0",
+    "0.5",
+    "01",
+    "1e0",
+    "True",
+    "true",
+    "false",
+    "False",
+    "TRUE",
+    "a",
+    "b",
+)
 VALUES = (0, 1, 2, 3, -1, 0.0, 1.0, 2.0, 0.5, -0.0, True, False, *NUMERALS)
 UNSEEN = -1.0
 CONFIG = parse(document("tabular", server={"max_rows_per_request": 4, "max_queue_rows": 4}))
@@ -75,8 +95,10 @@ def by_v2(arrays: dict[str, Any], schema: InputSchema) -> set[float | None]:
 
 
 def by_table(value: object, schema: InputSchema) -> float | None:
-    table = {"n": np.array([0.5]), "c": np.array([value], dtype=object if isinstance(value, bool | str) else None)}
-    return code(lambda: rows_from_table(table, schema, label="y", classes=None, path=Path("t")).x)
+    kind = "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+    cells = np.array([value], dtype=object if isinstance(value, bool | str) else None)
+    columns = {"n": TableColumn(np.array([0.5]), "number"), "c": TableColumn(cells, kind)}
+    return code(lambda: rows_from_table(Table(Path("t"), columns), schema, label="y", classes=()).x)
 
 
 @given(st.lists(st.sampled_from(NUMERALS), min_size=2, max_size=6, unique=True), st.sampled_from(VALUES))
@@ -171,9 +193,59 @@ def test_parquet_reads_as_the_csv_that_was_fitted(tmp_path: Path) -> None:
     schema = schema_of(("1.0", "2.0"))
     pd.DataFrame({"n": [0.5, 0.5], "c": pd.array([2, None], dtype="Int64")}).to_parquet(tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
-    rows = rows_from_table(table, schema, label="y", classes=None, path=tmp_path)
+    rows = rows_from_table(table, schema, label="y", classes=())
     assert np.array_equal(rows.x[:, 1].numpy(), [1.0, np.nan], equal_nan=True)
     pd.DataFrame({"n": [0.5, 0.5], "c": [True, False]}).to_parquet(tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
-    rows = rows_from_table(table, schema_of(("false", "true")), label="y", classes=None, path=tmp_path)
+    rows = rows_from_table(table, schema_of(("false", "true")), label="y", classes=())
     assert rows.x[:, 1].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("categories", [("False", "True"), ("false", "true"), ("FALSE", "TRUE")], ids=str)
+def test_a_boolean_column_takes_true_and_false_by_every_door(categories: tuple[str, ...]) -> None:
+    """True and false are the same categories as JSON booleans, as strings, as BOOL and BYTES tensors, and in files."""
+    schema = schema_of(categories)
+    numbers = {"n": np.zeros(1, dtype=np.float32)}
+    for truth in (True, False):
+        for written in (truth, str(truth), str(truth).lower(), str(truth).upper()):
+            array = np.array([written], dtype=object if isinstance(written, str) else None)
+            doors = {by_v1(written, schema), by_v1(written, schema, named=True), by_table(written, schema)}
+            assert doors | by_v2({**numbers, "c": array}, schema) == {float(truth)}
+        for other in (int(truth), float(truth)):
+            assert by_v1(other, schema) is None
+            assert by_table(other, schema) == UNSEEN
+            assert by_v2({**numbers, "c": np.array([other])}, schema) == {None}
+    for categorical in (("a", "b"), ("0", "1")):
+        assert by_v2({**numbers, "c": np.array([True])}, schema_of(categorical)) == {None}
+
+
+def test_a_missing_boolean() -> None:
+    """A null in a BOOL tensor is a missing value, and a byte that is neither 0 nor 1 is refused."""
+    schema = schema_of(("False", "True"))
+    heads = [{"name": "n", "datatype": "FP32", "shape": [2], "data": [0.5, 0.5]}]
+    body = {"inputs": [*heads, {"name": "c", "datatype": "BOOL", "shape": [2], "data": [None, True]}]}
+    rows = v2.decode(json.dumps(body).encode(), None, scope(schema)).rows.x
+    assert np.array_equal(rows[:, 1], [np.nan, 1], equal_nan=True)
+    numbers = np.zeros(1, dtype=np.float32)
+    body, headers = binary_request({"n": numbers, "c": np.array([True])})
+    with pytest.raises(Problem) as told:
+        v2.decode(body[:-1] + b"\x02", headers[HEADER], scope(schema))
+    assert "a BOOL is 0 or 1" in told.value.sentence
+
+
+def test_a_string_that_is_declared_missing_is_missing_by_every_door() -> None:
+    """What a column's `missing` names is missing in a request as in a file, as a string or as a number."""
+    columns = (
+        Column(name="n", kind="numeric", missing=("-999",)),
+        Column(name="c", kind="categorical", categories=("a", "1"), missing=("NA", "-1")),
+    )
+    schema = InputSchema(kind="tabular", shape=(2,), columns=columns)
+    for value in ("NA", "-1", -1, None):
+        body = json.dumps({"instances": [[-999, value], [-998.5, "a"]]}).encode()
+        x = v1.decode(body, schema=schema, max_rows=4, parameters={}).x
+        assert np.array_equal(x, [[np.nan, np.nan], [-998.5, 0]], equal_nan=True)
+    given = {"n": np.array([-999.0], dtype=np.float32), "c": np.array(["NA"], dtype=object)}
+    assert np.isnan([*by_v2(given, schema)]).all()
+    numeric = InputSchema(kind="tabular", shape=(2,), columns=(columns[0], Column(name="m", kind="numeric")))
+    x, faults = numeric.take(np.array([[-999, -999]], dtype=np.float32))
+    assert (faults, np.isnan(x).tolist()) == ([], [[True, False]])

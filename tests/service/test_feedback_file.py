@@ -62,10 +62,10 @@ def labels_of(folder: Path, text: str, labels: tuple[str, ...] = DIGITS) -> list
 
 def test_integers_that_pandas_wrote_as_floats_are_understood(tmp_path: Path) -> None:
     """7.0 is the label 7 if the model has 7 and not 7.0; another spelling is no label."""
-    assert labels_of(tmp_path, "id,label\na,7.0\nb,3\n") == ["7", "3"]
+    assert labels_of(tmp_path, "id,label\na,7.0\nb,3\nc,7.00\n") == ["7", "3", "7"]
     assert labels_of(tmp_path, "id,label\na,-1.0\n", ("-1", "1")) == ["-1"]
     assert labels_of(tmp_path, "id,label\na,7.0\nb,7\n", ("7", "7.0")) == ["7.0", "7"]
-    for text in ("7.5", "07", "7.00", "nan", "x.0", ".0", "seven", "10.0"):
+    for text in ("7.5", "07", "nan", "x.0", "seven", "10.0"):
         with pytest.raises(Mistake, match=r"line 2: '.*' is not one of the model's labels"):
             labels_of(tmp_path, f"id,label\na,{text}\n")
 

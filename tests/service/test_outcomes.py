@@ -38,6 +38,20 @@ def test_regression_takes_numbers() -> None:
             decode(b'{"outcomes": [{"id": "a", "label": ' + literal + b"}]}", ())
 
 
+def test_a_label_in_another_writing_is_the_models_label() -> None:
+    """A string that is the same number or boolean as one label is that label; one that could be two is refused."""
+    for written, classes, label in (
+        ("7.0", ("3", "7"), "7"),
+        ("7", ("3.0", "7.0"), "7.0"),
+        ("7", ("7", "7.0"), "7"),
+        ("true", ("False", "True"), "True"),
+    ):
+        body = json.dumps({"outcomes": [{"id": "a", "label": written}]}).encode()
+        assert decode(body, classes) == [Truth("a", label)]
+    for written in ("7.00", "07", ""):
+        assert refused([{"id": "a", "label": written}], ("7", "7.0")) == [("outcomes", 0, "label")]
+
+
 @pytest.mark.parametrize(
     ("outcome", "key"),
     [

@@ -92,7 +92,7 @@ def test_calibration_rows_on_another_scale_are_warned_of(tmp_path: Path) -> None
         with np.load(tmp_path / "heldout.npz") as file:
             np.savez(tmp_path / "other.npz", **{**file, "x": file["x"] * factor})
         found, notices = reference(config, reference={"path": "train.npz", "calibration": "other.npz"})
-        read_rows(found, load_config(config), tmp_path, toys.CLASSES, notices)
+        read_rows(found, load_config(config), tmp_path, notices, schema=found.readings[0].sure(), classes=toys.CLASSES)
         assert len(notices.warnings) == expected
         assert all("other.npz: 90 % of the values lie from" in warning for warning in notices.warnings)
 
@@ -107,7 +107,7 @@ def test_a_fit_takes_no_rows_that_a_server_refuses(name: str, tmp_path: Path) ->
     np.savez(tmp_path / name, **arrays)
     found, notices = reference(config)
     with pytest.raises(Mistake, match=re.escape(f"{name}, row 7, place [2]: the value is nan in float32")):
-        read_rows(found, load_config(config), tmp_path, toys.CLASSES, notices)
+        read_rows(found, load_config(config), tmp_path, notices, schema=found.readings[0].sure(), classes=toys.CLASSES)
 
 
 @pytest.mark.parametrize(("shape", "expected"), [([9, 9, 3], 1), ([3, 9, 9], 0), ([8, 100, 1], 0), ([4, 4, 4], 0)])

@@ -1,0 +1,144 @@
+"""Which columns of a file are inputs of the model: those that the config lists, and what becomes of the rest."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from guards.data.kinds import resolve_columns
+from guards.data.table import GROUP, Table, as_texts
+from guards.data.values import Values, as_list
+from guards.notices import Notices
+from guards.schema import InputSchema, InputSpec
+from guards.types import Mistake
+
+__all__ = ["Reading", "readings", "resolve_schema"]
+
+FEW = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to read the config's list of columns: the schema, or why there is none; and what was noticed.
+
+    ``left_out`` are the columns of the file that are neither inputs nor the label.
+    """
+
+    schema: InputSchema | None
+    mistake: Mistake | None = None
+    left_out: tuple[str, ...] = ()
+    notices: Notices = field(default_factory=Notices)
+
+    def sure(self) -> InputSchema:
+        """Give the schema.
+
+        Raises:
+            Mistake: there is none.
+        """
+        if self.schema is None:
+            assert self.mistake is not None  # noqa: S101 - there is one or the other
+            raise self.mistake
+        return self.schema
+
+
+def readings(spec: InputSpec, table: Table | None, *, label: str) -> tuple[Reading, ...]:
+    """Complete the config's input with what the reference table has: columns, kinds, categories, imputed values.
+
+    There are two readings if the config lists some columns and does not say what the rest is: with the rest as inputs,
+    and without. Which of them the model takes, the model tells. ``table`` is None for images and tensors.
+    """
+    if table is None:
+        return (Reading(InputSchema(kind=spec.kind, shape=spec.shape or ())),)
+    ways = (spec.rest,) if spec.rest is not None or not _partial(spec, table, label) else ("infer", "drop")
+    return tuple(_reading(spec, table, label, drop=way == "drop") for way in ways)
+
+
+def resolve_schema(spec: InputSpec, table: Table | None, *, label: str, notices: Notices) -> InputSchema:
+    """Give the first reading's schema; columns that are not listed are inputs.
+
+    Raises:
+        Mistake: a declared column is not there, or a column is not of its kind.
+    """
+    first = readings(spec, table, label=label)[0]
+    notices.add(first.notices)
+    return first.sure()
+
+
+def _partial(spec: InputSpec, table: Table, label: str) -> bool:
+    names = {column.name for column in spec.columns}
+    kept = [column for column in spec.columns if not column.drop]
+    return bool(kept) and any(name not in names for name in _candidates(spec, table, label))
+
+
+def _candidates(spec: InputSpec, table: Table, label: str) -> list[str]:
+    names = {column.name for column in spec.columns}
+    return [name for name in table.columns if name in names or (name != label and not name.startswith(GROUP))]
+
+
+def _reading(spec: InputSpec, table: Table, label: str, *, drop: bool) -> Reading:
+    notices = Notices()
+    try:
+        names = _inputs(spec, table, label, drop=drop)
+        columns = resolve_columns(names, {column.name: column for column in spec.columns}, table, notices)
+    except Mistake as mistake:
+        return Reading(None, mistake, notices=notices)
+    left_out = tuple(name for name in table.columns if name not in names and name != label)
+    _note_others(left_out, notices)
+    _check_leaks(names, table, label, notices)
+    return Reading(InputSchema(kind="tabular", shape=(len(columns),), columns=columns), None, left_out, notices)
+
+
+def _inputs(spec: InputSpec, table: Table, label: str, *, drop: bool) -> list[str]:
+    """Name the model's inputs in its order: as listed if all columns or the inputs alone are, else as in the file."""
+    listed_names = [column.name for column in spec.columns]
+    absent = [name for name in listed_names if name not in table.columns]
+    if absent:
+        raise Mistake(
+            *(
+                f"input.columns: no column {name!r} in the reference; there are {sorted(table.columns)}"
+                for name in absent
+            )
+        )
+    if label in listed_names:
+        raise Mistake(
+            f"input.columns: {label!r} is the label by reference.label, and no input: leave {label!r} out of the "
+            "list, or name another label"
+        )
+    candidates = _candidates(spec, table, label)
+    order = listed_names if drop or set(candidates) <= set(listed_names) else candidates
+    dropped = {column.name for column in spec.columns if column.drop}
+    names = [name for name in order if name not in dropped]
+    if not names:
+        raise Mistake(f"input.columns: the reference has no column but the label; there are {sorted(table.columns)}")
+    return names
+
+
+def _note_others(others: tuple[str, ...], notices: Notices) -> None:
+    groups = [name for name in others if name.startswith(GROUP)]
+    unused = [name for name in others if name not in groups]
+    if groups:
+        notices.note(
+            f"columns {as_list(groups)} hold groups of the rows, since their names begin with {GROUP!r}, and are no "
+            "inputs: list a column in input.columns to make the column an input"
+        )
+    if unused:
+        notices.note(f"columns {as_list(unused)} of the reference are no inputs of the model")
+
+
+def _check_leaks(names: list[str], table: Table, label: str, notices: Notices) -> None:
+    """Warn of an input that is equal to the label in every row."""
+    if label not in table.columns:
+        return
+    truth = table.columns[label]
+    beginning, known = as_texts(truth.cells[:FEW]), Values.of(truth)
+    if len(known.texts) < 2 or (known.codes < 0).any():  # noqa: PLR2004 - one label is equal to any constant
+        return
+    for name in names:
+        cells = table.columns[name].cells
+        if as_texts(cells[:FEW]) != beginning:
+            continue
+        other = Values.of(table.columns[name])
+        if np.array_equal(known.codes, other.codes) and np.array_equal(known.texts, other.texts):
+            notices.warn(
+                f"column {name!r} is equal to the label {label!r} in every row: give the column `drop: true` in "
+                "input.columns if its values will not be known when the model is asked"
+            )

@@ -1,0 +1,122 @@
+"""The different values of a column, as texts: what a column means is found from them, and not from every cell."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from guards.data.table import TableColumn, as_texts
+
+__all__ = ["Mask", "Values", "as_list", "matching", "row_numbers"]
+
+Mask = npt.NDArray[np.bool_]
+NUMERAL = r"^\s*[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
+LONGEST = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """The different values of a column in the order of their first rows.
+
+    ``texts`` (m,) are strings, ``counts`` (m,) how many rows have each, ``firsts`` (m,) the first row of each, and
+    ``codes`` (n,) the place of each row's value in ``texts``, -1 if it has none.
+    """
+
+    texts: npt.NDArray[np.object_]
+    counts: npt.NDArray[np.int64]
+    firsts: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, column: TableColumn) -> "Values":
+        """Find the different values, once for each column; a number is written with its shortest digits."""
+        if column not in FOUND:
+            FOUND[column] = cls._find(column)
+        return FOUND[column]
+
+    @classmethod
+    def _find(cls, column: TableColumn) -> "Values":
+        codes, different = pd.factorize(column.cells)
+        plain = column.cells.dtype == object and column.type in ("untyped", "text", "category", "date")
+        texts = np.asarray(different if plain else as_texts(np.asarray(different)), dtype=object)
+        firsts = np.zeros(len(texts), dtype=np.int64)
+        present = np.flatnonzero(codes >= 0)[::-1]
+        firsts[codes[present]] = present
+        return cls(texts, np.bincount(codes[codes >= 0], minlength=len(texts)), firsts, codes.astype(np.int64))
+
+    def without(self, missing: tuple[str, ...]) -> "Values":
+        """Leave out texts that mean missing."""
+        if not missing:
+            return self
+        kept = ~self.among(missing)
+        places = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)
+        return Values(self.texts[kept], self.counts[kept], self.firsts[kept], places[self.codes])
+
+    @cached_property
+    def numeral(self) -> Mask:
+        """Which texts (m,) are decimal numbers, with spaces around them at most; not 007, inf, 0x1F or 1_000."""
+        return matching(self.texts, NUMERAL)
+
+    @cached_property
+    def numbers(self) -> npt.NDArray[np.float64]:
+        """The texts (m,) as numbers; NaN for those that are none."""
+        numbers = np.full(len(self.texts), np.nan)
+        numbers[self.numeral] = self.texts[self.numeral].astype(np.float64)
+        return numbers
+
+    def among(self, texts: Iterable[str]) -> Mask:
+        """Tell which texts (m,) are among some."""
+        wanted = set(texts)
+        return np.array(
+            [text in wanted for text in self.texts] if wanted else [False] * len(self.texts), dtype=np.bool_
+        )
+
+    def example(self, which: Mask) -> str:
+        """Show the first row that has one of some texts (m,)."""
+        place = int(np.flatnonzero(which)[self.firsts[which].argmin()])
+        text = str(self.texts[place])
+        shown = repr(text) if len(text) <= LONGEST else f"{text[:LONGEST]!r}..."
+        return f"row {self.firsts[place]}: {shown}"
+
+    def count(self, which: Mask) -> int:
+        """Count the rows that have one of some texts (m,)."""
+        return int(self.counts[which].sum())
+
+
+FOUND: WeakKeyDictionary[TableColumn, Values] = WeakKeyDictionary()
+
+
+def matching(texts: npt.NDArray[np.object_], pattern: str) -> Mask:
+    """Tell which texts (m,) match a pattern of RE2, in capitals or not."""
+    found = pc.match_substring_regex(pa.array(texts, type=pa.large_string()), pattern, ignore_case=True)
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def as_list(names: Iterable[str], most: int = 10) -> str:
+    """Write names as a list that can be pasted into a config; of many, the first.
+
+    >>> as_list(["NA", "?"])
+    '["NA", "?"]'
+    """
+    names = list(names)
+    shown = [json.dumps(name, ensure_ascii=False) for name in names[:most]]
+    more = [f"... {len(names) - most} more"] if len(names) > most else []
+    return f"[{', '.join([*shown, *more])}]"
+
+
+def row_numbers(rows: npt.NDArray[np.int64]) -> str:
+    """Name rows, counted from 0; of many, the first.
+
+    >>> row_numbers(np.arange(7))
+    'rows 0, 1, 2, 3, 4 and 2 more'
+    """
+    few = 5
+    shown = ", ".join(map(str, rows[:few].tolist()))
+    return ("row " if len(rows) == 1 else "rows ") + shown + (f" and {len(rows) - few} more" if len(rows) > few else "")

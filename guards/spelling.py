@@ -1,0 +1,63 @@
+"""Which of several names a value means, since numbers and booleans can be written in several ways."""
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+
+from guards.faults import describe
+
+__all__ = ["Key", "Spellings", "key_of"]
+
+Key = tuple[str, object]
+"""``("number", Decimal)``, ``("boolean", bool)`` or ``("text", str)``: equal if two writings mean the same."""
+
+NUMERAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+LONGEST_NUMERAL = 60
+BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+
+
+def key_of(value: object) -> Key:
+    """Tell what a value means, however it is written.
+
+    Digits behind a leading zero are no number but a text, such as a postal code.
+
+    >>> key_of("7.0") == key_of(7), key_of("TRUE") == key_of(True), key_of("07") == key_of(7), key_of(1) == key_of(True)
+    (True, True, False, False)
+    """
+    if isinstance(value, bool):
+        return "boolean", value
+    if isinstance(value, int):
+        return "number", Decimal(value)
+    if isinstance(value, float):
+        return "number", Decimal(repr(value))
+    text = str(value)
+    if text in BOOLEANS:
+        return "boolean", BOOLEANS[text]
+    if len(text) <= LONGEST_NUMERAL and NUMERAL.fullmatch(text):
+        return "number", Decimal(text)
+    return "text", text
+
+
+class Spellings:
+    """Finds the name that a value means: the name itself, or the one name that is written in another way.
+
+    1, 1.0, "1" and "1.0" are one number; true, "true", "True" and "TRUE" are one boolean. 1 is not true, nor "01".
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names: dict[Key, list[str]] = {}
+        for name in names:
+            self._names.setdefault(key_of(name), []).append(name)
+
+    def name_of(self, value: object) -> str | None:
+        """Give the name that a value means; None if there is none.
+
+        Raises:
+            ValueError: two names are written so.
+        """
+        names = self._names.get(key_of(value), [])
+        if value in names:
+            return str(value)
+        if len(names) > 1:
+            raise ValueError(f"{describe(value)} could mean {names[0]!r} or {names[1]!r}: send the string")
+        return names[0] if names else None

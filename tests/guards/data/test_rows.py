@@ -1,0 +1,166 @@
+"""From a data file of any kind to rows: every file's values mean what they meant in the reference."""
+
+import gzip
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import toys
+from tables import fields, numbers, spec, table, typed, understood
+
+from guards import Mistake
+from guards.config import parse
+from guards.data.rows import check_known, load_rows, rows_from_table
+from guards.data.table import TableColumn, as_texts
+from guards.notices import Notices
+
+NAN = np.nan
+TABLE = parse(toys.document("tabular", reference={"path": "train.csv", "missing": ["?"]}))
+
+
+def refused(sentence: str) -> Any:
+    return pytest.raises(Mistake, match=re.escape(sentence))
+
+
+def codes(reference: TableColumn, other: TableColumn, **keys: Any) -> list[float]:
+    """Read a column of another file by what it is in the reference."""
+    schema, _ = understood(spec({"name": "a", **keys}), table(a=reference))
+    x = rows_from_table(table(a=other), schema, label="y", classes=()).x[:, 0]
+    return [None if value != value else value for value in x.tolist()]  # noqa: PLR0124 - NaN
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+def test_the_same_rows_from_every_kind_of_table(tmp_path: Path, suffix: str) -> None:
+    """CSV, gzipped CSV and Parquet give the same rows, labels and groups."""
+    made = toys.rows("tabular", 50)
+    toys.write_csv(tmp_path / "t.csv", made)
+    if suffix == ".csv.gz":
+        (tmp_path / "t.csv.gz").write_bytes(gzip.compress((tmp_path / "t.csv").read_bytes()))
+    if suffix == ".parquet":
+        frame = pd.read_csv(tmp_path / "t.csv")
+        frame.astype({"colour": "category"}).to_parquet(tmp_path / "t.parquet")
+    config = parse(toys.document("tabular"))
+    rows = load_rows(tmp_path / f"t{suffix}", config, toys.schema(), toys.CLASSES)
+    assert np.allclose(rows.x.numpy(), made.x.numpy(), equal_nan=True)
+    assert rows.y is not None
+    assert made.y is not None
+    assert rows.y.tolist() == made.y.tolist()
+    assert rows.groups == made.groups
+
+
+@pytest.mark.parametrize(
+    ("reference", "keys", "other", "expected"),
+    [
+        (fields("1", "2"), {}, numbers(2, 1), [2, 1]),
+        (fields("1", "2"), {}, typed("text", "2", "1.0", None), [2, 1, None]),
+        (fields("1", "2"), {}, fields("007", " 2 "), [7, 2]),
+        (fields("1", "2"), {}, typed("boolean", True, False), [1, 0]),
+        (fields("1", "2"), {"kind": "categorical"}, numbers(2.0, NAN, 1.0), [1, None, 0]),
+        (fields("1", "2"), {"kind": "categorical"}, fields("2.0", None, "1.0"), [1, None, 0]),
+        (numbers(1.0, 2.0), {"kind": "categorical"}, fields("2.0", "3"), [1, -1]),
+        (typed("text", "007", "8"), {}, fields("007", "7", "8.0"), [0, -1, 1]),
+        (fields("true", "false"), {}, typed("boolean", True, False, None), [1, 0, None]),
+        (typed("boolean", True, False), {}, fields("true", "FALSE", None), [1, 0, None]),
+        (typed("boolean", True, False), {"kind": "numeric"}, fields("true", "0", "FALSE"), [1, 0, 0]),
+        (typed("category", "b", "a", categories=("a", "b")), {}, fields("b", "c"), [1, -1]),
+        (numbers(2**60, 2**60 + 1), {"kind": "categorical"}, fields(str(2**60 + 1)), [1]),
+        (fields("1", "NA"), {"missing": ["NA", "-999"]}, fields("3", "NA", "-999.0"), [3, None, None]),
+        (numbers(1, -999), {"missing": ["-999"]}, numbers(-999.0, 5), [None, 5]),
+        (fields("a", "?"), {"missing": ["?"]}, fields("?", "a", "b"), [None, 0, -1]),
+    ],
+)
+def test_values_mean_the_same_in_every_file(
+    reference: TableColumn, keys: dict[str, Any], other: TableColumn, expected: list[float | None]
+) -> None:
+    """A value of another type or writing than in the reference is the same number, boolean or category."""
+    assert codes(reference, other, **keys) == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "other", "sentence"),
+    [
+        (fields("1", "2"), fields("1", "x"), "t.csv, column 'a', row 1: 'x' is no number; if the value means missing"),
+        (fields("1", "2"), fields("1", "45%"), "'45%' is no number (it looks like percentages: write plain numbers"),
+        (fields("1", "2"), typed("nested", [1]), "t.csv, column 'a': it holds lists, structures or bytes"),
+        (fields("1", "1.0", "b"), numbers(1.0), "t.csv, row 0, column a: a string: '1' could mean"),
+        (numbers(1.0, 2.0), numbers(1.0, 1e39), "t.csv, row 1, column a: NaN, Infinity and numbers beyond float32"),
+    ],
+)
+def test_values_that_have_no_meaning(reference: TableColumn, other: TableColumn, sentence: str) -> None:
+    """A value that is none of its column is refused with its row."""
+    if sentence.endswith("could mean"):
+        assert codes(reference, other) == [0]  # the name itself goes before another writing of it
+        reference, other = fields("1.0", "1.00", "b"), fields("1")
+    with refused(sentence):
+        codes(reference, other)
+
+
+def test_a_column_of_another_type_is_no_calibration() -> None:
+    """A categorical column none of whose values is known is refused; some unknown values are not, nor is a gap."""
+    schema, _ = understood(spec(), table(a=fields("true", "false")))
+    notices = Notices()
+    for cells, sound in ((numbers(0, 1), False), (fields("x", "true"), True), (fields(None, None), True)):
+        rows = rows_from_table(table(a=cells), schema, label="y", classes=())
+        if sound:
+            check_known(rows, schema, Path("t.csv"), notices)
+        else:
+            with refused(
+                "t.csv: none of the values of column 'a' is a category of the reference, which are [\"false\""
+            ):
+                check_known(rows, schema, Path("t.csv"), notices)
+    assert notices.warnings == []
+    schema, _ = understood(spec(), table(a=fields(*(f"name {index}" for index in range(101)))))
+    check_known(rows_from_table(table(a=fields("x")), schema, label="y", classes=()), schema, Path("t.csv"), notices)
+    assert len(notices.warnings) == 1
+
+
+def test_a_group_that_is_an_input_is_no_group() -> None:
+    """A column whose name begins with group_ and is listed is an input, and the others are groups."""
+    made = table(a=fields("1", "2"), group_size=numbers(1, 2), group_sex=fields("f", None))
+    schema, _ = understood(spec({"name": "group_size"}), made)
+    rows = rows_from_table(made, schema, label="y", classes=())
+    assert (schema.names, rows.groups) == (("a", "group_size"), {"sex": ("f", None)})
+
+
+def test_rows_that_do_not_fit() -> None:
+    """A column or a label that is not there or not known is refused; labels need not be there."""
+    schema, _ = understood(spec({"name": "a"}, {"name": "b"}), table(a=numbers(1, 2), b=fields("u", "v")))
+    made = {"a": numbers(1.0, 2.0), "b": fields("u", "v")}
+    assert rows_from_table(table(**made), schema, label="y", classes=toys.CLASSES).y is None
+    for y, sentence in {
+        fields("ant", "dog"): 't.csv, row 1: \'dog\' is none of the classes ["ant", "bee", "cat"]',
+        fields("ant", None): "t.csv, row 1: no label",
+    }.items():
+        with refused(sentence):
+            rows_from_table(table(**made, y=y), schema, label="y", classes=toys.CLASSES)
+    with pytest.raises(Mistake) as told:
+        rows_from_table(table(c=fields("u", "v")), schema, label="y", classes=toys.CLASSES)
+    assert told.value.sentences == ("t.csv: no column 'a'; there are ['c']", "t.csv: no column 'b'; there are ['c']")
+
+
+def test_texts_of_numbers() -> None:
+    """Numbers are named by their shortest digits, as a CSV would have them."""
+    assert as_texts(np.array([0.0, 1.0, 0.1, -2.5, NAN, 1e20, 1 / 3])) == [
+        *("0", "1", "0.1", "-2.5", None),
+        *("1e+20", "0.3333333333333333"),
+    ]
+    assert as_texts(np.array([True, False])) == ["1", "0"]
+    assert as_texts(np.array(["b", "a"])) == ["b", "a"]
+    assert as_texts(np.array([b"b"])) == ["b"]
+    assert as_texts(np.array(["a", None], dtype=object)) == ["a", None]
+
+
+def test_images_come_as_npz(tmp_path: Path) -> None:
+    """Rows of another kind than a table's come as .npz."""
+    with refused("t.csv: rows of kind image come as .npz"):
+        load_rows(tmp_path / "t.csv", parse(toys.document("image")), toys.schema("image"), toys.CLASSES)
+
+
+def test_missing_strings_of_the_config(tmp_path: Path) -> None:
+    """What the config says is missing is missing in every file."""
+    (tmp_path / "t.csv").write_text("length,mass,age,colour,y\n1,?,3,?,ant\n")
+    rows = load_rows(tmp_path / "t.csv", TABLE, toys.schema(), toys.CLASSES)
+    assert np.array_equal(rows.x.numpy(), [[1, NAN, 3, NAN]], equal_nan=True)
