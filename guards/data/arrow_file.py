@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,11 +24,11 @@ SUFFIXES = (*PARQUET, ".feather", ".arrow", ".ipc")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-def read_arrow(path: Path, notices: Notices) -> Table:
+def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
     """Read a file by its name, or all Parquet files of a folder, in the order of their names.
 
     Folders named ``column=value`` are columns, as Hive and Spark write them. An index that pandas wrote is left out,
-    with a note.
+    with a note, unless its name is ``wanted``.
 
     Raises:
         Mistake: the file is damaged, parts have different columns, or two columns have the same name.
@@ -49,7 +50,7 @@ def read_arrow(path: Path, notices: Notices) -> Table:
             reason = (str(unread).splitlines() or ["damaged"])[0]
             raise Mistake(f"{path}, column {name!r}: cannot be read: {reason}") from unread
     for name in _pandas_index(table):
-        if name in columns:
+        if name in columns and name not in wanted:
             say_left_out(f"the column {name!r}", columns.pop(name).cells, path, notices)
     return Table(path, columns)
 

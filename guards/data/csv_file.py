@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ SHOWN = 3
 MANY = 5
 
 
-def read_csv(path: Path, missing: tuple[str, ...], notices: Notices) -> Table:
+def read_csv(path: Path, missing: tuple[str, ...], wanted: AbstractSet[str], notices: Notices) -> Table:
     """Read a CSV file: cells are ``str``, the empty field and the strings ``missing`` are None.
+
+    Columns whose names are ``wanted`` are never taken for row numbers.
 
     Compressed files, other delimiters, comments before the header and decimal commas are read, with a note.
 
@@ -52,11 +55,11 @@ def read_csv(path: Path, missing: tuple[str, ...], notices: Notices) -> Table:
     if _is_data(named):
         shown = ", ".join(map(repr, stripped[:SHOWN]))
         raise Mistake(
-            f"{path}: the first line looks like data ({shown}), not like the names of columns; write a line with the "
-            "columns' names before it"
+            f"{path}: the first line looks like data ({shown}), not like a header; write a header before it: a line "
+            "with the names of the columns"
         )
     # Row numbers go first: they are the one column that has no name.
-    named = without_row_numbers(_with_values(named, path, notices), path, notices)
+    named = without_row_numbers(_with_values(named, path, notices), wanted, path, notices)
     unlike_names([name for name, _ in named], path)
     padded = any(f" {end}" in text or f"{end} " in text for end in (dialect.delimiter, "\n", "\r"))
     columns = {name: TableColumn(each.copy(), "untyped") for name, each in named}
@@ -83,6 +86,8 @@ def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[
         notices.note(f'{path}: blank lines are skipped; in a table of one column write a missing value as ""')
     if len(widths) > 1:
         raise Mistake(_broken_lines(text, dialect, path))
+    if header in rows and len(header) > 1:
+        raise Mistake(_repeated_header(header, text, dialect, path))
     width = widths.pop() if widths else len(header)
     fields = np.array(list(chain.from_iterable(rows)), dtype=object).reshape(len(rows), width)
     fields[fields == ""] = None
@@ -96,6 +101,13 @@ def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[
     if width != len(header):
         raise Mistake(_broken_lines(text, dialect, path))
     return header, fields
+
+
+def _repeated_header(header: list[str], text: str, dialect: Dialect, path: Path) -> str:
+    """Say which line is the header once more; there is one."""
+    reader = dialect.reader(text)
+    lines = [reader.line_num + dialect.skipped for row in reader if row == header]
+    return f"{path}, line {lines[1]}: the line repeats the header, as if two files were joined; delete the line"
 
 
 def _blank(row: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """From a data file of any kind to a table, by the file's name."""
 
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from guards.data.arrow_file import SUFFIXES, read_arrow
@@ -20,8 +21,12 @@ OTHERS = {
 """Files of tables that are not read, and what they are."""
 
 
-def read_table(path: Path, *, missing: tuple[str, ...] = (), notices: Notices | None = None) -> Table:
+def read_table(
+    path: Path, *, missing: tuple[str, ...] = (), wanted: AbstractSet[str] = frozenset(), notices: Notices | None = None
+) -> Table:
     """Read a table by column, with the types of the file; ``missing`` are more strings that mean no value.
+
+    An index of the rows is left out, unless its name is ``wanted``.
 
     Parquet (.parquet, .pq, a folder of parts), Feather (.feather, .arrow), else CSV (.csv, .tsv, .txt, also .gz, .bz2,
     .xz, .zst and .zip).
@@ -37,11 +42,11 @@ def read_table(path: Path, *, missing: tuple[str, ...] = (), notices: Notices | 
     if suffix in OTHERS:
         raise Mistake(f"{path}: {OTHERS[suffix]} is not read; save the table as CSV or Parquet")
     if suffix in SUFFIXES or path.is_dir():
-        table = read_arrow(path, told)
+        table = read_arrow(path, wanted, told)
         columns = {name: column.with_missing(also=missing) for name, column in table.columns.items()}
         table = Table(path, columns)
     else:
-        table = read_csv(path, missing, told)
+        table = read_csv(path, missing, wanted, told)
     if not len(table):
         raise Mistake(f"{path}: it has no rows")
     return table

@@ -23,6 +23,9 @@ from guards.types import Mistake, Rows
 
 __all__ = ["ReferenceFile", "read_reference", "read_rows"]
 
+CHANNELS = (1, 3, 4)
+"""How many channels a picture usually has."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceFile:
@@ -55,7 +58,8 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
         texts = label_texts(arrays["y"], path) if "y" in arrays else None
         labels = None if texts is None else TableColumn(texts, "text")
     elif config.input.kind == "tabular":
-        table = read_table(path, missing=config.reference.missing, notices=notices)
+        wanted = {label, *(column.name for column in config.input.columns)}
+        table = read_table(path, missing=config.reference.missing, wanted=wanted, notices=notices)
         labels = table.columns.get(label)
         if labels is None:
             absent = f"reference.label: no column {label!r} in {path}; {choices(label, list(table.columns))}"
@@ -67,6 +71,12 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
         raise Mistake(
             f"reference.path: rows of kind {config.input.kind} come as .npz (numpy.savez(path, x=..., y=...)), not "
             f"{path.suffix or 'a folder'}"
+        )
+    shape = config.input.shape or ()
+    if config.input.kind == "image" and shape[2] in CHANNELS and shape[0] == shape[1] > max(CHANNELS):
+        notices.warn(
+            f"input.shape: {list(shape)} looks like channels last; channels come first: write "
+            f"{[shape[2], *shape[:2]]}, and save x.transpose(0, 3, 1, 2)"
         )
     regression = config.model.task == "regression"
     return ReferenceFile(

@@ -1,6 +1,7 @@
 """The column of row numbers, or row names, that a table carries beside its data."""
 
 import re
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ UNNAMED = re.compile(r"|Unnamed: \d+(\.\d+)*")
 """The names that pandas gives to columns without one."""
 
 
-def without_row_numbers(columns: Named, path: Path, notices: Notices) -> Named:
+def without_row_numbers(columns: Named, wanted: AbstractSet[str], path: Path, notices: Notices) -> Named:
     """Leave out a first column without a name that tells each row from the others: the index that pandas wrote.
+
+    A column that is ``wanted`` by its name stays.
 
     Raises:
         Mistake: another column has no name.
     """
-    while columns and UNNAMED.fullmatch(columns[0][0]) and _distinct(columns[0][1]):
+    while columns and _is_index(*columns[0]) and columns[0][0] not in wanted:
         name, cells = columns.pop(0)
         say_left_out(
             f"the first column ({name!r})" if name else "the first column, without a name,", cells, path, notices
@@ -31,7 +34,7 @@ def without_row_numbers(columns: Named, path: Path, notices: Notices) -> Named:
     for index, (name, _) in enumerate(columns):
         if not name:
             raise Mistake(f"{path}: column {index + 1} of the inputs has no name; write a name for it in the header")
-        if UNNAMED.fullmatch(name):
+        if UNNAMED.fullmatch(name) and name not in wanted:
             notices.warn(
                 f"{path}: the column {name!r} has a name that pandas makes up for a column without one; if it is an "
                 "index, write the file with index=False, else give the column a name"
@@ -46,6 +49,10 @@ def say_left_out(column: str, cells: npt.NDArray[Any], path: Path, notices: Noti
         notices.note(f"{told}; if it is data, give it a name of its own")
     else:
         notices.warn(f"{told}, though it does not hold row numbers; if it is data, give it a name of its own")
+
+
+def _is_index(name: str, cells: npt.NDArray[Any]) -> bool:
+    return UNNAMED.fullmatch(name) is not None and _distinct(cells)
 
 
 def _distinct(cells: npt.NDArray[Any]) -> bool:

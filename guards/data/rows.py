@@ -37,7 +37,8 @@ def load_rows(
         return rows_from_npz(arrays, schema, classes=classes, path=path, spec=config.input, notices=notices)
     if schema.kind != "tabular":
         raise Mistake(f"{path}: rows of kind {schema.kind} come as .npz")
-    table = read_table(path, missing=config.reference.missing, notices=notices)
+    wanted = {config.reference.label, *schema.names}
+    table = read_table(path, missing=config.reference.missing, wanted=wanted, notices=notices)
     return rows_from_table(table, schema, label=config.reference.label, classes=classes)
 
 

@@ -122,7 +122,7 @@ def unlike_names(names: Sequence[str], path: Path) -> None:
         return
     twice = next(name for name, count in Counter(names).items() if count > 1)
     places = " and ".join(str(index + 1) for index, name in enumerate(names) if name == twice)
-    raise Mistake(f"{path}: the columns {places} have the same name {twice!r}; rename one of them")
+    raise Mistake(f"{path}: the name {twice!r} is given twice, to the columns {places}; rename one of them")
 
 
 def counted(number: int, noun: str) -> str:

@@ -196,6 +196,14 @@ def test_an_index_that_holds_names_is_warned_of(tmp_path: Path) -> None:
     assert "the column 'town' is left out as an index of the rows, though it does not hold" in notices.warnings[0]
 
 
+def test_an_index_that_the_config_names_is_read(tmp_path: Path) -> None:
+    """A column that a frame had as its index is read if the config names it."""
+    pd.DataFrame({"a": [1, 2, 3], "id": [7, 3, 9]}).set_index("id").to_parquet(tmp_path / "t.parquet")
+    table, notices = read(tmp_path / "t.parquet", wanted={"id", "y"})
+    assert {name: each.cells.tolist() for name, each in table.items()} == {"a": [1, 2, 3], "id": [7, 3, 9]}
+    assert notices == Notices()
+
+
 def test_a_folder_of_parts(tmp_path: Path) -> None:
     """A folder's Parquet files are one table in the order of their names; hidden files and marks are skipped."""
     folder = tmp_path / "data"
@@ -299,7 +307,7 @@ def test_tables_that_cannot_be(tmp_path: Path) -> None:
     """Two columns of one name, and a table without rows, are refused."""
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table([pa.array([1]), pa.array([2]), pa.array([2])], names=["a", "b", "a"]), path)
-    with refused(f"{path}: the columns 1 and 3 have the same name 'a'; rename one of them"):
+    with refused(f"{path}: the name 'a' is given twice, to the columns 1 and 3; rename one of them"):
         read(path)
     pq.write_table(pa.table({"a": [1], "": [2]}), path)
     with refused(f"{path}: column 2 has no name; give it a name"):

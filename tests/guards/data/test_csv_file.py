@@ -125,6 +125,12 @@ def test_an_index_that_holds_no_numbers_is_warned_of(tmp_path: Path) -> None:
     assert "is left out as an index of the rows, though it does not hold row numbers" in notices.warnings[0]
 
 
+def test_an_index_that_the_config_names_is_read(tmp_path: Path) -> None:
+    """A column that the config names is read, whatever its name and its values look like."""
+    columns, notices = read(tmp_path / "t.csv", "Unnamed: 0,a\n0,5\n1,6\n", wanted={"Unnamed: 0"})
+    assert (columns, notices) == ({"Unnamed: 0": ["0", "1"], "a": ["5", "6"]}, Notices())
+
+
 def test_an_unnamed_column_with_repeated_values_is_kept(tmp_path: Path) -> None:
     """A column that pandas named `Unnamed: 0` and that does not tell rows apart is kept, with a warning."""
     columns, notices = read(tmp_path / "t.csv", "Unnamed: 0,a\n1,5\n1,6\n")
@@ -249,13 +255,14 @@ def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
         ),
         ('a,b\n1,2\n3,"x" y\n', ", line 3: cannot be read as a table: after a quoted field comes something else"),
         ("a,b\n1,2\n3,\x004\n", ", line 3: cannot be read as a table: the line holds a NUL character"),
-        ("a,b,a\n1,2,3\n", "the columns 1 and 3 have the same name 'a'; rename one of them"),
-        ("a,b, a\n1,2,3\n", "the columns 1 and 3 have the same name 'a'; rename one of them"),
+        ("a,b,a\n1,2,3\n", "the name 'a' is given twice, to the columns 1 and 3; rename one of them"),
+        ("a,b, a\n1,2,3\n", "the name 'a' is given twice, to the columns 1 and 3; rename one of them"),
+        ('a,b\n1,"x\ny"\na,b\n2,z\n', ", line 4: the line repeats the header, as if two files were joined; delete the"),
         ("a,,b\n1,2,3\n", "column 2 of the inputs has no name; write a name for it in the header"),
         (",a\nx,1\nx,2\n", "column 1 of the inputs has no name; write a name for it in the header"),
         (
             "5.1,3.5,1.4\n4.9,3.0,1.4\n",
-            "the first line looks like data ('5.1', '3.5', '1.4'), not like the names of columns",
+            "the first line looks like data ('5.1', '3.5', '1.4'), not like a header; write a header before it",
         ),
         ("39, ant, 2\n4, bee, ?\n5, ant, 6\n6, bee, 7\n", "the first line looks like data ('39', 'ant', '2')"),
         ("5.1,3.5,ant\n4.9,3.0,bee\n4.9,3.0,ant\n", "the first line looks like data ('5.1', '3.5', 'ant')"),

@@ -108,3 +108,12 @@ def test_a_fit_takes_no_rows_that_a_server_refuses(name: str, tmp_path: Path) ->
     found, notices = reference(config)
     with pytest.raises(Mistake, match=re.escape(f"{name}, row 7, place [2]: the value is nan in float32")):
         read_rows(found, load_config(config), tmp_path, notices, schema=found.readings[0].sure(), classes=toys.CLASSES)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [([9, 9, 3], 1), ([3, 9, 9], 0), ([8, 100, 1], 0), ([4, 4, 4], 0)])
+def test_a_shape_with_channels_last_is_warned_of(shape: list[int], expected: int, tmp_path: Path) -> None:
+    """A config whose image has its channels last is warned of."""
+    config = toys.write(tmp_path, "image")
+    _, notices = reference(config, input={"kind": "image", "shape": shape})
+    assert len(notices.warnings) == expected
+    assert all("looks like channels last; channels come first: write [3, 9, 9]" in each for each in notices.warnings)
