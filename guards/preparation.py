@@ -7,7 +7,8 @@ from pathlib import Path
 from torch.export import ExportedProgram
 
 from guards.config import Config
-from guards.data.reference import read_reference, read_rows
+from guards.data.calibration_rows import examine_calibration
+from guards.data.reference import ReferenceFile, read_reference, read_rows
 from guards.loading import load_program, make_model, read_weights
 from guards.model import TorchModel
 from guards.notices import Notices
@@ -19,9 +20,10 @@ __all__ = ["Prepared", "prepare"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A config's model and rows, as they were understood."""
+    """A config's model and rows, as they were understood; ``reference`` is the file that said so."""
 
     config: Config
+    reference: ReferenceFile
     schema: InputSchema
     classes: tuple[str, ...]
     model: TorchModel
@@ -51,5 +53,6 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes
     step()
     train, heldout = read_rows(reference, config, folder, classes, notices)
+    examine_calibration(config, folder, train, heldout, classes, notices)
     step()
-    return Prepared(config, reference.schema, classes, model, program, train, heldout)
+    return Prepared(config, reference, reference.schema, classes, model, program, train, heldout)

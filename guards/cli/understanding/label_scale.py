@@ -1,0 +1,43 @@
+"""Whether the values of a regression fit its labels on another scale: standardised, in another unit, or logarithms."""
+
+import torch
+from torch import Tensor
+
+from guards.cli.understanding.quality import Quality, quality
+from guards.fitting import Labelled
+
+__all__ = ["better_scale"]
+
+FEWEST = 40
+GAIN = 0.1
+LARGEST_EXPONENT = 80.0
+
+
+def better_scale(rows: Labelled) -> tuple[str, Quality, Quality] | None:
+    """Find the line a * f(output) + b under which the outputs fit the labels far better; None if there is none.
+
+    f is the identity or the exponential. The line is chosen on every other row, and judged on the rest. Gives the
+    formula, and the quality on the rest with it and without.
+    """
+    assert rows.y is not None  # noqa: S101 - the caller has labels
+    value, y = rows.logits[:, 0].double().cpu(), rows.y.double().cpu()
+    given = quality(Labelled(value[1::2, None], y[1::2]), ())
+    if len(y) < FEWEST or given is None:
+        return None
+    best: tuple[str, Quality, Quality] | None = None
+    for name, inputs in {"output": value, "exp(output)": value.clamp(max=LARGEST_EXPONENT).exp()}.items():
+        slope, offset = _line(inputs[::2], y[::2])
+        found = quality(Labelled((slope * inputs[1::2] + offset)[:, None], y[1::2]), ())
+        if found is None or not (found.far_above(given, by=GAIN) and found.beats_rival):
+            continue
+        if best is None or found.far_above(best[1], by=0.0):
+            best = f"{slope:.4g} * {name} {'-' if offset < 0 else '+'} {abs(offset):.4g}", found, given
+    return best
+
+
+def _line(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Fit y = a x + b by least squares."""
+    spread = x - x.mean()
+    variance = (spread**2).sum()
+    slope = (spread * (y - y.mean())).sum() / variance if variance > 0 else torch.zeros(())
+    return float(slope), float(y.mean() - slope * x.mean())
