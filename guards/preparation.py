@@ -13,7 +13,7 @@ from guards.loading import load_program, make_model, read_weights
 from guards.model import TorchModel
 from guards.notices import Notices
 from guards.schema import InputSchema
-from guards.types import Rows
+from guards.types import Mistakes, Rows
 
 __all__ = ["Prepared", "prepare"]
 
@@ -38,16 +38,23 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     Raises:
         Mistake: something in the config or a file is wrong.
     """
-    reference = read_reference(config, folder, notices)
+    together, program, weights = Mistakes(), None, None
+    with together:
+        reference = read_reference(config, folder, notices)
     step()
+    with together:
+        if config.model.program is not None:
+            program = load_program(folder / config.model.program)
+        elif config.model.weights is not None:
+            weights = read_weights(folder / config.model.weights)
+    together.refuse()
     classes = reference.classes
-    program = load_program(folder / config.model.program) if config.model.program is not None else None
     model = make_model(
         config,
         reference.schema,
         outputs=None if classes is None else len(classes) or 1,
         folder=folder,
-        weights=read_weights(folder / config.model.weights) if config.model.weights is not None else None,
+        weights=weights,
         program=program,
     )
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes

@@ -1,4 +1,4 @@
-"""Whether the calibration rows are what they must be: not those that the model was trained on, enough, of each class."""
+"""Whether the calibration rows are enough, of all classes, and not those that the model was trained on."""
 
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,9 @@ def _compare(path: Path, calibration: Path, train: Rows, heldout: Rows, notices:
     if beyond > DEVIATIONS * deviation + LEAST_ROWS and beyond > LEAST_SHARE * len(theirs):
         notices.warn(
             f"reference.calibration: {shared} of {len(theirs)} rows ({shared / len(theirs):.1%}) are in "
-            f"reference.path, too; rows that happen to be alike explain about {expected:.0f} of them. If the model was trained on "
-            "calibration rows, then false alarms are more frequent than the budget and prediction sets cover less than "
-            "they promise: take these rows out of one of the files"
+            f"reference.path, too; rows that happen to be alike explain about {expected:.0f} of them. If the model was "
+            "trained on calibration rows, then false alarms are more frequent than the budget and prediction sets "
+            "cover less than they promise: take these rows out of one of the files"
         )
 
 

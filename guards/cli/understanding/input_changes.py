@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ Found = tuple[Callable[[Tensor], Tensor], str]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MOST_COLUMNS = 30
 MOST_VALUES = 50
+MOST_PERMUTED = 4
 RGB = 3
 
 
@@ -151,6 +153,24 @@ def _kinds(schema: InputSchema, x: Tensor, rows: Tensor) -> Iterator[InputChange
                 f"declare {{name: {name}, {key.format(order=order)}}} under input.columns",
                 apply,
             )
+    for place, column in list(enumerate(schema.columns))[:MOST_COLUMNS]:
+        yield from _permutations(place, column, x.device)
+
+
+def _permutations(place: int, column: Column, device: torch.device) -> Iterator[InputChange]:
+    """Give every order of a few categories: small, medium and large are in no order that a file could tell."""
+    categories = column.categories or ()
+    if not 1 < len(categories) <= MOST_PERMUTED:
+        return
+    for codes in list(permutations(range(len(categories))))[1:]:
+        place_of = torch.empty(len(codes), device=device)
+        place_of[torch.tensor(codes, device=device)] = torch.arange(len(codes), dtype=torch.float32, device=device)
+        order = [categories[code] for code in codes]
+        yield InputChange(
+            f"the categories of column {column.name!r} come in the order {order}",
+            f"declare {{name: {column.name}, kind: categorical, categories: {order}}} under input.columns",
+            partial(_looked_up, place, place_of),
+        )
 
 
 def _all(changes: list[Callable[[Tensor], Tensor]], rows: Tensor) -> Tensor:

@@ -10,28 +10,32 @@ __all__ = ["better_scale"]
 
 FEWEST = 40
 GAIN = 0.1
+AS_WELL = 0.05
 LARGEST_EXPONENT = 80.0
 
 
 def better_scale(rows: Labelled) -> tuple[str, Quality, Quality] | None:
-    """Find the line a * f(output) + b under which the outputs fit the labels far better; None if there is none.
+    """Find the line a * output + b, or the exponential, under which the outputs fit the labels far better.
 
-    f is the identity or the exponential. The line is chosen on every other row, and judged on the rest. Gives the
-    formula, and the quality on the rest with it and without.
+    The line is chosen on every other row, and judged on the rest. The plain
+    exponential is preferred if it fits as well: then the model was trained on logarithms. Gives the formula and the
+    quality on the rest with it and without, or None if there is no such line.
     """
     assert rows.y is not None  # noqa: S101 - the caller has labels
     value, y = rows.logits[:, 0].double().cpu(), rows.y.double().cpu()
     given = quality(Labelled(value[1::2, None], y[1::2]), ())
     if len(y) < FEWEST or given is None:
         return None
+    exponential = value.clamp(max=LARGEST_EXPONENT).exp()
+    lines = {"output": (value, *_line(value[::2], y[::2])), "exp(output)": (exponential, 1.0, 0.0)}
     best: tuple[str, Quality, Quality] | None = None
-    for name, inputs in {"output": value, "exp(output)": value.clamp(max=LARGEST_EXPONENT).exp()}.items():
-        slope, offset = _line(inputs[::2], y[::2])
+    for name, (inputs, slope, offset) in lines.items():
         found = quality(Labelled((slope * inputs[1::2] + offset)[:, None], y[1::2]), ())
         if found is None or not (found.far_above(given, by=GAIN) and found.beats_rival):
             continue
-        if best is None or found.far_above(best[1], by=0.0):
-            best = f"{slope:.4g} * {name} {'-' if offset < 0 else '+'} {abs(offset):.4g}", found, given
+        if best is None or found.value > best[1].value - AS_WELL:
+            line = f"{slope:.4g} * {name} {'-' if offset < 0 else '+'} {abs(offset):.4g}"
+            best = name if inputs is exponential else line, found, given
     return best
 
 

@@ -10,17 +10,19 @@ from guards.cli.understanding.input_changes import InputChange, input_changes
 from guards.cli.understanding.label_order import better_order
 from guards.cli.understanding.label_scale import better_scale
 from guards.cli.understanding.quality import Quality, quality, recognises
-from guards.fitting import CHUNK, Labelled
+from guards.fitting import CHUNK, Labelled, run_model
 from guards.notices import Notices
 from guards.preparation import Prepared
 
 __all__ = ["judge", "said"]
 
-TRIED_ROWS, FEWEST, SECONDS = 1000, 40, 2.0
+TRIED_ROWS, FEWEST, TIMED_ROWS = 1000, 40, 32
+SECONDS, PASSES = 1.0, 20
+"""How long other readings may be tried, and how many at least, with fewer rows for a slow model."""
 GAIN = 0.1
 CLEARLY = 0.1
 """A model that is this share of the way from the simplest rival to perfect is taken for one that works."""
-GOOD = 0.5
+GOOD = 0.9
 FALL = 0.1
 SHOWN = 20
 
@@ -124,7 +126,7 @@ def _best_change(prepared: Prepared, part: str) -> tuple[InputChange, Quality, Q
         return None
     model = prepared.model
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(prepared.config.reference.seed))
-    sample = order[:TRIED_ROWS]
+    sample = order[: _affordable_rows(prepared, rows.x[order[:TIMED_ROWS]])]
     x, y = model.prepare(rows.x[sample].to(model.device)), rows.y[sample]
     given = _halves(prepared, x, y)
     if given is None:
@@ -141,6 +143,14 @@ def _best_change(prepared: Prepared, part: str) -> tuple[InputChange, Quality, Q
     if best is None or not (best[1].far_above(best[2], by=GAIN) and best[1].beats_rival):
         return None
     return best
+
+
+def _affordable_rows(prepared: Prepared, x: Tensor) -> int:
+    """Count the rows on which many readings can be tried in time, by how long the model takes for some."""
+    start = time.monotonic()
+    run_model(prepared.model, x)
+    seconds = max(time.monotonic() - start, 1e-6)
+    return min(TRIED_ROWS, max(FEWEST, int(SECONDS / PASSES / seconds * len(x))))
 
 
 @torch.no_grad()
@@ -185,9 +195,14 @@ def _compare_parts(train: Quality | None, heldout: Quality | None, notices: Noti
         return
     name = _name(train)
     if train.far_above(heldout, by=FALL):
-        notices.note(
+        sentence = (
             f"the model overfits: its {name} is {said(train)} on training rows and {said(heldout)} on calibration rows"
         )
+        if heldout.value > heldout.rival:
+            notices.note(sentence)
+        else:
+            rival = f"always answering {heldout.rival_name!r}" if heldout.rival_name is not None else "the mean"
+            notices.warn(f"{sentence}, no better than {rival}; look whether both files are of the same data")
     elif heldout.far_above(train, by=FALL):
         notices.note(
             f"the model's {name} is {said(heldout)} on calibration rows and only {said(train)} on training rows: look "
