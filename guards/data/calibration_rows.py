@@ -18,7 +18,8 @@ __all__ = ["examine_calibration", "row_hashes", "shared_rows"]
 
 Hashes = npt.NDArray[np.uint64]
 CHUNK_VALUES = 1 << 22
-DEVIATIONS, LEAST_ROWS, LEAST_SHARE = 4.0, 4.0, 0.01
+LEAST_ROWS, LEAST_SHARE, BY_CHANCE = 3, 0.01, 1e-3
+LARGEST_TILT, SMALLEST = 20.0, 1e-12
 IMPROBABLE = 1e-4
 FEW = 20
 SHOWN = 10
@@ -56,9 +57,8 @@ def _compare(path: Path, calibration: Path, train: Rows, heldout: Rows, notices:
     theirs = row_hashes(heldout.x, heldout.y if labelled else None)
     if len(ours) == len(theirs) and (np.sort(ours) == np.sort(theirs)).all():
         raise Mistake(f"reference.calibration: {calibration} holds the same rows as reference.path: {advice}")
-    shared, expected, deviation = shared_rows(ours, theirs)
-    beyond = shared - expected
-    if beyond > DEVIATIONS * deviation + LEAST_ROWS and beyond > LEAST_SHARE * len(theirs):
+    shared, expected, by_chance = shared_rows(ours, theirs)
+    if shared >= LEAST_ROWS and shared - expected > LEAST_SHARE * len(theirs) and by_chance < BY_CHANCE:
         notices.warn(
             f"reference.calibration: {shared} of {len(theirs)} rows ({shared / len(theirs):.1%}) are in "
             f"reference.path, too; rows that happen to be alike explain about {expected:.0f} of them. If the model was "
@@ -95,19 +95,24 @@ def _mixed(values: npt.NDArray[np.float32]) -> Hashes:
 def shared_rows(train: Hashes, heldout: Hashes) -> tuple[int, float, float]:
     """Count the held-out rows that are among the training rows, too.
 
-    Gives the count, and the mean and standard deviation that it had if chance had told the rows of both files apart,
-    given how often each row comes in both together: small tables repeat themselves honestly. Of a row that comes g
-    times, k ~ Binomial(g, p) are held out, with p the held-out share of all rows; k count unless all g are held out.
+    Gives the count, its mean if chance alone had told the rows of both files apart, and a bound on the probability of
+    so many then, given how often each row comes in both files together: small tables repeat themselves honestly. Of a
+    row that comes g times, k ~ Binomial(g, p) are held out, with p the held-out share of all rows, and k count unless
+    all g are held out. The bound is Chernoff's: the least of E[exp(l S)] exp(-l s) over l.
     """
     values, index = np.unique(np.concatenate([train, heldout]), return_inverse=True)
     ours = np.bincount(index[: len(train)], minlength=len(values))
     theirs = np.bincount(index[len(train) :], minlength=len(values))
     shared = int(theirs[ours > 0].sum())
-    g = (ours + theirs)[ours + theirs > 1].astype(np.float64)
+    times, groups = np.unique((ours + theirs)[ours + theirs > 1], return_counts=True)
     p = len(heldout) / (len(train) + len(heldout))
-    mean = g * p - g * p**g
-    variance = g * p * (1 - p) + (g * p) ** 2 - g**2 * p**g - mean**2
-    return shared, float(mean.sum()), float(np.sqrt(np.maximum(variance, 0).sum()))
+    mean = float(((times * p - times * p**times) * groups).sum())
+    tilt = np.concatenate([[0.0], np.geomspace(1e-3, LARGEST_TILT, 200)])[:, None]
+    some = np.log1p(p * np.expm1(tilt))
+    no_row, every_row = np.exp(times * (np.log(p) - some)), np.exp(times * (np.log(p) + tilt - some))
+    growth = times * some + np.log1p(np.maximum(no_row - every_row, SMALLEST - 1))
+    bound = (growth * groups).sum(1) - tilt[:, 0] * shared
+    return shared, mean, float(np.exp(bound.min()))
 
 
 def _compare_classes(train: Tensor, heldout: Tensor, classes: tuple[str, ...], notices: Notices) -> None:

@@ -8,7 +8,7 @@ from guards.columns import Column, ColumnSpec
 from guards.data.table import GROUP, Table, TableColumn, as_texts
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
-from guards.types import Mistake, Mistakes
+from guards.types import Mistake
 
 __all__ = ["numbers_of", "resolve_schema"]
 
@@ -29,13 +29,11 @@ def resolve_schema(spec: InputSpec, table: Table | None, *, label: str, notices:
     names = list(declared) or [name for name in table.columns if name != label and not name.startswith(GROUP)]
     if not names:
         raise Mistake(f"input.columns: the reference has no column but the label; there are {sorted(table.columns)}")
-    columns, together = [], Mistakes()
+    columns = []
     for name in names:
-        with together:
-            if name not in table.columns:
-                raise Mistake(f"input.columns: no column {name!r} in the reference; there are {sorted(table.columns)}")
-            columns.append(_resolved(name, declared.get(name), table.columns[name], notices))
-    together.refuse()
+        if name not in table.columns:
+            raise Mistake(f"input.columns: no column {name!r} in the reference; there are {sorted(table.columns)}")
+        columns.append(_resolved(name, declared.get(name), table.columns[name], notices))
     return InputSchema(kind="tabular", shape=(len(columns),), columns=tuple(columns))
 
 

@@ -13,7 +13,7 @@ from guards.data.labels import indices, targets
 from guards.data.npz import read_npz, rows_from_npz
 from guards.data.table import GROUP, Table, TableColumn, as_texts
 from guards.schema import InputSchema
-from guards.types import Mistake, Mistakes, Rows
+from guards.types import Mistake, Rows
 
 __all__ = ["load_rows", "rows_from_table"]
 
@@ -39,18 +39,15 @@ def rows_from_table(table: Table, schema: InputSchema, *, label: str, classes: t
         Mistake: a column is missing or not of its kind, or a label is not known.
     """
     columns, path = table.columns, table.path
-    encodable: dict[str, Any] = {}
-    together = Mistakes()
-    for column in schema.columns:
-        with together:
-            if column.name not in columns:
-                raise Mistake(f"{path}: no column {column.name!r}; there are {sorted(columns)}")
-            encodable[column.name] = (
-                numbers_of(column.name, columns[column.name])
-                if column.kind == "numeric"
-                else _categories(column, columns[column.name], path)
-            )
-    together.refuse()
+    absent = [name for name in schema.names if name not in columns]
+    if absent:
+        raise Mistake(f"{path}: no column {absent[0]!r}; there are {sorted(columns)}")
+    encodable: dict[str, Any] = {
+        column.name: numbers_of(column.name, columns[column.name])
+        if column.kind == "numeric"
+        else _categories(column, columns[column.name], path)
+        for column in schema.columns
+    }
     x, faults = schema.encode(encodable)
     if faults:
         raise Mistake(f"{path}, row {faults[0].row}, column {faults[0].place[0]}: {faults[0].message}")
