@@ -57,17 +57,6 @@ def _scales(x: Tensor, where: Tensor, advice: str) -> Iterator[InputChange]:
 
     yield scaled("the inputs are multiplied by 255", lambda rows: rows * 255)
     yield scaled("the inputs are divided by 255", lambda rows: rows / 255)
-    over = (0,) if x.ndim < 4 else (0, 2, 3)  # noqa: PLR2004 - images are standardised by channel
-    mean, sd = x.mean(over, keepdim=True), x.std(over, keepdim=True)
-    sd = torch.where(sd > 0, sd, torch.ones_like(sd))
-    yield scaled(
-        "the inputs are standardised with the training rows' mean and standard deviation",
-        lambda rows: (rows - mean) / sd,
-        "put this into the model, which knows the mean and the standard deviation that it was trained with",
-    )
-    low, high = x.amin(over, keepdim=True), x.amax(over, keepdim=True)
-    span = torch.where(high > low, high - low, torch.ones_like(low))
-    yield scaled("the inputs are scaled to [0, 1] by their minimum and maximum", lambda rows: (rows - low) / span)
     if x.ndim == 4:  # noqa: PLR2004
         yield scaled("the inputs are scaled from [0, 1] to [-1, 1]", lambda rows: rows * 2 - 1)
         yield scaled("the inputs are inverted (1 - x)", lambda rows: 1 - rows)
@@ -79,6 +68,17 @@ def _scales(x: Tensor, where: Tensor, advice: str) -> Iterator[InputChange]:
                 lambda rows: rows * sds + means,
                 "the rows and the model both standardise: leave out one of the two",
             )
+    over = {3: (0, 1), 4: (0, 2, 3)}.get(x.ndim, (0,))  # by channel of an image, by feature of a sequence
+    mean, sd = x.mean(over, keepdim=True), x.std(over, keepdim=True)
+    sd = torch.where(sd > 0, sd, torch.ones_like(sd))
+    yield scaled(
+        "the inputs are standardised with the training rows' mean and standard deviation",
+        lambda rows: (rows - mean) / sd,
+        "put this into the model, which knows the mean and the standard deviation that it was trained with",
+    )
+    low, high = x.amin(over, keepdim=True), x.amax(over, keepdim=True)
+    span = torch.where(high > low, high - low, torch.ones_like(low))
+    yield scaled("the inputs are scaled to [0, 1] by their minimum and maximum", lambda rows: (rows - low) / span)
 
 
 def _layouts(shape: tuple[int, ...]) -> Iterator[InputChange]:

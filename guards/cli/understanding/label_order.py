@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from guards.cli.understanding.quality import Quality, quality
+from guards.cli.understanding.quality import Quality, quality, shuffled
 from guards.fitting import Labelled
 
 __all__ = ["better_order"]
@@ -21,13 +21,15 @@ STAY = 1e-3
 def better_order(rows: Labelled, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Quality, Quality] | None:
     """Find the order of the labels under which the outputs are right far more often; None if there is no such order.
 
-    The best one-to-one assignment of outputs to labels is chosen on every other row, and judged on the rest. Gives the
+    The best one-to-one assignment of outputs to labels is chosen on half of the rows, and judged on the rest. Gives the
     labels in that order, and the quality on the rest with them and without. A model that only knows the majority class
     fits no order.
     """
     assert rows.y is not None  # noqa: S101 - the caller has labels
     if len(rows.y) < FEWEST or len(classes) < 2:  # noqa: PLR2004
         return None
+    rows = shuffled(rows)
+    assert rows.y is not None  # noqa: S101 - as before
     predicted, y = rows.logits.argmax(1).cpu(), rows.y.cpu()
     confusion = np.zeros((len(classes), len(classes)))
     np.add.at(confusion, (predicted[::2].numpy(), y[::2].numpy()), 1)
@@ -40,6 +42,6 @@ def better_order(rows: Labelled, classes: tuple[str, ...]) -> tuple[tuple[str, .
     ordered = quality(replace(rows, logits=moved, y=rows.y[1::2]), classes)
     assert given is not None  # noqa: S101 - there are labels
     assert ordered is not None  # noqa: S101
-    if not (ordered.far_above(given, by=GAIN) and ordered.beats_rival):
+    if not ordered.far_above(given, by=GAIN):
         return None
     return tuple(classes[index] for index in label_of), ordered, given

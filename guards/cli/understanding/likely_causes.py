@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,6 +28,14 @@ FALL = 0.1
 SHOWN = 20
 
 
+@dataclass(frozen=True, slots=True)
+class LikelyCause:
+    """What a misreading looks like, in a sentence, and how well the model does without it."""
+
+    sentence: str
+    quality: Quality
+
+
 def judge(prepared: Prepared, outputs: Mapping[str, Labelled], notices: Notices) -> dict[str, Quality | None]:
     """Measure the model on the rows of each part, ``train`` and ``calibration``, and warn if it seems misread."""
     found = {part: quality(rows, prepared.classes) for part, rows in outputs.items()}
@@ -40,7 +49,13 @@ def judge(prepared: Prepared, outputs: Mapping[str, Labelled], notices: Notices)
         lost = "" if missing == "training" else "; without them there are no prediction sets and no intervals"
         notices.note(f"the {missing} rows have no labels: the model's quality is known on the {kept} rows alone{lost}")
     rows = Labelled(outputs[part].logits, outputs[part].y)
-    if not (_labels_misread(rows, prepared, part, notices) or _inputs_misread(main, prepared, part, notices)):
+    causes = [_labels_misread(rows, prepared, part)]
+    if main.value < _good(main) and (causes[0] is None or causes[0].quality.value < _good(main)):
+        causes.append(_inputs_misread(prepared, part))
+    likely = [cause for cause in causes if cause is not None]
+    if likely:
+        notices.warn(max(likely, key=lambda cause: cause.quality.value).sentence)
+    else:
         _not_above_rival(main, rows, prepared, part, notices)
     _compare_parts(found["train"], found["calibration"], notices)
     return found
@@ -75,25 +90,32 @@ def _without_labels(outputs: Mapping[str, Labelled], prepared: Prepared, notices
     )
 
 
-def _labels_misread(rows: Labelled, prepared: Prepared, part: str, notices: Notices) -> bool:
-    """Warn if the outputs fit the labels in another order, or on another scale."""
+def _good(found: Quality) -> float:
+    """Give the quality from which on no misreading is looked for."""
+    return found.rival + GOOD * (1 - found.rival)
+
+
+def _labels_misread(rows: Labelled, prepared: Prepared, part: str) -> LikelyCause | None:
+    """Tell whether the outputs fit the labels far better in another order, or on another scale."""
     if prepared.classes:
         ordered = better_order(rows, prepared.classes)
-        if ordered is not None:
-            names, better, given = ordered
-            notices.warn(
-                f"model.classes: the outputs fit the labels in another order: accuracy {said(better)} instead of "
-                f"{said(given)} on {_rows(part)}; {_new_order(prepared.classes, names)}"
-            )
-        return ordered is not None
-    scaled = better_scale(rows)
-    if scaled is not None:
-        formula, better, given = scaled
-        notices.warn(
-            f"model: the values fit the label on another scale: R2 is {said(better)} for {formula}, and {said(given)} "
-            f"as they are, on {_rows(part)}; undo the label's scaling inside the model"
+        if ordered is None:
+            return None
+        names, better, given = ordered
+        return LikelyCause(
+            f"model.classes: the outputs fit the labels in another order: accuracy {said(better)} instead of "
+            f"{said(given)} on {_rows(part)}; {_new_order(prepared.classes, names)}",
+            better,
         )
-    return scaled is not None
+    scaled = better_scale(rows)
+    if scaled is None:
+        return None
+    formula, better, given = scaled
+    return LikelyCause(
+        f"model: the values fit the label on another scale: R2 is {said(better)} for {formula}, and {said(given)} "
+        f"as they are, on {_rows(part)}; undo the label's scaling inside the model",
+        better,
+    )
 
 
 def _new_order(classes: tuple[str, ...], names: tuple[str, ...]) -> str:
@@ -104,19 +126,17 @@ def _new_order(classes: tuple[str, ...], names: tuple[str, ...]) -> str:
     return f"set model.classes so that {', '.join(moved[:SHOWN])}{more}"
 
 
-def _inputs_misread(main: Quality, prepared: Prepared, part: str, notices: Notices) -> bool:
-    """If the model does not do well, try other readings of the inputs, and warn if one fits far better."""
-    if main.value >= main.rival + GOOD * (1 - main.rival):
-        return False
+def _inputs_misread(prepared: Prepared, part: str) -> LikelyCause | None:
+    """Try other readings of the inputs, and tell whether one fits far better."""
     best = _best_change(prepared, part)
     if best is None:
-        return False
+        return None
     change, better, given = best
-    notices.warn(
+    return LikelyCause(
         f"input: the model does far better if {change.what}: {_name(better)} {said(better)} instead of {said(given)} "
-        f"on {better.rows} {_rows(part)}; {change.advice}"
+        f"on {better.rows} {_rows(part)}; {change.advice}",
+        better,
     )
-    return True
 
 
 def _best_change(prepared: Prepared, part: str) -> tuple[InputChange, Quality, Quality] | None:
@@ -140,9 +160,7 @@ def _best_change(prepared: Prepared, part: str) -> tuple[InputChange, Quality, Q
         found = _halves(prepared, change.apply(x), y)
         if found is not None and found[0].value > chosen_on:
             chosen_on, best = found[0].value, (change, found[1], given[1])
-    if best is None or not (best[1].far_above(best[2], by=GAIN) and best[1].beats_rival):
-        return None
-    return best
+    return best if best is not None and best[1].far_above(best[2], by=GAIN) else None
 
 
 def _affordable_rows(prepared: Prepared, x: Tensor) -> int:

@@ -14,10 +14,10 @@ from guards.fitting import CHUNK, Labelled, run_model
 from guards.model import TorchModel
 from guards.types import Rows
 
-__all__ = ["Quality", "quality", "recognises", "sampled_outputs"]
+__all__ = ["Quality", "quality", "recognises", "sampled_outputs", "shuffled"]
 
 SAMPLE_ROWS, SAMPLE_SECONDS = 10_000, 3.0
-LEVEL = 0.975
+LEVEL, WIDER = 0.975, 1.7
 FEWEST = 3
 ERRORS = 2.0
 ABOVE_CHANCE = 0.1
@@ -48,8 +48,14 @@ class Quality:
         return self.interval[0] > self.rival
 
     def far_above(self, other: "Quality", *, by: float) -> bool:
-        """Tell whether this is better than another on like rows: by so much, and with intervals that do not meet."""
-        return self.interval[0] > other.interval[1] and self.value - other.value >= by
+        """Tell whether this is better than another on like rows: by so much, and with wide intervals that do not meet.
+
+        The simplest rival must lie below the interval, too. The intervals are widened to near 99.9 %, since the best of
+        many is compared.
+        """
+        low = self.value - WIDER * (self.value - self.interval[0])
+        high = other.value + WIDER * (other.interval[1] - other.value)
+        return low > max(high, self.rival) and self.value - other.value >= by
 
 
 def quality(rows: Labelled, classes: tuple[str, ...]) -> Quality | None:
@@ -94,6 +100,13 @@ def _of_values(value: Tensor, y: Tensor) -> Quality | None:
         rmse_interval=(max(0.0, rmse - rmse_margin), rmse + rmse_margin),
         rival_rmse=float(variance.sqrt()),
     )
+
+
+def shuffled(rows: Labelled) -> Labelled:
+    """Bring labelled rows into an order by chance, the same each time: every other row is then half of them."""
+    assert rows.y is not None  # noqa: S101 - the caller has labels
+    order = torch.randperm(len(rows.logits), generator=torch.Generator().manual_seed(0))
+    return Labelled(rows.logits[order.to(rows.logits.device)], rows.y[order.to(rows.y.device)])
 
 
 def recognises(rows: Labelled, classes: tuple[str, ...]) -> str | None:

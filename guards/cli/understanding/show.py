@@ -14,7 +14,7 @@ __all__ = ["show", "show_quality"]
 
 SHOWN_COLUMNS, SHOWN_CLASSES = 40, 20
 EXAMPLE_WIDTH = 16
-TYPES = {"csv": "CSV field"}
+TYPES = {"csv": "CSV"}
 
 
 def show(summary: Summary, console: Console) -> None:
@@ -43,27 +43,21 @@ def _show_input(summary: Summary, console: Console) -> None:
         return
     inputs = [column for column in summary["columns"] if column["role"] == "input"]
     scaled = any(column["scale"] not in (None, 1.0) for column in inputs)
-    grid = Grid(title=f"{len(inputs)} columns, in the model's order; {counted}")
-    names = (
-        "column",
-        "kind",
-        "in the file",
-        "missing",
-        "examples",
-        "categories",
-        "imputed",
-        *(("scale",) if scaled else ()),
-    )
-    for name in names:
-        grid.add_column(
-            name, justify="right" if name in {"missing", "categories", "scale"} else "left", overflow="fold"
-        )
+    grid = Grid(title=f"{len(inputs)} columns, in the model's order\n{counted}")
+    grid.add_column("column", overflow="fold", max_width=24)
+    grid.add_column("kind", no_wrap=True)
+    grid.add_column("in file", overflow="fold")
+    grid.add_column("missing", justify="right", no_wrap=True)
+    grid.add_column("examples", overflow="ellipsis", no_wrap=True)
+    grid.add_column("imputed", overflow="ellipsis", no_wrap=True)
+    if scaled:
+        grid.add_column("scale", justify="right")
     for column in inputs[:SHOWN_COLUMNS]:
         cells = _cells(column)
         grid.add_row(*(escape(cell) for cell in (cells if scaled else cells[:-1])))
-    if len(inputs) > SHOWN_COLUMNS:
-        grid.add_row(f"and {len(inputs) - SHOWN_COLUMNS} more", *[""] * (len(names) - 1))
     console.print(grid)
+    if len(inputs) > SHOWN_COLUMNS:
+        console.print(f"and {len(inputs) - SHOWN_COLUMNS} more columns", highlight=False)
     for role, what in (("label", "the label"), ("group", "groups"), ("unused", "not used by the model")):
         others = [column["name"] for column in summary["columns"] if column["role"] == role]
         if others:
@@ -75,11 +69,10 @@ def _cells(column: ColumnSummary) -> list[str]:
     imputed, missing = column["imputed"], column["missing"] or 0.0
     return [
         column["name"],
-        column["kind"] or "",
+        f"{column['kind']}" if column["categories"] is None else f"{column['kind']} {column['categories']}",
         TYPES.get(column["type"], column["type"]),
         "0" if not missing else f"{missing:.1%}" if missing >= 0.001 else "< 0.1%",  # noqa: PLR2004
         ", ".join(_cut(text) for text in column["examples"]),
-        "" if column["categories"] is None else str(column["categories"]),
         "none" if imputed is None else f"{imputed:.6g}" if isinstance(imputed, float) else _cut(imputed),
         "" if column["scale"] in (None, 1.0) else f"{column['scale']:g}",
     ]
