@@ -205,7 +205,7 @@ def test_quality_is_printed_and_written() -> None:
     text = console.export_text()
     assert "400 of 9,000" in text
     assert "no labels" in text
-    assert "RMSE of the mean" in text
+    assert "the mean's RMSE" in text
     assert found["train"] is not None
     assert accuracies(found)["calibration"] is None
     assert (accuracies(found)["train"] or {})["value"] == found["train"].value

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
@@ -13,7 +14,7 @@ from guards.cli.understanding.summary import ColumnSummary, Summary
 __all__ = ["show", "show_quality"]
 
 SHOWN_COLUMNS, SHOWN_CLASSES = 40, 20
-EXAMPLE_WIDTH = 16
+EXAMPLE_WIDTH, WIDE = 16, 100
 TYPES = {"csv": "CSV"}
 
 
@@ -44,17 +45,16 @@ def _show_input(summary: Summary, console: Console) -> None:
     inputs = [column for column in summary["columns"] if column["role"] == "input"]
     scaled = any(column["scale"] not in (None, 1.0) for column in inputs)
     grid = Grid(title=f"{len(inputs)} columns, in the model's order\n{counted}")
-    grid.add_column("column", overflow="fold", max_width=24)
-    grid.add_column("kind", no_wrap=True)
-    grid.add_column("in file", overflow="fold")
-    grid.add_column("missing", justify="right", no_wrap=True)
-    grid.add_column("examples", overflow="ellipsis", no_wrap=True)
-    grid.add_column("imputed", overflow="ellipsis", no_wrap=True)
-    if scaled:
-        grid.add_column("scale", justify="right")
-    for column in inputs[:SHOWN_COLUMNS]:
-        cells = _cells(column)
-        grid.add_row(*(escape(cell) for cell in (cells if scaled else cells[:-1])))
+    heads = ["column", "kind", "in file", "missing", "imputed", *(["scale"] if scaled else []), "examples"]
+    for head in heads:
+        grid.add_column(head, justify="right" if head in {"missing", "scale"} else "left", no_wrap=True)
+    lines = [_cells(column, 16 if console.width < WIDE else 32, scaled=scaled) for column in inputs[:SHOWN_COLUMNS]]
+    # The examples get what the others leave; where that is too little, they are cut.
+    taken = sum(max(cell_len(line[at]) for line in [heads, *lines]) + 3 for at in range(len(heads) - 1))
+    room = max(console.width - taken - 4, len("examples"))
+    for column, cells in zip(inputs, lines, strict=False):
+        examples = _cut(", ".join(_cut(text, EXAMPLE_WIDTH) for text in column["examples"]), room)
+        grid.add_row(*map(escape, cells), escape(examples))
     console.print(grid)
     if len(inputs) > SHOWN_COLUMNS:
         console.print(f"and {len(inputs) - SHOWN_COLUMNS} more columns", highlight=False)
@@ -65,23 +65,25 @@ def _show_input(summary: Summary, console: Console) -> None:
             console.print(f"{what}: {', '.join(others[:SHOWN_COLUMNS])}{more}", highlight=False, markup=False)
 
 
-def _cells(column: ColumnSummary) -> list[str]:
+def _cells(column: ColumnSummary, name_width: int, *, scaled: bool) -> list[str]:
     imputed, missing = column["imputed"], column["missing"] or 0.0
+    count = "" if column["categories"] is None else f" {column['categories']}"
     return [
-        column["name"],
-        f"{column['kind']}" if column["categories"] is None else f"{column['kind']} {column['categories']}",
+        _cut(column["name"], name_width),
+        f"{column['kind']}{count}",
         TYPES.get(column["type"], column["type"]),
         "0" if not missing else f"{missing:.1%}" if missing >= 0.001 else "< 0.1%",  # noqa: PLR2004
-        ", ".join(_cut(text) for text in column["examples"]),
-        "none" if imputed is None else f"{imputed:.6g}" if isinstance(imputed, float) else _cut(imputed),
-        "" if column["scale"] in (None, 1.0) else f"{column['scale']:g}",
+        "none" if imputed is None else f"{imputed:.4g}" if isinstance(imputed, float) else _cut(imputed, EXAMPLE_WIDTH),
+        *(["" if column["scale"] in (None, 1.0) else f"{column['scale']:g}"] if scaled else []),
     ]
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, width: int) -> str:
     """Keep a value short, and on one line."""
     text = text if text.isprintable() and text.strip() == text else repr(text)
-    return text if len(text) <= EXAMPLE_WIDTH else f"{text[: EXAMPLE_WIDTH - 1]}…"
+    while cell_len(text) > width:
+        text = f"{text[:-2]}…"
+    return text
 
 
 def _show_classes(summary: Summary, console: Console) -> None:
@@ -104,20 +106,20 @@ def show_quality(found: Mapping[str, Quality | None], rows: Mapping[str, int], c
         return
     regression = measured.measure == "r2"
     grid = Grid(title=f"{'R2 and RMSE' if regression else 'accuracy'} of the model as it was understood")
-    rival = "RMSE of the mean" if regression else "majority class"
-    for name in ("rows", "measured on", "R2" if regression else "accuracy", *(("RMSE",) if regression else ()), rival):
-        grid.add_column(name, justify="left" if name == "rows" else "right", overflow="fold")
+    rival = "the mean's RMSE" if regression else "majority class"
+    for name in ("rows", "R2" if regression else "accuracy", *(("RMSE",) if regression else ()), rival):
+        grid.add_column(name, justify="left" if name == "rows" else "right", no_wrap=name != rival)
     for part, quality in found.items():
         name = "training" if part == "train" else "calibration"
         if quality is None:
-            grid.add_row(name, "", "no labels", *[""] * (2 if regression else 1))
+            grid.add_row(f"{name}: no labels", "", *[""] * (2 if regression else 1))
             continue
-        share = f"{quality.rows:,}" if quality.rows == rows[part] else f"{quality.rows:,} of {rows[part]:,}"
+        used = f"{quality.rows:,}" if quality.rows == rows[part] else f"{quality.rows:,} of {rows[part]:,}"
         if regression:
             assert quality.rmse_interval is not None  # noqa: S101 - a regression has both
             low, high = quality.rmse_interval
             more = [f"{quality.rmse:.4g} [{low:.4g}, {high:.4g}]", f"{quality.rival_rmse:.4g}"]
         else:
             more = [f"{quality.rival:.1%} ({escape(str(quality.rival_name))})"]
-        grid.add_row(name, share, escape(said(quality)), *(escape(text) for text in more))
+        grid.add_row(f"{name}: {used}", escape(said(quality)), *(escape(text) for text in more))
     console.print(grid)
