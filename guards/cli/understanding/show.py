@@ -14,7 +14,7 @@ from guards.cli.understanding.summary import ColumnSummary, Summary
 __all__ = ["show", "show_quality"]
 
 SHOWN_COLUMNS, SHOWN_CLASSES = 40, 20
-EXAMPLE_WIDTH, WIDE = 16, 100
+EXAMPLE_WIDTH, SHORTEST, WIDE = 16, 4, 100
 TYPES = {"csv": "CSV"}
 
 
@@ -53,7 +53,8 @@ def _show_input(summary: Summary, console: Console) -> None:
     taken = sum(max(cell_len(line[at]) for line in [heads, *lines]) + 3 for at in range(len(heads) - 1))
     room = max(console.width - taken - 4, len("examples"))
     for column, cells in zip(inputs, lines, strict=False):
-        examples = _cut(", ".join(_cut(text, EXAMPLE_WIDTH) for text in column["examples"]), room)
+        width = min(EXAMPLE_WIDTH, max(room // 3 - 2, SHORTEST))
+        examples = _cut(", ".join(_cut(text, width) for text in column["examples"]), room)
         grid.add_row(*map(escape, cells), escape(examples))
     console.print(grid)
     if len(inputs) > SHOWN_COLUMNS:
