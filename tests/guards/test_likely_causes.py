@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 import torch
 import toys
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from guards import InputSchema, Rows, TorchModel
@@ -370,7 +371,11 @@ def test_rare_events_are_no_misreading() -> None:
     net = Net(lambda rows: rows - torch.tensor([11.0, 0.0]), weight)
     notices = judged(prepared(net, x, y, classes=("fine", "fraud")))
     assert notices.warnings == []
-    assert "it still tells the classes apart (AUROC" in notices.notes[0]
+    made = prepared(net, x, y, classes=("fine", "fraud"))
+    logits = run_model(made.model, made.train.x).logits
+    assert made.train.y is not None
+    auroc = roc_auc_score(made.train.y, logits[:, 1] - logits[:, 0])
+    assert f"it still tells the classes apart (AUROC {auroc:.3f})" in notices.notes[0]
 
 
 def test_balanced_models_of_skewed_classes_are_no_misreading() -> None:
