@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from guards.cli.configs import load_config
-from guards.cli.notices import refuse_warnings, show_notices
+from guards.cli.notices import print_notices, refuse_warnings
 from guards.cli.understanding.likely_causes import judge
 from guards.cli.understanding.quality import sampled_outputs
 from guards.cli.understanding.show import show, show_quality
@@ -16,6 +16,7 @@ from guards.cli.understanding.summary import accuracies, summarise
 from guards.fitting import rehearse
 from guards.notices import Notices
 from guards.preparation import Prepared, prepare
+from guards.types import Mistake
 
 __all__ = ["progress_bars", "run", "understand"]
 
@@ -29,7 +30,11 @@ def run(config_path: Path, console: Console, *, as_json: bool = False, strict: b
         Mistake: something in the config or a file is wrong.
     """
     notices, report = Notices(), Console(quiet=as_json)
-    prepared = understand(config_path, notices, console)
+    try:
+        prepared = understand(config_path, notices, console)
+    except Mistake:
+        print_notices(notices, console)  # what was noticed may explain the mistake
+        raise
     summary = summarise(prepared)
     show(summary, report)
     seed = prepared.config.reference.seed
@@ -49,7 +54,7 @@ def run(config_path: Path, console: Console, *, as_json: bool = False, strict: b
             "ready": ready,
         }
         sys.stdout.write(json.dumps(document) + "\n")
-    show_notices(Notices(notices.notes, notices.warnings if ready else []), console)
+    print_notices(Notices(notices.notes, notices.warnings if ready else []), console)
     refuse_warnings(notices, strict=strict)
     warned = f", with {len(notices.warnings)} warning{'s'[: len(notices.warnings) > 1]}" if notices.warnings else ""
     report.print(f"{config_path}: ready to fit{warned}", highlight=False, markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from guards.bundle import Bundle
 from guards.cli.check import progress_bars, understand
 from guards.cli.intervals import proportion, with_interval
-from guards.cli.notices import refuse_warnings, show_notices
+from guards.cli.notices import print_notices, refuse_warnings
 from guards.cli.understanding.likely_causes import judge
 from guards.cli.understanding.show import show, show_quality
 from guards.cli.understanding.summary import accuracies, summarise
@@ -67,7 +67,7 @@ def run(
         saving = progress.add_task("saving", total=1)
         bundle = fitted.bundle.save(out, source=config_path.read_text(encoding="utf-8"))
         progress.advance(saving)
-    show_notices(notices, console)
+    print_notices(notices, console)
     show_quality(found, summary["rows"], report)
     _print(fitted, report)
     for remark in remarks:

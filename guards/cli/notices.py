@@ -1,4 +1,7 @@
-"""Notes and warnings, printed for people."""
+"""Notes and warnings of a command, on standard error."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -6,15 +9,25 @@ from rich.markup import escape
 from guards.notices import Notices
 from guards.types import Mistake
 
-__all__ = ["refuse_warnings", "show_notices"]
+__all__ = ["noticing", "print_notices", "refuse_warnings"]
 
 
-def show_notices(notices: Notices, console: Console) -> None:
-    """Print every note and every warning on a line of its own."""
+def print_notices(notices: Notices, console: Console, *, warnings: Sequence[str] = ()) -> None:
+    """Print the notes, the warnings, and more ``warnings``."""
     for note in notices.notes:
-        console.print(f"[cyan]note:[/] {escape(note)}", highlight=False)
-    for warning in notices.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+        console.print(f"[cyan]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+    for warning in [*notices.warnings, *warnings]:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def noticing(console: Console) -> Iterator[Notices]:
+    """Collect notices, and print them at the end, also if a mistake ends the command: they may explain it."""
+    notices = Notices()
+    try:
+        yield notices
+    finally:
+        print_notices(notices, console)
 
 
 def refuse_warnings(notices: Notices, *, strict: bool) -> None:

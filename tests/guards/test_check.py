@@ -215,3 +215,14 @@ def test_check_of_a_regression(tmp_path: Path, guardhouse: Guardhouse) -> None:
     assert found["rmse"] == pytest.approx(0.3, abs=0.05)
     status, out, _ = guardhouse("check", config)
     assert "R2 and RMSE of the model as it was understood" in out
+
+
+def test_what_was_noticed_is_told_beside_a_mistake(tmp_path: Path, guardhouse: Guardhouse) -> None:
+    """A warning that was found before a mistake is printed above it: it may explain the mistake."""
+    config = sound(tmp_path)
+    document = yaml.safe_load(config.read_text()) | {"reference": {"path": "train.npz"}, "coverage": 0.9999}
+    config.write_text(yaml.safe_dump(document))
+    status, _, err = guardhouse("check", config)
+    assert status == 2
+    assert "warning: reference.calibration is not given" in printed(err)
+    assert "a coverage of 0.9999" in err.splitlines()[-1]
