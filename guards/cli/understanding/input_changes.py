@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -199,8 +200,12 @@ def _as_number(place: int, column: Column, device: torch.device) -> Found | None
 
 def _as_they_come(place: int, column: Column, codes: Tensor, device: torch.device) -> Found | None:
     categories = column.categories or ()
-    come = list(dict.fromkeys(int(code) for code in codes[codes >= 0].tolist()))
-    if column.kind != "categorical" or come == sorted(come) or len(come) > MOST_VALUES:
+    if not 1 < len(categories) <= MOST_VALUES:
+        return None
+    present = codes[codes >= 0].long().numpy()
+    seen, first = np.unique(present, return_index=True)
+    come: list[int] = seen[np.argsort(first)].tolist()
+    if come == sorted(come):
         return None
     come += [code for code in range(len(categories)) if code not in set(come)]
     place_of = torch.empty(len(come), device=device)
