@@ -152,8 +152,8 @@ def fit(  # noqa: PLR0913
     )
 
 
-def rehearse(config: Config, schema: InputSchema, classes: tuple[str, ...], model: TorchModel) -> None:
-    """Make every guard and every monitor without fitting one, and try what the config says of missing values.
+def rehearse(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
+    """Make every guard and every monitor without fitting one.
 
     Raises:
         Mistake: one sentence for each part of the config that cannot be fitted.
@@ -170,10 +170,6 @@ def rehearse(config: Config, schema: InputSchema, classes: tuple[str, ...], mode
             cast("type[Detector]", registered("detectors")[spec.detector.model_dump()["kind"]])(spec.detector)
         except ValueError as unfit:
             mistakes.append(f"guards.{index}.detector: {unfit}")
-    try:
-        _check_imputation(model, schema)
-    except Mistake as mistake:
-        mistakes += mistake.sentences
     if mistakes:
         raise Mistake(*mistakes)
 

@@ -70,7 +70,7 @@ def understand(config_path: Path, notices: Notices, console: Console) -> Prepare
     with progress_bars(console) as progress:
         loading = progress.add_task("data", total=3)
         prepared = prepare(config, config_path.resolve().parent, notices, lambda: progress.advance(loading))
-        rehearse(config, prepared.schema, prepared.classes, prepared.model)
+        rehearse(config, prepared.schema, prepared.classes)
     return prepared
 
 
