@@ -60,6 +60,8 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes
     step()
     train, heldout = read_rows(reference, config, folder, classes, notices)
-    examine_calibration(config, folder, train, heldout, classes, notices)
+    with together:
+        examine_calibration(config, folder, train, heldout, classes, notices)
+    together.refuse()
     step()
     return Prepared(config, reference, reference.schema, classes, model, program, train, heldout)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from guards import InputSchema, Rows, TorchModel
 from guards.cli.understanding.input_changes import input_changes
+from guards.cli.understanding.label_order import better_order
 from guards.cli.understanding.likely_causes import judge
 from guards.cli.understanding.quality import quality, recognises, sampled_outputs
 from guards.columns import Column
@@ -401,3 +402,11 @@ def test_sampled_rows_keep_their_labels() -> None:
     assert found.y is not None
     assert len(found.y) == 10_000
     assert (found.logits.argmax(1) == found.y).all()
+
+
+def test_thousands_of_classes_are_measured_quickly() -> None:
+    """A model of thousands of classes is measured without a matrix of all pairs of classes."""
+    k = 3000
+    y = torch.randint(k, (400,), generator=torch.Generator().manual_seed(0))
+    logits = nn.functional.one_hot((y + 1) % k, k).float()
+    assert better_order(Labelled(logits, y), tuple(map(str, range(k)))) is None

@@ -16,6 +16,7 @@ from guards.cli.configs import load_config
 from guards.cli.understanding.quality import Quality, quality
 from guards.cli.understanding.show import show, show_quality
 from guards.cli.understanding.summary import Summary, accuracies, summarise
+from guards.data.table import TableColumn
 from guards.fitting import Labelled
 from guards.notices import Notices
 from guards.preparation import prepare
@@ -67,13 +68,12 @@ def test_columns_are_told_as_they_were_read(tmp_path: Path) -> None:
 
 def test_columns_that_are_no_input_are_named(tmp_path: Path) -> None:
     """A column of the file that the config leaves out is named, and so are label and groups."""
-    config = table(tmp_path, input=toys.document("tabular")["input"])
-    for name in ("train.csv", "heldout.csv"):
-        lines = (tmp_path / name).read_text().splitlines()
-        (tmp_path / name).write_text(
-            "\n".join(["id," + lines[0], *[f"i{n},{line}" for n, line in enumerate(lines[1:])]])
-        )
-    summary = understood(config)
+    config = table(tmp_path)
+    prepared = prepare(load_config(config), config.parent, Notices())
+    assert prepared.reference.table is not None
+    names = np.array([f"i{row}" for row in range(300)], dtype=object)
+    prepared.reference.table.columns["id"] = TableColumn(names, "text")
+    summary = summarise(prepared)
     unused = [column for column in summary["columns"] if column["role"] == "unused"]
     assert [(column["name"], column["examples"]) for column in unused] == [("id", ["i0", "i1", "i2"])]
     text = printed(summary)

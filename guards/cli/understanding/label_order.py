@@ -12,7 +12,7 @@ from guards.fitting import Labelled
 
 __all__ = ["better_order"]
 
-FEWEST = 40
+FEWEST, MOST_CLASSES = 40, 1000
 GAIN = 0.05
 STAY = 1e-3
 """What an output gains by keeping its label: an output that no row chose stays where it is."""
@@ -23,10 +23,10 @@ def better_order(rows: Labelled, classes: tuple[str, ...]) -> tuple[tuple[str, .
 
     The best one-to-one assignment of outputs to labels is chosen on half of the rows, and judged on the rest. Gives the
     labels in that order, and the quality on the rest with them and without. A model that only knows the majority class
-    fits no order.
+    fits no order. More than a thousand classes are not tried: too few rows of each would choose.
     """
     assert rows.y is not None  # noqa: S101 - the caller has labels
-    if len(rows.y) < FEWEST or len(classes) < 2:  # noqa: PLR2004
+    if len(rows.y) < FEWEST or not 1 < len(classes) <= MOST_CLASSES:
         return None
     rows = shuffled(rows)
     assert rows.y is not None  # noqa: S101 - as before

@@ -196,9 +196,9 @@ def _not_above_rival(main: Quality, rows: Labelled, prepared: Prepared, part: st
     model, label = prepared.config.model, prepared.config.reference.label
     causes = [
         f"reference.label {label!r} names another column",
-        "the inputs are not those that the model was trained on",
+        "the columns or the preprocessing are not those that the model was trained with",
     ]
-    if prepared.classes:
+    if prepared.classes and main.rows < FEWEST:
         causes.insert(0, "model.classes is not in the order of the outputs")
     if model.weights is None and model.program is None:
         causes.insert(0, "model.weights is not given, so that the weights are random unless the builder loads them")
