@@ -139,12 +139,13 @@ def fit(  # noqa: PLR0913
     warnings += dict.fromkeys(notice for monitor in bundle.monitors for notice in monitor.notices)
     if not config.guards:
         warnings.append("no guards are configured: every row will be allowed")
-    heldout_logits = torch.cat([*tuning_logits, clean_output.logits])
-    heldout_y = None if tuning.y is None or calibration.y is None else torch.cat([tuning.y, calibration.y])
+    set_aside = torch.cat([*tuning_logits, clean_output.logits])
+    heldout_logits = torch.empty_like(set_aside)
+    heldout_logits[_shuffle(heldout, config).to(set_aside.device)] = set_aside
     return Fitted(
         bundle=bundle,
         train=Labelled(output.logits, train.y),
-        heldout=Labelled(heldout_logits, heldout_y),
+        heldout=Labelled(heldout_logits, heldout.y),
         guards=reports,
         any_guard=any_guard,
         violations=FalseAlarms(int(violated.sum()), len(violated)),
@@ -191,9 +192,13 @@ def chunks_of(batch: Batch) -> Iterator[Batch]:
 
 def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Rows, Rows]:
     """Split rows for the temperature off the calibration rows; without labels there is nothing to split off."""
-    order = torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
+    order = _shuffle(heldout, config)
     wanted = temperature_rows(len(heldout)) if classification and heldout.y is not None else 0
     return heldout.take(order[:wanted]), heldout.take(order[wanted:])
+
+
+def _shuffle(heldout: Rows, config: Config) -> Tensor:
+    return torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
 
 
 @torch.no_grad()

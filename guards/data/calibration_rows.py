@@ -14,12 +14,13 @@ from guards.enough_rows import guard_without_turn, too_few_rows
 from guards.notices import Notices
 from guards.types import Mistake, Rows
 
-__all__ = ["examine_calibration", "row_hashes", "shared_rows"]
+__all__ = ["copied_rows", "examine_calibration", "row_hashes", "shared_rows"]
 
 Hashes = npt.NDArray[np.uint64]
 CHUNK_VALUES = 1 << 22
 LEAST_ROWS, LEAST_SHARE, BY_CHANCE = 3, 0.01, 1e-3
 LARGEST_TILT, SMALLEST = 20.0, 1e-12
+MOST_PLACES, MANY_VALUES, NEAR = 64, 30, 0.1
 IMPROBABLE = 1e-4
 FEW = 20
 SHOWN = 10
@@ -58,7 +59,12 @@ def _compare(path: Path, calibration: Path, train: Rows, heldout: Rows, notices:
     if len(ours) == len(theirs) and (np.sort(ours) == np.sort(theirs)).all():
         raise Mistake(f"reference.calibration: {calibration} holds the same rows as reference.path: {advice}")
     shared, expected, by_chance = shared_rows(ours, theirs)
-    if shared >= LEAST_ROWS and shared - expected > LEAST_SHARE * len(theirs) and by_chance < BY_CHANCE:
+    if shared < LEAST_ROWS or shared <= LEAST_SHARE * len(theirs):
+        return
+    copies = copied_rows(train, heldout)
+    if copies >= LEAST_ROWS and copies > LEAST_SHARE * len(theirs):
+        expected = 0.0
+    if expected == 0 or (by_chance < BY_CHANCE and shared - expected > LEAST_SHARE * len(theirs)):
         notices.warn(
             f"reference.calibration: {shared} of {len(theirs)} rows ({shared / len(theirs):.1%}) are in "
             f"reference.path, too; rows that happen to be alike explain about {expected:.0f} of them. If the model was "
@@ -73,23 +79,53 @@ def row_hashes(x: Tensor, y: Tensor | None) -> Hashes:
     Rows that are equal have the same hash; all NaN are alike, and so are 0 and -0. Two rows that differ share a hash
     with a probability near 2^-64: each value's bits are mixed and multiplied by a random odd number, and added up.
     """
-    values = np.ascontiguousarray(x.numpy().reshape(len(x), -1), dtype=np.float32)
-    generator = np.random.default_rng(0)
-    factors = generator.integers(1 << 63, dtype=np.uint64, size=values.shape[1] + 1) * np.uint64(2) + np.uint64(1)
+    values = x.reshape(len(x), -1)
+    factors = _factors(values.shape[1])
     hashes = np.empty(len(values), dtype=np.uint64)
     step = max(1, CHUNK_VALUES // max(1, values.shape[1]))
     for start in range(0, len(values), step):
         hashes[start : start + step] = (_mixed(values[start : start + step]) * factors[:-1]).sum(1, dtype=np.uint64)
     if y is not None:
-        hashes += _mixed(y.numpy().astype(np.float32)) * factors[-1]
+        hashes += _mixed(y) * factors[-1]
     return hashes
 
 
-def _mixed(values: npt.NDArray[np.float32]) -> Hashes:
-    whole = np.where(np.isnan(values), np.float32(np.nan), values) + np.float32(0)  # -0 becomes 0
+def _factors(places: int) -> Hashes:
+    """Give an odd number for each place of a row, and one for its label."""
+    numbers = np.random.default_rng(0).integers(1 << 63, dtype=np.uint64, size=places + 1)
+    return numbers * np.uint64(2) + np.uint64(1)
+
+
+def _mixed(values: Tensor) -> Hashes:
+    numbers = values.numpy().astype(np.float32)
+    whole = np.where(np.isnan(numbers), np.float32(np.nan), numbers) + np.float32(0)  # -0 becomes 0
     bits = whole.view(np.uint32).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed: Hashes = bits ^ (bits >> np.uint64(29))
     return mixed
+
+
+def copied_rows(train: Rows, heldout: Rows) -> int:
+    """Count the different held-out rows that are copies of training rows, and no chance repetitions.
+
+    Values that repeat by chance also repeat in all places but one. If the training rows that are found among the
+    held-out rows have no neighbour of that kind, and a place has many values, then whole rows were copied, as
+    oversampling does. 0 if repetitions may be honest.
+    """
+    flat = train.x.reshape(len(train), -1)
+    labels = (train.y, heldout.y) if train.y is not None and heldout.y is not None else (None, None)
+    ours, first = np.unique(row_hashes(train.x, labels[0]), return_index=True)
+    shared = np.isin(ours, row_hashes(heldout.x, labels[1]))
+    places = np.random.default_rng(0).permutation(flat.shape[1])[:MOST_PLACES].tolist()
+    if not shared.any() or max(len(torch.unique(flat[:, place])) for place in places) < MANY_VALUES:
+        return 0
+    kept = flat[torch.from_numpy(first)]
+    near = np.zeros(len(ours), dtype=np.bool_)
+    hashes, factors = row_hashes(kept, None), _factors(flat.shape[1])
+    for place in places:
+        rest = hashes - _mixed(kept[:, place]) * factors[place]
+        _, index, counts = np.unique(rest, return_inverse=True, return_counts=True)
+        near |= counts[index] > 1
+    return int(shared.sum()) if near[shared].mean() < NEAR else 0
 
 
 def shared_rows(train: Hashes, heldout: Hashes) -> tuple[int, float, float]:

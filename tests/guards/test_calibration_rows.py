@@ -1,5 +1,6 @@
 """Calibration rows: those of the training file are found, few rows are counted, and honest repetitions are no fault."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import toys
 from guards import Rows
 from guards.calibration import Budget, first_turn, rows_needed
 from guards.config import Config, parse
-from guards.data.calibration_rows import examine_calibration, row_hashes, shared_rows
+from guards.data.calibration_rows import copied_rows, examine_calibration, row_hashes, shared_rows
 from guards.enough_rows import heldout_needed, too_few_rows
 from guards.notices import Notices
 from guards.types import Mistake
@@ -101,6 +102,27 @@ def test_leaks_into_small_tables_are_found() -> None:
     heldout = joined(part(rows, 500, 700), part(rows, 0, 200))
     (warning,) = examined(part(rows, 0, 500), heldout).warnings
     assert "of 400 rows" in warning
+
+
+def test_rows_that_were_copied_before_the_split_are_told(rows: Rows) -> None:
+    """Oversampled rows on both sides repeat as chance would have it, but numbers of many digits do not repeat."""
+    copies = rows.take(torch.randperm(3000, generator=torch.Generator().manual_seed(0)) % 1000)
+    train, heldout = part(copies, 0, 1800), part(copies, 1800, 3000)
+    (warning,) = examined(train, heldout).warnings
+    assert "explain about 0 of them" in warning
+    assert copied_rows(train, heldout) > 600
+
+
+@pytest.mark.parametrize("encode", [lambda codes: codes, lambda codes: torch.nn.functional.one_hot(codes).flatten(1)])
+def test_repetitions_of_few_values_are_honest(encode: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Rows of an age and some categories repeat by chance, as indices and one-hot."""
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        codes = torch.randint(3, (1500, 3), generator=generator)
+        age = torch.randint(18, 80, (1500, 1), generator=generator)
+        rows = Rows(torch.cat([age, encode(codes)], 1).float(), torch.randint(3, (1500,), generator=generator))
+        assert examined(part(rows, 0, 1000), part(rows, 1000, 1500)) == Notices()
+        assert copied_rows(part(rows, 0, 1000), part(rows, 1000, 1500)) == 0
 
 
 @pytest.mark.parametrize(("levels", "heldout"), [(400, 400), (5000, 100), (30, 300)])

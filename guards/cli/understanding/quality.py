@@ -140,7 +140,7 @@ def recognises(rows: Labelled, classes: tuple[str, ...]) -> str | None:
 
 
 def sampled_outputs(model: TorchModel, rows: Rows, *, seed: int) -> Labelled:
-    """Run the model on rows by chance, as many as a few seconds allow."""
+    """Run the model on rows by chance, as many as a few seconds allow; they come in the file's order."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:SAMPLE_ROWS]
     logits: list[Tensor] = []
     end = time.monotonic() + SAMPLE_SECONDS
@@ -148,5 +148,5 @@ def sampled_outputs(model: TorchModel, rows: Rows, *, seed: int) -> Labelled:
         logits.append(run_model(model, rows.x[chunk]).logits)
         if time.monotonic() > end:
             break
-    measured = order[: sum(map(len, logits))]
-    return Labelled(torch.cat(logits), None if rows.y is None else rows.y[measured])
+    measured, place = order[: sum(map(len, logits))].sort()
+    return Labelled(torch.cat(logits)[place.to(model.device)], None if rows.y is None else rows.y[measured])

@@ -13,7 +13,7 @@ from guards.cli.understanding.summary import ColumnSummary, Summary
 
 __all__ = ["show", "show_quality"]
 
-SHOWN_COLUMNS, SHOWN_CLASSES = 40, 20
+SHOWN_COLUMNS, SHOWN_CLASSES, SHOWN_NAMES = 40, 20, 10
 EXAMPLE_WIDTH, SHORTEST, WIDE = 16, 4, 100
 TYPES = {"csv": "CSV"}
 
@@ -29,9 +29,15 @@ def show(summary: Summary, console: Console) -> None:
     features = f"{model['feature_width']} ({model['feature_layer']})"
     for line in (
         f"model: {model['source']} ({weights}), {model['parameters']:,} parameters, {run}",
-        f"outputs: {model['outputs']} ({model['output']}); features: {features}",
+        f"outputs: {model['outputs']} ({model['output']}){_names(summary)}; features: {features}",
     ):
         console.print(line, highlight=False, markup=False)
+
+
+def _names(summary: Summary) -> str:
+    names = [_cut(each["name"], EXAMPLE_WIDTH) for each in summary["classes"][:SHOWN_NAMES]]
+    more = ", ..." if len(summary["classes"]) > SHOWN_NAMES else ""
+    return f" for {', '.join(names)}{more}" if names else ""
 
 
 def _show_input(summary: Summary, console: Console) -> None:
