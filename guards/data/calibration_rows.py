@@ -17,7 +17,7 @@ from guards.types import Mistake, Rows
 __all__ = ["copied_rows", "examine_calibration", "row_hashes", "shared_rows"]
 
 Hashes = npt.NDArray[np.uint64]
-CHUNK_VALUES = 1 << 22
+CHUNK_VALUES = 1 << 17
 LEAST_ROWS, LEAST_SHARE, BY_CHANCE = 3, 0.01, 1e-3
 LARGEST_TILT, SMALLEST = 20.0, 1e-12
 MOST_PLACES, MANY_VALUES, NEAR = 64, 30, 0.1
@@ -84,7 +84,7 @@ def row_hashes(x: Tensor, y: Tensor | None) -> Hashes:
     hashes = np.empty(len(values), dtype=np.uint64)
     step = max(1, CHUNK_VALUES // max(1, values.shape[1]))
     for start in range(0, len(values), step):
-        hashes[start : start + step] = (_mixed(values[start : start + step]) * factors[:-1]).sum(1, dtype=np.uint64)
+        hashes[start : start + step] = _mixed(values[start : start + step]) @ factors[:-1]
     if y is not None:
         hashes += _mixed(y) * factors[-1]
     return hashes
@@ -97,11 +97,14 @@ def _factors(places: int) -> Hashes:
 
 
 def _mixed(values: Tensor) -> Hashes:
-    numbers = values.numpy().astype(np.float32)
-    whole = np.where(np.isnan(numbers), np.float32(np.nan), numbers) + np.float32(0)  # -0 becomes 0
-    bits = whole.view(np.uint32).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed: Hashes = bits ^ (bits >> np.uint64(29))
-    return mixed
+    numbers = values.numpy().astype(np.float32, copy=False) + np.float32(0)  # -0 becomes 0
+    absent = np.isnan(numbers)
+    if absent.any():
+        numbers[absent] = np.nan
+    bits = numbers.view(np.uint32).astype(np.uint64)
+    bits *= np.uint64(0x9E3779B97F4A7C15)
+    bits ^= bits >> np.uint64(29)
+    return bits
 
 
 def copied_rows(train: Rows, heldout: Rows) -> int:

@@ -105,7 +105,7 @@ def _input(prepared: Prepared) -> InputSummary:
         "type": str(arrays["x"].dtype) if arrays is not None and "x" in arrays else None,
         "minimum": None if table else float(x.min()),
         "maximum": None if table else float(x.max()),
-        "mean": None if table else float(x.double().mean()),
+        "mean": None if table else float(x.mean()),
     }
 
 
