@@ -410,3 +410,13 @@ def test_thousands_of_classes_are_measured_quickly() -> None:
     y = torch.randint(k, (400,), generator=torch.Generator().manual_seed(0))
     logits = nn.functional.one_hot((y + 1) % k, k).float()
     assert better_order(Labelled(logits, y), tuple(map(str, range(k)))) is None
+
+
+def test_all_of_few_rows_are_measured_in_their_order() -> None:
+    """Rows that are all measured come in the file's order, so that `check` judges them as `fit` does."""
+    made = prepared(*linear_case())
+    found = sampled_outputs(made.model, made.train, seed=0)
+    assert torch.allclose(found.logits, run_model(made.model, made.train.x).logits, atol=1e-5)
+    assert found.y is not None
+    assert made.train.y is not None
+    assert found.y.tolist() == made.train.y.tolist()
