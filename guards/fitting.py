@@ -23,7 +23,7 @@ from guards.schema import InputSchema
 from guards.selftest import SelfTest
 from guards.types import Batch, Mistake, ModelOutput, Outcome, Reference, Rows
 
-__all__ = ["CHUNK", "Fitted", "Labelled", "fit", "rehearse", "run_model"]
+__all__ = ["CHUNK", "Fitted", "Labelled", "fit", "run_model"]
 
 CHUNK = 256
 Track = Callable[[range, str], Iterable[int]]
@@ -151,28 +151,6 @@ def fit(  # noqa: PLR0913
         violations=FalseAlarms(int(violated.sum()), len(violated)),
         warnings=tuple(warnings),
     )
-
-
-def rehearse(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
-    """Make every guard and every monitor without fitting one.
-
-    Raises:
-        Mistake: one sentence for each part of the config that cannot be fitted.
-    """
-    mistakes = []
-    context = context_of(config, schema, classes)
-    for index, params in enumerate(context.monitors):
-        try:
-            cast("type[Monitor]", registered("monitors")[params.kind])(params, context)
-        except ValueError as unfit:
-            mistakes.append(f"monitors.{index}: {unfit}")
-    for index, spec in enumerate(config.guards):
-        try:
-            cast("type[Detector]", registered("detectors")[spec.detector.model_dump()["kind"]])(spec.detector)
-        except ValueError as unfit:
-            mistakes.append(f"guards.{index}.detector: {unfit}")
-    if mistakes:
-        raise Mistake(*mistakes)
 
 
 def run_model(

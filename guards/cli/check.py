@@ -13,9 +13,9 @@ from guards.cli.understanding.likely_causes import judge
 from guards.cli.understanding.quality import sampled_outputs
 from guards.cli.understanding.show import show, show_quality
 from guards.cli.understanding.summary import accuracies, summarise
-from guards.fitting import rehearse
 from guards.notices import Notices
 from guards.preparation import Prepared, prepare
+from guards.rehearsal import rehearse
 from guards.types import Mistake
 
 __all__ = ["progress_bars", "run", "understand"]
