@@ -5,7 +5,9 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("serving", "gpu", "memory", "drift", "fairness", "recent", "store", "explanation", "flood", "capacity")
+NAMES = (
+    *("serving", "gpu", "memory", "drift", "fairness", "recent", "store", "explanation", "flood", "capacity", "check"),
+)
 DRAWING = ("drift", "capacity")
 
 

@@ -9,7 +9,15 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Budget", "Calibration", "Guarantee", "allowed_ranks", "largest_supported_rank"]
+__all__ = [
+    "Budget",
+    "Calibration",
+    "Guarantee",
+    "allowed_ranks",
+    "first_turn",
+    "largest_supported_rank",
+    "rows_needed",
+]
 
 Guarantee = Literal["marginal", "pac"]
 PAC_CONFIDENCE = 0.95
@@ -177,12 +185,36 @@ class Budget:
         return self.ranks[guard] / (self.rows + 1)
 
 
-def rows_needed(budget: float, guarantee: Guarantee) -> int:
-    """Count the calibration rows that a budget needs for a single flagged one.
+def rows_needed(budget: float, guarantee: Guarantee, flagged: int = 1) -> int:
+    """Count the calibration rows of which a budget lets ``flagged`` be flagged: the least such number.
 
-    >>> rows_needed(0.01, "marginal"), rows_needed(0.01, "pac")
-    (99, 299)
+    >>> rows_needed(0.01, "marginal"), rows_needed(0.01, "pac"), rows_needed(0.01, "marginal", 3)
+    (99, 299, 299)
     """
+    marginal = math.ceil(flagged / budget - 1 - 1e-9)
     if guarantee == "marginal":
-        return math.ceil(1 / budget - 1 - 1e-9)
-    return math.ceil(math.log(1 - PAC_CONFIDENCE) / math.log1p(-budget))
+        return marginal
+    low, high = marginal, 2 * marginal + 1
+    while largest_supported_rank(high, budget, guarantee) < flagged:
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (
+            (low, middle) if largest_supported_rank(middle, budget, guarantee) >= flagged else (middle + 1, high)
+        )
+    return low
+
+
+def first_turn(shares: Sequence[float], guard: int) -> int:
+    """Count the flagged rows that a budget must have before a guard gets one: see :func:`allowed_ranks`.
+
+    >>> first_turn([1.0, 1.0], 1), first_turn([4.0, 1.0], 1)
+    (2, 5)
+    """
+    turns = 1
+    for other, share in enumerate(shares):
+        before = 0 if other == guard else math.floor(share / shares[guard] + 1e-9)
+        if other > guard and before and before / share >= 1 / shares[guard]:
+            before -= 1  # of two guards whose turn it is, the first goes first
+        turns += before
+    return turns

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from guards.types import ModelOutput, Prediction
 
-__all__ = ["Classifier", "Predictor", "Regressor", "fit_temperature"]
+__all__ = ["Classifier", "Predictor", "Regressor", "coverage_rows", "fit_temperature", "temperature_rows"]
+
+TUNING_SHARE, TUNING_ROWS = 0.2, 2000
 
 
 class Predictor(nn.Module, ABC):
@@ -33,7 +35,7 @@ class Predictor(nn.Module, ABC):
         if n and position > n:
             raise ValueError(
                 f"{n} labelled calibration rows cannot support a coverage of {coverage:g}: "
-                f"give at least {math.ceil(coverage / (1 - coverage) - 1e-9)} rows, or a smaller coverage"
+                f"give at least {coverage_rows(coverage)} rows, or a smaller coverage"
             )
         self.register_buffer("radius", self.nonconformity[position - 1].clone() if n else None, persistent=False)
 
@@ -88,6 +90,23 @@ class Regressor(Predictor):
     def scores(logits: Tensor, y: Tensor) -> Tensor:
         """Score labelled rows: the absolute residual."""
         return (logits[:, 0] - y.float()).abs()
+
+
+def coverage_rows(coverage: float) -> int:
+    """Count the labelled calibration rows that a coverage needs.
+
+    >>> coverage_rows(0.9)
+    9
+    """
+    return math.ceil(coverage / (1 - coverage) - 1e-9)
+
+
+def temperature_rows(heldout: int) -> int:
+    """Count the rows of a classification's labelled held-out rows that the temperature is fitted on.
+
+    The rest calibrates.
+    """
+    return min(TUNING_ROWS, int(TUNING_SHARE * heldout))
 
 
 def fit_temperature(logits: Tensor, y: Tensor, *, iterations: int = 60) -> float:

@@ -10,8 +10,9 @@ from torch.export import ExportedProgram
 
 from guards.bundle import Bundle, context_of
 from guards.config import Config
-from guards.conformal import Classifier, Regressor, fit_temperature
+from guards.conformal import Classifier, Regressor, fit_temperature, temperature_rows
 from guards.detector import Detector
+from guards.enough_rows import guard_without_turn
 from guards.exemplars import Exemplars
 from guards.false_alarms import FalseAlarms, GuardReport, measure
 from guards.model import TorchModel
@@ -22,10 +23,9 @@ from guards.schema import InputSchema
 from guards.selftest import SelfTest
 from guards.types import Batch, Mistake, ModelOutput, Outcome, Reference, Rows
 
-__all__ = ["CHUNK", "Fitted", "fit", "run_model"]
+__all__ = ["CHUNK", "Fitted", "Labelled", "fit", "run_model"]
 
 CHUNK = 256
-TUNING_SHARE, TUNING_ROWS = 0.2, 2000
 Track = Callable[[range, str], Iterable[int]]
 """Wraps the steps of a named stage, to show their progress."""
 
@@ -35,10 +35,20 @@ def _untracked(steps: range, _stage: str) -> Iterable[int]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """The model's ``logits`` (n, k) or values (n, 1) for rows with the labels ``y`` (n,), None if there are none."""
+
+    logits: Tensor
+    y: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A bundle, and what was measured while fitting it."""
+    """A bundle, and what was measured while fitting it; ``train`` and ``heldout`` have the rows' outputs."""
 
     bundle: Bundle
+    train: Labelled
+    heldout: Labelled
     guards: tuple[GuardReport, ...]
     any_guard: FalseAlarms | None
     violations: FalseAlarms
@@ -67,9 +77,10 @@ def fit(  # noqa: PLR0913
     _check_imputation(model, schema)
     output = run_model(model, train.x, lambda steps: track(steps, "reference"))
     tuning, calibration = _set_aside(heldout, config, bool(classes))
-    temperature = 1.0
+    temperature, tuning_logits = 1.0, []
     if classes and tuning.y is not None and len(tuning):
-        temperature = fit_temperature(run_model(model, tuning.x).logits, tuning.y.to(model.device))
+        tuning_logits = [run_model(model, tuning.x).logits]
+        temperature = fit_temperature(tuning_logits[0], tuning.y.to(model.device))
     device = model.device
     reference = Reference(
         batch=Batch(train.x.to(device), output=output),
@@ -118,16 +129,28 @@ def fit(  # noqa: PLR0913
     rows = calibration.x[:16] if config.store_reference_rows else schema.example_rows(16)
     bundle = replace(bundle, self_test=SelfTest.record(pipeline, rows))
     reports, any_guard = measure(bundle.scores, config, pipeline.thresholds)
-    warnings += [
-        f"guards.{index}: {report.name} cannot flag by its p-value: its share of the budget needs more than "
-        f"{scores.shape[1]} calibration rows"
-        for index, report in enumerate(reports)
-        if report.threshold == 0
-    ]
+    for index, report in enumerate(reports):
+        if report.threshold == 0:
+            alike = (
+                f"guards.{index}: {report.name} cannot flag by its p-value: too many calibration rows are alike to it"
+            )
+            few = guard_without_turn(config, index, scores.shape[1], labelled=calibration.y is not None)
+            warnings.append(few or alike)
     warnings += dict.fromkeys(notice for monitor in bundle.monitors for notice in monitor.notices)
     if not config.guards:
         warnings.append("no guards are configured: every row will be allowed")
-    return Fitted(bundle, reports, any_guard, FalseAlarms(int(violated.sum()), len(violated)), tuple(warnings))
+    set_aside = torch.cat([*tuning_logits, clean_output.logits])
+    heldout_logits = torch.empty_like(set_aside)
+    heldout_logits[_shuffle(heldout, config).to(set_aside.device)] = set_aside
+    return Fitted(
+        bundle=bundle,
+        train=Labelled(output.logits, train.y),
+        heldout=Labelled(heldout_logits, heldout.y),
+        guards=reports,
+        any_guard=any_guard,
+        violations=FalseAlarms(int(violated.sum()), len(violated)),
+        warnings=tuple(warnings),
+    )
 
 
 def run_model(
@@ -147,9 +170,13 @@ def chunks_of(batch: Batch) -> Iterator[Batch]:
 
 def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Rows, Rows]:
     """Split rows for the temperature off the calibration rows; without labels there is nothing to split off."""
-    order = torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
-    wanted = min(TUNING_ROWS, int(TUNING_SHARE * len(heldout))) if classification and heldout.y is not None else 0
+    order = _shuffle(heldout, config)
+    wanted = temperature_rows(len(heldout)) if classification and heldout.y is not None else 0
     return heldout.take(order[:wanted]), heldout.take(order[wanted:])
+
+
+def _shuffle(heldout: Rows, config: Config) -> Tensor:
+    return torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
 
 
 @torch.no_grad()

@@ -8,15 +8,16 @@ from pathlib import Path
 from torch.export import ExportedProgram
 
 from guards.config import Config
+from guards.data.calibration_rows import examine_calibration
 from guards.data.inputs import Reading
-from guards.data.reference import read_reference, read_rows
+from guards.data.reference import ReferenceFile, read_reference, read_rows
 from guards.data.spread import spread_of
 from guards.data.values import as_list
 from guards.loading import load_program, make_model, read_weights
 from guards.model import TorchModel
 from guards.notices import Notices
 from guards.schema import InputSchema
-from guards.types import Mistake, Rows
+from guards.types import Mistake, Mistakes, Rows
 
 __all__ = ["Prepared", "prepare"]
 
@@ -25,9 +26,10 @@ NOT_TAKEN = re.compile("model: it does not take a batch")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A config's model and rows, as they were understood."""
+    """A config's model and rows, as they were understood; ``reference`` is the file that said so."""
 
     config: Config
+    reference: ReferenceFile
     schema: InputSchema
     classes: tuple[str, ...]
     model: TorchModel
@@ -42,11 +44,17 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     Raises:
         Mistake: something in the config or a file is wrong.
     """
-    reference = read_reference(config, folder, notices)
+    together, program, weights = Mistakes(), None, None
+    with together:
+        reference = read_reference(config, folder, notices)
     step()
+    with together:
+        if config.model.program is not None:
+            program = load_program(folder / config.model.program)
+        elif config.model.weights is not None:
+            weights = read_weights(folder / config.model.weights)
+    together.refuse()
     classes = reference.classes
-    program = load_program(folder / config.model.program) if config.model.program is not None else None
-    weights = read_weights(folder / config.model.weights) if config.model.weights is not None else None
     outputs = None if classes is None else len(classes) or 1
 
     def make(schema: InputSchema) -> TorchModel:
@@ -56,10 +64,13 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes
     step()
     train, heldout = read_rows(reference, config, folder, notices, schema=schema, classes=classes)
+    with together:
+        examine_calibration(config, folder, train, heldout, classes, notices)
+    together.refuse()
     step()
     spread = None if config.input.kind == "tabular" else spread_of(train.x)
     schema = schema.model_copy(update={"spread": spread})
-    return Prepared(config, schema, classes, model, program, train, heldout)
+    return Prepared(config, reference, schema, classes, model, program, train, heldout)
 
 
 def _choose(

@@ -15,6 +15,7 @@ __all__ = [
     "Batch",
     "Finding",
     "Mistake",
+    "Mistakes",
     "ModelOutput",
     "Outcome",
     "Prediction",
@@ -30,6 +31,39 @@ class Mistake(Exception):  # noqa: N818 - it is the user's, and named for what i
     def __init__(self, *sentences: str) -> None:
         super().__init__("\n".join(sentences))
         self.sentences = sentences
+
+
+class Mistakes:
+    """Collects the mistakes of steps that do not need each other, so that a user hears of all of them at once.
+
+    >>> together = Mistakes()
+    >>> for name in ("a", "b"):
+    ...     with together:
+    ...         raise Mistake(f"{name} is wrong")
+    >>> together.sentences
+    ['a is wrong', 'b is wrong']
+    """
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def __enter__(self) -> None:
+        """Begin a step."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        """Keep the step's mistake, and go on behind it; any other error is raised."""
+        if isinstance(error, Mistake):
+            self.sentences += [sentence for sentence in error.sentences if sentence not in self.sentences]
+        return isinstance(error, Mistake)
+
+    def refuse(self) -> None:
+        """End the steps.
+
+        Raises:
+            Mistake: there was one, or more.
+        """
+        if self.sentences:
+            raise Mistake(*self.sentences)
 
 
 class Action(IntEnum):

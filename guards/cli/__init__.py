@@ -20,6 +20,7 @@ Deployed = Annotated[
     typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
+Strict = Annotated[bool, typer.Option("--strict", help="warnings are mistakes: exit status 2, and nothing is written")]
 app = typer.Typer(
     name="guardhouse",
     help="Fit guards around a PyTorch model, measure them, and serve them.",
@@ -49,11 +50,27 @@ def main(
 def fit(
     config: Annotated[Path, typer.Argument(help="the YAML config")],
     out: Annotated[Path, typer.Option(help="the folder of the bundle; one that is there is replaced")],
+    *,
+    as_json: AsJson = False,
+    strict: Strict = False,
 ) -> None:
     """Fit and calibrate every guard and monitor of a config, and write a bundle."""
     from guards.cli.fit import run as run_fit  # noqa: PLC0415 - imports what only this command needs
 
-    run_fit(config, out, Console(stderr=True), remarks)
+    run_fit(config, out, Console(stderr=True), remarks, as_json=as_json, strict=strict)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="the YAML config")],
+    *,
+    as_json: AsJson = False,
+    strict: Strict = False,
+) -> None:
+    """Say how a config's model and files are understood, and how well the model does so, without fitting."""
+    from guards.cli.check import run as run_check  # noqa: PLC0415
+
+    run_check(config, Console(stderr=True), as_json=as_json, strict=strict)
 
 
 @app.command()

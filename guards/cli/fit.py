@@ -1,45 +1,57 @@
 """``guardhouse fit``: from a config to a bundle."""
 
+import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from guards.bundle import Bundle
-from guards.cli.configs import load_config
+from guards.cli.check import progress_bars, understand
 from guards.cli.intervals import proportion, with_interval
-from guards.cli.notices import print_notices
+from guards.cli.notices import print_notices, refuse_warnings
+from guards.cli.understanding.likely_causes import judge
+from guards.cli.understanding.show import show, show_quality
+from guards.cli.understanding.summary import accuracies, summarise
 from guards.false_alarms import FalseAlarms
 from guards.fitting import Fitted, fit
 from guards.notices import Notices
-from guards.preparation import prepare
 
 __all__ = ["run"]
 
 
-def run(config_path: Path, out: Path, console: Console, remarks: Sequence[Callable[[Bundle], str]] = ()) -> Fitted:
-    """Load model and data, fit, save, and print what came out, and what ``remarks`` say of the bundle.
+def run(
+    config_path: Path,
+    out: Path,
+    console: Console,
+    remarks: Sequence[Callable[[Bundle], str]] = (),
+    *,
+    as_json: bool = False,
+    strict: bool = False,
+) -> Fitted:
+    """Load model and data, fit, save, and print what was understood and what came out, or one JSON document of both.
 
-    ``console`` shows progress and warnings.
+    ``console`` shows progress, notes and warnings; ``remarks`` say more of the bundle. ``strict`` makes warnings
+    mistakes, and then no bundle is written.
 
     Raises:
         Mistake: something in the config or a file is wrong.
     """
-    config = load_config(config_path)
-    notices = Notices()
-    with Progress(
-        TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    ) as progress:
-        loading = progress.add_task("data", total=3)
-        prepared = prepare(config, config_path.resolve().parent, notices, lambda: progress.advance(loading))
+    notices, report = Notices(), Console(quiet=as_json)
+    prepared = understand(config_path, notices, console)
+    summary = summarise(prepared)
+    show(summary, report)
+    refuse_warnings(notices, console, strict=strict)
+    with progress_bars(console) as progress:
 
         def track(steps: range, stage: str) -> Iterable[int]:
             return progress.track(steps, description=stage)
 
         fitted = fit(
-            config,
+            prepared.config,
             schema=prepared.schema,
             classes=prepared.classes,
             model=prepared.model,
@@ -48,16 +60,46 @@ def run(config_path: Path, out: Path, console: Console, remarks: Sequence[Callab
             program=prepared.program,
             track=track,
         )
+        found = judge(prepared, {"train": fitted.train, "calibration": fitted.heldout}, notices)
+        for warning in fitted.warnings:
+            notices.warn(warning)
+        refuse_warnings(notices, console, strict=strict)
         saving = progress.add_task("saving", total=1)
         bundle = fitted.bundle.save(out, source=config_path.read_text(encoding="utf-8"))
         progress.advance(saving)
-    report = Console()
-    print_notices(notices, console, warnings=fitted.warnings)
+    print_notices(notices, console)
+    show_quality(found, summary["rows"], report)
     _print(fitted, report)
     for remark in remarks:
         report.print(remark(fitted.bundle), highlight=False, markup=False, soft_wrap=True)
     report.print(f"{out}  {bundle.id}", highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        document = {
+            **summary,
+            "accuracy": accuracies(found),
+            "guards": _guards(fitted),
+            "bundle": bundle.id,
+            "notes": notices.notes,
+            "warnings": notices.warnings,
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
     return fitted
+
+
+def _guards(fitted: Fitted) -> dict[str, dict[str, Any]]:
+    """Write the closing table as JSON: each guard by its name, and ``any`` of them."""
+    guards = {
+        report.name: {"share": report.share, "threshold": report.threshold, **_measured(report.false_alarms)}
+        for report in fitted.guards
+    }
+    return guards | {"any": _measured(fitted.any_guard)}
+
+
+def _measured(alarms: FalseAlarms | None) -> dict[str, Any]:
+    if alarms is None:
+        return {"false_alarm_rate": None, "false_alarm_interval": None}
+    rate = proportion(alarms.flagged, alarms.rows)
+    return {"false_alarm_rate": rate.value, "false_alarm_interval": [rate.low, rate.high]}
 
 
 def _print(fitted: Fitted, console: Console) -> None:

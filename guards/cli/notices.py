@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from guards.notices import Notices
+from guards.types import Mistake
 
-__all__ = ["noticing", "print_notices"]
+__all__ = ["noticing", "print_notices", "refuse_warnings"]
 
 
 def print_notices(notices: Notices, console: Console, *, warnings: Sequence[str] = ()) -> None:
@@ -27,3 +28,14 @@ def noticing(console: Console) -> Iterator[Notices]:
         yield notices
     finally:
         print_notices(notices, console)
+
+
+def refuse_warnings(notices: Notices, console: Console, *, strict: bool) -> None:
+    """Make warnings mistakes if the command was given ``--strict``; the notes are printed first.
+
+    Raises:
+        Mistake: there is a warning.
+    """
+    if strict and notices.warnings:
+        print_notices(Notices(notes=notices.notes), console)
+        raise Mistake(*notices.warnings)

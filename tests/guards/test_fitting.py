@@ -137,9 +137,7 @@ def test_warning_of_a_guard_that_cannot_flag() -> None:
     """A guard whose part is less than one rank is named, and so is a config without guards."""
     guards = [ONE[0] | {"share": 1000.0}, QUALITY[0]]
     (warning,) = toys.fitted("tensor", guards=guards).warnings
-    assert warning.startswith(
-        "guards.1: quality cannot flag by its p-value: its share of the budget needs more than 320"
-    )
+    assert warning.startswith("guards.1: quality cannot flag by its p-value: its share of the budget needs 22019 rows")
     assert toys.fitted("tensor", guards=[]).warnings == ("no guards are configured: every row will be allowed",)
 
 
@@ -347,3 +345,12 @@ def test_self_test_judges_nan_as_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert test.p_value[0].isnan().all()
     test.check(pipeline)
     replace(test, fingerprint="another machine").check(pipeline)
+
+
+def test_outputs_of_the_rows_are_kept_in_their_order() -> None:
+    """What was fitted gives the model's outputs for both parts, with their labels, in the rows' own order."""
+    parts = [toys.rows("tensor", count, seed) for count, seed in ((300, 0), (400, 50))]
+    fitted = toys.fitted("tensor", train=parts[0], heldout=parts[1])
+    for found, rows in zip((fitted.train, fitted.heldout), parts, strict=True):
+        assert found.y is rows.y
+        assert torch.allclose(found.logits, run_model(fitted.bundle.model, rows.x).logits, atol=1e-5)

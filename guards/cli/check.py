@@ -1,0 +1,81 @@
+"""``guardhouse check``: all that ``fit`` does before it fits, and how well the model does as it was understood."""
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from guards.cli.configs import load_config
+from guards.cli.notices import print_notices, refuse_warnings
+from guards.cli.understanding.likely_causes import judge
+from guards.cli.understanding.quality import sampled_outputs
+from guards.cli.understanding.show import show, show_quality
+from guards.cli.understanding.summary import accuracies, summarise
+from guards.notices import Notices
+from guards.preparation import Prepared, prepare
+from guards.rehearsal import rehearse
+from guards.types import Mistake
+
+__all__ = ["progress_bars", "run", "understand"]
+
+
+def run(config_path: Path, console: Console, *, as_json: bool = False, strict: bool = False) -> None:
+    """Read and examine everything, and print what was understood, or one JSON document of it.
+
+    ``console`` shows progress, notes and warnings. ``strict`` makes warnings mistakes.
+
+    Raises:
+        Mistake: something in the config or a file is wrong.
+    """
+    notices, report = Notices(), Console(quiet=as_json)
+    prepared = understand(config_path, notices, console)
+    summary = summarise(prepared)
+    show(summary, report)
+    seed = prepared.config.reference.seed
+    outputs = {
+        part: sampled_outputs(prepared.model, rows, seed=seed)
+        for part, rows in (("train", prepared.train), ("calibration", prepared.heldout))
+    }
+    found = judge(prepared, outputs, notices)
+    show_quality(found, summary["rows"], report)
+    ready = not (strict and notices.warnings)
+    if as_json:
+        document = {
+            **summary,
+            "accuracy": accuracies(found),
+            "notes": notices.notes,
+            "warnings": notices.warnings,
+            "ready": ready,
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
+    refuse_warnings(notices, console, strict=strict)
+    print_notices(notices, console)
+    warned = f", with {len(notices.warnings)} warning{'s'[: len(notices.warnings) > 1]}" if notices.warnings else ""
+    report.print(f"{config_path}: ready to fit{warned}", highlight=False, markup=False, soft_wrap=True)
+
+
+def understand(config_path: Path, notices: Notices, console: Console) -> Prepared:
+    """Read a config, its files and its model, and make every guard and monitor without fitting one.
+
+    Raises:
+        Mistake: something in the config or a file is wrong.
+    """
+    config = load_config(config_path)
+    try:
+        with progress_bars(console) as progress:
+            loading = progress.add_task("data", total=3)
+            prepared = prepare(config, config_path.resolve().parent, notices, lambda: progress.advance(loading))
+            rehearse(config, prepared.schema, prepared.classes)
+    except Mistake:
+        print_notices(notices, console)  # what was noticed may explain the mistake
+        raise
+    return prepared
+
+
+def progress_bars(console: Console) -> Progress:
+    """Make the bars that show how far a command is."""
+    return Progress(
+        TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )

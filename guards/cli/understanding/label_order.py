@@ -1,0 +1,47 @@
+"""Whether the outputs of a classification fit its labels in another order than ``model.classes`` has them."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from guards.cli.understanding.quality import Quality, quality, shuffled
+from guards.fitting import Labelled
+
+__all__ = ["better_order"]
+
+FEWEST, MOST_CLASSES = 40, 1000
+GAIN = 0.05
+STAY = 1e-3
+"""What an output gains by keeping its label: an output that no row chose stays where it is."""
+
+
+def better_order(rows: Labelled, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Quality, Quality] | None:
+    """Find the order of the labels under which the outputs are right far more often; None if there is no such order.
+
+    The best one-to-one assignment of outputs to labels is chosen on half of the rows, and judged on the rest. Gives the
+    labels in that order, and the quality on the rest with them and without. A model that only knows the majority class
+    fits no order. More than a thousand classes are not tried: too few rows of each would choose.
+    """
+    assert rows.y is not None  # noqa: S101 - the caller has labels
+    if len(rows.y) < FEWEST or not 1 < len(classes) <= MOST_CLASSES:
+        return None
+    rows = shuffled(rows)
+    assert rows.y is not None  # noqa: S101 - as before
+    predicted, y = rows.logits.argmax(1).cpu(), rows.y.cpu()
+    confusion = np.zeros((len(classes), len(classes)))
+    np.add.at(confusion, (predicted[::2].numpy(), y[::2].numpy()), 1)
+    label_of: npt.NDArray[np.int64] = linear_sum_assignment(-(confusion + STAY * np.eye(len(classes))))[1]
+    if (label_of == np.arange(len(classes))).all():
+        return None
+    given = quality(Labelled(rows.logits[1::2], rows.y[1::2]), classes)
+    moved = torch.empty_like(rows.logits[1::2])
+    moved[:, torch.from_numpy(label_of).to(moved.device)] = rows.logits[1::2]
+    ordered = quality(replace(rows, logits=moved, y=rows.y[1::2]), classes)
+    assert given is not None  # noqa: S101 - there are labels
+    assert ordered is not None  # noqa: S101
+    if not ordered.far_above(given, by=GAIN):
+        return None
+    return tuple(classes[index] for index in label_of), ordered, given
