@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guards.faults import some_of
 from guards.types import Mistake
 from service.protocols.outcomes import MAX_ID
 
@@ -14,7 +15,6 @@ __all__ = ["FeedbackFile", "Outcome", "read_outcomes"]
 
 COLUMNS = ("id", "label", "probability")
 SHOWN_FAULTS = 20
-SHOWN_LABELS = 10
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 Outcome = Mapping[str, Any]
 
@@ -109,8 +109,7 @@ def _label(text: str, labels: Sequence[str]) -> str:
     for meant in (text, stripped, whole):
         if meant in labels:
             return meant
-    shown = [*labels[:SHOWN_LABELS], *(["..."] if len(labels) > SHOWN_LABELS else [])]
-    raise ValueError(f"{text[:40]!r} is not one of the model's labels {shown}")
+    raise ValueError(f"{text[:40]!r} is not one of the model's labels {some_of(labels)}")
 
 
 def _number(text: str, name: str) -> float:

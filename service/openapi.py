@@ -10,9 +10,11 @@ from guards.bundle import __version__
 from guards.schema import InputSchema
 from service.openapi_explain import explain_parameters, explain_path, explainers_path, explanation_path
 from service.openapi_feedback import feedback_path
+from service.openapi_labels import label_schema, label_schemas, top_k_parameter
 from service.openapi_monitors import monitors_path
 from service.openapi_v2 import inference_paths
 from service.protocols.problem import InferenceProblemDocument, ProblemDocument
+from service.protocols.top_k import ALL, SHOWN
 from service.protocols.v1 import MAX_ID
 from service.settings import Deployment
 
@@ -54,7 +56,9 @@ def _document(deployment: Deployment) -> Schema:
     instance = _instance(deployment.schema)
     detail = {"detail": {"type": "boolean", "default": False, "description": "every visible guard's p-value"}}
     asked = explain_parameters(deployment)
-    predict = _post("Judge and predict rows.", _request(instance, groups, detail), _predictions(deployment))
+    labels = deployment.classes
+    asked_to_predict = detail | top_k_parameter(labels, SHOWN if len(labels) > SHOWN else ALL)
+    predict = _post("Judge and predict rows.", _request(instance, groups, asked_to_predict), _predictions(deployment))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -80,7 +84,14 @@ def _document(deployment: Deployment) -> Schema:
             "/docs": _get("docs", "This document, for people.", media="text/html"),
             **inference_paths(deployment, groups, _problems),
         },
-        "components": {"schemas": {"Problem": problem, "InferenceProblem": inference_problem, **definitions}},
+        "components": {
+            "schemas": {
+                "Problem": problem,
+                "InferenceProblem": inference_problem,
+                **definitions,
+                **label_schemas(labels),
+            }
+        },
         "x-guardhouse-version": __version__,
     }
 
@@ -139,9 +150,10 @@ def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
 
 def _predictions(deployment: Deployment) -> Schema:
     guards = [guard.name for guard in deployment.config.guards if guard.visible]
-    label = (
-        {"type": ["string", "null"], "enum": [*deployment.classes, None]} if deployment.classes else {"type": "null"}
-    )
+    classes = deployment.classes
+    label: Schema = label_schema(classes, None) if classes else {"type": "null"}
+    count: Schema = {"type": "integer", "minimum": 1}
+    size = {**count, "description": "how many labels the set has, if it has more than are named"}
     prediction = {
         "type": "object",
         "properties": {
@@ -149,6 +161,7 @@ def _predictions(deployment: Deployment) -> Schema:
             "label": label,
             "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
             "prediction_set": {"type": "array", "items": {"type": "string"}},
+            "prediction_set_size": size,
             "value": {"type": "number"},
             "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
             "action": {"type": "string", "enum": ["allow", "flag", "abstain", "reject"]},
@@ -160,7 +173,12 @@ def _predictions(deployment: Deployment) -> Schema:
     }
     return {
         "type": "object",
-        "properties": {"predictions": {"type": "array", "items": prediction}, "model": {"type": "object"}},
+        "properties": {
+            "predictions": {"type": "array", "items": prediction},
+            "top_k": {**count, "description": "labels whose probability is in each row, if they are not all"},
+            "classes": {**count, "description": "labels of the model, if those in each row are not all"},
+            "model": {"type": "object"},
+        },
         "required": ["predictions", "model"],
     }
 
