@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guards.faults import some_of
 from guards.types import Mistake
 from service.protocols.outcomes import MAX_ID
 
@@ -15,6 +14,7 @@ __all__ = ["FeedbackFile", "Outcome", "read_outcomes"]
 
 COLUMNS = ("id", "label", "probability")
 SHOWN_FAULTS = 20
+SHOWN_LABELS = 10
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 Outcome = Mapping[str, Any]
 
@@ -109,7 +109,8 @@ def _label(text: str, labels: Sequence[str]) -> str:
     for meant in (text, stripped, whole):
         if meant in labels:
             return meant
-    raise ValueError(f"{text[:40]!r} is not one of the model's labels {some_of(labels)}")
+    shown = [*labels[:SHOWN_LABELS], *(["..."] if len(labels) > SHOWN_LABELS else [])]
+    raise ValueError(f"{text[:40]!r} is not one of the model's labels {shown}")
 
 
 def _number(text: str, name: str) -> float:

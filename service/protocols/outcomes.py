@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 import orjson
 
-from guards.faults import describe, some_of
+from guards.faults import describe
 from service.columns import Truth
 from service.protocols.problem import unprocessable
 from service.protocols.strict_json import loads
@@ -70,7 +70,8 @@ def _truth(outcome: object, place: int, known: frozenset[str], classes: Sequence
         return Truth(name)
     if classes:
         if not isinstance(label, str) or label not in known:
-            errors.append(((*at, "label"), f"not of the model's labels, which are the strings {some_of(classes)}"))
+            listed = list(classes) if len(classes) <= 10 else [*classes[:10], "..."]  # noqa: PLR2004
+            errors.append(((*at, "label"), f"not of the model's labels, which are the strings {listed}"))
             return Truth(name)
         return Truth(name, label=label, probability=chance, replace=replace)
     if not _finite(label):

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from guards.cli.tables import read_table, rows_from_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oip import HEADER, binary_request, head, json_request, packed
 from toys import document
 
+from guards.cli.tables import read_table, rows_from_table
 from guards.columns import Column
 from guards.config import parse
 from guards.schema import InputSchema

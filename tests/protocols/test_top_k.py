@@ -199,7 +199,7 @@ def test_documents_and_metrics_do_not_grow_with_the_labels(wide: Speaker) -> Non
     ):
         response = wide.gateway.post(body, path)
         assert response.status_code == 422
-        assert "'label-9', '... (2000)']" in response.json()["errors"][0]["msg"]
+        assert "'label-9', '..." in response.json()["errors"][0]["msg"]
         assert len(response.content) < 1000
 
 
