@@ -82,7 +82,7 @@ class Newcomer:
         if self.server is not None:
             command = command.replace(PORT, f"localhost:{self.server.port}")
         for guardhouse, script in _parts(command):
-            assert self.status == 0, self.said
+            assert self.status == 0, self.log.read_text(encoding="utf-8")
             run = self.guardhouse if guardhouse else self.bash
             run(script)
         self.said = self.log.read_text(encoding="utf-8")
@@ -120,7 +120,7 @@ class Newcomer:
         said = " ".join(self.said.split())
         whole = re.sub(r"\n +", " ", STATUS.sub("", quoted))  # a line that is set in goes on with the one before
         for line in filter(None, whole.splitlines()):
-            parts = map(re.escape, " ".join(line.split()).split("..."))
+            parts = (re.escape(part.strip()) for part in " ".join(line.split()).split("..."))
             assert re.search(".*?".join(parts), said), f"{line}\n\nis not in\n\n{self.said}"
 
     def leave(self) -> None:
