@@ -10,8 +10,9 @@ from guards.bundle import __version__
 from guards.schema import InputSchema
 from service.openapi_explain import explain_parameters, explain_path, explainers_path, explanation_path
 from service.openapi_feedback import feedback_path
-from service.openapi_labels import label_schema, label_schemas, top_k_parameter
+from service.openapi_labels import label_schemas, top_k_parameter
 from service.openapi_monitors import monitors_path
+from service.openapi_predictions import predictions_schema
 from service.openapi_v2 import inference_paths
 from service.protocols.problem import InferenceProblemDocument, ProblemDocument
 from service.protocols.top_k import ALL, SHOWN
@@ -58,7 +59,9 @@ def _document(deployment: Deployment) -> Schema:
     asked = explain_parameters(deployment)
     labels = deployment.classes
     asked_to_predict = detail | top_k_parameter(labels, SHOWN if len(labels) > SHOWN else ALL)
-    predict = _post("Judge and predict rows.", _request(instance, groups, asked_to_predict), _predictions(deployment))
+    predict = _post(
+        "Judge and predict rows.", _request(instance, groups, asked_to_predict), predictions_schema(deployment)
+    )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -145,41 +148,6 @@ def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
         },
         "required": ["instances"],
         "additionalProperties": False,
-    }
-
-
-def _predictions(deployment: Deployment) -> Schema:
-    guards = [guard.name for guard in deployment.config.guards if guard.visible]
-    classes = deployment.classes
-    label: Schema = label_schema(classes, None) if classes else {"type": "null"}
-    count: Schema = {"type": "integer", "minimum": 1}
-    size = {**count, "description": "how many labels the set has, if it has more than are named"}
-    prediction = {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string"},
-            "label": label,
-            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
-            "prediction_set": {"type": "array", "items": {"type": "string"}},
-            "prediction_set_size": size,
-            "value": {"type": "number"},
-            "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
-            "action": {"type": "string", "enum": ["allow", "flag", "abstain", "reject"]},
-            "reasons": {"type": "array", "items": {"type": "string", "enum": [*guards, "model"]}},
-            "guards": {"type": "object"},
-            "warnings": {"type": "array", "items": {"type": "string"}, "description": "what is odd about the row"},
-        },
-        "required": ["id", "action", "reasons"],
-    }
-    return {
-        "type": "object",
-        "properties": {
-            "predictions": {"type": "array", "items": prediction},
-            "top_k": {**count, "description": "labels whose probability is in each row, if they are not all"},
-            "classes": {**count, "description": "labels of the model, if those in each row are not all"},
-            "model": {"type": "object"},
-        },
-        "required": ["predictions", "model"],
     }
 
 
