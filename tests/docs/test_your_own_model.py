@@ -16,7 +16,7 @@ from commands import run_forked
 from gateways import ROOT, Gateway, clean_environment
 
 PAGE = ROOT / "docs" / "your-own-model.md"
-FENCE = re.compile(r'^```(?P<kind>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?:`(?P<title>[^`\n]+)`:\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 STATUS = re.compile(r"^exit status (\d)$", re.MULTILINE)
 SERVE = re.compile(r"^guardhouse serve (\S+) --config (\S+)$")
 PORT = "localhost:3000"
