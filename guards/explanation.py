@@ -12,6 +12,7 @@ from guards.bundle import Bundle
 from guards.config import Config
 from guards.detector import Params
 from guards.explainer import Explainer
+from guards.faults import some_of
 from guards.nearest import neighbours
 from guards.pipeline import Pipeline
 from guards.registry import registered
@@ -145,7 +146,7 @@ def check(question: Question, config: Config, schema: InputSchema, classes: Sequ
     if guard is not None and guard not in visible:
         raise UnfitQuestionError("target", f"no such guard; there are {visible}")
     if question.target is not None and guard is None and question.target not in classes:
-        message = f"no label; there are {list(classes)}" if classes else "regression has none"
+        message = f"no label; there are {some_of(classes)}" if classes else "regression has none"
         raise UnfitQuestionError("target", f"{message}; guard:NAME is a guard's score")
     if question.top_k is not None and (schema.kind != "tabular" or question.top_k < 1):
         raise UnfitQuestionError("top_k", "a positive number of columns, for tabular rows")

@@ -6,10 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LARGEST", "NOT_FINITE", "NUMBERS", "Fault", "as_floats", "describe", "first_fault", "first_in_rows"]
+__all__ = [
+    "LARGEST",
+    "NOT_FINITE",
+    "NUMBERS",
+    "Fault",
+    "as_floats",
+    "describe",
+    "first_fault",
+    "first_in_rows",
+    "some_of",
+]
 
 NUMBERS = frozenset({int, float})
 LARGEST = float(np.finfo(np.float32).max)
+SHOWN_NAMES = 10
 NOT_FINITE = "NaN, Infinity and numbers beyond float32 are no values; a missing value is null"
 
 
@@ -46,6 +57,15 @@ def describe(value: object) -> str:
     if isinstance(value, str | bool | int | float) and len(str(value)) <= 40:  # noqa: PLR2004
         return f"{name}: {value!r}"
     return f"a string of {len(value)} characters" if isinstance(value, str) else name
+
+
+def some_of(names: Sequence[str]) -> list[str]:
+    """List names for a sentence: the first ten, and that there are more.
+
+    >>> some_of(["a", "b"]), some_of([str(i) for i in range(1000)])[8:]
+    (['a', 'b'], ['8', '9', '... (1000)'])
+    """
+    return list(names) if len(names) <= SHOWN_NAMES else [*names[:SHOWN_NAMES], f"... ({len(names)})"]
 
 
 def as_floats(values: Sequence[object]) -> npt.NDArray[np.float64]:

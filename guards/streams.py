@@ -1,6 +1,7 @@
 """The streams of a deployment: what is watched of every row, and the bins of its reference that it falls into."""
 
 import math
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -18,6 +19,8 @@ __all__ = ["ABOVE", "BELOW", "MISSING", "SPECIAL", "UNSEEN", "StreamParams", "St
 BELOW, ABOVE, MISSING, UNSEEN = "below", "above", "missing", "unseen"
 SPECIAL = (BELOW, ABOVE, MISSING, UNSEEN)
 """Bins that are never pooled, however few rows they have: rows in them are what one looks for first."""
+OTHER, MOST_BINS = "other", 1000
+"""The bin that a stream's rarer categories have in common among the series, and how many categories have their own."""
 
 
 class StreamParams(MonitorParams):
@@ -160,19 +163,39 @@ class Streams(nn.Module):
         return torch.cat([*rows, last[None]])[self._kept]
 
     def series(self, counts: npt.NDArray[np.int64]) -> list[Series]:
-        """Give ``stream_bin_total`` and ``reference_bin_ratio`` by stream and bin, ``reference_rows`` by stream."""
-        values, reference = counts.tolist(), self.reference_counts.tolist()
+        """Give ``stream_bin_total`` and ``reference_bin_ratio`` by stream and bin, ``reference_rows`` by stream.
+
+        Of a stream with thousands of categories the :data:`MOST_BINS` that the reference has most rows of have their
+        own series, and the rest has one together: every series costs Prometheus memory, in every replica.
+        """
+        every = self.reference_counts.cpu().numpy()
         series, start = [], 0
         for stream, bins in self.bins.items():
-            rows = sum(reference[start : start + len(bins)])
+            own = slice(start, start + len(bins))
+            names, values, reference = _exported(bins, counts[own], every[own])
+            rows = sum(reference)
             total = max(1, rows)
             series.append(Series("reference_rows", "gauge", {"stream": stream}, float(rows)))
-            for place, name in enumerate(bins, start):
+            for name, value, was in zip(names, values, reference, strict=True):
                 labels = {"stream": stream, "bin": name}
-                series.append(Series("stream_bin_total", "counter", labels, float(values[place])))
-                series.append(Series("reference_bin_ratio", "gauge", labels, reference[place] / total))
+                series.append(Series("stream_bin_total", "counter", labels, float(value)))
+                series.append(Series("reference_bin_ratio", "gauge", labels, was / total))
             start += len(bins)
         return series
+
+
+def _exported(
+    bins: tuple[str, ...], counts: npt.NDArray[np.int64], reference: npt.NDArray[np.int64]
+) -> tuple[Sequence[str], list[int], list[int]]:
+    """Give the bins of one stream that have series, and what ``counts`` and ``reference`` have in each."""
+    categories = [place for place, name in enumerate(bins) if name not in SPECIAL]
+    if len(categories) <= MOST_BINS:
+        return bins, counts.tolist(), reference.tolist()
+    common = np.sort(np.array(categories)[np.argsort(-reference[categories], kind="stable")[:MOST_BINS]])
+    kept = np.concatenate([common, [place for place, name in enumerate(bins) if name in SPECIAL]])
+    names = [f"category:{OTHER}" if bins[place] == OTHER else bins[place] for place in kept.tolist()]
+    now, was = ([*each[kept].tolist(), int(each.sum() - each[kept].sum())] for each in (counts, reference))
+    return [*names, OTHER], now, was
 
 
 def _bin_name(category: str) -> str:

@@ -13,6 +13,7 @@ from guards.types import Outcome
 __all__ = ["Answer"]
 
 Array = npt.NDArray[Any]
+LARGE = 65536
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,11 @@ class Answer:
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.action)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it has so many probabilities that to write them takes long: to be done beside the event loop."""
+        return self.probabilities is not None and self.probabilities.size > LARGE
 
     @classmethod
     def of(cls, outcome: Outcome) -> Self:

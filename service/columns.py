@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ import orjson
 from guards.records import UNANSWERED, Records
 from guards.types import Action
 from service.answer import Answer
+from service.stored_set import in_set, write_set
 
 __all__ = ["Answered", "Block", "Remembered", "Truth", "key_of"]
 
@@ -21,12 +23,17 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answered:
-    """The rows of one batch as the device's thread leaves them: nothing here is done row by row."""
+    """The rows of one batch as the device's thread leaves them: nothing here is done row by row.
+
+    ``sets`` (n, k / 8) are the prediction sets, eight labels a byte: of thousands of labels, rows that wait for a
+    database would else take much memory.
+    """
 
     ids: Sequence[str]
     time: float
     answer: Answer
     confidence: Array | None
+    sets: Array | None
     groups: Mapping[str, Array]
     x: Array | None
 
@@ -36,7 +43,9 @@ class Answered:
     ) -> Self:
         """Keep what will be stored; ``x`` only where rows are to be."""
         confidence = None if answer.probabilities is None else answer.probabilities.max(1)
-        return cls(ids, time, replace(answer, probabilities=None, violated=None, causes={}), confidence, groups, x)
+        sets = None if answer.members is None else np.packbits(answer.members, axis=1)
+        kept = replace(answer, probabilities=None, members=None, violated=None, causes={})
+        return cls(ids, time, kept, confidence, sets, groups, x)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -51,6 +60,7 @@ class Block:
         self.keys = [key_of(name) for batch in batches for name in batch.ids]
         self.times = np.repeat([batch.time for batch in batches], [len(batch) for batch in batches])
         self.answer = Answer.join([batch.answer for batch in batches])
+        self._packed = [batch.sets for batch in batches if batch.sets is not None]
         self._xs = [batch.x for batch in batches if batch.x is not None]
         answered = self.answer.action < Action.ABSTAIN
         nothing = np.full(len(self.keys), math.nan)
@@ -103,17 +113,17 @@ class Block:
         return orjson.dumps([rows[place] for place in self.firsts])
 
     def _sets(self) -> list[str | None]:
-        if self.answer.members is None:
+        if not self._packed:
             return [None] * len(self)
         known: dict[bytes, str] = {}
         sets: list[str | None] = []
-        for members, action in zip(self.answer.members, self.answer.action.tolist(), strict=True):
+        for packed, action in zip(chain.from_iterable(self._packed), self.answer.action.tolist(), strict=True):
             if action >= Action.ABSTAIN:
                 sets.append(None)
                 continue
-            key = members.tobytes()
+            key = packed.tobytes()
             if key not in known:
-                known[key] = orjson.dumps([self.classes[label] for label in np.flatnonzero(members)]).decode()
+                known[key] = write_set(key, self.classes)
             sets.append(known[key])
         return sets
 
@@ -181,10 +191,13 @@ class Remembered:
     action: int
     groups: str | None
 
-    def covers(self, truth: Truth) -> bool | None:
-        """Tell whether the prediction set or interval held the truth; None where there was neither."""
+    def covers(self, truth: Truth, place: int | None = None) -> bool | None:
+        """Tell whether the prediction set or interval held the truth; None where there was neither.
+
+        ``place`` is the truth's among the labels.
+        """
         if self.labels is not None:
-            return truth.label in _labels(self.labels)
+            return in_set(self.labels, truth.label, place)
         if self.low is None or self.high is None or truth.value is None:
             return None
         return self.low <= truth.value <= self.high
@@ -199,7 +212,7 @@ class Remembered:
         else:
             predicted = np.array([_number(r.value) for r in rows])
             actual = np.array([_number(truth.value) for truth in truths])
-        covered = [row.covers(truth) for row, truth in zip(rows, truths, strict=True)]
+        covered = [row.covers(truth, index.get(truth.label or "")) for row, truth in zip(rows, truths, strict=True)]
         known = {text: orjson.loads(text) for text in {row.groups for row in rows} if text is not None}
         codes = [known[row.groups] if row.groups is not None else {} for row in rows]
         return Records(
@@ -211,12 +224,6 @@ class Remembered:
             covered=np.array([UNANSWERED if one is None else int(one) for one in covered], dtype=np.int64),
             weight=np.array([1 / (truth.probability or math.nan) for truth in truths]),
         )
-
-
-@lru_cache(4096)
-def _labels(text: str) -> frozenset[str]:
-    """Read a prediction set; a model has few different ones."""
-    return frozenset(orjson.loads(text))
 
 
 def _number(value: float | None) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -18,6 +19,7 @@ from service.protocols import v1
 from service.protocols.images import may_hold_files
 from service.protocols.pixels import odd_pixels
 from service.protocols.problem import Problem, unavailable
+from service.protocols.top_k import NUMBER_BYTES, SHOWN, TOP_K, read_top_k, refusal, text_bytes
 from service.runtime import Runtime
 from service.totals import SCOPES
 
@@ -29,7 +31,7 @@ MONITOR_CODES = (*READY_CODES, 404)
 FEEDBACK_CODES = (*POST_CODES, 404)
 LARGE_BODY = 65536
 LONGEST_QUERY = 100
-PREDICT_PARAMETERS: Mapping[str, type | tuple[type, ...]] = {"detail": bool}
+PREDICT_PARAMETERS: Mapping[str, type | tuple[type, ...]] = {"detail": bool, TOP_K: (int, str)}
 
 
 class Handlers:
@@ -96,7 +98,10 @@ class Handlers:
 
     async def model(self, _: Call) -> Reply:
         """Describe the model."""
-        return _json({"name": self.config.name, "ready": self._trouble() is None})
+        described: dict[str, object] = {"name": self.config.name, "ready": self._trouble() is None}
+        runtime = self._runtime()
+        labels = 0 if runtime is None else len(runtime.bundle.classes)
+        return _json({**described, "classes": labels, TOP_K: SHOWN} if labels > SHOWN else described)
 
     async def monitors(self, call: Call) -> Reply:
         """Report every monitor: of the served bundle, or, by ``of``, of its version or of all there ever was."""
@@ -125,12 +130,16 @@ class Handlers:
         request = await read(call, runtime, PREDICT_PARAMETERS)
         took(self.metrics, "decode", started)
         detail = bool(request.parameters.get("detail", False))
+        top_k = _top_k(request, runtime.bundle.classes)
         answer = await runtime.predict(
             request.x, request.groups, ids=request.ids, deadline=call.deadline, causes=detail
         )
         started = time.perf_counter()
         odd = odd_pixels(request.x, runtime.bundle.schema)
-        body, strictest = v1.encode(answer, ids=request.ids, bundle=runtime.bundle, detail=detail, warnings=odd)
+        encode = partial(
+            v1.encode, answer, ids=request.ids, bundle=runtime.bundle, detail=detail, top_k=top_k, warnings=odd
+        )
+        body, strictest = await asyncio.to_thread(encode) if answer.is_large else encode()
         took(self.metrics, "encode", started)
         return Reply(body, headers={"X-Guardhouse-Action": strictest.label})
 
@@ -148,6 +157,26 @@ class Handlers:
         ledger = self._loaded().ledger
         assert ledger is not None  # noqa: S101 - a runtime is shown to us once it is started
         return ledger
+
+
+def _top_k(request: v1.Request, classes: tuple[str, ...]) -> int | None:
+    """Say how many labels of each row the answer names; None for all.
+
+    Raises:
+        Problem: 422, what was asked for is no number of labels, or the answer would be too large.
+    """
+    asked = request.parameters.get(TOP_K)
+    labels = len(classes)
+    if asked is None and labels <= SHOWN:
+        return None
+    try:
+        top_k = read_top_k(SHOWN if asked is None else asked, labels)
+    except ValueError as wrong:
+        raise v1.bad_parameter(TOP_K, str(wrong)) from None
+    shown = labels if top_k is None else top_k
+    if labels > SHOWN and (too_large := refusal(len(request.x), shown, labels, NUMBER_BYTES + text_bytes(classes))):
+        raise v1.bad_parameter(TOP_K, too_large)
+    return top_k
 
 
 async def read(call: Call, runtime: Runtime, parameters: Mapping[str, type | tuple[type, ...]]) -> v1.Request:

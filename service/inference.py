@@ -16,7 +16,16 @@ from service.limits import POST_CODES
 from service.metrics import Metrics
 from service.protocols import v2
 from service.protocols.images import may_hold_files
-from service.protocols.outputs import Output, TensorSpec, alternatives_of, beside_of, inputs_of, outputs_of, to_outputs
+from service.protocols.outputs import (
+    Output,
+    TensorSpec,
+    alternatives_of,
+    beside_of,
+    inputs_of,
+    outputs_of,
+    to_outputs,
+    top_k_outputs_of,
+)
 from service.protocols.problem import Problem, unavailable
 from service.runtime import Runtime
 from service.settings import Deployment
@@ -88,11 +97,21 @@ class InferenceService:
         rows = inference.rows
         answer = await runtime.predict(rows.x, rows.groups, ids=rows.ids, deadline=deadline)
         started = time.perf_counter()
-        names = list(inference.outputs)
-        outputs, strictest = to_outputs(names, answer, ids=rows.ids, classes=self.classes, config=self.config)
-        encoded = encode(outputs, inference, runtime)
+
+        def write() -> tuple[T, Action]:
+            outputs, strictest = to_outputs(
+                list(inference.outputs),
+                answer,
+                ids=rows.ids,
+                classes=self.classes,
+                config=self.config,
+                top_k=inference.top_k,
+            )
+            return encode(outputs, inference, runtime), strictest
+
+        written = await asyncio.to_thread(write) if answer.is_large else write()
         took(self.metrics, "encode", started)
-        return encoded, strictest
+        return written
 
     def routes(self) -> dict[str, Route]:
         """Map every exact path to its route; names are known, so that no template need be parsed."""
@@ -141,6 +160,7 @@ class InferenceService:
                 "parameters": {
                     "alternatives": [list(map(_described, specs)) for specs in alternatives_of(self.schema)],
                     "optional": [_described(spec) for spec in beside_of(self.groups)],
+                    "top_k": [_described(spec) for spec in top_k_outputs_of(self.classes)],
                 },
             }
         )

@@ -10,9 +10,12 @@ from guards.bundle import __version__
 from guards.schema import InputSchema
 from service.openapi_explain import explain_parameters, explain_path, explainers_path, explanation_path
 from service.openapi_feedback import feedback_path
+from service.openapi_labels import label_schemas, top_k_parameter
 from service.openapi_monitors import monitors_path
+from service.openapi_predictions import predictions_schema
 from service.openapi_v2 import inference_paths
 from service.protocols.problem import InferenceProblemDocument, ProblemDocument
+from service.protocols.top_k import ALL, SHOWN
 from service.protocols.v1 import MAX_ID
 from service.settings import Deployment
 
@@ -54,7 +57,11 @@ def _document(deployment: Deployment) -> Schema:
     instance = _instance(deployment.schema)
     detail = {"detail": {"type": "boolean", "default": False, "description": "every visible guard's p-value"}}
     asked = explain_parameters(deployment)
-    predict = _post("Judge and predict rows.", _request(instance, groups, detail), _predictions(deployment))
+    labels = deployment.classes
+    asked_to_predict = detail | top_k_parameter(labels, SHOWN if len(labels) > SHOWN else ALL)
+    predict = _post(
+        "Judge and predict rows.", _request(instance, groups, asked_to_predict), predictions_schema(deployment)
+    )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -80,7 +87,14 @@ def _document(deployment: Deployment) -> Schema:
             "/docs": _get("docs", "This document, for people.", media="text/html"),
             **inference_paths(deployment, groups, _problems),
         },
-        "components": {"schemas": {"Problem": problem, "InferenceProblem": inference_problem, **definitions}},
+        "components": {
+            "schemas": {
+                "Problem": problem,
+                "InferenceProblem": inference_problem,
+                **definitions,
+                **label_schemas(labels),
+            }
+        },
         "x-guardhouse-version": __version__,
     }
 
@@ -137,34 +151,6 @@ def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
         },
         "required": ["instances"],
         "additionalProperties": False,
-    }
-
-
-def _predictions(deployment: Deployment) -> Schema:
-    guards = [guard.name for guard in deployment.config.guards if guard.visible]
-    label = (
-        {"type": ["string", "null"], "enum": [*deployment.classes, None]} if deployment.classes else {"type": "null"}
-    )
-    prediction = {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string"},
-            "label": label,
-            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
-            "prediction_set": {"type": "array", "items": {"type": "string"}},
-            "value": {"type": "number"},
-            "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
-            "action": {"type": "string", "enum": ["allow", "flag", "abstain", "reject"]},
-            "reasons": {"type": "array", "items": {"type": "string", "enum": [*guards, "model"]}},
-            "guards": {"type": "object"},
-            "warnings": {"type": "array", "items": {"type": "string"}, "description": "what is odd about the row"},
-        },
-        "required": ["id", "action", "reasons"],
-    }
-    return {
-        "type": "object",
-        "properties": {"predictions": {"type": "array", "items": prediction}, "model": {"type": "object"}},
-        "required": ["predictions", "model"],
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from guards.explanation import fitting
 from guards.schema import InputSchema
+from service.openapi_labels import label_schema
 from service.settings import Deployment
 
 __all__ = ["explain_parameters", "explain_path", "explainers_path", "explanation_path"]
@@ -25,8 +26,7 @@ def explain_parameters(deployment: Deployment) -> Schema:
     parameters: Schema = {
         "method": {"type": "string", "enum": list(allowed), "default": section.method},
         "target": {
-            "type": "string",
-            "enum": [*deployment.classes, *guards],
+            **label_schema(deployment.classes, *guards),
             "description": "a label, by default the predicted one; or a guard, whose score is explained",
         },
         "steps": {"type": "integer", "minimum": 1, "description": f"gradient evaluations, of {', '.join(stepped)}"},
@@ -34,7 +34,7 @@ def explain_parameters(deployment: Deployment) -> Schema:
     }
     if deployment.schema.kind != "tabular":
         del parameters["top_k"]
-    if not parameters["target"]["enum"]:
+    if not deployment.classes and not guards:
         del parameters["target"]
     return parameters
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from service.openapi_labels import label_schema
 from service.protocols.outcomes import MAX_OUTCOMES, REPLACED, RESULTS
 from service.protocols.v1 import MAX_ID
 
@@ -20,7 +21,7 @@ def feedback_path(classes: tuple[str, ...], problems: Callable[..., Schema]) -> 
     outcome = _closed(
         {
             "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
-            "label": {"type": "string", "enum": list(classes)} if classes else {"type": "number"},
+            "label": label_schema(classes) if classes else {"type": "number"},
             "replace": {"type": "boolean", "default": False, "description": REPLACE},
             "probability": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1, "description": CHANCE},
         },

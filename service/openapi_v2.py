@@ -5,9 +5,11 @@ from typing import Any
 
 from guards.schema import InputSchema
 from service.http import JSON, OCTETS
-from service.protocols.outputs import TensorSpec, alternatives_of, inputs_of, outputs_of
+from service.openapi_labels import top_k_parameter
+from service.protocols.outputs import TensorSpec, alternatives_of, inputs_of, outputs_of, top_k_outputs_of
 from service.protocols.rows import GROUP, ID, IMAGE_TYPES, MATRIX, NUMERIC_TYPES
 from service.protocols.tensors import BYTES
+from service.protocols.top_k import ALL
 from service.protocols.v2 import HEADER_LENGTH
 from service.settings import Deployment
 
@@ -26,6 +28,7 @@ def inference_paths(deployment: Deployment, groups: Sequence[str], problems: Cal
     """Describe the protocol's paths; ``problems`` describes the answers of error codes."""
     config, schema, classes = deployment.config, deployment.schema, deployment.classes
     inputs, outputs = inputs_of(schema), outputs_of(classes, config)
+    outputs += [spec for spec in top_k_outputs_of(classes) if spec.name not in {output.name for output in outputs}]
     live, ready = (_object({name: {"type": "boolean"}}, more=True) for name in ("live", "ready"))
 
     def get(summary: str, answer: Schema, *, busy: bool = False) -> Schema:
@@ -34,7 +37,7 @@ def inference_paths(deployment: Deployment, groups: Sequence[str], problems: Cal
 
     answers = {JSON: {"schema": _response(outputs)}, OCTETS: {}}
     infer = _operation(" ".join(INFER.split()), answers, problems(document=PROBLEM))
-    body = _request(schema, inputs, [spec.name for spec in outputs], groups)
+    body = _request(schema, inputs, [spec.name for spec in outputs], groups, top_k_parameter(classes, ALL))
     infer["requestBody"] = {"required": True, "content": {JSON: {"schema": body}, OCTETS: {}}}
     paths: Schema = {
         "/v2": get("The server and the protocol's extensions that it has.", _server()),
@@ -86,13 +89,14 @@ def _model() -> Schema:
     versions = {"type": "array", "items": TEXT}
     instead: Schema = {"type": "array", "items": tensors, "description": "what may be sent instead of all `inputs`"}
     beside = {**tensors, "description": "what may be sent beside the rows"}
-    parameters = _object({"alternatives": instead, "optional": beside}, more=True)
+    chosen = {**tensors, "description": "what is answered if a request has the parameter `top_k`"}
+    parameters = _object({"alternatives": instead, "optional": beside, "top_k": chosen}, more=True)
     described = {"name": TEXT, "versions": versions, "platform": TEXT, "inputs": tensors, "outputs": tensors}
     return _object({**described, "parameters": parameters})
 
 
 def _request(
-    schema: InputSchema, inputs: Sequence[TensorSpec], outputs: Sequence[str], groups: Sequence[str]
+    schema: InputSchema, inputs: Sequence[TensorSpec], outputs: Sequence[str], groups: Sequence[str], top_k: Schema
 ) -> Schema:
     numeric = IMAGE_TYPES if schema.kind == "image" else NUMERIC_TYPES
     each = [_input(spec.name, [BYTES] if spec.datatype == BYTES else numeric, len(spec.shape)) for spec in inputs]
@@ -112,6 +116,7 @@ def _request(
             "properties": {
                 "detail": {"type": "boolean", "description": "every visible guard's p-value, too"},
                 "binary_data_output": {"type": "boolean", "description": "answer tensors as binary data"},
+                **top_k,
             },
         },
         "model_name": {},

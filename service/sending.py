@@ -50,10 +50,13 @@ class Sender:
         if not isinstance(names, list) or not names:
             raise Mistake(f"--url {self._url}: there is no model")
         self._name = str(names[0])
-        path: Any = self._asked("GET", "/openapi.json").get("paths", {}).get(f"/v1/models/{self._name}:feedback", {})
+        document: Any = self._asked("GET", "/openapi.json")
+        path = document.get("paths", {}).get(f"/v1/models/{self._name}:feedback", {})
         try:
             body = path["post"]["requestBody"]["content"]["application/json"]["schema"]
             label = body["properties"]["outcomes"]["items"]["properties"]["label"]
+            if "$ref" in label:  # of a model with many labels, which the document lists once
+                label = document["components"]["schemas"][label["$ref"].rpartition("/")[2]]
         except KeyError:
             raise Mistake(f"--url {self._url}: it does not say which labels it takes") from None
         return list(label["enum"]) if "enum" in label else None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guards.attributes import Attribute, Crossing, Grouping, Source
 from guards.columns import Label, NamedLabel
+from guards.faults import some_of
 from guards.groups.figures import Measured
 from guards.groups.recent import is_beyond, outside, shown
 from guards.groups.report import REGRESSION, GroupReport
@@ -22,7 +23,8 @@ __all__ = ["Groups", "GroupsParams", "grouping_of", "level_codes", "of_requests"
 
 UNANSWERED = "none"
 VALUE = "value"
-MOST_CELLS = 20_000
+MOST_CELLS, FEWEST_LEVELS = 20_000, 3
+"""Counters of outcomes, one for each group and pair of labels; and the levels there are if one is declared."""
 Alarmed = Literal[
     "demographic_parity_difference",
     "equal_opportunity_difference",
@@ -97,7 +99,7 @@ class Groups(CountingMonitor):
         """
         labels: tuple[str, ...] = context.classes or (VALUE,)
         if params.positive is not None and params.positive not in context.classes:
-            raise ValueError(f"positive: {params.positive!r} is no label; there are {list(context.classes)}")
+            raise ValueError(f"positive: {params.positive!r} is no label; there are {some_of(context.classes)}")
         if UNANSWERED in labels:
             raise ValueError(f"a label is named {UNANSWERED!r}, which stands for rows without an answer: rename it")
         alarm = params.alarm or (CLASSIFICATION if context.classes else (REGRESSION,))
@@ -112,11 +114,13 @@ class Groups(CountingMonitor):
             )
         _refuse_shared_attribute(params, context)
         grouping = grouping_of(params, context)
-        cells = len(grouping.levels) * (len(labels) + 1) * len(labels)
+        pairs = (len(labels) + 1) * len(labels)
+        cells = len(grouping.levels) * pairs
         if cells > MOST_CELLS:
             raise ValueError(
                 f"levels: {len(grouping.levels)} groups of {len(labels)} labels make {cells} counters of outcomes, "
-                f"where {MOST_CELLS} are allowed: declare fewer levels"
+                f"where {MOST_CELLS} are allowed: "
+                f"{'declare fewer levels' if FEWEST_LEVELS * pairs <= MOST_CELLS else 'leave this monitor out'}"
             )
         size = Tables.size(len(grouping.levels), len(labels), regression=not context.classes)
         super().__init__(params, context, size)

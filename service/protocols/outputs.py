@@ -12,14 +12,16 @@ from guards.types import Action
 from service.answer import Answer
 from service.protocols.rows import GROUP, ID, MATRIX
 from service.protocols.tensors import BYTES, Numbers
+from service.protocols.top_k import most_likely
 from service.protocols.v1 import verdicts
 
 __all__ = [
-    "Output", "TensorSpec", "alternatives_of", "beside_of", "default_outputs", "inputs_of", "outputs_of", "to_outputs",
+    "LABELS", "PROBABILITIES", "Output", "TensorSpec", "alternatives_of", "beside_of", "default_outputs", "inputs_of",
+    "outputs_of", "to_outputs", "top_k_outputs_of",
 ]  # fmt: skip
 
 FLOAT = "FP32"
-P_VALUE = "p_value"
+P_VALUE, PROBABILITIES, LABELS = "p_value", "probabilities", "top_k_labels"
 Flags = npt.NDArray[np.bool_]
 
 
@@ -35,11 +37,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Output:
-    """A tensor to answer; ``values`` are strings (n,), or float32 of its shape."""
+    """A tensor to answer; ``values`` are float32 of its shape, or strings, in ``columns`` or in one dimension (n,)."""
 
     name: str
     values: list[str] | Numbers
     parameters: Mapping[str, str] = field(default_factory=dict)
+    columns: int | None = None
 
     @property
     def datatype(self) -> str:
@@ -49,7 +52,9 @@ class Output:
     @property
     def shape(self) -> list[int]:
         """The sizes."""
-        return [len(self.values)] if isinstance(self.values, list) else list(self.values.shape)
+        if not isinstance(self.values, list):
+            return list(self.values.shape)
+        return [len(self.values)] if self.columns is None else [len(self.values) // self.columns, self.columns]
 
 
 def inputs_of(schema: InputSchema) -> list[TensorSpec]:
@@ -83,7 +88,7 @@ def outputs_of(classes: Sequence[str], config: Config) -> list[TensorSpec]:
     """Name the tensors that may be asked for; the p-values come last, and only when asked for."""
     label, value = TensorSpec("label", BYTES, (-1,)), TensorSpec("value", FLOAT, (-1,))
     answers = (
-        [label, TensorSpec("probabilities", FLOAT, (-1, len(classes)))]
+        [label, TensorSpec(PROBABILITIES, FLOAT, (-1, len(classes)))]
         if classes
         else [value, TensorSpec("interval", FLOAT, (-1, 2))]
     )
@@ -91,19 +96,54 @@ def outputs_of(classes: Sequence[str], config: Config) -> list[TensorSpec]:
     return [*answers, *verdict, TensorSpec(P_VALUE, FLOAT, (-1, sum(guard.visible for guard in config.guards)))]
 
 
-def default_outputs(classes: Sequence[str], config: Config, *, detail: bool) -> list[str]:
+def top_k_outputs_of(classes: Sequence[str]) -> list[TensorSpec]:
+    """Name the tensors whose columns are each row's most probable labels, if a request has ``top_k``.
+
+    They are not among the outputs themselves: a client may ask for all of those, and these need the parameter.
+    """
+    return [TensorSpec(PROBABILITIES, FLOAT, (-1, -1)), TensorSpec(LABELS, BYTES, (-1, -1))] if classes else []
+
+
+def default_outputs(classes: Sequence[str], config: Config, *, detail: bool, top_k: int | None = None) -> list[str]:
     """Name the tensors that are answered where a request names none."""
-    return [spec.name for spec in outputs_of(classes, config) if detail or spec.name != P_VALUE]
+    names = [spec.name for spec in outputs_of(classes, config) if detail or spec.name != P_VALUE]
+    if top_k is not None:
+        names.insert(names.index(PROBABILITIES) + 1, LABELS)
+    return names
 
 
 def to_outputs(
-    names: Sequence[str], answer: Answer, *, ids: Sequence[str], classes: Sequence[str], config: Config
+    names: Sequence[str],
+    answer: Answer,
+    *,
+    ids: Sequence[str],
+    classes: Sequence[str],
+    config: Config,
+    top_k: int | None = None,
 ) -> tuple[list[Output], Action]:
-    """Make the named tensors, and tell the strictest action; rows that have no answer are blank: NaN, or ""."""
+    """Make the named tensors, and tell the strictest action; rows that have no answer are blank: NaN, or "".
+
+    With ``top_k`` the columns of ``probabilities`` are each row's most probable labels, else all labels in order.
+    """
     actions, _ = verdicts(answer, config)
     silent = np.array(actions) >= Action.ABSTAIN
-    made = {output.name: output for output in _make(answer, actions, silent, ids, classes, config)}
+    wide = _probabilities(answer, silent, classes, top_k) if {PROBABILITIES, LABELS} & set(names) else ()
+    made = {output.name: output for output in (*wide, *_make(answer, actions, silent, ids, classes, config))}
     return [made[name] for name in names], Action(max(actions))
+
+
+def _probabilities(answer: Answer, silent: Flags, classes: Sequence[str], top_k: int | None) -> Iterator[Output]:
+    if answer.probabilities is None or top_k is None:
+        yield Output(PROBABILITIES, _shown(answer.probabilities, (len(answer), len(classes)), silent))
+        return
+    order = most_likely(answer.probabilities, top_k)
+    values = np.take_along_axis(answer.probabilities, order, axis=1)
+    yield Output(
+        PROBABILITIES, _shown(values, values.shape, silent), {"top_k": str(top_k), "classes": str(len(classes))}
+    )
+    rows = zip(order.tolist(), silent.tolist(), strict=True)
+    labels = ["" if blank else classes[place] for places, blank in rows for place in places]
+    yield Output(LABELS, labels, columns=top_k)
 
 
 def _make(
@@ -118,7 +158,6 @@ def _make(
     if answer.label is not None:
         labels = zip(answer.label.tolist(), silent.tolist(), strict=True)
         yield Output("label", ["" if blank else classes[label] for label, blank in labels])
-    yield Output("probabilities", _shown(answer.probabilities, (n, len(classes)), silent))
     yield Output("value", _shown(answer.value, (n,), silent))
     yield Output("interval", _shown(answer.interval, (n, 2), silent))
     yield Output("action", [Action(action).label for action in actions])

@@ -15,6 +15,7 @@ from guards.schema import Floats, InputSchema
 from guards.types import Action
 from service.answer import Answer
 from service.protocols.images import stack_images
+from service.protocols.predictions import classified, details, regressed
 from service.protocols.problem import Problem, unprocessable
 from service.protocols.strict_json import loads
 from service.request_id import new_id
@@ -193,16 +194,18 @@ def encode(
     ids: Sequence[str],
     bundle: Bundle,
     detail: bool,
+    top_k: int | None = None,
     warnings: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[bytes, Action]:
     """Write the answer, and tell the strictest action in it.
 
+    ``top_k`` is how many labels of each row have their probability in it, the most probable first; None: all of them.
     ``warnings`` say by row what is odd about it, whatever the guards found; they are causes of every flag, too.
     """
     config = bundle.config
     actions, reasons = verdicts(answer, config)
-    details = _details(answer, bundle, warnings) if detail else []
-    rows = _classified(answer, bundle.classes) if bundle.classes else _regressed(answer)
+    found = details(answer, bundle, warnings) if detail else []
+    rows = classified(answer, bundle.classes, top_k) if bundle.classes else regressed(answer)
     predictions: list[dict[str, Any]] = []
     for row, (name, said, action) in enumerate(zip(ids, rows, actions, strict=True)):
         if action >= Action.ABSTAIN:
@@ -211,61 +214,12 @@ def encode(
         if row in warnings:
             prediction["warnings"] = [warnings[row]]
         if detail:
-            prediction["guards"] = details[row]
+            prediction["guards"] = found[row]
         predictions.append(prediction)
     model = {"name": config.name, "version": config.version, "bundle": bundle.id}
-    return orjson.dumps({"predictions": predictions, "model": model}), Action(max(actions))
-
-
-def _details(answer: Answer, bundle: Bundle, warnings: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Give each row's findings by visible guard."""
-    visible = [(index, spec) for index, spec in enumerate(bundle.config.guards) if spec.visible]
-    flagged, crashed = answer.flagged.tolist(), np.isnan(answer.p_value).tolist()
-    return [
-        {
-            spec.name: {
-                "p_value": None if crashed[row][index] else answer.p_value[row, index].item(),
-                "flagged": flagged[row][index],
-                "causes": [*_causes(answer, row, bundle, spec.name), *([warnings[row]] if row in warnings else [])]
-                if flagged[row][index]
-                else [],
-            }
-            for index, spec in visible
-        }
-        for row in range(len(answer))
-    ]
-
-
-def _causes(answer: Answer, row: int, bundle: Bundle, guard: str) -> list[str]:
-    if guard not in answer.causes:
-        return []
-    names = bundle.cause_names.get(guard, ())
-    return [names[cause] for cause in np.flatnonzero(answer.causes[guard][row])]
-
-
-def _classified(answer: Answer, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    assert answer.label is not None  # noqa: S101
-    assert answer.probabilities is not None  # noqa: S101
-    probabilities = answer.probabilities.tolist()
-    rows = [
-        {"label": classes[label], "probabilities": dict(zip(classes, row, strict=True))}
-        for label, row in zip(answer.label.tolist(), probabilities, strict=True)
-    ]
-    if answer.members is not None:
-        order = np.argsort(-answer.probabilities, axis=1, kind="stable")
-        inside = np.take_along_axis(answer.members, order, axis=1)
-        for said, labels, member in zip(rows, order.tolist(), inside.tolist(), strict=True):
-            said["prediction_set"] = [classes[label] for label, is_in in zip(labels, member, strict=True) if is_in]
-    return rows
-
-
-def _regressed(answer: Answer) -> list[dict[str, Any]]:
-    assert answer.value is not None  # noqa: S101
-    rows: list[dict[str, Any]] = [{"value": value} for value in answer.value.tolist()]
-    if answer.interval is not None:
-        for said, interval in zip(rows, answer.interval.tolist(), strict=True):
-            said["interval"] = interval
-    return rows
+    labels = len(bundle.classes)
+    cut = {"top_k": top_k, "classes": labels} if top_k is not None and top_k < labels else {}
+    return orjson.dumps({"predictions": predictions, **cut, "model": model}), Action(max(actions))
 
 
 def bad_parameter(name: str, message: str) -> Problem:

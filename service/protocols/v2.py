@@ -1,6 +1,5 @@
 """The Open Inference Protocol v2 over HTTP: JSON, and tensors as binary data behind it."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,21 +12,30 @@ import orjson
 from guards.config import Config
 from guards.faults import describe
 from guards.schema import InputSchema
-from service.protocols.outputs import Output, default_outputs, outputs_of
+from service.protocols.outputs import Output
 from service.protocols.pixels import odd_pixels, sentence
 from service.protocols.problem import MAX_ERRORS, Problem, unprocessable
 from service.protocols.rows import to_rows
 from service.protocols.strict_json import loads
 from service.protocols.tensors import BYTES, DTYPES, Tensor, malformed, pack_strings
+from service.protocols.top_k import TOP_K
 from service.protocols.v1 import Errors, Request
+from service.protocols.v2_outputs import (
+    ALL_BINARY,
+    DETAIL,
+    chosen_top_k,
+    not_boolean,
+    parameters_of,
+    read_outputs,
+    too_large,
+)  # fmt: skip
 
 __all__ = ["HEADER_LENGTH", "LENGTH", "Inference", "Scope", "decode", "encode", "interpret"]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-BINARY_SIZE, BINARY, ALL_BINARY, DETAIL = "binary_data_size", "binary_data", "binary_data_output", "detail"
+BINARY_SIZE = "binary_data_size"
 KEYS = frozenset({"id", "model_name", "model_version", "parameters", "inputs", "outputs"})
 TENSOR_KEYS = frozenset({"name", "datatype", "shape", "parameters", "data"})
-OUTPUT_KEYS = frozenset({"name", "parameters"})
 LENGTH = re.compile(r"[0-9]{1,15}")
 LARGEST_SIZE, LARGEST_RANK = 2**63 - 1, 32
 """Of a tensor's shape; without a bound the product of its sizes could take hours."""
@@ -55,12 +63,16 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inference:
-    """A request: its rows, the client's own name for it, and which outputs it wants, each as binary data or not."""
+    """A request: its rows, the client's own name for it, and which outputs it wants, each as binary data or not.
+
+    ``top_k`` is how many labels of each row are wanted, the most probable first; None: all, in the model's order.
+    """
 
     rows: Request
     id: str | None
     outputs: Mapping[str, bool]
     schema: InputSchema
+    top_k: int | None = None
 
     @property
     def warnings(self) -> Mapping[str, str]:
@@ -124,10 +136,13 @@ def interpret(document: Mapping[str, Any], scope: Scope) -> Inference:
     name = document.get("id")
     if not isinstance(name, str | None):
         errors.append((("id",), f"expected a string, got {describe(name)}"))
-    parameters = _parameters(document, (), errors)
+    parameters = parameters_of(document, (), errors)
     chosen = {key: parameters[key] for key in (DETAIL, ALL_BINARY) if key in parameters}
-    errors += _not_boolean(chosen, ("parameters",))
-    outputs = _outputs(document.get("outputs"), chosen, scope, errors)
+    errors += not_boolean(chosen, ("parameters",))
+    top_k = chosen_top_k(parameters, scope.classes, errors)
+    outputs = read_outputs(
+        document.get("outputs"), chosen, top_k, classes=scope.classes, config=scope.config, errors=errors
+    )
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         message = "missing" if "inputs" not in document else "expected a list of tensors"
@@ -151,7 +166,9 @@ def interpret(document: Mapping[str, Any], scope: Scope) -> Inference:
         parameters=chosen,
         errors=errors,
     )
-    return Inference(rows, name, outputs, scope.schema)
+    if refused := too_large(len(rows.x), outputs, top_k, scope.classes):
+        raise unprocessable([(("parameters", TOP_K), refused)])
+    return Inference(rows, name, outputs, scope.schema, top_k)
 
 
 def _tensor(value: object, index: int, errors: Errors) -> Tensor | None:
@@ -162,7 +179,7 @@ def _tensor(value: object, index: int, errors: Errors) -> Tensor | None:
         return None
     before = len(errors)
     errors += [((*place, key[:40]), "unknown key") for key in value if key not in TENSOR_KEYS]
-    _parameters(value, place, errors)
+    parameters_of(value, place, errors)
     name, datatype, shape, data = (value.get(key) for key in ("name", "datatype", "shape", "data"))
     if not isinstance(name, str):
         errors.append(((*place, "name"), f"expected a string, got {describe(name)}"))
@@ -177,60 +194,6 @@ def _tensor(value: object, index: int, errors: Errors) -> Tensor | None:
     if len(errors) > before:
         return None
     return Tensor(place, str(name), str(datatype), tuple(shape or ()), data)  # type: ignore[arg-type]
-
-
-def _outputs(outputs: object, chosen: Mapping[str, Any], scope: Scope, errors: Errors) -> dict[str, bool]:
-    """Tell which outputs are wanted, in the order asked for, and which of them as binary data."""
-    otherwise = chosen.get(ALL_BINARY) is True
-    if outputs is None or outputs == []:
-        names = default_outputs(scope.classes, scope.config, detail=chosen.get(DETAIL) is True)
-        return dict.fromkeys(names, otherwise)
-    if not isinstance(outputs, list):
-        errors.append((("outputs",), f"expected a list, got {describe(outputs)}"))
-        return {}
-    known = [spec.name for spec in outputs_of(scope.classes, scope.config)]
-    if len(outputs) > len(known) + MAX_ERRORS:
-        errors.append((("outputs",), f"{len(outputs)} outputs are more than there are; there are {', '.join(known)}"))
-        return {}
-    wanted: dict[str, bool] = {}
-    for index, output in enumerate(outputs):
-        place = ("outputs", index)
-        if not isinstance(output, dict):
-            errors.append((place, f"expected an object, got {describe(output)}"))
-            continue
-        errors += [((*place, key[:40]), "unknown key") for key in output if key not in OUTPUT_KEYS]
-        parameters = _parameters(output, place, errors)
-        errors += _not_boolean({key: parameters[key] for key in (BINARY,) if key in parameters}, (*place, "parameters"))
-        if "classification" in parameters:
-            errors.append(((*place, "parameters", "classification"), "not supported: ask for `probabilities`"))
-        name = output.get("name")
-        if not isinstance(name, str) or name not in known:
-            errors.append(((*place, "name"), f"unknown output; there are {', '.join(known)}"))
-        elif name in wanted:
-            errors.append(((*place, "name"), "asked for twice"))
-        else:
-            wanted[name] = parameters.get(BINARY, otherwise) is True
-    return wanted
-
-
-def _parameters(value: Mapping[str, Any], place: tuple[str | int, ...], errors: Errors) -> Mapping[str, Any]:
-    """Take parameters as they are: those of other servers' extensions mean nothing here, and do no harm."""
-    parameters = value.get("parameters")
-    if isinstance(parameters, dict):
-        numbers = ((key, one) for key, one in parameters.items() if isinstance(one, float) and not math.isfinite(one))
-        errors += [((*place, "parameters", key[:40]), f"{one} is no number of JSON") for key, one in numbers]
-        return parameters
-    if parameters is not None:
-        errors.append(((*place, "parameters"), f"expected an object, got {describe(parameters)}"))
-    return {}
-
-
-def _not_boolean(parameters: Mapping[str, Any], place: tuple[str | int, ...]) -> Errors:
-    return [
-        ((*place, key), f"expected a boolean, got {describe(value)}")
-        for key, value in parameters.items()
-        if not isinstance(value, bool)
-    ]
 
 
 def encode(outputs: Sequence[Output], inference: Inference, config: Config, bundle: str) -> tuple[bytes, int | None]:

@@ -12,7 +12,8 @@ from service.protocols import grpc_predict_v2_pb2 as messages
 from service.protocols.outputs import Output
 from service.protocols.problem import Problem, unprocessable
 from service.protocols.tensors import BYTES, DTYPES, Data, malformed, pack_strings
-from service.protocols.v2 import ALL_BINARY, Inference, Scope, interpret
+from service.protocols.v2 import Inference, Scope, interpret
+from service.protocols.v2_outputs import ALL_BINARY
 
 __all__ = ["decode", "encode", "known", "parse"]
 

@@ -201,6 +201,29 @@ def bins(bundle: Bundle) -> Bins:
     return monitor
 
 
+def test_a_stream_of_thousands_of_labels_has_a_thousand_series() -> None:
+    """The labels that the reference has most of have series of their own, the rest one together; no row is lost."""
+    labels = ("other", *(f"label {place}" for place in range(4999)))
+    monitor = Bins(BinsParams(name="b", projections=0), Context(toys.schema("tensor"), labels, GUARDS))
+    rng = np.random.default_rng(0)
+    start = len(monitor.counts) - len(labels) - 2
+    monitor.counts[start:] = rng.integers(0, 9, len(labels) + 2)
+    reference = torch.zeros(len(monitor.counts), dtype=torch.int64)
+    reference[start:] = torch.tensor([7, *rng.integers(0, 5, 4999), 1, 1])
+    monitor.streams.reference_counts = reference
+    live, was = (streams(monitor, metric)["label"] for metric in ("stream_bin_total", "reference_bin_ratio"))
+    assert live.keys() == was.keys()
+    assert len(live) == 1000 + len(("unseen", "missing", "other"))
+    assert live["category:other"] == monitor.counts[start]
+    assert (live["unseen"], live["missing"]) == tuple(monitor.counts[-2:])
+    assert sum(live.values()) == monitor.counts[start:].sum()
+    assert sum(was.values()) == pytest.approx(1)
+    common = np.argsort(-reference[start:-2].numpy(), kind="stable")[:1000]
+    assert live.keys() >= {labels[place] for place in common if place}
+    short = Bins(BinsParams(name="b", projections=0), Context(toys.schema("tensor"), labels[:1000], GUARDS))
+    assert list(streams(short, "stream_bin_total")["label"]) == [*labels[:1000], "unseen", "missing"]
+
+
 def test_streams_of_a_table(table: Bundle) -> None:
     """A table has a stream for each column, projection and guard, the confidence and the label."""
     monitor = bins(table)

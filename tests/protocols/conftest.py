@@ -26,6 +26,18 @@ def colours(bundles: Any) -> "Iterator[Speaker]":
 
 
 @pytest.fixture(scope="session")
+def wide(bundles: Any) -> "Iterator[Speaker]":
+    """Serve a classifier of 2,000 labels, of which all are about equally likely."""
+    import made_up
+    from gateways import fit_all
+    from oip import speak
+
+    config = made_up.write_wide(bundles.folder / "wide", 2000)
+    fit_all({config: config.parent / "bundle"})
+    yield from speak(bundles, "wide")
+
+
+@pytest.fixture(scope="session")
 def numbers(bundles: Any) -> "Iterator[Speaker]":
     """Serve a regression model that sleeps on command."""
     from oip import speak

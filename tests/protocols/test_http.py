@@ -55,6 +55,10 @@ def test_metadata_of_a_table(loans: Speaker) -> None:
     assert response.json()["parameters"] == {
         "alternatives": [[{"name": "x", "datatype": "FP32", "shape": [-1, 5], "parameters": {"categories": "index"}}]],
         "optional": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in ("id", "group_sex")],
+        "top_k": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, -1]},
+            {"name": "top_k_labels", "datatype": "BYTES", "shape": [-1, -1]},
+        ],
     }
 
 

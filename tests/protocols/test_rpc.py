@@ -1,10 +1,9 @@
 """The Open Inference Protocol over gRPC: statuses, deadlines, bounds, counting, and an orderly end."""
 
-import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 from made_up import ABSTAINED, ALLOWED, CRASH_MODEL, NAP
 from oip import Speaker, columns, head, packed, same_bits, start, v1_answer
+from rpc import calling
 
 from service.protocols import grpc_predict_v2_pb2 as messages
-
-SERVICE = "/inference.GRPCInferenceService"
 
 
 def raw(arrays: dict[str, Any], model: str, **more: Any) -> Any:
@@ -31,21 +29,6 @@ def nap(seconds: float) -> Any:
     """Write a request for the regression model to sleep on."""
     values = {"a": NAP, "b": 0.0, "c": seconds}
     return raw({name: np.array([value], dtype=np.float32) for name, value in values.items()}, "value")
-
-
-@contextlib.contextmanager
-def calling(address: str) -> Iterator[Callable[..., Any]]:
-    """Give a function that calls a method with a message, and gives the answer and the call."""
-    with grpc.insecure_channel(address) as channel:
-
-        def call(method: str, message: Any, timeout: float = 10, metadata: Any = ()) -> tuple[Any, Any]:
-            kind = getattr(messages, f"{method}Response")
-            body = message if isinstance(message, bytes) else message.SerializeToString()
-            stub = channel.unary_unary(f"{SERVICE}/{method}")
-            answer, rpc = stub.with_call(body, timeout=timeout, metadata=metadata, wait_for_ready=False)
-            return kind.FromString(answer), rpc
-
-        yield call
 
 
 def altered(change: Callable[[Any], object], *, typed: bool = False) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from guards.types import Mistake
 from service.feedback_file import FeedbackFile
 from service.openapi_feedback import feedback_path
+from service.openapi_labels import label_schemas
 from service.protocols.outcomes import MAX_OUTCOMES
 from service.sending import TRIES, NotSentError, Sender
 
@@ -16,15 +17,18 @@ from service.sending import TRIES, NotSentError, Sender
 class Server:
     """Answers as it is told to, and remembers what it was asked."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
+    def __init__(self, *answers: httpx.Response | Exception, labels: tuple[str, ...] = ("a", "b")) -> None:
+        self.labels = labels
         self.answers, self.bodies, self.slept = list(answers), list[Any](), list[float]()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"models": ["loans"]})
         if request.url.path == "/openapi.json":
-            path = feedback_path(("a", "b"), lambda *_: {"405": {}})
-            return httpx.Response(200, json={"paths": {"/v1/models/loans:feedback": path}})
+            path = feedback_path(self.labels, lambda *_: {"405": {}})
+            components = {"schemas": label_schemas(self.labels)}
+            document = {"paths": {"/v1/models/loans:feedback": path}, "components": components}
+            return httpx.Response(200, json=document)
         assert request.url.path == "/v1/models/loans:feedback"
         self.bodies.append(json.loads(request.content)["outcomes"])
         answer = self.answers.pop(0)
@@ -34,7 +38,7 @@ class Server:
 
     def sender(self) -> Sender:
         sender = Sender("http://x", sleep=self.slept.append, transport=httpx.MockTransport(self))
-        assert sender.labels() == ["a", "b"]
+        assert sender.labels() == list(self.labels)
         return sender
 
 
@@ -46,6 +50,12 @@ def file_of(*outcomes: dict[str, Any]) -> FeedbackFile:
 def said(accepted: int, *unknown: str) -> httpx.Response:
     """Answer as the server does."""
     return httpx.Response(200, json={"accepted": accepted, "duplicate": [], "conflicting": [], "unknown": [*unknown]})
+
+
+def test_labels_that_the_document_lists_once() -> None:
+    """Of a model with many labels the sender knows all of them, too."""
+    server = Server(labels=tuple(f"label {place}" for place in range(5000)))
+    assert server.sender().labels() == list(server.labels)
 
 
 def test_a_large_file_goes_in_batches() -> None:

@@ -256,10 +256,11 @@ def test_any_answer_has_the_declared_shape(mode: str, classes: tuple[str, ...]) 
     content = document["paths"]["/predict"]["post"]["responses"]["200"]["content"]
     declared = Draft202012Validator(content["application/json"]["schema"])
 
-    @given(answers(len(classes)), st.booleans())
-    def check(answer: Answer, detail: bool) -> None:
+    @given(answers(len(classes)), st.booleans(), st.sampled_from([None, 1, 2, 3]))
+    def check(answer: Answer, detail: bool, top_k: int | None) -> None:
         ids = [f"i{row}" for row in range(len(answer))]
-        body, strictest = encode(answer, ids=ids, bundle=bundle_like(fitted, classes), detail=detail)
+        top_k = top_k if classes else None
+        body, strictest = encode(answer, ids=ids, bundle=bundle_like(fitted, classes), detail=detail, top_k=top_k)
         said = orjson.loads(body)
         declared.validate(said)
         assert b"secret" not in body
@@ -273,6 +274,7 @@ def test_any_answer_has_the_declared_shape(mode: str, classes: tuple[str, ...]) 
                 assert row["label"] is None
             assert not withheld or not {"probabilities", "prediction_set", "value", "interval"} & row.keys()
             assert withheld or ("probabilities" in row) == bool(classes)
+            assert withheld or not classes or len(row["probabilities"]) == (top_k or len(classes))
             assert withheld or ("value" in row) == (not classes)
             assert ("guards" in row) == detail
             if mode == "shadow":
@@ -300,22 +302,67 @@ def test_a_hidden_flag_is_not_shown(action: Action, reasons: list[str], shown: A
     assert shown_action(action, reasons) == shown
 
 
-def test_prediction_sets_are_ordered_by_probability() -> None:
-    """The likeliest label comes first, and only members are in."""
-    answer = Answer(
-        action=np.array([0]),
-        p_value=np.ones((1, 3), dtype=np.float32),
-        flagged=np.zeros((1, 3), dtype=bool),
+def classified(probabilities: Any, members: Any = None) -> Answer:
+    """Answer rows of a classifier (n, k), all of them allowed."""
+    n = len(probabilities)
+    return Answer(
+        action=np.zeros(n, dtype=np.int64),
+        p_value=np.ones((n, 3), dtype=np.float32),
+        flagged=np.zeros((n, 3), dtype=bool),
         violated=None,
         causes={},
-        probabilities=np.array([[0.3, 0.1, 0.6]], dtype=np.float32),
-        label=np.array([2]),
-        members=np.array([[True, False, True]]),
+        probabilities=np.asarray(probabilities, dtype=np.float32),
+        label=np.argmax(probabilities, axis=1),
+        members=members,
         value=None,
         interval=None,
     )
-    body, _ = encode(answer, ids=["a"], bundle=bundle_like(config(), COLOURS), detail=False)
-    (said,) = orjson.loads(body)["predictions"]
+
+
+def said_of(answer: Answer, classes: tuple[str, ...], top_k: int | None = None) -> dict[str, Any]:
+    """Write an answer, and read it."""
+    ids = [str(row) for row in range(len(answer))]
+    document: dict[str, Any] = orjson.loads(
+        encode(answer, ids=ids, bundle=bundle_like(config(), classes), detail=False, top_k=top_k)[0]
+    )
+    return document
+
+
+def test_prediction_sets_are_ordered_by_probability() -> None:
+    """The likeliest label comes first, and only members are in."""
+    document = said_of(classified([[0.3, 0.1, 0.6]], np.array([[True, False, True]])), COLOURS)
+    (said,) = document["predictions"]
     assert said["label"] == "blue"
     assert said["prediction_set"] == ["blue", "red"]
     assert list(said["probabilities"]) == list(COLOURS)
+    assert document.keys() == {"predictions", "model"}
+
+
+def test_the_most_probable_labels_are_named_and_counted() -> None:
+    """With `top_k` the most probable labels come first, with the same bits; the answer says of how many they are."""
+    answer = classified([[0.3, 0.1, 0.6], [0.2, 0.5, 0.3]])
+    whole, document = said_of(answer, COLOURS), said_of(answer, COLOURS, 2)
+    assert [list(said["probabilities"]) for said in document["predictions"]] == [["blue", "red"], ["green", "blue"]]
+    for said, all_of_it in zip(document["predictions"], whole["predictions"], strict=True):
+        assert said["probabilities"].items() <= all_of_it["probabilities"].items()
+        assert said["label"] == all_of_it["label"] == next(iter(said["probabilities"]))
+    assert (document["top_k"], document["classes"]) == (2, 3)
+    assert "top_k" not in said_of(answer, COLOURS, 3)
+
+
+@pytest.mark.parametrize(("top_k", "named"), [(5, 100), (250, 250), (None, 400)])
+def test_a_set_of_many_labels_is_cut_and_counted(top_k: int | None, named: int) -> None:
+    """A set names at most 100 labels, or `top_k` if that is more, or all; a set that is cut says how many it has."""
+    many = tuple(f"label {place}" for place in range(400))
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(400), 4)
+    members = np.zeros((4, 400), bool)
+    for row, size in enumerate((0, 7, 100, 400)):
+        members[row, np.argsort(-probabilities[row])[:size]] = True
+    document = said_of(classified(probabilities, members), many, top_k)
+    sizes = [len(said["prediction_set"]) for said in document["predictions"]]
+    assert sizes == [0, 7, 100, named]
+    assert [said.get("prediction_set_size") for said in document["predictions"]] == [
+        None, None, None, 400 if named < 400 else None,
+    ]  # fmt: skip
+    order = np.argsort(-probabilities[3].astype(np.float32), kind="stable")
+    assert document["predictions"][3]["prediction_set"] == [many[place] for place in order[:named]]

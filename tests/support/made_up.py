@@ -2,10 +2,12 @@
 
 import csv
 import random
+import runpy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 # Values of the column `trap` on which something breaks; the reference holds none of them.
@@ -104,6 +106,30 @@ class Value(nn.Module):
 def build() -> nn.Module:
     time.sleep(float(os.environ.get("MADE_UP_BUILD_SECONDS", "0")))
     return Value()
+'''
+
+WIDE_MODEL = '''
+"""Which of many labels? Rows of four numbers; 9 in the first makes it sure, and 7 makes all labels equally likely."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Wide(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, LABELS)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(1)
+            self.head.weight.normal_(), self.head.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        sure = torch.where(x[:, :1] == 9, 20.0, torch.where(x[:, :1] == 7, 0.0, 1.0))
+        return self.head(x) * sure
+
+
+def build() -> nn.Module:
+    return Wide()
 '''
 
 TRIPWIRE = '''
@@ -368,6 +394,30 @@ IMAGE_CONFIG: dict[str, Any] = {
     ],
     "monitors": [{"name": "streams", "kind": "bins"}],
     "server": {"max_body_bytes": 65536, "max_rows_per_request": 16, "max_batch_rows": 16},
+}
+
+
+def write_wide(folder: Path, labels: int, **changes: Any) -> Path:
+    """Write a classifier of many labels, which are numbered; it abstains from the strangest rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "made_up_wide.py").write_text(WIDE_MODEL.replace("LABELS", str(labels)))
+    model = runpy.run_path(str(folder / "made_up_wide.py"))["build"]()
+    for seed, name in enumerate(("train.npz", "heldout.npz")):
+        x = torch.randn(600, 4, generator=torch.Generator().manual_seed(seed))
+        y = torch.multinomial(model(x).softmax(1), 1, generator=torch.Generator().manual_seed(seed))[:, 0]
+        np.savez(folder / name, x=x.numpy(), y=y.numpy())
+    named = {"builder": "made_up_wide:build", "classes": [f"label-{place}" for place in range(labels)]}
+    return _config(folder, WIDE_CONFIG | {"model": named} | changes)
+
+
+WIDE_CONFIG: dict[str, Any] = {
+    "name": "wide",
+    "input": {"kind": "tensor", "shape": [4]},
+    "reference": {"path": "train.npz", "calibration": "heldout.npz"},
+    "false_alarm_budget": 0.02,
+    "guards": [{"name": "ood", "detector": {"kind": "mahalanobis"}, "action": "abstain"}],
+    "monitors": [{"name": "streams", "kind": "bins"}],
+    "server": {"max_body_bytes": 2**20},
 }
 
 

@@ -1,0 +1,46 @@
+"""What a v1 request for predictions is answered, as the OpenAPI document describes it."""
+
+from typing import Any
+
+from service.openapi_labels import label_schema
+from service.settings import Deployment
+
+__all__ = ["predictions_schema"]
+
+Schema = dict[str, Any]
+
+
+def predictions_schema(deployment: Deployment) -> Schema:
+    """Describe the answer: an object for each row."""
+    guards = [guard.name for guard in deployment.config.guards if guard.visible]
+    classes = deployment.classes
+    label: Schema = label_schema(classes, None) if classes else {"type": "null"}
+    count: Schema = {"type": "integer", "minimum": 1}
+    size = {**count, "description": "how many labels the set has, if it has more than are named"}
+    prediction = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "label": label,
+            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
+            "prediction_set": {"type": "array", "items": {"type": "string"}},
+            "prediction_set_size": size,
+            "value": {"type": "number"},
+            "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+            "action": {"type": "string", "enum": ["allow", "flag", "abstain", "reject"]},
+            "reasons": {"type": "array", "items": {"type": "string", "enum": [*guards, "model"]}},
+            "guards": {"type": "object"},
+            "warnings": {"type": "array", "items": {"type": "string"}, "description": "what is odd about the row"},
+        },
+        "required": ["id", "action", "reasons"],
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "predictions": {"type": "array", "items": prediction},
+            "top_k": {**count, "description": "labels whose probability is in each row, if they are not all"},
+            "classes": {**count, "description": "labels of the model, if those in each row are not all"},
+            "model": {"type": "object"},
+        },
+        "required": ["predictions", "model"],
+    }
