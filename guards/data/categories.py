@@ -11,6 +11,7 @@ from guards.notices import Notices
 
 __all__ = ["categories_of", "check_categories"]
 
+FEW = 20
 MANY = 1000
 MANY_OF_FEW = 50
 ALMOST_ALL = 0.9
@@ -38,7 +39,7 @@ def categories_of(name: str, column: TableColumn, values: Values, notices: Notic
             f"column {name!r}: its categories are sorted as texts, {as_list(ordered)}; {source} {as_list(others)}: "
             f"{ORDER}"
         )
-    elif others is None and len(names) <= MANY and (other := other_order(names)) is not None:
+    elif others is None and len(names) <= FEW and (other := other_order(names)) is not None:
         notices.note(
             f"column {name!r}: its categories are sorted as texts, {as_list(ordered)}; by their meaning, they are "
             f"{as_list(other)}: {ORDER}"
@@ -53,8 +54,6 @@ def check_categories(name: str, values: Values, notices: Notices, *, meant: bool
     """
     names = [str(text) for text in values.texts]
     rows = values.count(np.ones(len(names), dtype=np.bool_))
-    if len(names) == 1:
-        notices.note(f"column {name!r} has the value {names[0]!r} in every row that has one")
     twins = alike(names) if not all(map(is_boolean, names)) else None
     if twins is not None:
         notices.warn(

@@ -1,6 +1,7 @@
 """What each column of a reference is: its kind, its categories, and what stands in for a missing value."""
 
 import numpy as np
+import pandas as pd
 
 from guards.columns import Column, ColumnSpec, Kind
 from guards.data.categories import categories_of, check_categories
@@ -13,6 +14,7 @@ from guards.types import Mistake
 
 __all__ = ["WRONG_NUMBER", "resolve_columns"]
 
+FEW = 50
 NOTHING = TableColumn(np.empty(0, dtype=object), "untyped")
 DROP = "give the column `drop: true` in input.columns"
 MEANT = "declare `kind: categorical` if the values are meant as categories"
@@ -35,7 +37,15 @@ def resolve_columns(
             sentences += mistake.sentences
     if sentences:
         raise Mistake(*sentences)
+    constant = [name for name in names if _is_constant(table.columns[name])]
+    if constant:
+        notices.note(f"columns {as_list(constant)} have the same value in every row that has one")
     return tuple(columns)
+
+
+def _is_constant(column: TableColumn) -> bool:
+    codes, _ = pd.factorize(column.cells[:FEW])
+    return codes.max(initial=-1) < 1 and len(pd.unique(column.cells[pd.notna(column.cells)])) == 1
 
 
 def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices) -> Column:

@@ -66,7 +66,6 @@ def check_numbers(name: str, column: TableColumn, numbers: npt.NDArray[np.float6
         return
     low, high = float(present.min()), float(present.max())
     if low == high and abs(high) < 2**53:
-        notices.note(f"column {name!r} has the value {low:g} in every row that has one")
         return
     _check_sentinel(name, present, low, notices)
     if high >= DAYS[0] and bool(np.all((present >= DAYS[0]) & (present <= DAYS[1]) & _is_day(present))):
