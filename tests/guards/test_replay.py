@@ -295,7 +295,7 @@ def test_deploy_time_changes(project: Path, guardhouse: Guardhouse) -> None:
 def test_mistakes(project: Path, guardhouse: Guardhouse) -> None:
     """A missing file, wrong columns, no rows, and a folder that is a file end with status 2 and one sentence."""
     (project / "empty.csv").write_text("length,mass,age,colour\n")
-    (project / "other.csv").write_text("length,mass\n1,2\n")
+    (project / "other.csv").write_text("length,mass,age\n1,2,3\n")
     np.savez(project / "none.npz", x=np.zeros((0, 4)))
     np.savez(project / "wide.npz", x=np.zeros((3, 9)))
     for stream, word in (
@@ -303,7 +303,7 @@ def test_mistakes(project: Path, guardhouse: Guardhouse) -> None:
         ("nowhere.csv", "no such file"),
         ("empty.csv", "no rows"),
         ("none.npz", "no rows"),
-        ("other.csv", "no column 'age'"),
+        ("other.csv", "no column 'colour'"),
         ("wide.npz", "shape [9]"),
     ):
         status, out, err = guardhouse("replay", project / "b", "--stream", project / stream, "--json")
