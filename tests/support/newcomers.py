@@ -322,7 +322,9 @@ def take_first(path: Path, to: Path) -> None:
     elif path.suffix == ".feather":
         pd.read_feather(path).head(1).to_feather(to)
     else:
-        to.write_bytes(b"\n".join(path.read_bytes().splitlines()[:2]) + b"\n")
+        lines = path.read_bytes().splitlines()
+        comments = next(index for index, line in enumerate(lines) if not line.startswith(b"#"))
+        to.write_bytes(b"\n".join(lines[: comments + 2]) + b"\n")
 
 
 @torch.no_grad()
