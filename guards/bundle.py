@@ -177,6 +177,7 @@ class Bundle:
             "schema": self.schema.model_dump(mode="json"),
             "classes": self.classes,
             "outputs": self.model.outputs,
+            "meaning": self.model.meaning,
             "temperature": self.temperature,
             "cause_names": self.cause_names,
             "self_test": None if self.self_test is None else self.self_test.fingerprint,
@@ -224,6 +225,7 @@ class Bundle:
             weights=None if program is not None else load_file(path / WEIGHTS),
             program=program,
             device=device,
+            meaning=manifest.get("meaning", "logits"),  # bundles of earlier versions have logits
         )
         detectors = []
         for spec in config.guards:

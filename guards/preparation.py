@@ -8,6 +8,7 @@ from torch.export import ExportedProgram
 
 from guards.config import Config
 from guards.data.reference import read_reference, read_rows
+from guards.examination import examine
 from guards.loading import load_program, make_model, read_weights
 from guards.model import TorchModel
 from guards.notices import Notices
@@ -45,11 +46,21 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
         reference.schema,
         outputs=None if classes is None else len(classes) or 1,
         folder=folder,
-        weights=read_weights(folder / config.model.weights) if config.model.weights is not None else None,
+        weights=read_weights(folder / config.model.weights, notices) if config.model.weights is not None else None,
         program=program,
+        notices=notices,
     )
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes
     step()
     train, heldout = read_rows(reference, config, folder, classes, notices)
+    examine(
+        model,
+        train.x,
+        schema=reference.schema,
+        classification=config.model.task == "classification",
+        declared=config.model.output,
+        largest=config.server.max_batch_rows,
+        notices=notices,
+    )
     step()
     return Prepared(config, reference.schema, classes, model, program, train, heldout)
