@@ -43,8 +43,6 @@ def call_builder(builder: str, folder: Path | None, notices: Notices | None = No
             f"model.builder: {builder} returned a scripted module, whose layers cannot be seen: the features that "
             "guards look at are the model's own outputs; return the module before torch.jit to use its features"
         )
-    elif net.training:
-        notices.note(f"model.builder: {builder} returned a module in training mode; eval() was called on it")
     _refuse_state_that_cannot_be_kept(net, builder)
     return net
 

@@ -89,7 +89,7 @@ def _other_size(x: Tensor, got: int, wanted: int) -> str:
         return f"the model takes {wanted} {things}, and the rows have {got}: compare them with `input`"
     if got == x.shape[-1]:
         return f"the model takes {wanted} values in the last axis, and the rows have {got}: compare `input.shape`"
-    return f"a layer takes {wanted} values, and gets {got}: compare its size with `input`"
+    return f"a layer takes {wanted} values, and gets {got}: compare its size with `input`; is a size fixed in a view?"
 
 
 def _other_arguments(net: nn.Module) -> str:

@@ -84,7 +84,8 @@ class TorchModel(nn.Module):
         self.imputation = None if imputation is None else imputation.to(self.device)
         if not isinstance(net, torch.export.UnflattenedModule):  # which has no training mode to leave
             net.eval()
-        net.requires_grad_(False)
+        for parameter in net.parameters():
+            parameter.requires_grad_(requires_grad=False)
         self.net = net.to(self.device)
         notices = notices or Notices()
         prepared = _fitting(self.prepare(example.to(self.device)), least_rows, most_rows)
@@ -138,9 +139,13 @@ class TorchModel(nn.Module):
         logits = self._as_logits(self.raw(prepared))
         return logits, captured[-1].float() if self.tap.layer is not None else logits
 
+    def pieces(self, rows: int) -> int:
+        """Count the passes that a batch of so many rows takes."""
+        return 1 if self.most_rows is None else max(1, -(-rows // self.most_rows))
+
     def _in_pieces(self, prepared: Tensor, run: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         n = len(prepared)
-        if n >= self.least_rows and (self.most_rows is None or n <= self.most_rows):
+        if not n or (n >= self.least_rows and (self.most_rows is None or n <= self.most_rows)):
             return run(prepared)
         parts = []
         for piece in torch.split(prepared, self.most_rows or n):

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from guards.types import Mistake
 
-__all__ = ["Meaning", "as_logits", "described", "outputs_in", "width_of"]
+__all__ = ["Declared", "Meaning", "as_logits", "described", "outputs_in", "width_of"]
 
 Meaning = Literal["logits", "probabilities", "log_probabilities"]
+Declared = Literal["auto", "logits", "probabilities", "log_probabilities"]
 TINY = torch.finfo(torch.float32).tiny
 BELOW_ONE = 1 - 2.0**-24
 """The largest float32 below 1."""

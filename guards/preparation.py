@@ -8,7 +8,7 @@ from torch.export import ExportedProgram
 
 from guards.config import Config
 from guards.data.reference import read_reference, read_rows
-from guards.examination import examine
+from guards.examination import examine, refuse_missing
 from guards.loading import load_program, make_model, read_weights
 from guards.model import TorchModel
 from guards.notices import Notices
@@ -53,6 +53,7 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes
     step()
     train, heldout = read_rows(reference, config, folder, classes, notices)
+    refuse_missing(model, reference.schema)
     examine(
         model,
         train.x,

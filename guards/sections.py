@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from guards.columns import NamedLabel
 from guards.detector import Params
 from guards.model import Precision
+from guards.model_outputs import Declared
 from guards.registry import OneOf
 from guards.section import Section
 from guards.types import Action
@@ -31,7 +32,7 @@ class ModelConfig(Section):
     classes: tuple[NamedLabel, ...] | None = Field(
         default=None, description="labels in logit order; default: those of the reference, sorted"
     )
-    output: Literal["auto", "logits", "probabilities", "log_probabilities"] = Field(
+    output: Declared = Field(
         default="auto", description="what the model returns for each class; auto: found on reference rows, and said"
     )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

@@ -62,7 +62,8 @@ def read_weights(path: Path, notices: Notices | None = None) -> dict[str, Tensor
     try:
         if kind == "safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:  # by its name torch would take a file for safetensors
+            state = torch.load(stream, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as broken:
         raise Mistake(f"model.weights: cannot read {path}: {(str(broken).splitlines() or [''])[0]}") from broken
     except Exception as broken:  # torch raises pickle.UnpicklingError for anything but tensors

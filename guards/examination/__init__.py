@@ -5,17 +5,19 @@ from torch import Tensor
 
 from guards.examination.experiments import answers
 from guards.examination.independence import Independence
-from guards.examination.meaning import Declared, find_meaning
+from guards.examination.meaning import find_meaning
+from guards.examination.missing import refuse_missing
 from guards.examination.precision import compare_precision
 from guards.examination.trace import Trace
 from guards.examination.values import refuse_not_finite, warn_of_constants
 from guards.forward_errors import forward_error
 from guards.model import TorchModel
+from guards.model_outputs import Declared
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake
 
-__all__ = ["examine", "refuse_not_finite"]
+__all__ = ["examine", "refuse_missing", "refuse_not_finite"]
 
 SAMPLE = 31
 """Rows that are run in every experiment; no power of two, which is what batches are filled up to."""
@@ -50,7 +52,7 @@ def examine(
         with torch.random.fork_rng(devices=[]):
             trace = _traced(model, sample[: min(TRACED, model.most_rows or TRACED)])
             first = answers(model, sample, classification=False)
-            refuse_not_finite(first.given, first.features, sample, schema, numbers)
+            refuse_not_finite(first.given, first.features, sample, schema, numbers=numbers)
             if classification and not trace.softmax_over_rows:
                 outputs = first.given[:, 1:] if model.binary else first.given
                 model.meaning = find_meaning(trace, outputs, declared, binary=model.binary, notices=notices)

@@ -1,17 +1,14 @@
 """What a model's outputs are: logits, probabilities or their logarithms; found by its last operation and its values."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from guards.examination.trace import Operation, Trace
-from guards.model_outputs import Meaning
+from guards.model_outputs import Declared, Meaning
 from guards.notices import Notices
 from guards.types import Mistake
 
-__all__ = ["Declared", "find_meaning"]
+__all__ = ["find_meaning"]
 
-Declared = Literal["auto", "logits", "probabilities", "log_probabilities"]
 TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2
 SOFTMAX, LOG_SOFTMAX = ("softmax", "_softmax"), ("log_softmax", "_log_softmax")
 LOG_SIGMOID = ("log_sigmoid", "log_sigmoid_forward")

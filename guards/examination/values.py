@@ -15,7 +15,13 @@ SHOWN = 5
 
 
 def refuse_not_finite(
-    given: Tensor, features: Tensor, rows: Tensor, schema: InputSchema, numbers: Tensor | None = None
+    given: Tensor,
+    features: Tensor,
+    rows: Tensor,
+    schema: InputSchema,
+    *,
+    numbers: Tensor | None = None,
+    whose: str = "reference",
 ) -> None:
     """Refuse outputs (n, k) and features (n, d) of reference rows (n, ...) that hold NaN or infinity.
 
@@ -31,7 +37,7 @@ def refuse_not_finite(
         places = (bad if numbers is None else numbers[bad]).tolist()
         more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
         raise Mistake(
-            f"{name} are not finite for {len(places)} of {len(values)} reference rows (row "
+            f"{name} are not finite for {len(places)} of {len(values)} {whose} rows (row "
             f"{', '.join(map(str, places[:SHOWN]))}{more}, counted from 0){_special(rows[bad[0]], schema)}"
         )
 

@@ -241,8 +241,14 @@ def test_logits_with_gradients() -> None:
 @pytest.mark.parametrize(
     ("net", "sentence"),
     [
-        (nn.Linear(4, 2), "model: it does not take a batch of shape (4, 3): RuntimeError"),
-        (Gives(lambda y: [y]), "model: it returned a list; it must return one tensor of logits or values"),
+        (
+            nn.Linear(4, 2),
+            "model: it does not take a batch of shape (4, 3): the model takes 4 columns, and the rows have 3",
+        ),
+        (Gives(lambda y: [y, y]), "model: it returned a list of shape (4, 2), shape (4, 2); it must return one tensor"),
+        (Gives(lambda y: {"a": y, "b": y}), "model: it returned a dict of 'a': shape (4, 2), 'b': shape (4, 2)"),
+        (Gives(lambda y: y.argmax(1)), "model: it returned values of type int64: return the logits themselves"),
+        (Gives(lambda y: y[:, None, :].repeat(1, 3, 1)), "model: it returned shape (4, 3, 2), a table of outputs"),
         (Gives(lambda y: y.sum()), "model: it returned shape () for 4 rows; the first size is rows"),
         (Gives(lambda y: y[:2]), "model: it returned shape (2, 2) for 4 rows; the first size is rows"),
         (Gives(lambda y: y), "model: it returned shape (4, 2) where (4, 5) fits model.task and classes"),
@@ -269,8 +275,11 @@ class Unused(nn.Module):
     ("layer", "sentence"),
     [
         ("hed", "model.features: no submodule 'hed'; there are ['head', 'spare', 'whole']"),
-        ("spare", "model.features: that submodule did not run in a forward pass"),
-        ("whole", "model.features: that submodule's output does not have one entry per row"),
+        ("spare", "model.features: the submodule 'spare' did not run in a forward pass: name one that runs"),
+        (
+            "whole",
+            "model.features: the output of 'whole' does not have one entry per row: it has 1 for 4 rows",
+        ),
     ],
 )
 def test_unfit_feature_layer_is_refused(layer: str, sentence: str) -> None:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-INPUTS, CLASSES, STEPS, SIZE = 6, 3, 3, 2
+INPUTS, CLASSES, STEPS, SIZE = 6, 3, 2, 3
 
 
 class Net(nn.Module):
     """A linear body and a linear head; ``change`` says what happens to the hidden units between them."""
 
-    def __init__(self, change: Callable[[nn.Module, Tensor], Tensor] = lambda _net, hidden: hidden, outputs: int = 3):
+    def __init__(self, change: Callable[[nn.Module, Tensor], Tensor] | None = None, outputs: int = 3) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
@@ -25,7 +25,8 @@ class Net(nn.Module):
         self.change = change
 
     def forward(self, x: Tensor) -> Any:
-        return self.head(self.change(self, torch.relu(self.body(x))))
+        hidden = torch.relu(self.body(x))
+        return self.head(hidden if self.change is None else self.change(self, hidden))
 
 
 class Ends(Net):
@@ -58,13 +59,13 @@ class AlwaysTraining(Layered):
 
 
 class Sequence(nn.Module):
-    """Rows as three steps of two values, through a recurrent or attention layer, as one writes it for a notebook."""
+    """Rows as two steps of three values, through a recurrent or attention layer, as one writes it for a notebook."""
 
-    def __init__(self, layer: nn.Module, width: int) -> None:
+    def __init__(self, make: Callable[[], nn.Module], width: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(4)
-            self.layer, self.head = layer, nn.Linear(width, CLASSES)
+            self.layer, self.head = make(), nn.Linear(width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.layer(x.view(-1, STEPS, SIZE))
@@ -152,10 +153,10 @@ MIXING: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "functional batch norm": (lambda: Net(batch_norm), "write F.batch_norm"),
     "the batch's own mean": (lambda: Net(mixed_by_its_mean), r"a mean\(\) runs over axis 0"),
-    "LSTM": (lambda: Sequence(nn.LSTM(SIZE, 4), 4), r"'layer' \(LSTM\) has no batch_first=True"),
-    "GRU": (lambda: Sequence(nn.GRU(SIZE, 4), 4), r"'layer' \(GRU\) has no batch_first=True"),
+    "LSTM": (lambda: Sequence(lambda: nn.LSTM(SIZE, 4), 4), r"'layer' \(LSTM\) has no batch_first=True"),
+    "GRU": (lambda: Sequence(lambda: nn.GRU(SIZE, 4), 4), r"'layer' \(GRU\) has no batch_first=True"),
     "transformer": (
-        lambda: Sequence(nn.TransformerEncoderLayer(SIZE, 1, 8), SIZE),
+        lambda: Sequence(lambda: nn.TransformerEncoderLayer(SIZE, 1, 8), SIZE),
         r"\(MultiheadAttention\) has no batch_first=True",
     ),
     "softmax over the rows": (lambda: Ends(lambda y: y.softmax(0)), "a softmax runs over axis 0"),
@@ -176,7 +177,13 @@ SOUND: dict[str, Callable[[], nn.Module]] = {
     "instance norm": lambda: Layered(nn.Sequential(nn.Unflatten(1, (4, 2)), nn.InstanceNorm1d(4), nn.Flatten())),
     "dropout": lambda: Layered(nn.Dropout()),
     "inplace": lambda: Layered(nn.ReLU(inplace=True)),
-    "LSTM": lambda: Sequence(nn.LSTM(SIZE, 4, batch_first=True), 4),
-    "transformer": lambda: Sequence(nn.TransformerEncoderLayer(SIZE, 1, 8, batch_first=True), SIZE),
+    "LSTM": lambda: Sequence(lambda: nn.LSTM(SIZE, 4, batch_first=True), 4),
+    "transformer": lambda: Sequence(lambda: nn.TransformerEncoderLayer(SIZE, 1, 8, batch_first=True), SIZE),
     "large numbers": lambda: Ends(lambda y: 1e3 * y),
 }
+
+
+def probabilities_of_toys() -> nn.Module:
+    import toys
+
+    return nn.Sequential(toys.tensor_net(), nn.Softmax(dim=1))
