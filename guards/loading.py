@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 
 from guards.builder import call_builder, runs_in_float32
 from guards.config import Config
-from guards.examination.categories import refuse_small_embeddings
+from guards.examination.embeddings import refuse_small_embeddings
 from guards.imputation import Imputation
 from guards.model import TorchModel, resolve_device
 from guards.model_outputs import Meaning

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import toys
-from guards.cli.arrays import read_npz, rows_from_npz, table_of_npz
-from guards.cli.files import class_names, load_rows
-from guards.cli.tables import as_texts, read_table, resolve_schema, rows_from_table
 
 from guards import Mistake
+from guards.cli.arrays import read_npz, rows_from_npz, table_of_npz
 from guards.cli.configs import load_config
+from guards.cli.files import class_names, load_rows
+from guards.cli.tables import as_texts, read_table, resolve_schema, rows_from_table
 from guards.config import parse
 from guards.schema import InputSpec
 

@@ -14,6 +14,7 @@ from guards.config import parse
 from guards.loading import make_model
 from guards.notices import Notices
 from guards.program import load_program, save_program
+from guards.subject import Subject
 
 
 def wrapped(program: ExportedProgram, kind: str = "tensor", notices: Notices | None = None) -> TorchModel:
@@ -148,3 +149,18 @@ def test_a_scripted_module(script: Any, monkeypatch: pytest.MonkeyPatch) -> None
     config = parse(toys.document("tensor", model={"builder": "toys:tensor_net", "features": "body"}))
     with pytest.raises(Mistake, match=r"'body' is a layer of a scripted module, which cannot be tapped"):
         make_model(config, toys.schema("tensor"), outputs=3, folder=None, weights=None, program=None)
+
+
+def test_a_program_for_few_rows_is_explained() -> None:
+    """Explanations run such a program in pieces, too, and find the columns of its embeddings."""
+    dims = ({0: torch.export.Dim("batch", max=2)},)
+    net = toys.tabular_net().eval()
+    program = torch.export.export(net, (torch.zeros((2, 4)),), dynamic_shapes=dims)
+    few = Subject(wrapped(program, "tabular"), toys.schema(), embeddings=("embedding",))
+    any_number = Subject(toys.model("tabular"), toys.schema(), embeddings=("embedding",))
+    assert [owner.tolist() for owner in few.owners] == [owner.tolist() for owner in any_number.owners] == [[3, 3]]
+    x, target = few.prepare(toys.inputs("tabular", 20, 3)), torch.zeros(20, dtype=torch.int64)
+    assert torch.allclose(few.evaluate(x, target), any_number.evaluate(x, target), atol=1e-6)
+    parts = (x, few.split(x[:1], x[1:2])[0][1].repeat(20, 1))
+    for one, other in zip(few.gradient(parts, target)[1], any_number.gradient(parts, target)[1], strict=True):
+        assert torch.allclose(one, other, atol=1e-5)

@@ -1,6 +1,6 @@
 """Modules with the faults that people's own models have: each takes rows (n, 6) and gives three outputs a row.
 
-The builders are functions without arguments, so that a config may name them: ``strange_nets:drops_out``.
+The builders are functions without arguments, so that a config may name them: ``strange_nets:of_toys``.
 """
 
 from collections.abc import Callable
@@ -187,3 +187,14 @@ def probabilities_of_toys() -> nn.Module:
     import toys
 
     return nn.Sequential(toys.tensor_net(), nn.Softmax(dim=1))
+
+
+def of_toys() -> nn.Module:
+    import toys
+
+    return nn.Sequential(nn.Linear(5, 5), _AlwaysDrops(), toys.tensor_net())
+
+
+class _AlwaysDrops(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x)

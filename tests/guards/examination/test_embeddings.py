@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from guards import InputSchema, Mistake
 from guards.columns import Column
-from guards.examination.categories import refuse_small_embeddings
+from guards.examination.embeddings import refuse_small_embeddings
 from guards.imputation import Imputation
 from guards.notices import Notices
 
