@@ -15,7 +15,7 @@ from guards.notices import Notices
 from guards.trial import Trial
 from guards.types import Mistake, ModelOutput
 
-__all__ = ["Precision", "TorchModel", "resolve_device"]
+__all__ = ["Precision", "TorchModel", "resolve_device", "taken_at_once"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[Precision, torch.dtype] = {
@@ -85,10 +85,10 @@ class TorchModel(nn.Module):
         if not isinstance(net, torch.export.UnflattenedModule):  # which has no training mode to leave
             net.eval()
         for parameter in net.parameters():
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
         self.net = net.to(self.device)
         notices = notices or Notices()
-        prepared = _fitting(self.prepare(example.to(self.device)), least_rows, most_rows)
+        prepared = taken_at_once(self.prepare(example.to(self.device)), least_rows, most_rows)
         trial = Trial.of(net, self._cast, prepared)
         self._prints, self._changes_input = trial.prints, trial.changes_input
         trial.tell(notices)
@@ -149,8 +149,7 @@ class TorchModel(nn.Module):
             return run(prepared)
         parts = []
         for piece in torch.split(prepared, self.most_rows or n):
-            lacking = max(0, self.least_rows - len(piece))
-            filled = torch.cat([piece, piece[-1:].expand(lacking, *piece.shape[1:])]) if lacking else piece
+            filled = taken_at_once(piece, self.least_rows, self.most_rows)
             parts.append([tensor[: len(piece)] for tensor in run(filled)])
         return tuple(torch.cat(each) for each in zip(*parts, strict=True))
 
@@ -225,7 +224,7 @@ class TorchModel(nn.Module):
         return 2 if self.binary else width
 
 
-def _fitting(rows: Tensor, least: int, most: int | None) -> Tensor:
-    """Take as many rows as a module takes at once."""
+def taken_at_once(rows: Tensor, least: int, most: int | None) -> Tensor:
+    """Cut rows (n, ...) off, or fill them up with the last one, to a number that a module takes at once."""
     rows = rows[:most]
     return torch.cat([rows, rows[-1:].expand(max(0, least - len(rows)), *rows.shape[1:])])

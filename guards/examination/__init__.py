@@ -1,5 +1,7 @@
 """A model is examined on reference rows: what its outputs mean, and whether a row's answer is its own."""
 
+import time
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,8 @@ __all__ = ["examine", "refuse_missing", "refuse_not_finite"]
 
 SAMPLE = 31
 """Rows that are run in every experiment; no power of two, which is what batches are filled up to."""
-TRACED = 7
+TRACED, SLOW_SECONDS = 7, 0.25
+"""Rows that are traced; if a pass of them takes longer, they are the sample."""
 
 
 @torch.inference_mode()
@@ -44,13 +47,16 @@ def examine(
     Raises:
         Mistake: they do change, or the outputs are not finite, or not what is declared.
     """
-    numbers = torch.linspace(0, len(rows) - 1, max(2, min(SAMPLE, len(rows)))).round().long()
-    sample = rows[numbers].to(model.device)
-    others = rows[(numbers + max(1, len(rows) // (2 * len(numbers)))) % len(rows)].flip(0).to(model.device)
     precision, model.precision = model.precision, "float32"
     try:
         with torch.random.fork_rng(devices=[]):
-            trace = _traced(model, sample[: min(TRACED, model.most_rows or TRACED)])
+            few = rows[_spaced(len(rows), TRACED)].to(model.device)
+            started = time.perf_counter()
+            trace = _traced(model, few)
+            slow = time.perf_counter() - started > SLOW_SECONDS
+            numbers = _spaced(len(rows), TRACED if slow else SAMPLE)
+            sample = rows[numbers].to(model.device)
+            others = rows[(numbers + max(1, len(rows) // (2 * len(numbers)))) % len(rows)].flip(0).to(model.device)
             first = answers(model, sample, classification=False)
             refuse_not_finite(first.given, first.features, sample, schema, numbers=numbers)
             if classification and not trace.softmax_over_rows:
@@ -61,7 +67,12 @@ def examine(
         model.precision = precision
     warn_of_constants(model, sample, base, notices)
     if precision != "float32":
-        compare_precision(model, rows, classification=classification, notices=notices)
+        compare_precision(model, sample if slow else rows, classification=classification, notices=notices)
+
+
+def _spaced(rows: int, wanted: int) -> Tensor:
+    """Give the numbers of that many rows, evenly spaced over a file that may be sorted; at least two."""
+    return torch.linspace(0, rows - 1, max(2, min(wanted, rows))).round().long()
 
 
 def _traced(model: TorchModel, rows: Tensor) -> Trace:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from guards.model import TorchModel
+from guards.model import TorchModel, taken_at_once
 
 __all__ = ["Operation", "Trace"]
 
@@ -49,6 +49,7 @@ class Trace:
     @torch.no_grad()
     def of(cls, model: TorchModel, prepared: Tensor) -> Self:
         """Run prepared rows (n, ...)."""
+        prepared = taken_at_once(prepared, model.least_rows, model.most_rows)
         trace = cls(len(prepared))
         with _Recording(trace.operations):
             trace.outputs = model.raw(prepared.clone())
@@ -86,6 +87,11 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, into: list[Operation]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.into = into
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler for this, which takes more than a second."""
+        return False
 
     def __torch_dispatch__(
         self,
