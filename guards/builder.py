@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from guards.forward_errors import place_of
 from guards.notices import Notices
@@ -47,8 +48,8 @@ def call_builder(builder: str, folder: Path | None, notices: Notices | None = No
     return net
 
 
-def runs_in_float32(net: nn.Module, notices: Notices) -> nn.Module:
-    """Turn weights of another floating type into float32, which is the type of the rows.
+def runs_in_float32(net: nn.Module, rows: Tensor, notices: Notices) -> nn.Module:
+    """Turn weights of another floating type into float32, the type of ``rows`` (n, ...), if it does not take them.
 
     Raises:
         Mistake: a parameter or a buffer has no values.
@@ -60,11 +61,21 @@ def runs_in_float32(net: nn.Module, notices: Notices) -> nn.Module:
                 "of that name, or make the module on the CPU"
             )
     others = {parameter.dtype for parameter in net.parameters() if parameter.is_floating_point()} - {torch.float32}
-    if others:
+    if others and not _takes(net, rows):
         kinds = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
         notices.note(f"model: its weights of type {kinds} were turned into float32, the type of the rows")
         net.float()
     return net
+
+
+@torch.inference_mode()
+def _takes(net: nn.Module, rows: Tensor) -> bool:
+    try:
+        with redirect_stdout(sys.stderr):
+            net(rows)
+    except Exception:  # noqa: BLE001 - whatever is wrong beside the type is told when float32 is tried
+        return False
+    return True
 
 
 def _imported(module_name: str, name: str, folder: Path | None) -> Any:  # noqa: ANN401 - whatever the user wrote
@@ -176,6 +187,12 @@ def _refuse_state_that_cannot_be_kept(net: nn.Module, builder: str) -> None:
     Raises:
         Mistake: the state dict holds something else than plain tensors.
     """
+    for name, module in net.named_modules():
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]
+            raise Mistake(
+                f"model.builder: {builder} returned a module whose layer {name!r} ({type(module).__name__}) has no "
+                "size yet: run the module once on a row in the builder, or write the layer with its size"
+            )
     for name, value in net.state_dict().items():
         if not isinstance(value, Tensor) or value.is_quantized or value.layout != torch.strided:
             kind = f"a {value.layout} tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"

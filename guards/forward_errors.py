@@ -39,6 +39,10 @@ REASONS = (
         "two tensors have different sizes: is a number of rows fixed, or does `input` have another shape?",
     ),
     (
+        r"values to unpack",
+        "forward unpacks what it is given, and the gateway gives the rows alone, as one tensor: take x, not (x, y)",
+    ),
+    (
         r"Inference tensors cannot|does not require grad",
         "the model asks for gradients in forward, and the gateway answers without them",
     ),

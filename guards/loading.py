@@ -49,6 +49,13 @@ def make_model(  # noqa: PLR0913
         Mistake: it cannot be built, or does not take such rows.
     """
     said = notices or Notices()
+    imputation, example = None, schema.example_rows(5)[:-1]  # whole rows: what lacks values is tried at fit
+    if schema.kind == "tabular":
+        imputation = Imputation(
+            fill=torch.tensor([column.fill for column in schema.columns]),
+            categorical=schema.categorical,
+            keep=torch.tensor([column.impute == "none" for column in schema.columns]),
+        )
     least, most = 1, None
     if program is not None:
         net, last_linear = unflatten(program)
@@ -64,19 +71,12 @@ def make_model(  # noqa: PLR0913
             load_weights(net, weights, said)
         elif any(True for _ in net.parameters()):
             said.note("model.weights is not given: the model answers with the weights that its builder gave it")
-        net = runs_in_float32(net, said)
-    imputation = None
-    if schema.kind == "tabular":
-        imputation = Imputation(
-            fill=torch.tensor([column.fill for column in schema.columns]),
-            categorical=schema.categorical,
-            keep=torch.tensor([column.impute == "none" for column in schema.columns]),
-        )
-        if notices is not None:
-            refuse_small_embeddings(net, schema, imputation, least_rows=least, most_rows=most, notices=notices)
+        net = runs_in_float32(net, example, said)
+    if imputation is not None and notices is not None:
+        refuse_small_embeddings(net, schema, imputation, least_rows=least, most_rows=most, notices=notices)
     return TorchModel(
         net,
-        example=schema.example_rows(5)[:-1],  # whole rows: what lacks values is tried at fit
+        example=example,
         outputs=outputs,
         feature_layer=config.model.features,
         last_linear=last_linear,

@@ -161,11 +161,18 @@ class Independence:
         """Compare with the pass that explanations use, in which gradients are on."""
         prepared = self.model.prepare(self.sample.clone()).clone()
         try:
-            logits = self.model.logits(prepared).detach()
+            with torch.enable_grad():
+                logits = self.model.logits(prepared.requires_grad_())
         except Exception as raised:  # noqa: BLE001 - the user's code may raise anything
             first = (str(raised).splitlines() or [type(raised).__name__])[0]
             self.notices.warn(f"model: it does not run with gradients on, which explanations need ({first})")
             return
+        if not logits.requires_grad:
+            self.notices.note(
+                "model: no gradient of its answers reaches the rows (a torch.no_grad() or detach() in forward?): "
+                "explanations that need gradients would be 0; explain by shapley, kernel_shap or feature_ablation"
+            )
+        logits = logits.detach()
         given = logits.softmax(1) if self.classification else logits
         differs = self._differs(base, Answers(given, base.features), index)
         if differs is not None and differs.size > 1e-3:  # noqa: PLR2004 - other kernels are used, which round otherwise

@@ -16,11 +16,15 @@ RANDOM = (
     *("uniform", "uniform_", "randint", "randperm", "multinomial", "rrelu_with_noise", "poisson", "exponential_"),
 )
 REDUCTIONS = ("mean", "sum", "var", "std", "amax", "amin", "max", "min", "logsumexp", "var_mean", "std_mean", "median")
+NORMS = ("linalg_vector_norm", "norm")
+"""Their axes are behind the kind of norm."""
 SHOWN = 3
 
 
 def mixing(net: nn.Module, trace: Trace) -> str:
     """Say what makes rows depend on one another, with the way out; a general sentence if nothing is found."""
+    if isinstance(net, torch.export.UnflattenedModule) and _batch_norm(trace):
+        return "the program was exported in training mode: call model.eval() before torch.export"
     found = (
         _training(net, _BatchNorm)
         or _without_statistics(net)
@@ -38,6 +42,8 @@ def mixing(net: nn.Module, trace: Trace) -> str:
 def drawing(net: nn.Module, trace: Trace) -> str:
     """Say what draws random numbers in a forward pass."""
     names = {operation.name for operation in trace.named(*RANDOM)}
+    if isinstance(net, torch.export.UnflattenedModule) and names:
+        return "the program was exported in training mode, with its dropout: call model.eval() before torch.export"
     if said := _training(net, _DropoutNd):
         return said
     if names & {"bernoulli", "bernoulli_", "native_dropout"}:
@@ -154,7 +160,7 @@ def _softmax_over_rows(trace: Trace) -> str:
 
 
 def _reduction_over_rows(trace: Trace) -> str:
-    for operation in trace.named(*REDUCTIONS):
+    for operation in trace.named(*REDUCTIONS, *NORMS):
         if _over_rows(operation, trace.rows):
             return (
                 f"a {operation.name}() runs over axis 0, which is the rows: the model is normalised by its own batch; "
@@ -167,6 +173,7 @@ def _over_rows(operation: Operation, rows: int) -> bool:
     tensor = operation.tensor
     if tensor is None or tensor.shape[:1] != (rows,):
         return False
-    axes = operation.args[1] if len(operation.args) > 1 else None
+    place = 2 if operation.name in NORMS else 1
+    axes = operation.args[place] if len(operation.args) > place else None
     axes = [axes] if isinstance(axes, int) else axes
     return not axes or any(axis % tensor.ndim == 0 for axis in axes if isinstance(axis, int))

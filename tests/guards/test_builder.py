@@ -116,6 +116,12 @@ def test_wrappers_are_taken_off(wrap: str, note: str, code: Callable[[str], str]
     assert note in notices.notes[0]
 
 
+def test_a_layer_without_a_size_is_refused(code: Callable[[str], str]) -> None:
+    """A lazy layer that never ran is refused with its name."""
+    with pytest.raises(Mistake, match=r"whose layer '0' \(LazyLinear\) has no size yet: run the module once on a row"):
+        call_builder(code("def build(): return nn.Sequential(nn.LazyLinear(2))"), None)
+
+
 def test_a_quantised_module_is_refused(code: Callable[[str], str]) -> None:
     """A module whose state is more than plain tensors is refused before anything is fitted."""
     text = (

@@ -115,6 +115,20 @@ def test_weights_of_another_type_become_float32(dtype: torch.dtype, monkeypatch:
     assert f"model: its weights of type {str(dtype)[6:]} were turned into float32, the type of the rows" in notes
 
 
+def test_a_module_that_computes_in_float64_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module with weights in double precision that takes float32 rows itself is not changed, and nothing is said."""
+
+    class Doubles(toys.Flat):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.double())
+
+    net = Doubles(5, 3).double()
+    model, notes = made(net, monkeypatch)
+    assert next(net.parameters()).dtype == torch.float64
+    assert model(torch.rand(2, 5)).logits.dtype == torch.float32
+    assert not any("float32" in note for note in notes)
+
+
 def test_weights_on_the_meta_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module without values is refused; with weights from a file it is filled."""
     state = toys.tensor_net().state_dict()

@@ -367,6 +367,12 @@ def test_axes_of_size_one(give: Any) -> None:
     assert torch.equal(wrap(net, 3, outputs=2)(x).logits, net.linear(x))
 
 
+class Unpacks(nn.Module):
+    def forward(self, batch: Any) -> Tensor:
+        x, _y = batch
+        return x
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "reason"),
     [
@@ -377,6 +383,7 @@ def test_axes_of_size_one(give: Any) -> None:
         (nn.LayerNorm(4), (3,), "the model takes 4 columns, and the rows have 3"),
         (nn.BatchNorm1d(4), (3,), "the model takes 4 columns, and the rows have 3"),
         (nn.Embedding(3, 2), (3,), r"whole numbers are looked up, and the rows are float32: write x\[:, i\].long\(\)"),
+        (Unpacks(), (3,), r"forward unpacks what it is given, .*: take x, not \(x, y\)"),
         (nn.Bilinear(3, 3, 2), (3,), r"forward\(input1: .*\).* does not take one tensor, and the gateway gives one"),
         (Gives(lambda y: y.view(7, -1)), (3,), "a size is fixed in a view or reshape: write x.shape"),
         (Gives(lambda y: y + torch.ones(7, 2)), (3,), "two tensors have different sizes: is a number of rows fixed"),

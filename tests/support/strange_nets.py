@@ -72,6 +72,17 @@ class Sequence(nn.Module):
         return self.head((out[0] if isinstance(out, tuple) else out)[:, -1])
 
 
+class Transposed(nn.Module):
+    """A recurrent layer without batch_first, which gets the steps first, as it should."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(SIZE, 4), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x.view(-1, STEPS, SIZE).transpose(0, 1))[0][-1])
+
+
 class KeepsHidden(nn.Module):
     """A recurrent layer that begins where the last call ended."""
 
@@ -159,6 +170,10 @@ MIXING: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Sequence(lambda: nn.TransformerEncoderLayer(SIZE, 1, 8), SIZE),
         r"\(MultiheadAttention\) has no batch_first=True",
     ),
+    "a norm of the batch": (
+        lambda: Net(lambda _net, hidden: functional.normalize(hidden, dim=0)),
+        r"a linalg_vector_norm\(\) runs over axis 0",
+    ),
     "softmax over the rows": (lambda: Ends(lambda y: y.softmax(0)), "a softmax runs over axis 0"),
     "sorted rows": (lambda: Net(lambda _net, hidden: hidden.sort(0).values), "computes over the first axis"),
 }
@@ -179,6 +194,7 @@ SOUND: dict[str, Callable[[], nn.Module]] = {
     "inplace": lambda: Layered(nn.ReLU(inplace=True)),
     "LSTM": lambda: Sequence(lambda: nn.LSTM(SIZE, 4, batch_first=True), 4),
     "transformer": lambda: Sequence(lambda: nn.TransformerEncoderLayer(SIZE, 1, 8, batch_first=True), SIZE),
+    "LSTM on transposed rows": Transposed,
     "large numbers": lambda: Ends(lambda y: 1e3 * y),
 }
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from guards import InputSchema, Mistake, TorchModel
 from guards.examination import examine
 from guards.notices import Notices
+from guards.program import unflatten
 
 ROWS = torch.randn(200, strange_nets.INPUTS, generator=torch.Generator().manual_seed(0))
 SCHEMA = InputSchema(kind="tensor", shape=(strange_nets.INPUTS,))
@@ -160,6 +161,34 @@ def test_gradients_that_change_the_answer() -> None:
             return super().forward(x) * (1 + torch.is_grad_enabled())
 
     assert "explanations are of another function" in examined(Asks()).warnings[0]
+
+
+def test_a_model_without_gradients() -> None:
+    """A model that computes without gradients is taken, and a note says which explanations remain."""
+
+    class Off(strange_nets.Net):
+        @torch.no_grad()
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    assert "no gradient of its answers reaches the rows" in examined(Off()).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("build", "cause"),
+    [
+        (lambda: strange_nets.Layered(nn.BatchNorm1d(8)), "the program was exported in training mode: call model.eval"),
+        (lambda: strange_nets.Layered(nn.Dropout()), "the program was exported in training mode, with its dropout"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_program_of_a_training_module(build: Callable[[], nn.Module], cause: str) -> None:
+    """A program that was exported in training mode is refused with how to export it."""
+    dims = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(build().train(), (torch.rand(4, strange_nets.INPUTS),), dynamic_shapes=dims)
+    net, last_linear = unflatten(program)
+    with pytest.raises(Mistake, match=cause):
+        examined(net, last_linear=last_linear)
 
 
 def test_the_global_random_state_is_left_alone() -> None:
