@@ -71,11 +71,14 @@ class Independence:
         return deviation(base, found, index, classification=self.classification)
 
     def _sizes(self, largest: int, seconds: float) -> Iterator[int]:
-        """Give the sizes that a server fills batches up to: powers of two, and the largest; and those of fit."""
-        sizes = {1, 2, 64, largest, 256} | {1 << power for power in range(largest.bit_length())}
+        """Give the sizes that a server fills batches up to: powers of two, and the largest; and that of fit.
+
+        One row is left out: it has an experiment of its own.
+        """
+        sizes = {2, 64, largest, 256} | {1 << power for power in range(largest.bit_length())}
         if seconds * sum(sizes) > SECONDS:
-            sizes = {1, 2, largest}
-        for size in sorted(sizes):
+            sizes = {2, largest}
+        for size in sorted(sizes - {1}):
             if size * self.sample[0].numel() <= LARGEST_VALUES and seconds * size <= SECONDS_OF_LARGEST:
                 yield size
             else:

@@ -66,6 +66,15 @@ def test_missing_values_that_the_model_cannot_take(tmp_path: Path) -> None:
         prepare(load_config(config), tmp_path, Notices())
 
 
+def test_an_embedding_that_is_too_small(tmp_path: Path) -> None:
+    """A category that no reference row need have, but the config declares, is tried."""
+    columns = [{"name": name, "kind": "numeric"} for name in toys.COLUMNS[:3]]
+    columns.append({"name": "colour", "kind": "categorical", "categories": [*toys.COLOURS, "white"]})
+    config = toys.write(tmp_path, "tabular", input={"kind": "tabular", "columns": columns})
+    with pytest.raises(Mistake, match=r"column 'colour' has 4 categories, and the model's embedding 'embedding' has 3"):
+        prepare(load_config(config), tmp_path, Notices())
+
+
 def test_precision_is_examined(tmp_path: Path) -> None:
     """The declared precision is compared with float32, and is the model's afterwards."""
     found, notices = prepared(tmp_path, precision="bfloat16")

@@ -1,6 +1,7 @@
 """What outputs are: probabilities and their logarithms are found, and become the logits that they stand for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,13 @@ def test_the_bundle_keeps_what_was_found(tmp_path: Path) -> None:
     bundle = Bundle.load(tmp_path / "bundle")
     x = toys.inputs("tensor", 9, 2)
     assert torch.allclose(bundle.model(x).logits.softmax(1), toys.tensor_net()(x).softmax(1), atol=1e-6)
+    assert bundle.self_test is not None
+    nudged = (bundle.self_test.logits.softmax(1) + 1e-7).log()  # a last bit, as another device may compute
+    elsewhere = replace(bundle.self_test, logits=nudged, fingerprint="another device")
+    elsewhere.check(bundle.pipeline())
+    bundle.model.meaning = "logits"
+    with pytest.raises(Mistake, match="self-test"):
+        elsewhere.check(bundle.pipeline())
     del manifest["meaning"]
     (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
     assert Bundle.load(tmp_path / "bundle").model.meaning == "logits"

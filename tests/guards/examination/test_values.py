@@ -11,7 +11,9 @@ from torch import Tensor
 
 from guards import InputSchema, Mistake, TorchModel
 from guards.columns import Column
+from guards.config import parse
 from guards.examination import examine, refuse_not_finite
+from guards.fitting import fit
 from guards.notices import Notices
 
 ROWS = torch.randn(200, strange_nets.INPUTS, generator=torch.Generator().manual_seed(2))
@@ -45,17 +47,18 @@ def test_the_column_of_a_value_that_is_too_large() -> None:
         refuse_not_finite(torch.tensor([[torch.nan]]), torch.zeros(1, 1), torch.tensor([[torch.nan]]), kept)
 
 
-def test_every_row_is_looked_at_by_fit() -> None:
-    """A single training row whose answer is not finite is found when guards are fitted."""
-    train = toys.rows("tensor")
-    train.x[17] = 1e38
-    net = toys.Flat(5, 3)
+@pytest.mark.parametrize("part", ["reference", "calibration"])
+def test_every_row_is_looked_at_by_fit(part: str) -> None:
+    """A single row whose features are not finite is found when guards are fitted, and its number told."""
+    net = toys.seeded(lambda: toys.Flat(5, 3))
     with torch.no_grad():
         net.body[1].weight.fill_(1e3)
     model = TorchModel(net, example=torch.rand(4, 5), outputs=3, feature_layer="body.1")
-    output = model(train.x)
-    with pytest.raises(Mistake, match=r"the features are not finite for 1 of 300 reference rows \(row 17"):
-        refuse_not_finite(output.logits, output.features, train.x, toys.schema("tensor"))
+    train, heldout = toys.rows("tensor"), toys.rows("tensor", 400, 50)
+    (train if part == "reference" else heldout).x[17] = 1e38
+    config = parse(toys.document("tensor"))
+    with pytest.raises(Mistake, match=rf"the features are not finite for 1 of \d+ {part} rows \(row \d+, counted"):
+        fit(config, schema=toys.schema("tensor"), classes=toys.CLASSES, model=model, train=train, heldout=heldout)
 
 
 def test_constant_answers() -> None:
