@@ -88,14 +88,11 @@ def width_of(outputs: Tensor, rows: int, expected: int | None) -> int:
     width = sizes[0] if sizes else 1
     if expected not in (None, width) and not (width == 1 and expected == 2):  # noqa: PLR2004
         wanted = (rows, expected)
-        hint = (
-            "model.task is regression, which has one value a row"
-            if expected == 1
-            else (
-                f"the model has {width} outputs and there are {expected} classes: declare model.classes in logit "
-                "order if the reference lacks some or has others, or give the weights of the model for these classes"
-            )
-        )
+        has = f"the model has {width} output{'s' if width > 1 else ''}"
+        hint = f"{has} and there are {expected} classes: declare model.classes in logit order if the reference lacks "
+        hint += "some or has others, or give the weights of the model for these classes"
+        if expected == 1:
+            hint = "model.task is regression, which has one value a row"
         raise Mistake(f"model: it returned shape {shape} where {wanted} fits model.task and classes: {hint}")
     return width
 

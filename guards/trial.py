@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from guards.features import linear_layers
 from guards.forward_errors import forward_error
+from guards.model_outputs import outputs_in
 from guards.notices import Notices
 from guards.types import Mistake
 
@@ -32,7 +33,7 @@ class Trial:
         """Run the module on a copy of prepared rows (n, ...); what it prints goes to standard error.
 
         Raises:
-            Mistake: it does not take them.
+            Mistake: it does not take them, or returns no tensor of outputs.
         """
         ran: list[str] = []
         scripted = isinstance(net, torch.jit.ScriptModule)
@@ -43,13 +44,14 @@ class Trial:
         given, printed = prepared.clone(), io.StringIO()
         try:
             with redirect_stdout(printed):
-                call(given)
+                returned = call(given)
         except Exception as raised:
             raise Mistake(forward_error(net, prepared, raised)) from raised
         finally:
             for handle in handles:
                 handle.remove()
             sys.stderr.write(printed.getvalue())
+        outputs_in(returned)
         changed = not torch.equal(given.nan_to_num(), prepared.nan_to_num())
         return cls(ran[-1] if ran else None, bool(printed.getvalue()), changed)
 

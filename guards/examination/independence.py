@@ -168,7 +168,10 @@ class Independence:
                 logits = self.model.logits(prepared.requires_grad_())
         except Exception as raised:  # noqa: BLE001 - the user's code may raise anything
             first = (str(raised).splitlines() or [type(raised).__name__])[0]
-            self.notices.warn(f"model: it does not run with gradients on, which explanations need ({first})")
+            self.notices.note(
+                f"model: it does not run with gradients on, which some explanations need ({first}): explain by "
+                "shapley, kernel_shap or feature_ablation"
+            )
             return
         if not logits.requires_grad:
             self.notices.note(

@@ -44,6 +44,11 @@ def find_meaning(trace: Trace, outputs: Tensor, declared: Declared, *, binary: b
             f"model.output: all outputs of {len(outputs)} reference rows lie in [0, 1], and it cannot be told whether "
             f"they are probabilities of classes[1] or logits: {DECLARE}"
         )
+    if found == "probabilities" and bool(((outputs == 0) | (outputs == 1)).all()):
+        notices.warn(
+            f"model.output: every output of {len(outputs)} reference rows is 0 or 1: these are labels, not "
+            "probabilities, and no guard can tell a sure answer from another; return the values before the argmax"
+        )
     if found != "logits":
         by = f"its last operation is {last.name.strip('_')}" if last and _sure(last) else "by their values"
         notices.note(

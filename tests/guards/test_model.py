@@ -250,6 +250,7 @@ def test_logits_with_gradients() -> None:
         ),
         (Gives(lambda y: [y, y]), "model: it returned a list of shape (4, 2), shape (4, 2); it must return one tensor"),
         (Gives(lambda y: {"a": y, "b": y}), "model: it returned a dict of 'a': shape (4, 2), 'b': shape (4, 2)"),
+        (Gives(lambda _y: None), "model: it returned a NoneType; it must return one tensor"),
         (Gives(lambda y: y.argmax(1)), "model: it returned values of type int64: return the logits themselves"),
         (Gives(lambda y: y[:, None, :].repeat(1, 3, 1)), "model: it returned shape (4, 3, 2), a table of outputs"),
         (Gives(lambda y: y.sum()), "model: it returned shape () for 4 rows; the first size is rows"),

@@ -110,6 +110,12 @@ def test_declared_logits_that_look_like_probabilities() -> None:
     assert "logits are declared, and the outputs of reference rows look like probabilities" in notices.warnings[0]
 
 
+def test_labels_in_place_of_probabilities() -> None:
+    """Outputs that are 0 and 1 alone are taken, and a warning says that they are labels."""
+    _, notices = examined(lambda y: functional.one_hot(y.argmax(1), 3).float(), 3, 3)
+    assert "every output of 31 reference rows is 0 or 1" in notices.warnings[0]
+
+
 def test_the_bundle_keeps_what_was_found(tmp_path: Path) -> None:
     """A bundle answers with the same probabilities when it is loaded again; one without the key has logits."""
     import json
@@ -133,12 +139,12 @@ def test_the_bundle_keeps_what_was_found(tmp_path: Path) -> None:
     x = toys.inputs("tensor", 9, 2)
     assert torch.allclose(bundle.model(x).logits.softmax(1), toys.tensor_net()(x).softmax(1), atol=1e-6)
     assert bundle.self_test is not None
-    nudged = (bundle.self_test.logits.softmax(1) + 1e-7).log()  # a last bit, as another device may compute
+    nudged = (bundle.self_test.logits.softmax(1) + 5e-5).log()  # less than a self-test on another device may differ by
+    assert not torch.allclose(nudged, bundle.self_test.logits, rtol=1e-4, atol=1e-4)
     elsewhere = replace(bundle.self_test, logits=nudged, fingerprint="another device")
     elsewhere.check(bundle.pipeline())
-    bundle.model.meaning = "logits"
     with pytest.raises(Mistake, match="self-test"):
-        elsewhere.check(bundle.pipeline())
+        replace(elsewhere, logits=(nudged.exp() + 1e-3).log()).check(bundle.pipeline())
     del manifest["meaning"]
     (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
     assert Bundle.load(tmp_path / "bundle").model.meaning == "logits"
