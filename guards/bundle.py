@@ -31,10 +31,11 @@ from guards.folder import (
     sha256_of,
     write_tensors,
 )
-from guards.loading import load_program, make_model, save_program
+from guards.loading import make_model
 from guards.model import TorchModel
 from guards.monitor import Context, Monitor
 from guards.pipeline import Guard, Pipeline
+from guards.program import load_program, save_program
 from guards.registry import registered
 from guards.schema import InputSchema
 from guards.selftest import SelfTest

@@ -14,19 +14,11 @@ from guards.imputation import Imputation
 from guards.model import TorchModel, resolve_device
 from guards.model_outputs import Meaning
 from guards.notices import Notices
-from guards.program import load_program, row_bounds, save_program, unflatten
+from guards.program import row_bounds, unflatten
 from guards.schema import InputSchema
-from guards.weights import load_weights, read_weights
+from guards.weights import load_weights
 
-__all__ = [
-    "call_builder",
-    "load_program",
-    "load_weights",
-    "make_model",
-    "read_weights",
-    "save_program",
-    "unflatten",
-]
+__all__ = ["make_model"]
 
 
 def make_model(  # noqa: PLR0913

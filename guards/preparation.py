@@ -9,11 +9,13 @@ from torch.export import ExportedProgram
 from guards.config import Config
 from guards.data.reference import read_reference, read_rows
 from guards.examination import examine, refuse_missing
-from guards.loading import load_program, make_model, read_weights
+from guards.loading import make_model
 from guards.model import TorchModel
 from guards.notices import Notices
+from guards.program import load_program
 from guards.schema import InputSchema
 from guards.types import Rows
+from guards.weights import read_weights
 
 __all__ = ["Prepared", "prepare"]
 

@@ -121,7 +121,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], notices: Notices |
     try:
         net.load_state_dict(state, strict=True, assign=on_meta)  # a copy into a tensor without values does nothing
     except RuntimeError as unfit:
-        raise Mistake(f"model.weights: they do not fit the builder's module: {unfit}") from unfit
+        raise Mistake(f"model.weights: they do not fit the builder's module: {str(unfit).splitlines()[0]}") from unfit
 
 
 def _renamed(state: dict[str, Tensor], wanted: object, notices: Notices) -> dict[str, Tensor]:
