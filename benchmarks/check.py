@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.machine import describe
-from guards.loading import call_builder
+from guards.builder import call_builder
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS, QUICK_ROWS = 100_000, 2_000

@@ -31,10 +31,11 @@ from guards.folder import (
     sha256_of,
     write_tensors,
 )
-from guards.loading import load_program, make_model, save_program
+from guards.loading import make_model
 from guards.model import TorchModel
 from guards.monitor import Context, Monitor
 from guards.pipeline import Guard, Pipeline
+from guards.program import load_program, save_program
 from guards.registry import registered
 from guards.schema import InputSchema
 from guards.selftest import SelfTest
@@ -177,6 +178,7 @@ class Bundle:
             "schema": self.schema.model_dump(mode="json"),
             "classes": self.classes,
             "outputs": self.model.outputs,
+            "meaning": self.model.meaning,
             "temperature": self.temperature,
             "cause_names": self.cause_names,
             "self_test": None if self.self_test is None else self.self_test.fingerprint,
@@ -224,6 +226,7 @@ class Bundle:
             weights=None if program is not None else load_file(path / WEIGHTS),
             program=program,
             device=device,
+            meaning=manifest.get("meaning", "logits"),  # bundles of earlier versions have logits
         )
         detectors = []
         for spec in config.guards:

@@ -13,6 +13,7 @@ from guards.config import Config
 from guards.conformal import Classifier, Regressor, fit_temperature, temperature_rows
 from guards.detector import Detector
 from guards.enough_rows import guard_without_turn
+from guards.examination import refuse_missing, refuse_not_finite
 from guards.exemplars import Exemplars
 from guards.false_alarms import FalseAlarms, GuardReport, measure
 from guards.model import TorchModel
@@ -74,8 +75,9 @@ def fit(  # noqa: PLR0913
         Mistake: a guard or monitor cannot be fitted, or the calibration rows cannot support what is asked.
     """
     warnings: list[str] = []
-    _check_imputation(model, schema)
+    refuse_missing(model, schema)
     output = run_model(model, train.x, lambda steps: track(steps, "reference"))
+    refuse_not_finite(output.logits, output.features, train.x, schema)
     tuning, calibration = _set_aside(heldout, config, bool(classes))
     temperature, tuning_logits = 1.0, []
     if classes and tuning.y is not None and len(tuning):
@@ -90,6 +92,7 @@ def fit(  # noqa: PLR0913
         temperature=temperature,
     )
     clean_output = run_model(model, calibration.x, lambda steps: track(steps, "calibration"))
+    refuse_not_finite(clean_output.logits, clean_output.features, calibration.x, schema, whose="calibration")
     clean = Batch(calibration.x.to(device), output=clean_output)
     detectors, scores, violated = _fit_detectors(config, reference, clean, track)
     if bool(violated.any()):
@@ -244,21 +247,3 @@ def _nonconformity(output: ModelOutput, y: Tensor | None, classes: tuple[str, ..
     y = y.to(output.logits.device)
     scores = Classifier.scores(output.logits, y, temperature) if classes else Regressor.scores(output.logits, y)
     return scores.cpu()
-
-
-def _check_imputation(model: TorchModel, schema: InputSchema) -> None:
-    """Refuse ``impute: none`` where the model does not give finite numbers for what it then gets."""
-    raw = [index for index, column in enumerate(schema.columns) if column.impute == "none"]
-    if not raw:
-        return
-    names = [schema.columns[index].name for index in raw]
-    x = schema.example_rows(3)[:2].repeat(2, 1)
-    for index in raw:
-        x[2:, index] = -1.0 if schema.columns[index].kind == "categorical" else torch.nan
-    hint = f"impute `none` on {names} passes NaN and -1 to the model, which it cannot take: remove it there"
-    try:
-        finite = bool(model(x.to(model.device)).logits.isfinite().all())
-    except (IndexError, RuntimeError) as crash:
-        raise Mistake(f"input.columns: {hint} ({crash})") from crash
-    if not finite:
-        raise Mistake(f"input.columns: {hint}")

@@ -1,16 +1,21 @@
 """The user's model as the pipeline sees it: float32 rows in, logits and features out, in one forward pass."""
 
-import threading
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from guards.features import Tap, find_head
 from guards.imputation import Imputation
+from guards.model_outputs import Meaning, as_logits, described, outputs_in, width_of
+from guards.notices import Notices
+from guards.trial import Trial
 from guards.types import Mistake, ModelOutput
 
-__all__ = ["Precision", "TorchModel", "resolve_device"]
+__all__ = ["Precision", "TorchModel", "resolve_device", "taken_at_once"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[Precision, torch.dtype] = {
@@ -20,7 +25,8 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 COMPILED_SHAPES = 64
 """More than there are batch shapes: powers of two, and a self-test's."""
-CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.TransformerEncoder, nn.TransformerEncoderLayer)
+WIDE = 100_000
+"""Features beyond this make the guards slow: a covariance of so many has 10^10 entries."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -41,7 +47,9 @@ class TorchModel(nn.Module):
     """Runs the user's module once, and taps the feature vector on the way.
 
     ``feature_layer`` names the submodule whose output is the feature vector; by default it is what the last linear
-    layer to run gets. Maps of more than two dimensions are averaged over all but the channels.
+    layer to run gets. Maps of more than two dimensions are averaged over all but the channels. ``meaning`` says what
+    the outputs are; they are turned into logits here. A module that takes at least ``least_rows`` and at most
+    ``most_rows`` at once gets a batch of any other size in pieces, or filled up with its last row.
     """
 
     def __init__(  # noqa: PLR0913
@@ -56,6 +64,10 @@ class TorchModel(nn.Module):
         precision: Precision = "float32",
         device: torch.device | str = "cpu",
         compiled: bool = False,
+        meaning: Meaning = "logits",
+        least_rows: int = 1,
+        most_rows: int | None = None,
+        notices: Notices | None = None,
     ) -> None:
         """Wrap ``net``, and try it on ``example`` (n, ...).
 
@@ -67,22 +79,25 @@ class TorchModel(nn.Module):
         """
         super().__init__()
         self.device, self.precision, self.compiled = torch.device(device), precision, compiled
+        self.meaning, self.least_rows, self.most_rows = meaning, least_rows, most_rows
         self.binary = False
         self.imputation = None if imputation is None else imputation.to(self.device)
         if not isinstance(net, torch.export.UnflattenedModule):  # which has no training mode to leave
             net.eval()
-        net.requires_grad_(False)
+        for parameter in net.parameters():
+            parameter.requires_grad_(False)
         self.net = net.to(self.device)
-        self._captured: list[Tensor] = []
-        self._traced = threading.local()
-        example = example.to(self.device)
-        last_linear = last_linear or self._find_last_linear(example)
-        self.head = self._find_head(last_linear)
-        self._tap(feature_layer, last_linear)
-        self.outputs = self._check(example, outputs)
-        self._run: Callable[[Tensor], tuple[Tensor, Tensor]] = self._forward
+        notices = notices or Notices()
+        prepared = taken_at_once(self.prepare(example.to(self.device)), least_rows, most_rows)
+        trial = Trial.of(net, self._cast, prepared)
+        self._prints, self._changes_input = trial.prints, trial.changes_input
+        trial.tell(notices)
+        self.head = find_head(net, last_linear or trial.last_linear)
+        self.tap = Tap(net, feature_layer, last_linear or trial.last_linear)
+        self.outputs = self._check(prepared, outputs, notices)
+        self._run: Callable[[Tensor], tuple[Tensor, Tensor]] = self.eager
         if compiled:
-            self._compile(example)
+            self._compile(example.to(self.device))
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> ModelOutput:
@@ -98,24 +113,45 @@ class TorchModel(nn.Module):
 
         Safe beside a running pipeline, since the tap listens in inference mode alone, which is a thread's own.
         """
-        return self._as_logits(self._cast(self.net, prepared))
+        return self._in_pieces(prepared, lambda piece: (self._as_logits(self.raw(piece)),))[0]
 
     def output(self, prepared: Tensor) -> ModelOutput:
         """Run the module on prepared rows with gradients that reach the features too, for explaining a guard's score.
 
         The tap listens for this thread alone, so that a pipeline beside it neither sees nor disturbs it.
         """
-        self._traced.into = []
-        try:
-            logits = self.logits(prepared)
-            return ModelOutput(logits, self._traced.into[-1].float())
-        finally:
-            del self._traced.into
+        with self.tap.traced() as captured:
+            return ModelOutput(*self._in_pieces(prepared, lambda piece: self._piece(piece, captured)))
 
-    def _forward(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        self._captured.clear()
-        logits = self._as_logits(self._cast(self.net, prepared))
-        return logits, self._captured[-1].float()
+    def eager(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the module on prepared rows without compiling it: logits (n, k) and features (n, d)."""
+        logits, features = self._in_pieces(prepared, lambda piece: self._piece(piece, self.tap.captured))
+        return logits, features
+
+    def raw(self, prepared: Tensor) -> Tensor:
+        """Run the module on prepared rows, as many as it takes at once, and give the tensor that it returned."""
+        if self._changes_input:
+            prepared = prepared.clone()
+        return outputs_in(self._call(prepared))
+
+    def _piece(self, prepared: Tensor, captured: list[Tensor]) -> tuple[Tensor, Tensor]:
+        captured.clear()
+        logits = self._as_logits(self.raw(prepared))
+        return logits, captured[-1].float() if self.tap.layer is not None else logits
+
+    def pieces(self, rows: int) -> int:
+        """Count the passes that a batch of so many rows takes."""
+        return 1 if self.most_rows is None else max(1, -(-rows // self.most_rows))
+
+    def _in_pieces(self, prepared: Tensor, run: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        n = len(prepared)
+        if not n or (n >= self.least_rows and (self.most_rows is None or n <= self.most_rows)):
+            return run(prepared)
+        parts = []
+        for piece in torch.split(prepared, self.most_rows or n):
+            filled = taken_at_once(piece, self.least_rows, self.most_rows)
+            parts.append([tensor[: len(piece)] for tensor in run(filled)])
+        return tuple(torch.cat(each) for each in zip(*parts, strict=True))
 
     def _compile(self, example: Tensor) -> None:
         """Compile, a graph for each shape, and try it now: what cannot be compiled must not be found out under load.
@@ -127,7 +163,7 @@ class TorchModel(nn.Module):
 
         # Beyond its limit dynamo would compile no more, and say so to nobody.
         dynamo.recompile_limit = max(dynamo.recompile_limit, COMPILED_SHAPES)
-        self._run = torch.compile(self._forward, dynamic=False)
+        self._run = torch.compile(self.eager, dynamic=False)
         try:
             self(example)
         except Exception as failed:
@@ -137,103 +173,58 @@ class TorchModel(nn.Module):
                 "give the machine what is missing, or set it to false"
             ) from failed
 
-    def _cast(self, net: nn.Module, prepared: Tensor) -> Tensor:
+    def _call(self, prepared: Tensor) -> object:
+        if not self._prints:
+            return self._cast(prepared)
+        with redirect_stdout(sys.stderr):  # standard output may be one JSON document
+            return self._cast(prepared)
+
+    def _cast(self, prepared: Tensor) -> object:
         if self.precision == "float32":
-            return net(prepared)  # type: ignore[no-any-return]
+            return self.net(prepared)
         # Autocast rather than a half-precision input: a category's index beyond 256 has no bfloat16.
         with torch.autocast(self.device.type, dtype=DTYPES[self.precision]):
-            return net(prepared)  # type: ignore[no-any-return]
+            return self.net(prepared)
 
     def _as_logits(self, raw: Tensor) -> Tensor:
-        logits = raw.float().reshape(raw.shape[0], -1)
-        return torch.cat([torch.zeros_like(logits), logits], dim=1) if self.binary else logits
-
-    def _find_last_linear(self, example: Tensor) -> str | None:
-        ran: list[str] = []
-        handles = [
-            module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
-            for name, module in self.net.named_modules()
-            if isinstance(module, nn.Linear)
-        ]
-        try:
-            self._try(example)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return ran[-1] if ran else None
-
-    def _find_head(self, last_linear: str | None) -> nn.Linear | None:
-        if last_linear is None:
-            return None
-        weights = dict(self.net.get_submodule(last_linear).named_parameters())
-        if "weight" not in weights:
-            return None
-        head = nn.Linear(weights["weight"].shape[1], weights["weight"].shape[0], bias="bias" in weights, device="meta")
-        head.weight = nn.Parameter(weights["weight"].detach(), requires_grad=False)
-        if "bias" in weights:
-            head.bias = nn.Parameter(weights["bias"].detach(), requires_grad=False)
-        return head
-
-    def _tap(self, feature_layer: str | None, last_linear: str | None) -> None:
-        if feature_layer is not None:
-            try:
-                layer = self.net.get_submodule(feature_layer)
-            except AttributeError as missing:
-                names = [name for name, _ in self.net.named_children()]
-                raise Mistake(f"model.features: no submodule {feature_layer!r}; there are {names}") from missing
-            last = isinstance(layer, CHANNELS_LAST)
-            layer.register_forward_hook(lambda _m, _i, out: self._capture(out, channels_last=last))
-        elif last_linear is not None:
-            self.net.get_submodule(last_linear).register_forward_pre_hook(
-                lambda _m, args, kwargs: self._capture((*args, *kwargs.values())[0], channels_last=True),
-                with_kwargs=True,
-            )
-        else:
-            raise Mistake("model.features: the model has no linear layer: name the submodule whose output is a feature")
-
-    def _capture(self, features: Tensor | tuple[Tensor, ...], *, channels_last: bool) -> None:
-        # Only the pipeline is ever compiled; and a graph that had to ask for the mode would break in two here.
-        into: list[Tensor] | None = self._captured
-        if not torch.compiler.is_compiling() and not torch.is_inference_mode_enabled():
-            into = getattr(self._traced, "into", None)
-        if into is not None:
-            into.append(_pool(features, channels_last=channels_last))
+        return as_logits(raw.float().reshape(raw.shape[0], -1), self.meaning, binary=self.binary)
 
     @torch.inference_mode()
-    def _try(self, example: Tensor) -> Tensor:
-        try:
-            return self._cast(self.net, self.prepare(example))
-        except Exception as failed:
-            raise Mistake(
-                f"model: it does not take a batch of shape {tuple(example.shape)}: {type(failed).__name__}: {failed}"
-            ) from failed
-
-    @torch.inference_mode()
-    def _check(self, example: Tensor, outputs: int | None) -> int:
-        self._captured.clear()
-        raw = self._try(example)
-        if not isinstance(raw, Tensor):
-            raise Mistake(f"model: it returned a {type(raw).__name__}; it must return one tensor of logits or values")
-        if raw.shape[:1] != (len(example),):
-            raise Mistake(
-                f"model: it returned shape {tuple(raw.shape)} for {len(example)} rows; the first size is rows"
+    def _check(self, prepared: Tensor, outputs: int | None, notices: Notices) -> int:
+        runs: list[Tensor] = self.tap.captured
+        runs.clear()
+        returned = self._call(prepared)
+        raw = outputs_in(returned)
+        if raw is not returned:
+            notices.note(
+                f"model: its forward returns {described(returned)}; the tensor of {tuple(raw.shape)} was taken"
             )
-        width = 1 if raw.ndim == 1 else raw[0].numel()
+        width = width_of(raw, len(prepared), outputs)
         self.binary = width == 1 and outputs in (None, 2)
-        if not self.binary and outputs not in (None, width):
-            expected = (len(example), outputs)
-            raise Mistake(f"model: it returned shape {tuple(raw.shape)} where {expected} fits model.task and classes")
-        if not self._captured:
-            raise Mistake("model.features: that submodule did not run in a forward pass")
-        if self._captured[-1].shape[0] != len(example):
-            raise Mistake("model.features: that submodule's output does not have one entry per row")
+        if self.tap.layer is None:
+            return 2 if self.binary else width
+        if not runs:
+            raise Mistake(
+                f"model.features: the submodule {self.tap.layer!r} did not run in a forward pass: name one that runs"
+            )
+        if len(runs) > 1 and self.tap.named:
+            notices.note(
+                f"model.features: {self.tap.layer!r} runs {len(runs)} times in a forward pass; the last is taken"
+            )
+        if runs[-1].shape[0] != len(prepared):
+            raise Mistake(
+                f"model.features: the output of {self.tap.layer!r} does not have one entry per row: it has "
+                f"{runs[-1].shape[0]} for {len(prepared)} rows"
+            )
+        if runs[-1].shape[1] > WIDE:
+            notices.warn(
+                f"model.features: {self.tap.layer!r} gives {runs[-1].shape[1]:,} features a row, which makes fitting "
+                "slow and large: name a later layer, or one behind a pooling"
+            )
         return 2 if self.binary else width
 
 
-def _pool(features: Tensor | tuple[Tensor, ...], *, channels_last: bool) -> Tensor:
-    """Average maps to (n, d): over the positions (n, ..., d), or behind the channels (n, d, ...)."""
-    if isinstance(features, tuple):
-        features = features[0]
-    if features.ndim <= 2:  # noqa: PLR2004
-        return features.reshape(len(features), -1)
-    return features.flatten(1, -2).mean(1) if channels_last else features.flatten(2).mean(2)
+def taken_at_once(rows: Tensor, least: int, most: int | None) -> Tensor:
+    """Cut rows (n, ...) off, or fill them up with the last one, to a number that a module takes at once."""
+    rows = rows[:most]
+    return torch.cat([rows, rows[-1:].expand(max(0, least - len(rows)), *rows.shape[1:])])

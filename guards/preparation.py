@@ -13,11 +13,14 @@ from guards.data.inputs import Reading
 from guards.data.reference import ReferenceFile, read_reference, read_rows
 from guards.data.spread import spread_of
 from guards.data.values import as_list
-from guards.loading import load_program, make_model, read_weights
+from guards.examination import examine, refuse_missing
+from guards.loading import make_model
 from guards.model import TorchModel
 from guards.notices import Notices
+from guards.program import load_program
 from guards.schema import InputSchema
 from guards.types import Mistake, Mistakes, Rows
+from guards.weights import read_weights
 
 __all__ = ["Prepared", "prepare"]
 
@@ -52,13 +55,15 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
         if config.model.program is not None:
             program = load_program(folder / config.model.program)
         elif config.model.weights is not None:
-            weights = read_weights(folder / config.model.weights)
+            weights = read_weights(folder / config.model.weights, notices)
     together.refuse()
     classes = reference.classes
     outputs = None if classes is None else len(classes) or 1
 
-    def make(schema: InputSchema) -> TorchModel:
-        return make_model(config, schema, outputs=outputs, folder=folder, weights=weights, program=program)
+    def make(schema: InputSchema, notices: Notices) -> TorchModel:
+        return make_model(
+            config, schema, outputs=outputs, folder=folder, weights=weights, program=program, notices=notices
+        )
 
     schema, model = _choose(reference.readings, make, config, notices)
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes
@@ -66,7 +71,18 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     train, heldout = read_rows(reference, config, folder, notices, schema=schema, classes=classes)
     with together:
         examine_calibration(config, folder, train, heldout, classes, notices)
+    with together:
+        refuse_missing(model, schema)
     together.refuse()
+    examine(
+        model,
+        train.x,
+        schema=schema,
+        classification=config.model.task == "classification",
+        declared=config.model.output,
+        largest=config.server.max_batch_rows,
+        notices=notices,
+    )
     step()
     spread = None if config.input.kind == "tabular" else spread_of(train.x)
     schema = schema.model_copy(update={"spread": spread})
@@ -74,7 +90,10 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
 
 
 def _choose(
-    readings: tuple[Reading, ...], make: Callable[[InputSchema], TorchModel], config: Config, notices: Notices
+    readings: tuple[Reading, ...],
+    make: Callable[[InputSchema, Notices], TorchModel],
+    config: Config,
+    notices: Notices,
 ) -> tuple[InputSchema, TorchModel]:
     """Make the model for the reading of `input.columns` that the model takes, and note which if there were two.
 
@@ -86,7 +105,7 @@ def _choose(
     for reading in readings:
         try:
             schema = reading.sure()
-            taken.append((reading, schema, make(schema)))
+            taken.append((reading, schema, make(schema, reading.notices)))
         except Mistake as mistake:
             mistakes.append(mistake)
     if not taken:

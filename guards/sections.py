@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from guards.columns import NamedLabel
 from guards.detector import Params
 from guards.model import Precision
+from guards.model_outputs import Declared
 from guards.registry import OneOf
 from guards.section import Section
 from guards.types import Action
@@ -31,6 +32,9 @@ class ModelConfig(Section):
     classes: tuple[NamedLabel, ...] | None = Field(
         default=None, description="labels in logit order; default: those of the reference, sorted"
     )
+    output: Declared = Field(
+        default="auto", description="what the model returns for each class; auto: found on reference rows, and said"
+    )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Precision = "float32"
 
@@ -42,6 +46,8 @@ class ModelConfig(Section):
             raise ValueError("a program carries its own weights: leave `weights` out")
         if self.task == "regression" and self.classes is not None:
             raise ValueError("regression has no classes: leave `classes` out")
+        if self.task == "regression" and self.output != "auto":
+            raise ValueError("a regression returns values: leave `output` out")
         if self.classes is not None and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):  # noqa: PLR2004
             raise ValueError("`classes` needs at least two different labels")
         return self

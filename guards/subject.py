@@ -50,6 +50,7 @@ class Subject(nn.Module):
         super().__init__()
         self.model, self.schema, self.detector = model, schema, detector
         self.baselines = (neutral(model, schema) if baselines is None else baselines).to(model.device)
+        self.chunk = min(CHUNK, model.most_rows or CHUNK)
         self.checkpoint: Callable[[], None] = lambda: None
         self.layers = [_layer(model, name) for name in embeddings]
         self.owners = [self._owner(name, layer) for name, layer in zip(embeddings, self.layers, strict=True)]
@@ -77,16 +78,16 @@ class Subject(nn.Module):
     @torch.no_grad()
     def evaluate(self, prepared: Tensor, target: Tensor) -> Tensor:
         """Give the number (m,) for any number of prepared rows, a few at a time."""
-        pieces = zip(torch.split(prepared, CHUNK), torch.split(target, CHUNK), strict=True)
+        pieces = zip(torch.split(prepared, self.chunk), torch.split(target, self.chunk), strict=True)
         return torch.cat([self(rows, targets) for rows, targets in pieces])
 
     def gradient(self, parts: Parts, target: Tensor) -> tuple[Tensor, Parts]:
         """Give the number (m,) and its gradients with regard to each part, a few rows at a time."""
         numbers, gradients = [], []
-        for start in range(0, len(target), CHUNK):
-            few = tuple(part[start : start + CHUNK].detach().requires_grad_() for part in parts)
+        for start in range(0, len(target), self.chunk):
+            few = tuple(part[start : start + self.chunk].detach().requires_grad_() for part in parts)
             with torch.enable_grad():
-                number = self(*few, target[start : start + CHUNK])
+                number = self(*few, target[start : start + self.chunk])
             blank = tuple(torch.zeros_like(part) for part in few)
             gradients.append(
                 torch.autograd.grad(number.sum(), few, allow_unused=True, materialize_grads=True)
@@ -215,6 +216,6 @@ def _captured(model: TorchModel, layer: nn.Module, prepared: Tensor) -> Tensor:
         model.logits(prepared)
     finally:
         handle.remove()
-    if len(found) != 1 or not isinstance(found[0], Tensor):
+    if len(found) != model.pieces(len(prepared)) or not isinstance(found[0], Tensor):
         raise Mistake("explain.embeddings: the layer must run once in a forward pass, and give one tensor")
-    return found[0].float()
+    return torch.cat(found)[: len(prepared)].float()

@@ -97,7 +97,7 @@ def test_fit_with_weights_beside_the_config(tmp_path: Path, guardhouse: Guardhou
 
 def test_fit_of_a_program(tmp_path: Path, guardhouse: Guardhouse) -> None:
     """A program is fitted like a builder's module."""
-    from guards.loading import save_program
+    from guards.program import save_program
 
     save_program(toys.program("image"), tmp_path / "m.pt2")
     config = toys.write(tmp_path, "image", model={"program": "m.pt2", "classes": list(toys.CLASSES), "device": "cpu"})

@@ -77,6 +77,10 @@ def test_defaults() -> None:
             {"model": {"builder": "m:b", "task": "regression", "classes": ["a", "b"]}},
             "model: regression has no classes: leave `classes` out",
         ),
+        (
+            {"model": {"builder": "m:b", "task": "regression", "output": "probabilities"}},
+            "model: a regression returns values: leave `output` out",
+        ),
         ({"model": {"builder": "m:b", "classes": ["a"]}}, "model: `classes` needs at least two different labels"),
         ({"model": {"builder": "m:b", "classes": ["a", "a"]}}, "model: `classes` needs at least two different labels"),
         (

@@ -1,7 +1,9 @@
 """The model adapter: logits, features, imputation, precision, and what it refuses."""
 
 import math
+import re
 import shutil
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from guards import Mistake, TorchModel
 from guards.imputation import Imputation
 from guards.model import resolve_device
+from guards.notices import Notices
 
 
 def wrap(net: nn.Module, *shape: int, outputs: int | None = None, **options: Any) -> TorchModel:
@@ -241,8 +244,15 @@ def test_logits_with_gradients() -> None:
 @pytest.mark.parametrize(
     ("net", "sentence"),
     [
-        (nn.Linear(4, 2), "model: it does not take a batch of shape (4, 3): RuntimeError"),
-        (Gives(lambda y: [y]), "model: it returned a list; it must return one tensor of logits or values"),
+        (
+            nn.Linear(4, 2),
+            "model: it does not take a batch of shape (4, 3): the model takes 4 columns, and the rows have 3",
+        ),
+        (Gives(lambda y: [y, y]), "model: it returned a list of shape (4, 2), shape (4, 2); it must return one tensor"),
+        (Gives(lambda y: {"a": y, "b": y}), "model: it returned a dict of 'a': shape (4, 2), 'b': shape (4, 2)"),
+        (Gives(lambda _y: None), "model: it returned a NoneType; it must return one tensor"),
+        (Gives(lambda y: y.argmax(1)), "model: it returned values of type int64: return the logits themselves"),
+        (Gives(lambda y: y[:, None, :].repeat(1, 3, 1)), "model: it returned shape (4, 3, 2), a table of outputs"),
         (Gives(lambda y: y.sum()), "model: it returned shape () for 4 rows; the first size is rows"),
         (Gives(lambda y: y[:2]), "model: it returned shape (2, 2) for 4 rows; the first size is rows"),
         (Gives(lambda y: y), "model: it returned shape (4, 2) where (4, 5) fits model.task and classes"),
@@ -256,21 +266,174 @@ def test_unfit_module_is_refused(net: nn.Module, sentence: str) -> None:
     assert str(refused.value).startswith(sentence)
 
 
+class Tapped(nn.Module):
+    """A layer that is tapped, and what happens to its output afterwards."""
+
+    def __init__(self, after: nn.Module) -> None:
+        super().__init__()
+        self.body, self.after, self.head = nn.Linear(3, 4), after, nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.after(self.body(x)))
+
+
+class AddsInPlace(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.add_(7)
+
+
+@pytest.mark.parametrize("after", [nn.ReLU(inplace=True), nn.Hardtanh(inplace=True), AddsInPlace()])
+def test_features_are_what_the_layer_gave(after: nn.Module) -> None:
+    """A later layer that works in place changes no feature, in any pass."""
+    net = Tapped(after)
+    model, x = wrap(net, 3, feature_layer="body"), torch.randn(5, 3)
+    known = net.body(x)
+    assert torch.equal(model(x).features, known)
+    assert torch.equal(model.output(x).features, known)
+
+
+def test_features_of_the_input_itself() -> None:
+    """Where the first layer is the last linear one, features are the rows, whatever is done to them later."""
+
+    class Changed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.head(x)
+            return out + x.mul_(0).sum(1, keepdim=True)
+
+    x = torch.randn(5, 3)
+    kept, notices = x.clone(), Notices()
+    model = wrap(Changed(), 3, notices=notices)
+    assert torch.equal(model(x).features, kept)
+    assert torch.equal(x, kept)
+    assert "model: its forward changes the rows that it is given; the model gets a copy of them" in notices.notes
+
+
+def test_rows_that_a_model_changes() -> None:
+    """A model that normalises its input in place answers the same rows twice alike, and guards see them as sent."""
+
+    class Normalises(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.sub_(0.5).div_(0.25))
+
+    model, x = wrap(Normalises(3, 2), 3), torch.rand(5, 3)
+    kept = x.clone()
+    first = model(x).logits
+    assert torch.equal(x, kept)
+    assert torch.equal(model(x).logits, first)
+    assert torch.equal(model.logits(x), first)
+
+
+def test_a_model_that_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a model prints goes to standard error in every pass, since standard output may be a JSON document."""
+
+    class Prints(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            print("shape", tuple(x.shape))  # noqa: T201 - what is tested
+            return super().forward(x)
+
+    notices = Notices()
+    model = wrap(Prints(3, 2), 3, notices=notices)
+    model(torch.rand(9, 3))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("shape (9, 3)\n")
+    assert notices.notes == ["model: its forward prints; the text goes to standard error"]
+
+
+@dataclass
+class Output:
+    logits: Tensor
+    hidden: Tensor
+
+
+@pytest.mark.parametrize(
+    "give", [lambda y: {"logits": y, "loss": None}, lambda y: Output(y, y + 1), lambda y: (y,), lambda y: [y]]
+)
+def test_logits_inside_what_is_returned(give: Any) -> None:
+    """The tensor that is named `logits`, or the only one, is taken, and that is said."""
+    notices, x = Notices(), torch.rand(4, 3)
+    net = Gives(give)
+    assert torch.equal(wrap(net, 3, notices=notices)(x).logits, net.linear(x))
+    assert re.fullmatch(r"model: its forward returns an? .*; the tensor of \(4, 2\) was taken", notices.notes[0])
+
+
+@pytest.mark.parametrize("give", [lambda y: y[:, None], lambda y: y[:, :, None], lambda y: y[:, None, :, None]])
+def test_axes_of_size_one(give: Any) -> None:
+    """Outputs of shape (n, 1, k) or (n, k, 1) are outputs (n, k)."""
+    net, x = Gives(give), torch.rand(4, 3)
+    assert torch.equal(wrap(net, 3, outputs=2)(x).logits, net.linear(x))
+
+
+class Unpacks(nn.Module):
+    def forward(self, batch: Any) -> Tensor:
+        x, _y = batch
+        return x
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "reason"),
+    [
+        (nn.Linear(4, 2), (3,), "the model takes 4 columns, and the rows have 3: compare them with `input`"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (2, 3), "the model takes 12 values a row, and the rows have 6"),
+        (nn.Conv2d(3, 2, 1), (1, 5, 5), "the model takes 3 channels, and the rows have 1: input.shape is"),
+        (nn.LSTM(4, 2, batch_first=True), (5, 3), "the model takes 4 values in the last axis, and the rows have 3"),
+        (nn.LayerNorm(4), (3,), "the model takes 4 columns, and the rows have 3"),
+        (nn.BatchNorm1d(4), (3,), "the model takes 4 columns, and the rows have 3"),
+        (nn.Embedding(3, 2), (3,), r"whole numbers are looked up, and the rows are float32: write x\[:, i\].long\(\)"),
+        (Unpacks(), (3,), r"forward unpacks what it is given, .*: take x, not \(x, y\)"),
+        (nn.Bilinear(3, 3, 2), (3,), r"forward\(input1: .*\).* does not take one tensor, and the gateway gives one"),
+        (Gives(lambda y: y.view(7, -1)), (3,), "a size is fixed in a view or reshape: write x.shape"),
+        (Gives(lambda y: y + torch.ones(7, 2)), (3,), "two tensors have different sizes: is a number of rows fixed"),
+    ],
+)
+def test_torch_errors_are_translated(net: nn.Module, shape: tuple[int, ...], reason: str) -> None:
+    """What torch says of a shape or a type is told in terms of the rows, with torch's own words and the place."""
+    with pytest.raises(
+        Mistake, match=rf"it does not take a batch of shape \(4, .*\): {reason}.* \(\w+Error: "
+    ) as refused:
+        wrap(net, *shape)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_place_of_an_error() -> None:
+    """An exception of the user's own code is told with its file, line and function."""
+
+    def broken(_rows: Tensor) -> Tensor:
+        raise KeyError("no such key\nsecond line")
+
+    with pytest.raises(Mistake, match=r"KeyError: 'no such key\\nsecond line', in .*test_model.py:\d+ broken$"):
+        wrap(Gives(broken), 3)
+
+
 class Unused(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.head, self.spare, self.whole = nn.Linear(3, 2), nn.Linear(3, 2), nn.Identity()
+        self.blocks, self.named = nn.ModuleList([nn.Identity()]), Gives(lambda y: {"a": y})
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(x) + self.whole(x.mean(0, keepdim=True)).sum()
+        self.named(x)
+        return self.head(x) + self.whole(self.blocks[0](x).mean(0, keepdim=True)).sum()
 
 
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        ("hed", "model.features: no submodule 'hed'; there are ['head', 'spare', 'whole']"),
-        ("spare", "model.features: that submodule did not run in a forward pass"),
-        ("whole", "model.features: that submodule's output does not have one entry per row"),
+        ("hed", "model.features: no submodule 'hed'; there are ['head', 'spare', 'whole', 'blocks', 'named']"),
+        (
+            "blocks",
+            "model.features: 'blocks' is a ModuleList, which holds layers and never runs: name one of ['blocks.0']",
+        ),
+        ("named", "model.features: the layer 'named' gave a dict, not a tensor: name a layer that gives one"),
+        ("spare", "model.features: the submodule 'spare' did not run in a forward pass: name one that runs"),
+        (
+            "whole",
+            "model.features: the output of 'whole' does not have one entry per row: it has 1 for 4 rows",
+        ),
     ],
 )
 def test_unfit_feature_layer_is_refused(layer: str, sentence: str) -> None:
@@ -278,6 +441,25 @@ def test_unfit_feature_layer_is_refused(layer: str, sentence: str) -> None:
     with pytest.raises(Mistake) as refused:
         wrap(Unused(), 3, feature_layer=layer)
     assert str(refused.value) == sentence
+
+
+def test_features_that_a_user_should_know_of() -> None:
+    """A layer that runs twice is noted, and one that gives very many features warned of."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.wide, self.head = nn.Linear(3, 3), nn.Linear(3, 100_001), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.wide(x)
+            return self.head(self.body(self.body(x)))
+
+    notices, net, x = Notices(), Twice(), torch.rand(4, 3)
+    assert torch.equal(wrap(net, 3, feature_layer="body", notices=notices)(x).features, net.body(net.body(x)))
+    assert notices.notes == ["model.features: 'body' runs 2 times in a forward pass; the last is taken"]
+    wrap(net, 3, feature_layer="wide", notices=notices)
+    assert notices.warnings[0].startswith("model.features: 'wide' gives 100,001 features a row")
 
 
 def test_device_is_resolved() -> None:

@@ -140,10 +140,10 @@ def _column(column: Column, cells: TableColumn, missing: float, marks: set[str])
         "kind": column.kind,
         "type": _type(cells),
         "missing": missing,
-        "examples": _examples(column, cells, marks),
+        "examples": _examples(column, cells, marks | set(column.missing)),
         "categories": None if names is None else len(names),
         "imputed": None if column.impute == "none" else imputed,
-        "scale": column.model_dump().get("scale"),
+        "scale": column.scale,
     }
 
 
@@ -199,7 +199,7 @@ def _model(prepared: Prepared) -> ModelSummary:
         "weights": config.weights,
         "task": config.task,
         "parameters": sum(parameter.numel() for parameter in model.net.parameters()),
-        "feature_layer": config.features or "what the last Linear gets",
+        "feature_layer": _feature_layer(prepared),
         "feature_width": int(width),
         "outputs": 1 if model.binary else model.outputs,
         "output": _output(prepared),
@@ -208,8 +208,20 @@ def _model(prepared: Prepared) -> ModelSummary:
     }
 
 
+def _feature_layer(prepared: Prepared) -> str:
+    tap = prepared.model.tap
+    if tap.layer is None:
+        return "the model's own outputs"
+    return f"what {tap.layer!r} gives" if tap.named else f"what {tap.layer!r} gets"
+
+
 def _output(prepared: Prepared) -> str:
     """Say what the model's outputs are."""
     if not prepared.classes:
         return "value"
-    return "one logit" if prepared.model.binary else "logits"
+    meaning = prepared.model.meaning.replace("_", " ")
+    return (
+        {"logits": "one logit", "probabilities": "one probability", "log probabilities": "one log probability"}[meaning]
+        if prepared.model.binary
+        else meaning
+    )

@@ -1,0 +1,90 @@
+"""A model is examined on reference rows: what its outputs mean, and whether a row's answer is its own."""
+
+import time
+
+import torch
+from torch import Tensor
+
+from guards.examination.experiments import answers
+from guards.examination.independence import Independence
+from guards.examination.meaning import find_meaning
+from guards.examination.missing import refuse_missing
+from guards.examination.precision import compare_precision
+from guards.examination.trace import Trace
+from guards.examination.values import refuse_not_finite, warn_of_constants
+from guards.forward_errors import forward_error
+from guards.model import TorchModel
+from guards.model_outputs import Declared
+from guards.notices import Notices
+from guards.schema import InputSchema
+from guards.types import Mistake
+
+__all__ = ["examine", "refuse_missing", "refuse_not_finite"]
+
+SAMPLE = 31
+"""Rows that are run in every experiment; no power of two, which is what batches are filled up to."""
+TRACED, SLOW_SECONDS = 7, 0.25
+"""Rows that are traced; if a pass of them takes longer, they are the sample."""
+
+
+@torch.inference_mode()
+def examine(
+    model: TorchModel,
+    rows: Tensor,
+    *,
+    schema: InputSchema,
+    classification: bool,
+    declared: Declared,
+    largest: int,
+    notices: Notices,
+) -> None:
+    """Examine a model on reference rows (m, ...), and set what its outputs mean.
+
+    A few of the rows, evenly spaced, are run alone, twice, in other orders, beside other rows and in every size of
+    batch that a server with batches of up to ``largest`` rows fills up to. Each row must get the same answer: the same
+    probabilities within 1e-5, the same values within 1e-5 of the largest. The features must not change either.
+
+    Raises:
+        Mistake: they do change, or the outputs are not finite, or not what is declared.
+    """
+    precision, model.precision = model.precision, "float32"
+    try:
+        with torch.random.fork_rng(devices=[]):
+            few = rows[_spaced(len(rows), TRACED)].to(model.device)
+            started = time.perf_counter()
+            trace = _traced(model, few)
+            slow = time.perf_counter() - started > SLOW_SECONDS
+            numbers = _spaced(len(rows), TRACED if slow else SAMPLE)
+            sample = rows[numbers].to(model.device)
+            others = rows[(numbers + max(1, len(rows) // (2 * len(numbers)))) % len(rows)].flip(0).to(model.device)
+            first = answers(model, sample, classification=False)
+            refuse_not_finite(first.given, first.features, sample, schema, numbers=numbers)
+            if classification and not trace.softmax_over_rows:
+                outputs = first.given[:, 1:] if model.binary else first.given
+                model.meaning = find_meaning(trace, outputs, declared, binary=model.binary, notices=notices)
+            base = Independence(model, sample, others, trace, classification, notices).check(largest)
+    finally:
+        model.precision = precision
+    warn_of_constants(model, sample, base, notices)
+    if precision != "float32":
+        compare_precision(model, sample if slow else rows, classification=classification, notices=notices)
+
+
+def _spaced(rows: int, wanted: int) -> Tensor:
+    """Give the numbers of that many rows, evenly spaced over a file that may be sorted; at least two."""
+    return torch.linspace(0, rows - 1, max(2, min(wanted, rows))).round().long()
+
+
+def _traced(model: TorchModel, rows: Tensor) -> Trace:
+    """Record the operations on a few rows (n, ...), and see that another number of rows is taken than at first.
+
+    Raises:
+        Mistake: it is not.
+    """
+    prepared = model.prepare(rows)
+    try:
+        return Trace.of(model, prepared)
+    except Exception as raised:
+        if isinstance(raised, Mistake):
+            raise
+        raise Mistake(forward_error(model.net, prepared, raised)) from raised

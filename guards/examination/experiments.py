@@ -1,0 +1,95 @@
+"""Is a row's answer its own? The same rows are run in other batches, and must get the same answers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guards.model import TorchModel
+from guards.types import Mistake
+
+__all__ = ["Answers", "Deviation", "Experiment", "answers", "deviation", "experiments"]
+
+TOLERANCE = 1e-5
+"""Of probabilities, and of values relative to the largest one: the contract's promise for other batch shapes."""
+FEATURES_TOLERANCE = 1e-4
+"""Of features relative to the largest one: guards turn them into p-values, which have no more digits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What a client and the guards see of rows: probabilities (n, k) or values (n, 1), and features (n, d)."""
+
+    given: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experiment:
+    """Rows of the sample in another batch: ``rows`` (m, ...), of which the first ones are the sample's ``index``."""
+
+    name: str
+    rows: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """The largest difference, of what (``probability``, ``value`` or ``features``), and the row it is of."""
+
+    what: str
+    size: float
+    row: int
+
+    def __str__(self) -> str:
+        """Say it for a sentence."""
+        relative = "" if self.what == "probability" else " of the largest"
+        size = f"{self.size:.2g}" if self.what == "probability" else f"{self.size:.2%}"
+        return f"{size}{relative} in the {self.what}"
+
+
+@torch.inference_mode()
+def answers(model: TorchModel, rows: Tensor, *, classification: bool) -> Answers:
+    """Run rows (n, ...) without compiling.
+
+    Raises:
+        Mistake: the answers or the features do not have one entry per row.
+    """
+    logits, features = model.eager(model.prepare(rows))
+    if len(logits) != len(rows):
+        raise Mistake(f"model: it returned {len(logits)} answers for {len(rows)} rows")
+    if len(features) != len(rows):
+        raise Mistake(f"model.features: {model.tap.layer!r} gave {len(features)} entries for {len(rows)} rows")
+    return Answers(logits.softmax(1) if classification else logits, features)
+
+
+def experiments(rows: Tensor, others: Tensor, sizes: list[int]) -> Iterator[Experiment]:
+    """Put the sample's rows (n, ...) into other batches; ``others`` (n, ...) are other rows, or the same in reverse."""
+    n = len(rows)
+    index = torch.arange(n)
+    yield Experiment("in reverse order", rows.flip(0), index.flip(0))
+    yield Experiment("in another order", rows.roll(1, 0), index.roll(1))
+    yield Experiment("beside other rows", torch.cat([rows[: n // 2 + 1], others]), index[: n // 2 + 1])
+    yield Experiment("twice in one batch", rows[[0, 0]], index[[0, 0]])
+    for row in sorted({0, n // 2, n - 1}):
+        yield Experiment("alone", rows[row : row + 1], index[row : row + 1])
+    for size in sizes:
+        of = torch.arange(size) % n
+        yield Experiment(f"in a batch of {size}", rows[of], of)
+
+
+def deviation(base: Answers, found: Answers, index: Tensor, *, classification: bool) -> Deviation | None:
+    """Compare the first answers of a batch with those of the same rows before; None if they are the same."""
+    index = index.to(base.given.device)
+    pairs = [
+        ("probability" if classification else "value", base.given, found.given, TOLERANCE, classification),
+        ("features", base.features, found.features, FEATURES_TOLERANCE, False),
+    ]
+    for what, known, new, tolerance, absolute in pairs:
+        scale = 1.0 if absolute else max(float(known.abs().max()), torch.finfo(torch.float32).tiny)
+        differs = (known[index].double() - new[: len(index)].double()).abs().flatten(1).amax(1) / scale
+        if not bool((differs <= tolerance).all()):  # a NaN differs, too
+            worst = int(differs.nan_to_num(float("inf")).argmax())
+            return Deviation(what, float(differs[worst]), int(index[worst]))
+    return None

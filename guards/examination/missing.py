@@ -1,0 +1,31 @@
+"""Whether a model takes missing values itself, if the config says that it does."""
+
+import torch
+
+from guards.model import TorchModel
+from guards.schema import InputSchema
+from guards.types import Mistake
+
+__all__ = ["refuse_missing"]
+
+
+def refuse_missing(model: TorchModel, schema: InputSchema) -> None:
+    """Refuse ``impute: none`` if the model does not give finite numbers for what it then gets.
+
+    Raises:
+        Mistake: it fails for NaN or -1 in these columns, or gives something that is not finite.
+    """
+    raw = [index for index, column in enumerate(schema.columns) if column.impute == "none"]
+    if not raw:
+        return
+    names = [schema.columns[index].name for index in raw]
+    x = schema.example_rows(3)[:2].repeat(2, 1)
+    for index in raw:
+        x[2:, index] = -1.0 if schema.columns[index].kind == "categorical" else torch.nan
+    hint = f"impute `none` on {names} passes NaN and -1 to the model, which it cannot take: remove it there"
+    try:
+        finite = bool(model(x.to(model.device)).logits.isfinite().all())
+    except (IndexError, RuntimeError) as crash:
+        raise Mistake(f"input.columns: {hint} ({crash})") from crash
+    if not finite:
+        raise Mistake(f"input.columns: {hint}")

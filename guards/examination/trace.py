@@ -1,0 +1,106 @@
+"""What a module computes, operation by operation: seen once, on a few rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from guards.model import TorchModel, taken_at_once
+
+__all__ = ["Operation", "Trace"]
+
+SAME_VALUES = frozenset(
+    (
+        *("view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "clone", "_to_copy", "contiguous", "alias"),
+        *("detach", "slice", "t", "transpose", "permute", "expand", "lift_fresh", "clamp", "clamp_min", "clamp_max"),
+    )
+)
+"""Operations that pass a probability on as it is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """One operation of torch: its name without overload, its arguments, and the tensors that it gave."""
+
+    name: str
+    args: tuple[Any, ...]
+    gave: tuple[Tensor, ...]
+
+    @property
+    def tensor(self) -> Tensor | None:
+        """Give the first argument, if it is a tensor."""
+        return self.args[0] if self.args and isinstance(self.args[0], Tensor) else None
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """The operations of one forward pass, in order, and the tensor of outputs that came of them."""
+
+    rows: int
+    outputs: Tensor = field(default_factory=lambda: torch.empty(0))
+    operations: list[Operation] = field(default_factory=list)
+
+    @classmethod
+    @torch.inference_mode(mode=False)  # in which torch does not take operations such as linear apart
+    @torch.no_grad()
+    def of(cls, model: TorchModel, prepared: Tensor) -> Self:
+        """Run prepared rows (n, ...)."""
+        prepared = taken_at_once(prepared, model.least_rows, model.most_rows)
+        trace = cls(len(prepared))
+        with _Recording(trace.operations):
+            trace.outputs = model.raw(prepared.clone())
+        return trace
+
+    def last(self) -> Operation | None:
+        """Give the operation whose values are the outputs, behind those that only move or shape them."""
+        wanted = self.outputs
+        for operation in reversed(self.operations):
+            if not any(tensor is wanted for tensor in operation.gave):
+                continue
+            if operation.name not in SAME_VALUES or operation.tensor is None:
+                return operation
+            wanted = operation.tensor
+        return None
+
+    @property
+    def softmax_over_rows(self) -> bool:
+        """Whether a softmax over axis 0 gives the outputs: then they mean nothing."""
+        last = self.last()
+        over = last is not None and last.name.endswith("softmax") and last.args[1:2] == (0,)
+        return over and self.outputs.ndim > 1
+
+    @property
+    def squeezes(self) -> bool:
+        """Whether a squeeze() names no axis, or the first: it drops the axis of the rows if there is one row."""
+        return any(len(each.args) == 1 or each.args[1] in (0, [0]) for each in self.named("squeeze"))
+
+    def named(self, *names: str) -> Iterator[Operation]:
+        """Go through the operations of these names."""
+        return (operation for operation in self.operations if operation.name in names)
+
+
+class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, into: list[Operation]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.into = into
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler for this, which takes more than a second."""
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - torch's own signature
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        gave: object = func(*args, **(kwargs or {}))
+        tensors = tuple(leaf for leaf in tree_leaves(gave) if isinstance(leaf, Tensor))
+        self.into.append(Operation(func.overloadpacket.__name__, args, tensors))
+        return gave

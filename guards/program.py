@@ -1,0 +1,153 @@
+"""A ``torch.export`` program: loaded without running anything that its file holds, saved without a pickle."""
+
+import io
+import json
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from guards.types import Mistake
+from guards.weights import archive_kind
+
+__all__ = ["load_program", "row_bounds", "save_program", "unflatten"]
+
+
+def load_program(path: Path) -> ExportedProgram:
+    """Load a ``torch.export`` archive, and run nothing that is in it: no pickle, no compiled library, no expression.
+
+    torch would unpickle sample inputs, legacy weights and opaque constants, load libraries, and evaluate the sizes'
+    expressions. Of an archive it therefore sees only the members that a plain program consists of, after a look inside.
+
+    Raises:
+        Mistake: the file is missing, is no such archive, or holds what would have to be run.
+    """
+    if not path.is_file():
+        raise Mistake(f"model.program: no file {path}")
+    kind = archive_kind(path)
+    if kind in OTHERS:
+        raise Mistake(f"model.program: {path} holds {OTHERS[kind]}")
+    clean = io.BytesIO()
+    try:
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(clean, "w", zipfile.ZIP_STORED) as copy:
+            members = [name for name in archive.namelist() if MEMBERS.fullmatch(name)]
+            if not any(name.endswith("/models/model.json") for name in members):
+                raise KeyError("models/model.json")  # noqa: TRY301
+            for name in members:
+                content = archive.read(name)
+                if name.endswith(".json"):
+                    _refuse_code(json.loads(content), path)
+                copy.writestr(name, content)
+                if name.endswith("/models/model.json"):
+                    copy.writestr(name.replace("/models/model.json", "/data/sample_inputs/model.pt"), b"")
+        clean.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own deprecations while it reads its own format
+            return torch.export.load(clean)
+    except Mistake:
+        raise
+    except Exception as broken:  # torch asserts its way through an archive
+        raise Mistake(
+            f"model.program: {path} is no archive of torch.export.save ({_first_line(broken)}); export it anew"
+        ) from broken
+
+
+EXPORT = 'torch.export.export(model.eval(), (rows,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
+OTHERS = {
+    "safetensors": "weights, not a program: give it as model.weights, with a builder",
+    "torch": "weights or a pickled module, not a program: give weights as model.weights, with a builder, or save "
+    f"{EXPORT} with torch.export.save",
+    "scripted": f"a module of torch.jit.save, not a program: save {EXPORT} of the module with torch.export.save",
+}
+MEMBERS = re.compile(
+    r"[^/]+/(archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id|models/model\.json"
+    r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json))"
+)
+LARGEST_BATCH = 65536
+"""More rows than a server ever runs at once: a program that takes so many takes any number."""
+TENSORS = re.compile(r"(weight|tensor)_\d+")
+OPERATORS = re.compile(r"torch\.ops\.[a-z]\w*\.\w+(\.\w+)?|torch\.sym_\w+|_operator\.[a-z]\w*|math\.[a-z]\w*")
+SIZES = re.compile(r"[A-Z][A-Za-z]*|[su]\d+|positive|nonnegative|integer|floor|ceiling|precision")
+
+
+def _refuse_code(value: object, path: Path) -> None:
+    """Refuse a pickled tensor, an operator that is none of torch's, and a size that is more than arithmetic."""
+    if isinstance(value, list):
+        for inner in value:
+            _refuse_code(inner, path)
+    if not isinstance(value, dict):
+        return
+    if value.get("use_pickle") or not TENSORS.fullmatch(value.get("path_name", "tensor_0")):
+        raise Mistake(f"model.program: {path} holds a tensor as a pickle, which is never loaded; export it anew")
+    for operator in (value.get("as_operator"), value.get("target") if "inputs" in value else None):
+        if operator is not None and not OPERATORS.fullmatch(operator):
+            raise Mistake(f"model.program: {path} calls {operator!r}, which is no operator of torch")
+    for token in re.findall(r"(?<!\w)[^\W\d]\w*", value.get("expr_str", "")):
+        if not SIZES.fullmatch(token):
+            raise Mistake(f"model.program: {path} has a size computed by {token!r}, which is no arithmetic")
+    for inner in value.values():
+        _refuse_code(inner, path)
+
+
+def save_program(program: ExportedProgram, path: Path) -> None:
+    """Save an archive without sample inputs, and so without a pickle."""
+    program.example_inputs = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, path)
+
+
+def row_bounds(program: ExportedProgram) -> tuple[int, int | None]:
+    """Give the least and the largest number of rows that a program takes at once; None if there is no largest.
+
+    Raises:
+        Mistake: it takes several inputs, or one number of rows alone, or multiples of a number.
+    """
+    inputs = program.graph_signature.user_inputs
+    if len(inputs) != 1:
+        raise Mistake(
+            f"model.program: it takes {len(inputs)} inputs ({', '.join(map(str, inputs))}), and the gateway gives one "
+            "tensor with all columns: export a module whose forward takes (n, ...) and splits the tensor itself"
+        )
+    first = next(node for node in program.graph.nodes if node.name == inputs[0])
+    rows = first.meta["val"].shape[0]
+    if isinstance(rows, int):
+        raise Mistake(
+            f"model.program: it takes batches of exactly {rows} rows: export it with "
+            'dynamic_shapes=({0: torch.export.Dim("batch")},)'
+        )
+    bounds = program.range_constraints.get(rows.node.expr)
+    if bounds is None or not rows.node.expr.is_symbol:
+        raise Mistake(
+            f"model.program: it takes only batches of {rows.node.expr} rows: export it with "
+            'dynamic_shapes=({0: torch.export.Dim("batch")},)'
+        )
+    # torch writes 2 for a size that may also be 1: a program was traced so, and runs with one row, too.
+    least = 1 if bounds.lower <= 2 else int(bounds.lower)  # noqa: PLR2004
+    return least, int(bounds.upper) if bounds.upper.is_Integer and bounds.upper < LARGEST_BATCH else None
+
+
+def unflatten(program: ExportedProgram) -> tuple[nn.Module, str | None]:
+    """Make a module of a program, with its submodules back for hooks, and name its last linear one.
+
+    Raises:
+        Mistake: the program does not take one tensor with any number of rows.
+    """
+    row_bounds(program)
+    last = None
+    for node in program.graph.nodes:
+        if node.op == "call_function" and node.target == torch.ops.aten.linear.default:
+            path, kind = list(node.meta["nn_module_stack"].values())[-1]
+            last = path if str(kind).endswith("Linear") else last
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return cast("nn.Module", torch.export.unflatten(program)), last
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,63 @@
+"""The first run of a module: whether it takes the rows, and what it does beside answering."""
+
+import io
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from guards.features import linear_layers
+from guards.forward_errors import forward_error
+from guards.model_outputs import outputs_in
+from guards.notices import Notices
+from guards.types import Mistake
+
+__all__ = ["Trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Which linear layer ran last, if any, and whether the module prints, or writes into the rows it is given."""
+
+    last_linear: str | None
+    prints: bool
+    changes_input: bool
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, net: nn.Module, call: Callable[[Tensor], object], prepared: Tensor) -> Self:
+        """Run the module on a copy of prepared rows (n, ...); what it prints goes to standard error.
+
+        Raises:
+            Mistake: it does not take them, or returns no tensor of outputs.
+        """
+        ran: list[str] = []
+        scripted = isinstance(net, torch.jit.ScriptModule)
+        handles = [
+            module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+            for name, module in ([] if scripted else linear_layers(net))
+        ]
+        given, printed = prepared.clone(), io.StringIO()
+        try:
+            with redirect_stdout(printed):
+                returned = call(given)
+        except Exception as raised:
+            raise Mistake(forward_error(net, prepared, raised)) from raised
+        finally:
+            for handle in handles:
+                handle.remove()
+            sys.stderr.write(printed.getvalue())
+        outputs_in(returned)
+        changed = not torch.equal(given.nan_to_num(), prepared.nan_to_num())
+        return cls(ran[-1] if ran else None, bool(printed.getvalue()), changed)
+
+    def tell(self, notices: Notices) -> None:
+        """Add a note for each thing that a user may not know of."""
+        if self.prints:
+            notices.note("model: its forward prints; the text goes to standard error")
+        if self.changes_input:
+            notices.note("model: its forward changes the rows that it is given; the model gets a copy of them")

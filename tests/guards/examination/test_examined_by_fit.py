@@ -1,0 +1,84 @@
+"""`fit` examines the model: what it refuses ends with status 2 and a sentence, and what it finds is noted."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toys
+
+from guards import Mistake
+from guards.cli.configs import load_config
+from guards.notices import Notices
+from guards.preparation import Prepared, prepare
+
+
+def prepared(folder: Path, kind: str = "tensor", **section: Any) -> tuple[Prepared, Notices]:
+    notices = Notices()
+    model = {"builder": f"toys:{kind}_net", "classes": list(toys.CLASSES), "device": "cpu"} | section
+    return prepare(load_config(toys.write(folder, kind, model=model)), folder, notices), notices
+
+
+@pytest.mark.parametrize("kind", toys.KINDS)
+def test_sound_models_are_prepared(kind: str, tmp_path: Path) -> None:
+    """The toys are examined without a warning, and no note but that no weights were named."""
+    found, notices = prepared(tmp_path, kind)
+    assert found.model.meaning == "logits"
+    assert notices.warnings == []
+    assert [note for note in notices.notes if "model.weights is not given" not in note] == []
+
+
+def test_a_mistake_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command ends with status 2, the sentence and no traceback; nothing is written."""
+    from guards.cli import run
+
+    config = toys.write(tmp_path, "tensor", model={"builder": "strange_nets:of_toys", "classes": list(toys.CLASSES)})
+    argv, sys.argv = sys.argv, ["guardhouse", "fit", str(config), "--out", str(tmp_path / "bundle")]
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run()
+    finally:
+        sys.argv = argv
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "model: two calls with the same rows give different answers" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_declared_meaning(tmp_path: Path) -> None:
+    """`model.output` is taken at its word only if the values agree."""
+    net = "strange_nets:probabilities_of_toys"
+    assert prepared(tmp_path, builder=net)[0].model.meaning == "probabilities"
+    assert prepared(tmp_path, builder=net, output="probabilities")[0].model.meaning == "probabilities"
+    with pytest.raises(Mistake, match=r"model.output: log_probabilities are declared"):
+        prepared(tmp_path, builder=net, output="log_probabilities")
+
+
+def test_missing_values_that_the_model_cannot_take(tmp_path: Path) -> None:
+    """`impute: none` is refused with its columns before the rows with missing values are examined."""
+    columns = [{"name": name, "kind": "numeric", "impute": "none"} for name in toys.COLUMNS[:3]]
+    columns.append({"name": "colour", "kind": "categorical", "categories": list(toys.COLOURS)})
+    config = toys.write(tmp_path, "tabular", input={"kind": "tabular", "columns": columns})
+    with pytest.raises(Mistake, match=r"impute `none` on \['length', 'mass', 'age'\] passes NaN"):
+        prepare(load_config(config), tmp_path, Notices())
+
+
+def test_an_embedding_that_is_too_small(tmp_path: Path) -> None:
+    """A category that no reference row need have, but the config declares, is tried."""
+    columns = [{"name": name, "kind": "numeric"} for name in toys.COLUMNS[:3]]
+    columns.append({"name": "colour", "kind": "categorical", "categories": [*toys.COLOURS, "white"]})
+    config = toys.write(tmp_path, "tabular", input={"kind": "tabular", "columns": columns})
+    with pytest.raises(Mistake, match=r"column 'colour' has 4 categories, and the model's embedding 'embedding' has 3"):
+        prepare(load_config(config), tmp_path, Notices())
+
+
+def test_precision_is_examined(tmp_path: Path) -> None:
+    """The declared precision is compared with float32, and is the model's afterwards."""
+    found, notices = prepared(tmp_path, precision="bfloat16")
+    assert found.model.precision == "bfloat16"
+    assert notices.warnings == []
+    assert np.isfinite(found.model(found.train.x).logits.numpy()).all()
+    assert torch.equal(found.model(found.train.x).logits, found.model(found.train.x).logits)
