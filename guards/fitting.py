@@ -1,6 +1,6 @@
 """Fit every guard and monitor on one set of rows, calibrate it on another, and measure it on rows it never saw."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -20,13 +20,13 @@ from guards.model import TorchModel
 from guards.monitor import Monitor
 from guards.pipeline import Pipeline
 from guards.registry import registered
+from guards.run_model import CHUNK, chunks_of, run_model
 from guards.schema import InputSchema
 from guards.selftest import SelfTest
 from guards.types import Batch, Mistake, ModelOutput, Outcome, Reference, Rows
 
-__all__ = ["CHUNK", "Fitted", "Labelled", "fit", "run_model"]
+__all__ = ["Fitted", "Labelled", "fit"]
 
-CHUNK = 256
 Track = Callable[[range, str], Iterable[int]]
 """Wraps the steps of a named stage, to show their progress."""
 
@@ -154,21 +154,6 @@ def fit(  # noqa: PLR0913
         violations=FalseAlarms(int(violated.sum()), len(violated)),
         warnings=tuple(warnings),
     )
-
-
-def run_model(
-    model: TorchModel,
-    x: Tensor,
-    track: Callable[[range], Iterable[int]] = iter,
-) -> ModelOutput:
-    """Run rows through the model, a chunk at a time."""
-    chunks = [model(x[start : start + CHUNK].to(model.device)) for start in track(range(0, len(x), CHUNK))]
-    return ModelOutput(torch.cat([c.logits for c in chunks]), torch.cat([c.features for c in chunks]))
-
-
-def chunks_of(batch: Batch) -> Iterator[Batch]:
-    """Cut a batch into chunks."""
-    return (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
 
 
 def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Rows, Rows]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from guards.bundle import Bundle
-from guards.fitting import CHUNK
 from guards.monitor import CountingMonitor, Monitor, State, Statistic
 from guards.monitors.groups import level_codes, of_requests
+from guards.run_model import CHUNK, refusing
 from guards.types import Batch, Outcome, Rows
 
 __all__ = ["ALARMS", "Alarm", "Replay", "Reported", "Trace", "replay"]
@@ -129,7 +129,8 @@ def replay(
     for chunk in _slices(len(rows), CHUNK):
         groups = {name: values[chunk].to(device) for name, values in codes.items()}
         batch = Batch(rows.x[chunk].to(device), groups)
-        outcome = pipeline(batch, causes=False)
+        with refusing(bundle.model, batch.x):
+            outcome = pipeline(batch, causes=False)
         batch = Batch(batch.x, groups, outcome.output)
         for piece in _slices(len(batch), every):
             start, stop = chunk.start + piece.start, chunk.start + piece.stop

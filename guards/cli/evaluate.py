@@ -14,8 +14,9 @@ from guards.bundle import Bundle
 from guards.cli.intervals import proportion
 from guards.data.rows import load_rows
 from guards.data.spread import compare_spread
-from guards.fitting import CHUNK
 from guards.notices import Notices
+from guards.pipeline import Pipeline
+from guards.run_model import CHUNK, refusing
 from guards.types import Batch, Outcome, Rows
 
 __all__ = ["Detection", "Evaluation", "evaluate", "show"]
@@ -76,10 +77,13 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     }
 
 
-def _run(bundle: Bundle, pipeline: object, rows: Rows) -> list[Outcome]:
-    device = bundle.model.device
-    assert callable(pipeline)  # noqa: S101
-    return [pipeline(Batch(rows.x[start : start + CHUNK].to(device))) for start in range(0, len(rows), CHUNK)]
+def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Outcome]:
+    outcomes = []
+    for start in range(0, len(rows), CHUNK):
+        x = rows.x[start : start + CHUNK].to(bundle.model.device)
+        with refusing(bundle.model, x):
+            outcomes.append(pipeline(Batch(x)))
+    return outcomes
 
 
 def _stack(run: list[Outcome], name: str) -> Floats:

@@ -13,6 +13,7 @@ from guards.explainer import NotExplainableError
 from guards.explanation import Question, UnfitQuestionError, WithheldError, check
 from guards.explanation import explain as explain_rows
 from guards.pictures import NoPictureError, picture
+from guards.run_model import run_model
 from guards.types import Mistake
 
 __all__ = ["explain", "show"]
@@ -39,6 +40,7 @@ def explain(
     x = rows.x[int(number) : int(number) + 1]
     try:
         check(question, bundle.config, bundle.schema, bundle.classes)
+        run_model(bundle.model, x)  # if the model does not take the row, this says so
         (found,) = explain_rows(bundle, bundle.pipeline(), x, question)
         if out is not None:
             out.write_bytes(picture(found, bundle.schema, title=bundle.config.name))

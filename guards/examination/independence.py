@@ -151,7 +151,7 @@ class Independence:
         if drawn and not kept:
             cause = drawing(net, self.trace)
         elif kept:
-            cause = f"{', '.join(map(repr, kept[:3]))} is kept from call to call: make it anew in forward"
+            cause = f"{', '.join(map(repr, kept[:3]))} is kept between calls: make it anew in forward"
         else:
             cause = (
                 "something outside the module's tensors changes from call to call, such as a global variable or "

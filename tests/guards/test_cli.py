@@ -239,7 +239,7 @@ def test_mistake_ends_with_status_2(
     change(config, **sections)
     status, out, err = guardhouse("fit", config, "--out", tmp_path / "b")
     assert (status, out) == (2, "")
-    said = [line for line in err.splitlines() if line.strip() and not re.search(r"\d+/\d+ [\d:-]+$", line)]
+    said = [line for line in err.splitlines() if line.strip() and not re.search(r"\d+/\d+ [\d:-]+$|^note: ", line)]
     assert len(said) == sentences, err
     assert all(": " in line for line in said)
     assert not (tmp_path / "b").exists()

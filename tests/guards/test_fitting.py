@@ -17,8 +17,9 @@ from guards.columns import Column
 from guards.config import parse
 from guards.detectors.ranges import Ranges
 from guards.false_alarms import FalseAlarms, false_alarms
-from guards.fitting import _set_aside, fit, run_model
+from guards.fitting import _set_aside, fit
 from guards.loading import make_model
+from guards.run_model import run_model
 from guards.schema import InputSchema
 from guards.selftest import SelfTest, fingerprint
 

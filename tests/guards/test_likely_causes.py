@@ -16,10 +16,11 @@ from guards.cli.understanding.likely_causes import judge
 from guards.cli.understanding.quality import quality, recognises, sampled_outputs
 from guards.columns import Column
 from guards.config import parse
-from guards.fitting import Labelled, run_model
+from guards.fitting import Labelled
 from guards.imputation import Imputation
 from guards.notices import Notices
 from guards.preparation import Prepared
+from guards.run_model import run_model
 
 COUNT = 900
 

@@ -115,7 +115,11 @@ def test_the_model_is_told(tmp_path: Path) -> None:
     save_file(toys.tensor_net().state_dict(), tmp_path / "w.safetensors")
     found = summary["model"]
     assert found["parameters"] == sum(each.numel() for each in toys.tensor_net().parameters())
-    assert (found["weights"], found["feature_layer"], found["feature_width"]) == ("w.safetensors", "body", 8)
+    assert (found["weights"], found["feature_layer"], found["feature_width"]) == (
+        "w.safetensors",
+        "what 'body' gives",
+        8,
+    )
     assert (found["outputs"], found["output"], found["device"]) == (3, "logits", "cpu")
     binary = {"builder": "toys:binary_net", "device": "cpu", "classes": ["no", "yes"]}
     config = toys.write(tmp_path, "tensor", model=binary)

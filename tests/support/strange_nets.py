@@ -181,8 +181,8 @@ CHANGING: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "functional dropout": (lambda: Net(lambda _n, h: functional.dropout(h)), "a dropout is always on"),
     "noise": (lambda: Net(noisy), r"forward draws random numbers \(randn_like\)"),
     "noise of numpy": (lambda: Net(noisy_with_numpy), "numpy.random"),
-    "a counter": (lambda: Net(counted), "'calls' is kept from call to call"),
-    "hidden state": (KeepsHidden, "'hidden' is kept from call to call"),
+    "a counter": (lambda: Net(counted), "'calls' is kept between calls"),
+    "hidden state": (KeepsHidden, "'hidden' is kept between calls"),
     "a cache": (Cached, "do not follow the rows"),
 }
 SOUND: dict[str, Callable[[], nn.Module]] = {

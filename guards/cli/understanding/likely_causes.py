@@ -11,9 +11,10 @@ from guards.cli.understanding.input_changes import InputChange, input_changes
 from guards.cli.understanding.label_order import better_order
 from guards.cli.understanding.label_scale import better_scale
 from guards.cli.understanding.quality import Quality, quality, recognises
-from guards.fitting import CHUNK, Labelled, run_model
+from guards.fitting import Labelled
 from guards.notices import Notices
 from guards.preparation import Prepared
+from guards.run_model import CHUNK, run_model
 
 __all__ = ["judge", "said"]
 
@@ -176,7 +177,7 @@ def _halves(prepared: Prepared, x: Tensor, y: Tensor) -> tuple[Quality, Quality]
     """Measure the model on the even and on the odd rows; None if it cannot take these inputs."""
     try:
         logits = torch.cat([prepared.model.logits(chunk) for chunk in torch.split(x, CHUNK)])
-    except (RuntimeError, IndexError, ValueError):  # a category's index may be beyond an embedding
+    except Exception:  # noqa: BLE001 - user code may raise anything for rows that are none of its own
         return None
     halves = [quality(Labelled(logits[half::2], y[half::2]), prepared.classes) for half in (0, 1)]
     return None if halves[0] is None or halves[1] is None else (halves[0], halves[1])

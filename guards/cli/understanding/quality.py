@@ -10,8 +10,9 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from guards.cli.intervals import proportion
-from guards.fitting import CHUNK, Labelled, run_model
+from guards.fitting import Labelled
 from guards.model import TorchModel
+from guards.run_model import CHUNK, run_model
 from guards.types import Rows
 
 __all__ = ["Quality", "quality", "recognises", "sampled_outputs", "shuffled"]
