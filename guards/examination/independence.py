@@ -148,7 +148,9 @@ class Independence:
         before = snapshot(net)
         self._run(self.others, "after other batches")
         kept = [name for name in changed_state(before, snapshot(net)) if not name.endswith("num_batches_tracked")]
-        if drawn and not kept:
+        if isinstance(net, torch.export.UnflattenedModule) and any(name.endswith("running_mean") for name in kept):
+            cause = "the program was exported in training mode: call model.eval() before torch.export"
+        elif drawn and not kept:
             cause = drawing(net, self.trace)
         elif kept:
             cause = f"{', '.join(map(repr, kept[:3]))} is kept between calls: make it anew in forward"
