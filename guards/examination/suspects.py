@@ -172,11 +172,11 @@ def _reduction_over_rows(trace: Trace) -> str:
 
 
 def _padded_to_the_longest(trace: Trace) -> str:
-    if not any(trace.named("_pad_packed_sequence")):
+    if not any(trace.named("_pack_padded_sequence")):  # the way back is no operation of its own
         return ""
     return (
-        "pad_packed_sequence fills up to the longest sequence of the batch, so that a mean over the steps depends on "
-        "the other rows: leave the padding out of the mean, or give pad_packed_sequence a total_length"
+        "pad_packed_sequence, if it is used, fills up to the longest sequence of the batch, so that a mean over "
+        "the steps depends on the other rows: leave the padding out of the mean, or give total_length"
     )
 
 

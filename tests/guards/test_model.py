@@ -368,6 +368,10 @@ def test_axes_of_size_one(give: Any) -> None:
     assert torch.equal(wrap(net, 3, outputs=2)(x).logits, net.linear(x))
 
 
+def _without_cuda(_outputs: Tensor) -> Tensor:
+    raise AssertionError("Torch not compiled with CUDA enabled")  # torch's words on a machine without
+
+
 class Unpacks(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         x, _y = batch
@@ -388,6 +392,13 @@ class Unpacks(nn.Module):
         (nn.Bilinear(3, 3, 2), (3,), r"forward\(input1: .*\).* does not take one tensor, and the gateway gives one"),
         (Gives(lambda y: y.view(7, -1)), (3,), "a size is fixed in a view or reshape: write x.shape"),
         (Gives(lambda y: y + torch.ones(7, 2)), (3,), "two tensors have different sizes: is a number of rows fixed"),
+        (
+            nn.Linear(3, 2).half(),
+            (3,),
+            r"the rows are float32, and a layer works in another type: call model.float\(\)",
+        ),
+        (nn.Conv2d(3, 2, 1).half(), (3, 4, 4), "the rows are float32, and a layer works in another type"),
+        (Gives(_without_cuda), (3,), "forward moves tensors to a device of its own: write x.device"),
     ],
 )
 def test_torch_errors_are_translated(net: nn.Module, shape: tuple[int, ...], reason: str) -> None:

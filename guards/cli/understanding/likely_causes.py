@@ -51,8 +51,9 @@ def judge(prepared: Prepared, outputs: Mapping[str, Labelled], notices: Notices)
         lost = "" if missing == "training" else "; without them there are no prediction sets and no intervals"
         notices.note(f"the {missing} rows have no labels: the model's quality is known on the {kept} rows alone{lost}")
     rows = Labelled(outputs[part].logits, outputs[part].y)
-    causes = [_answers_misread(rows, prepared, part), _labels_misread(rows, prepared, part)]
-    if main.value < _good(main) and all(cause is None or cause.quality.value < _good(main) for cause in causes):
+    labels = _labels_misread(rows, prepared, part)
+    causes = [_answers_misread(rows, prepared, part), labels]
+    if main.value < _good(main) and (labels is None or labels.quality.value < _good(main)):
         causes.append(_inputs_misread(prepared, part))
     likely = [cause for cause in causes if cause is not None]
     if likely:

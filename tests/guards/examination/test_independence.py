@@ -179,6 +179,10 @@ def test_a_model_without_gradients() -> None:
     [
         (lambda: strange_nets.Layered(nn.BatchNorm1d(8)), "the program was exported in training mode: call model.eval"),
         (lambda: strange_nets.Layered(nn.Dropout()), "the program was exported in training mode, with its dropout"),
+        (
+            lambda: strange_nets.Layered(nn.Sequential(nn.BatchNorm1d(8), nn.Dropout())),
+            "the program was exported in training mode: call model.eval",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
