@@ -109,8 +109,8 @@ def _state_dict(state: object, path: Path, notices: Notices) -> dict[str, Tensor
                 f"them alone, with {SAVE}"
             )
         if inside:
-            others = [name for name in every if name not in inside]
-            rest = f", and not those under {_few(others)}" if others else ""
+            beside = [name for name in every if name not in inside]
+            rest = f", and not those under {_few(beside)}" if beside else ""
             notices.note(
                 f"model.weights: {path.name} is a checkpoint; the weights under {inside[0]!r} were taken{rest}"
             )

@@ -61,10 +61,17 @@ class Independence:
             raise Mistake(self._changing(differs, "the same rows get other answers after another batch"))
         self._with_gradients(base, index)
         if self.rounding is not None:
-            self.notices.note(
-                f"model: rounding in float32 changes an answer by up to {self.rounding} if the row is served in a "
-                "batch of another size: the model computes with large numbers; scale its inputs to make it less"
-            )
+            how = f"changes an answer by up to {self.rounding} if the row is served in a batch of another size"
+            if self.exact is not None and self.exact.base is not None:
+                self.notices.note(
+                    f"model: rounding in float32 {how}: the model computes with large numbers; scale its inputs to make "
+                    "it less"
+                )
+            else:
+                self.notices.note(
+                    f"model: something {how}: so little may be rounding, and the model does not run in float64, which "
+                    "would tell; does forward stop at a tolerance, or compute over the rows?"
+                )
         return base
 
     def _differs(self, base: Answers, found: Answers, index: Tensor) -> Deviation | None:

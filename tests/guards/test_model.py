@@ -372,6 +372,27 @@ def _without_cuda(_outputs: Tensor) -> Tensor:
     raise AssertionError("Torch not compiled with CUDA enabled")  # torch's words on a machine without
 
 
+class Views(nn.Module):
+    """Runs on two views of each row, and averages their outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack(self.head(torch.cat([x, x.flip(1)])).chunk(2)).mean(0)
+
+
+def test_a_last_layer_that_does_not_run_on_the_rows_alone() -> None:
+    """If the last linear layer gets more entries than rows, the model's outputs are its features, and that is said."""
+    notices, x, net = Notices(), torch.rand(6, 3), Views()
+    model = wrap(net, 3, outputs=2, notices=notices)
+    assert torch.equal(model(x).logits, net(x))
+    assert torch.equal(model(x).features, net(x))
+    assert model.head is None
+    assert "the last linear layer 'head' gets 8 entries for 4 rows" in notices.notes[0]
+
+
 class Unpacks(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         x, _y = batch
