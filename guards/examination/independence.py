@@ -64,8 +64,8 @@ class Independence:
             how = f"changes an answer by up to {self.rounding} if the row is served in a batch of another size"
             if self.exact is not None and self.exact.base is not None:
                 self.notices.note(
-                    f"model: rounding in float32 {how}: the model computes with large numbers; scale its inputs to make "
-                    "it less"
+                    f"model: rounding in float32 {how}: the model computes with large numbers; scale its inputs to "
+                    "make it less"
                 )
             else:
                 self.notices.note(
