@@ -101,7 +101,9 @@ def _imported(module_name: str, name: str, folder: Path | None) -> Any:  # noqa:
             f"model.builder: {broken.filename}:{broken.lineno}: no valid Python ({broken.msg}): mend that line"
         ) from broken
     except (Exception, SystemExit) as raised:
-        raise Mistake(f"model.builder: cannot import {module_name!r}: {_told(raised)}") from raised
+        ended = isinstance(raised, SystemExit)
+        hint = ': put what the file runs as a script under `if __name__ == "__main__":`' if ended else ""
+        raise Mistake(f"model.builder: cannot import {module_name!r}: {_told(raised)}{hint}") from raised
     try:
         return getattr(module, name)
     except AttributeError as missing:

@@ -226,6 +226,7 @@ class Bundle:
             weights=None if program is not None else load_file(path / WEIGHTS),
             program=program,
             device=device,
+            example=None if schema.kind == "tabular" or "self_test.x" not in state else state["self_test.x"][:4],
             meaning=manifest.get("meaning", "logits"),  # bundles of earlier versions have logits
         )
         detectors = []

@@ -61,7 +61,7 @@ class Tap:
         elif feature_layer is not None:
             self._tap_output(net, feature_layer)
         elif last_linear is not None:
-            net.get_submodule(last_linear).register_forward_pre_hook(
+            self._hook = net.get_submodule(last_linear).register_forward_pre_hook(
                 lambda _m, args, kwargs: self._capture((*args, *kwargs.values())[0], channels_last=True),
                 with_kwargs=True,
             )
@@ -86,6 +86,12 @@ class Tap:
             )
         last = isinstance(layer, CHANNELS_LAST)
         layer.register_forward_hook(lambda _m, _i, out: self._capture(out, channels_last=last))
+
+    def give_up(self) -> None:
+        """Stop listening to the last linear layer, which does not run on the rows alone."""
+        self._hook.remove()
+        self.captured.clear()
+        self.layer = None
 
     @contextmanager
     def traced(self) -> Iterator[list[Tensor]]:

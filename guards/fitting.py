@@ -22,7 +22,7 @@ from guards.pipeline import Pipeline
 from guards.registry import registered
 from guards.run_model import CHUNK, chunks_of, run_model
 from guards.schema import InputSchema
-from guards.selftest import SelfTest
+from guards.selftest import KNOWN_ROWS, SelfTest, made_up_rows
 from guards.types import Batch, Mistake, ModelOutput, Outcome, Reference, Rows
 
 __all__ = ["Fitted", "Labelled", "fit"]
@@ -129,7 +129,7 @@ def fit(  # noqa: PLR0913
     )
     bundle = replace(bundle, exemplars=exemplars)
     bundle.subject()  # a mistake under `explain` is told now, and not to the first who asks
-    rows = calibration.x[:16] if config.store_reference_rows else schema.example_rows(16)
+    rows = calibration.x[:KNOWN_ROWS] if config.store_reference_rows else made_up_rows(train.x, schema)
     bundle = replace(bundle, self_test=SelfTest.record(pipeline, rows))
     reports, any_guard = measure(bundle.scores, config, pipeline.thresholds)
     for index, report in enumerate(reports):

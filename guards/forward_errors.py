@@ -24,6 +24,14 @@ REASONS = (
         r"scalar types: Long, Int|must be Long|to be Long|only applicable to index tensor|used as indices must be long",
         "whole numbers are looked up, and the rows are float32: write x[:, i].long() before the embedding",
     ),
+    (
+        r"type .* should be the same|must have the same dtype|to have the same dtype",
+        "the rows are float32, and a layer works in another type: call model.float(), before torch.export, too",
+    ),
+    (
+        r"not compiled with CUDA|No CUDA GPUs|Found no NVIDIA driver|tensors to be on the same device",
+        "forward moves tensors to a device of its own: write x.device, and leave the choice to model.device",
+    ),
     (r"index out of range in self", "an embedding has fewer rows than the values that are looked up"),
     (r"shape '\[\d+[,\]].* is invalid for input of size", "a size is fixed in a view or reshape: write x.shape[0]"),
     (

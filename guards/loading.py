@@ -30,10 +30,14 @@ def make_model(  # noqa: PLR0913
     weights: Mapping[str, Tensor] | None,
     program: ExportedProgram | None,
     device: str | None = None,
+    example: Tensor | None = None,
     meaning: Meaning = "logits",
     notices: Notices | None = None,
 ) -> TorchModel:
     """Wrap the config's model for rows of the schema; ``meaning`` says what its outputs are.
+
+    The module is tried on ``example`` (n, ...), or on rows that are made up from the schema. Of images and tensors the
+    schema says so little that a module may not take what is made up: a sequence of zeros has no length.
 
     With ``notices``, which ``fit`` gives, every category of the schema is tried, too.
 
@@ -41,7 +45,9 @@ def make_model(  # noqa: PLR0913
         Mistake: it cannot be built, or does not take such rows.
     """
     said = notices or Notices()
-    imputation, example = None, schema.example_rows(5)[:-1]  # whole rows: what lacks values is tried at fit
+    imputation = None
+    if example is None:
+        example = schema.example_rows(5)[:-1]  # whole rows: what lacks values is tried at fit
     if schema.kind == "tabular":
         imputation = Imputation(
             fill=torch.tensor([column.fill for column in schema.columns]),

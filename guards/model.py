@@ -211,6 +211,15 @@ class TorchModel(nn.Module):
             notices.note(
                 f"model.features: {self.tap.layer!r} runs {len(runs)} times in a forward pass; the last is taken"
             )
+        if runs[-1].shape[0] != len(prepared) and not self.tap.named:
+            notices.note(
+                f"model.features: the last linear layer {self.tap.layer!r} gets {runs[-1].shape[0]} entries for "
+                f"{len(prepared)} rows, so that the features that guards look at are the model's own outputs; name a "
+                "submodule that gives one entry a row to use its features"
+            )
+            self.tap.give_up()
+            self.head = None
+            return 2 if self.binary else width
         if runs[-1].shape[0] != len(prepared):
             raise Mistake(
                 f"model.features: the output of {self.tap.layer!r} does not have one entry per row: it has "

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from guards.config import Config
 from guards.data.calibration_rows import examine_calibration
 from guards.data.inputs import Reading
-from guards.data.reference import ReferenceFile, read_reference, read_rows
+from guards.data.reference import ReferenceFile, first_rows, read_reference, read_rows
 from guards.data.spread import spread_of
 from guards.data.values import as_list
 from guards.examination import examine, refuse_missing
@@ -18,7 +18,9 @@ from guards.loading import make_model
 from guards.model import TorchModel
 from guards.notices import Notices
 from guards.program import load_program
+from guards.run_model import run_model
 from guards.schema import InputSchema
+from guards.selftest import KNOWN_ROWS, made_up_rows
 from guards.types import Mistake, Mistakes, Rows
 from guards.weights import read_weights
 
@@ -62,7 +64,14 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
 
     def make(schema: InputSchema, notices: Notices) -> TorchModel:
         return make_model(
-            config, schema, outputs=outputs, folder=folder, weights=weights, program=program, notices=notices
+            config,
+            schema,
+            outputs=outputs,
+            folder=folder,
+            weights=weights,
+            program=program,
+            example=first_rows(reference, schema),
+            notices=notices,
         )
 
     schema, model = _choose(reference.readings, make, config, notices)
@@ -83,6 +92,7 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
         largest=config.server.max_batch_rows,
         notices=notices,
     )
+    _refuse_made_up(config, schema, model, train)
     step()
     spread = None if config.input.kind == "tabular" else spread_of(train.x)
     schema = schema.model_copy(update={"spread": spread})
@@ -125,6 +135,20 @@ def _choose(
             "reference, so the rest is not used; `input.rest: drop` says the same"
         )
     return schema, model
+
+
+def _refuse_made_up(config: Config, schema: InputSchema, model: TorchModel, train: Rows) -> None:
+    """Refuse a model that does not take the made-up rows of the self-test, which is for those who may not keep rows."""
+    if config.store_reference_rows or schema.kind == "tabular":
+        return
+    try:
+        run_model(model, made_up_rows(train.x, schema))
+    except Mistake as mistake:
+        raise Mistake(
+            "store_reference_rows: the self-test of a server needs rows, and the model does not take rows that are "
+            f"made up of the reference's values: set it to true, and the bundle keeps {KNOWN_ROWS} calibration rows "
+            f"({mistake.sentences[0]})"
+        ) from mistake
 
 
 def _with_inputs(mistake: Mistake, reading: Reading) -> Mistake:

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_unflatten
 
 from guards.types import Mistake
 from guards.weights import archive_kind
@@ -59,6 +60,7 @@ def load_program(path: Path) -> ExportedProgram:
 
 EXPORT = 'torch.export.export(model.eval(), (rows,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
 OTHERS = {
+    "pointer": "a pointer of Git LFS, and not the file itself: run `git lfs pull`",
     "safetensors": "weights, not a program: give it as model.weights, with a builder",
     "torch": "weights or a pickled module, not a program: give weights as model.weights, with a builder, or save "
     f"{EXPORT} with torch.export.save",
@@ -68,6 +70,7 @@ MEMBERS = re.compile(
     r"[^/]+/(archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id|models/model\.json"
     r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json))"
 )
+LINEAR = (torch.ops.aten.linear.default, torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
 LARGEST_BATCH = 65536
 """More rows than a server ever runs at once: a program that takes so many takes any number."""
 TENSORS = re.compile(r"(weight|tensor)_\d+")
@@ -114,6 +117,12 @@ def row_bounds(program: ExportedProgram) -> tuple[int, int | None]:
             f"model.program: it takes {len(inputs)} inputs ({', '.join(map(str, inputs))}), and the gateway gives one "
             "tensor with all columns: export a module whose forward takes (n, ...) and splits the tensor itself"
         )
+    _, named = tree_unflatten([0], program.call_spec.in_spec)
+    if named:
+        raise Mistake(
+            f"model.program: it takes its input by the name {next(iter(named))!r}, and the gateway gives it by its "
+            f"place: export it with {EXPORT}"
+        )
     first = next(node for node in program.graph.nodes if node.name == inputs[0])
     rows = first.meta["val"].shape[0]
     if isinstance(rows, int):
@@ -141,7 +150,8 @@ def unflatten(program: ExportedProgram) -> tuple[nn.Module, str | None]:
     row_bounds(program)
     last = None
     for node in program.graph.nodes:
-        if node.op == "call_function" and node.target == torch.ops.aten.linear.default:
+        # Behind run_decompositions() a linear layer is an addmm or an mm of its weight's transpose.
+        if node.op == "call_function" and node.target in LINEAR and node.meta.get("nn_module_stack"):
             path, kind = list(node.meta["nn_module_stack"].values())[-1]
             last = path if str(kind).endswith("Linear") else last
     with warnings.catch_warnings():

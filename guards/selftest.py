@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 
 from guards.pipeline import Pipeline
+from guards.schema import InputSchema
 from guards.types import Batch, Mistake
 
-__all__ = ["SelfTest", "fingerprint"]
+__all__ = ["KNOWN_ROWS", "SelfTest", "fingerprint", "made_up_rows"]
 
+KNOWN_ROWS = 16
+LOOKED_AT = 256
+"""Reference rows whose values go into made-up rows."""
+INNER = 0.05, 0.95
+"""Between these quantiles of a position: an outlier may be somebody's own."""
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 P_VALUE_TOLERANCE = 0.05
 
@@ -26,6 +32,20 @@ def fingerprint(pipeline: Pipeline) -> str:
     else:
         where = f"{_processor()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
     return f"torch {torch.__version__}, {where}, {model.precision}, compiled={model.compiled}"
+
+
+def made_up_rows(x: Tensor, schema: InputSchema, count: int = KNOWN_ROWS, seed: int = 0) -> Tensor:
+    """Make up rows (count, ...) that are like the reference rows x (n, ...), and none of them.
+
+    Of a table the schema says enough. Of images and tensors each position gets a value that the reference has there,
+    drawn by itself: token ids stay ids, and a sequence has a length.
+    """
+    if schema.kind == "tabular":
+        return schema.example_rows(count, seed)
+    some = x[torch.linspace(0, len(x) - 1, min(len(x), LOOKED_AT)).round().long()].flatten(1).cpu().sort(0).values
+    drawn = torch.rand((count, some.shape[1]), generator=torch.Generator().manual_seed(seed))
+    places = ((INNER[0] + (INNER[1] - INNER[0]) * drawn) * len(some)).long()
+    return some.gather(0, places).reshape(count, *x.shape[1:])
 
 
 def _processor() -> str:

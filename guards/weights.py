@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -19,14 +19,28 @@ INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "weights"
 """Names under which training scripts keep the state dict in a checkpoint."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """What DataParallel, torch.compile and Lightning put before the names."""
+WEIGHT_NORM = (
+    (re.compile(r"(^|\.)([^.]+)_g$"), r"\1parametrizations.\2.original0"),
+    (re.compile(r"(^|\.)([^.]+)_v$"), r"\1parametrizations.\2.original1"),
+    (re.compile(r"(^|\.)parametrizations\.([^.]+)\.original0$"), r"\1\2_g"),
+    (re.compile(r"(^|\.)parametrizations\.([^.]+)\.original1$"), r"\1\2_v"),
+)
+"""The names of weight_norm's magnitude and direction before torch 2.1, and since, each in the other's words."""
+POINTER = b"version https://git-lfs"
 SHOWN = 3
 SAVE = "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
 
 
 def archive_kind(path: Path) -> str:
-    """Tell what a file holds by its content: ``safetensors``, ``program``, ``scripted``, ``torch`` or ``unknown``."""
+    """Tell what a file holds by its content.
+
+    It is ``safetensors``, ``program``, ``scripted``, ``torch``, ``pointer`` (what Git LFS leaves in a file's place) or
+    ``unknown``.
+    """
     with path.open("rb") as stream:
-        head = stream.read(9)
+        head = stream.read(len(POINTER))
+    if head == POINTER:
+        return "pointer"
     if head[8:9] == b"{":
         return "safetensors"
     if not zipfile.is_zipfile(path):
@@ -59,6 +73,8 @@ def read_weights(path: Path, notices: Notices | None = None) -> dict[str, Tensor
         raise Mistake(
             f"model.weights: {path} is a module of torch.jit.save, which is code: save its weights with {SAVE}"
         )
+    if kind == "pointer":
+        raise Mistake(f"model.weights: {path} is a pointer of Git LFS, and not the file itself: run `git lfs pull`")
     try:
         if kind == "safetensors":
             return load_file(path)
@@ -85,14 +101,19 @@ def _state_dict(state: object, path: Path, notices: Notices) -> dict[str, Tensor
     if _tensors(state):
         return dict(state)  # type: ignore[call-overload,no-any-return]
     if isinstance(state, Mapping):
-        inside = [name for name in INSIDE if _tensors(state.get(name)) and state[name]]
+        every = [name for name, value in state.items() if _tensors(value) and value]
+        inside = [name for name in every if name in INSIDE] or every
         if len(inside) > 1:
             raise Mistake(
                 f"model.weights: {path} is a checkpoint with several state dicts ({', '.join(inside)}): save one of "
                 f"them alone, with {SAVE}"
             )
         if inside:
-            notices.note(f"model.weights: {path.name} is a checkpoint; the weights under {inside[0]!r} were taken")
+            beside = [name for name in every if name not in inside]
+            rest = f", and not those under {_few(beside)}" if beside else ""
+            notices.note(
+                f"model.weights: {path.name} is a checkpoint; the weights under {inside[0]!r} were taken{rest}"
+            )
             return dict(state[inside[0]])
         held = ", ".join(map(repr, list(state)[:SHOWN]))
         others = f"; it holds {held}" if state else ""
@@ -112,7 +133,8 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], notices: Notices |
         Mistake: names or shapes do not fit the module.
     """
     own = net.state_dict()
-    state = _renamed(dict(state), own.keys(), notices or Notices())
+    notices = notices or Notices()
+    state = _renamed(_of_weight_norm(state, own.keys(), notices), own.keys(), notices)
     state |= _tied(own, state)
     sentences = [*_unfit_names(state, own.keys()), *_unfit_shapes(state, own)]
     if sentences:
@@ -122,6 +144,24 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], notices: Notices |
         net.load_state_dict(state, strict=True, assign=on_meta)  # a copy into a tensor without values does nothing
     except RuntimeError as unfit:
         raise Mistake(f"model.weights: they do not fit the builder's module: {str(unfit).splitlines()[0]}") from unfit
+
+
+def _of_weight_norm(state: Mapping[str, Tensor], wanted: Iterable[str], notices: Notices) -> dict[str, Tensor]:
+    """Give the parts of weight_norm the names that the module has for them, behind whatever prefix."""
+    parts = [name for name in wanted if any(pattern.search(name) for pattern, _ in WEIGHT_NORM)]
+    renamed: dict[str, str] = {}
+    for name in state if parts else ():
+        for pattern, other in WEIGHT_NORM:
+            new = pattern.sub(other, name)
+            if new != name and any(f".{new}".endswith(f".{part}") for part in parts):
+                renamed[name] = new
+    if renamed:
+        old, new = next(iter(renamed.items()))
+        notices.note(
+            f"model.weights: the file and the module have different names for the parts of weight_norm; {old!r} was "
+            f"taken for {new!r}, and so on"
+        )
+    return {renamed.get(name, name): tensor for name, tensor in state.items()}
 
 
 def _renamed(state: dict[str, Tensor], wanted: object, notices: Notices) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from guards.config import Config
 from guards.data.files import read_table
@@ -21,10 +22,12 @@ from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
 
-__all__ = ["ReferenceFile", "read_reference", "read_rows"]
+__all__ = ["ReferenceFile", "first_rows", "read_reference", "read_rows"]
 
 CHANNELS = (1, 3, 4)
 """How many channels a picture usually has."""
+FIRST = 4
+"""Rows on which a model is tried before all of them are read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +89,18 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
         table,
         arrays,
     )
+
+
+def first_rows(reference: ReferenceFile, schema: InputSchema) -> Tensor | None:
+    """Give the first rows (n, ...) of images or tensors; None of a table, or if they are too few, or not finite.
+
+    Raises:
+        Mistake: they do not fit the schema.
+    """
+    if schema.kind == "tabular" or reference.arrays is None:
+        return None
+    x = rows_from_npz({"x": reference.arrays["x"][:FIRST]}, schema, classes=(), path=reference.path).x
+    return x if len(x) == FIRST and bool(x.isfinite().all()) else None
 
 
 def read_rows(

@@ -61,10 +61,17 @@ class Independence:
             raise Mistake(self._changing(differs, "the same rows get other answers after another batch"))
         self._with_gradients(base, index)
         if self.rounding is not None:
-            self.notices.note(
-                f"model: rounding in float32 changes an answer by up to {self.rounding} if the row is served in a "
-                "batch of another size: the model computes with large numbers; scale its inputs to make it less"
-            )
+            how = f"changes an answer by up to {self.rounding} if the row is served in a batch of another size"
+            if self.exact is not None and self.exact.base is not None:
+                self.notices.note(
+                    f"model: rounding in float32 {how}: the model computes with large numbers; scale its inputs to "
+                    "make it less"
+                )
+            else:
+                self.notices.note(
+                    f"model: something {how}: so little may be rounding, and the model does not run in float64, which "
+                    "would tell; does forward stop at a tolerance, or compute over the rows?"
+                )
         return base
 
     def _differs(self, base: Answers, found: Answers, index: Tensor) -> Deviation | None:
@@ -148,7 +155,9 @@ class Independence:
         before = snapshot(net)
         self._run(self.others, "after other batches")
         kept = [name for name in changed_state(before, snapshot(net)) if not name.endswith("num_batches_tracked")]
-        if drawn and not kept:
+        if isinstance(net, torch.export.UnflattenedModule) and any(name.endswith("running_mean") for name in kept):
+            cause = "the program was exported in training mode: call model.eval() before torch.export"
+        elif drawn and not kept:
             cause = drawing(net, self.trace)
         elif kept:
             cause = f"{', '.join(map(repr, kept[:3]))} is kept between calls: make it anew in forward"

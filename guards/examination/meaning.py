@@ -38,7 +38,7 @@ def find_meaning(trace: Trace, outputs: Tensor, declared: Declared, *, binary: b
             "row: return the values before the sigmoid, or, if the labels exclude one another, set model.output to "
             "logits"
         )
-    found = _found(last, likeness, binary=binary)
+    found = _found(last, likeness, binary=binary, clamped=trace.clamps)
     if found is None:
         raise Mistake(
             f"model.output: all outputs of {len(outputs)} reference rows lie in [0, 1], and it cannot be told whether "
@@ -58,7 +58,7 @@ def find_meaning(trace: Trace, outputs: Tensor, declared: Declared, *, binary: b
     return found
 
 
-def _found(last: Operation | None, likeness: Meaning | None, *, binary: bool) -> Meaning | None:
+def _found(last: Operation | None, likeness: Meaning | None, *, binary: bool, clamped: bool) -> Meaning | None:
     name = last.name if last is not None else ""
     if not binary:
         return likeness or "logits"
@@ -69,7 +69,7 @@ def _found(last: Operation | None, likeness: Meaning | None, *, binary: bool) ->
     if name == "select" and last is not None and last.tensor is not None and likeness == "probabilities":
         inner = last.tensor
         return "probabilities" if last.args[2] in (inner.shape[-1] - 1, -1) else None
-    return None if likeness == "probabilities" and name not in LINEAR else "logits"
+    return None if likeness == "probabilities" and (clamped or name not in LINEAR) else "logits"
 
 
 def _sure(last: Operation) -> bool:

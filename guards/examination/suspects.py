@@ -32,6 +32,8 @@ def mixing(net: nn.Module, trace: Trace) -> str:
         or _time_first(net)
         or _softmax_over_rows(trace)
         or _reduction_over_rows(trace)
+        or _padded_to_the_longest(trace)
+        or _drawn_from_a_seed(trace)
     )
     return found or (
         "something in forward computes over the first axis, which is rows (a mean, a norm, a reshape or an RNN without "
@@ -167,6 +169,25 @@ def _reduction_over_rows(trace: Trace) -> str:
                 "use fixed numbers, kept as buffers, from the training rows"
             )
     return ""
+
+
+def _padded_to_the_longest(trace: Trace) -> str:
+    if not any(trace.named("_pack_padded_sequence")):  # the way back is no operation of its own
+        return ""
+    return (
+        "pad_packed_sequence, if it is used, fills up to the longest sequence of the batch, so that a mean over "
+        "the steps depends on the other rows: leave the padding out of the mean, or give total_length"
+    )
+
+
+def _drawn_from_a_seed(trace: Trace) -> str:
+    names = {operation.name for operation in trace.named(*RANDOM)}
+    if not names:
+        return ""
+    return (
+        f"forward draws random numbers ({', '.join(sorted(names))}) from a fixed seed, and a row gets other ones in "
+        "another place of the batch: draw them only if self.training"
+    )
 
 
 def _over_rows(operation: Operation, rows: int) -> bool:

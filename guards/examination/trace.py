@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Self
 
 import torch
@@ -57,14 +58,23 @@ class Trace:
 
     def last(self) -> Operation | None:
         """Give the operation whose values are the outputs, behind those that only move or shape them."""
-        wanted = self.outputs
+        return next((each for each in self._backwards() if each.name not in SAME_VALUES or each.tensor is None), None)
+
+    @property
+    def clamps(self) -> bool:
+        """Whether the outputs are clamped behind that operation."""
+        last = self.last()
+        return any(
+            each.name.startswith("clamp") for each in takewhile(lambda each: each is not last, self._backwards())
+        )
+
+    def _backwards(self) -> Iterator[Operation]:
+        """Go from the outputs back, through the first argument of each operation."""
+        wanted: Tensor | None = self.outputs
         for operation in reversed(self.operations):
-            if not any(tensor is wanted for tensor in operation.gave):
-                continue
-            if operation.name not in SAME_VALUES or operation.tensor is None:
-                return operation
-            wanted = operation.tensor
-        return None
+            if any(tensor is wanted for tensor in operation.gave):
+                yield operation
+                wanted = operation.tensor
 
     @property
     def softmax_over_rows(self) -> bool:

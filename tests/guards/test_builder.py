@@ -75,6 +75,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str
         ("import no_such_package", r"imports 'no_such_package', which is not there \(.*.py:3 <module>\): install"),
         ("def build(:", r"user_\w+.py:3: no valid Python \("),
         ("raise ValueError('of the file')", r"cannot import 'user_\w+': ValueError: of the file \(.*.py:3 <module>\)"),
+        ("import sys\nsys.exit('usage')", r"cannot import 'user_\w+': SystemExit: usage .*: put what the file runs as"),
         ("def make(): ...", r"has no 'build' \(imported from .*user_\w+.py\)"),
     ],
 )

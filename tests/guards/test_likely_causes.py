@@ -421,3 +421,24 @@ def test_all_of_few_rows_are_measured_in_their_order() -> None:
     assert found.y is not None
     assert made.train.y is not None
     assert found.y.tolist() == made.train.y.tolist()
+
+
+def test_distances_are_small_for_the_right_class() -> None:
+    """Outputs of which the least is the answer are found, and only these."""
+    net, x, y = linear_case()
+    (warning,) = judged(prepared(Net(nn.Identity(), -WEIGHT), x, y)).warnings
+    assert "the least output marks the right class, as of distances" in warning
+    assert "return -output in forward" in warning
+    assert judged(prepared(net, x, y)) == Notices()
+
+
+def test_an_output_that_is_compared_with_a_half() -> None:
+    """One output that was trained on 0 and 1 by a squared error is found; a logit of rare events is none."""
+    x = normal(COUNT, 2)
+    y = (x[:, 0] > 0).long()
+    half = Net(lambda rows: torch.cat([0.3 * rows[:, :1].clamp(-1, 1) + 0.5, 0 * rows[:, :1]], 1), torch.eye(2)[:1])
+    (warning,) = judged(prepared(half, x, y, classes=("no", "yes"))).warnings
+    assert "the output fits labels of 0 and 1 with 0.5 as the bound" in warning
+    rare = (x[:, 0] > 1.5).long()
+    logit = Net(lambda rows: 4 * rows - 4, torch.eye(2)[:1])
+    assert judged(prepared(logit, x, rare, classes=("no", "yes"))).warnings == []

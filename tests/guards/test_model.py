@@ -368,6 +368,31 @@ def test_axes_of_size_one(give: Any) -> None:
     assert torch.equal(wrap(net, 3, outputs=2)(x).logits, net.linear(x))
 
 
+def _without_cuda(_outputs: Tensor) -> Tensor:
+    raise AssertionError("Torch not compiled with CUDA enabled")  # torch's words on a machine without
+
+
+class Views(nn.Module):
+    """Runs on two views of each row, and averages their outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack(self.head(torch.cat([x, x.flip(1)])).chunk(2)).mean(0)
+
+
+def test_a_last_layer_that_does_not_run_on_the_rows_alone() -> None:
+    """If the last linear layer gets more entries than rows, the model's outputs are its features, and that is said."""
+    notices, x, net = Notices(), torch.rand(6, 3), Views()
+    model = wrap(net, 3, outputs=2, notices=notices)
+    assert torch.equal(model(x).logits, net(x))
+    assert torch.equal(model(x).features, net(x))
+    assert model.head is None
+    assert "the last linear layer 'head' gets 8 entries for 4 rows" in notices.notes[0]
+
+
 class Unpacks(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         x, _y = batch
@@ -388,6 +413,13 @@ class Unpacks(nn.Module):
         (nn.Bilinear(3, 3, 2), (3,), r"forward\(input1: .*\).* does not take one tensor, and the gateway gives one"),
         (Gives(lambda y: y.view(7, -1)), (3,), "a size is fixed in a view or reshape: write x.shape"),
         (Gives(lambda y: y + torch.ones(7, 2)), (3,), "two tensors have different sizes: is a number of rows fixed"),
+        (
+            nn.Linear(3, 2).half(),
+            (3,),
+            r"the rows are float32, and a layer works in another type: call model.float\(\)",
+        ),
+        (nn.Conv2d(3, 2, 1).half(), (3, 4, 4), "the rows are float32, and a layer works in another type"),
+        (Gives(_without_cuda), (3,), "forward moves tensors to a device of its own: write x.device"),
     ],
 )
 def test_torch_errors_are_translated(net: nn.Module, shape: tuple[int, ...], reason: str) -> None:

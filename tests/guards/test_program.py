@@ -235,3 +235,24 @@ def test_program_without_a_linear_layer() -> None:
             return nn.functional.linear(x, self.weight)
 
     assert unflatten(toys.program("tensor", net=Bare()))[1] is None
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of run_decompositions, which is the user's
+def test_the_last_linear_layer_of_a_decomposed_program() -> None:
+    """Behind run_decompositions() the last linear layer is still found, and its input tapped."""
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    module, last_linear = unflatten(toys.program("tensor", net=net).run_decompositions())
+    assert last_linear == "2"
+    taken: list[torch.Tensor] = []
+    module.get_submodule("2").register_forward_pre_hook(lambda _m, args: taken.append(args[0]))
+    x = torch.rand(6, 5)
+    assert torch.allclose(module(x), net(x), atol=1e-6)
+    assert torch.allclose(taken[0], net[:2](x), atol=1e-6)
+
+
+def test_a_program_that_takes_its_input_by_name() -> None:
+    """A program that was exported with a named argument is refused with how to export it."""
+    dims = {"input": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(nn.Linear(5, 3), (), {"input": torch.rand(4, 5)}, dynamic_shapes=dims)
+    with pytest.raises(Mistake, match=r"takes its input by the name 'input', .* by its place: export it with torch"):
+        unflatten(program)

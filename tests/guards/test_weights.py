@@ -184,3 +184,47 @@ def test_tied_weights() -> None:
     load_weights(net, {"0.weight": torch.eye(3)})
     x = torch.rand(2, 3)
     assert torch.equal(net(x), x)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("old_file", [True, False])
+def test_names_of_weight_norm(prefix: str, old_file: bool) -> None:
+    """The parts of weight_norm are taken by their old names and by their new ones, and this is said."""
+    makers = [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm]
+    saved, builder = makers if old_file else makers[::-1]
+    torch.manual_seed(0)
+    trained, fresh = nn.Sequential(saved(nn.Linear(3, 2))), nn.Sequential(builder(nn.Linear(3, 2)))
+    notices, x = Notices(), torch.rand(4, 3)
+    load_weights(fresh, {f"{prefix}{name}": value for name, value in trained.state_dict().items()}, notices)
+    assert torch.allclose(fresh(x), trained(x), atol=1e-6)
+    assert "different names for the parts of weight_norm" in notices.notes[0]
+
+
+def test_other_state_dicts_of_a_checkpoint_are_named(tmp_path: Path) -> None:
+    """If a checkpoint holds averaged weights beside the model's, the note says that they were not taken."""
+    state, notices = toys.tensor_net().state_dict(), Notices()
+    torch.save({"model": state, "model_ema": state, "epoch": 3}, tmp_path / "last.pt")
+    read_weights(tmp_path / "last.pt", notices)
+    assert notices.notes[0].endswith("the weights under 'model' were taken, and not those under 'model_ema'")
+
+
+def test_a_state_dict_under_a_name_of_ones_own(tmp_path: Path) -> None:
+    """The only state dict of a checkpoint is taken, whatever its name; of two, neither is."""
+    state, notices = toys.tensor_net().state_dict(), Notices()
+    torch.save({"classifier": state, "optimizer": {"state": {}, "param_groups": []}}, tmp_path / "w.pt")
+    assert loaded(read_weights(tmp_path / "w.pt", notices)) == []
+    assert notices.notes == ["model.weights: w.pt is a checkpoint; the weights under 'classifier' were taken"]
+    torch.save({"teacher": state, "student": state}, tmp_path / "w.pt")
+    with pytest.raises(Mistake, match=r"a checkpoint with several state dicts \(teacher, student\)"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_a_pointer_of_git_lfs(tmp_path: Path) -> None:
+    """What Git LFS leaves in place of a file that was not fetched is named, as weights and as a program."""
+    path = tmp_path / "w.pt"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    with pytest.raises(Mistake, match=r"is a pointer of Git LFS, .*: run `git lfs pull`"):
+        read_weights(path)
+    with pytest.raises(Mistake, match=r"holds a pointer of Git LFS, .*: run `git lfs pull`"):
+        load_program(path)

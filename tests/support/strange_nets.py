@@ -4,12 +4,14 @@ The builders are functions without arguments, so that a config may name them: ``
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import rnn
 
 INPUTS, CLASSES, STEPS, SIZE = 6, 3, 2, 3
 
@@ -156,6 +158,51 @@ def features_mixed(_net: nn.Module, hidden: Tensor) -> Tensor:
     return hidden + 0 * hidden.mean(0)
 
 
+def seeded_noise(_net: nn.Module, hidden: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return hidden + torch.randn_like(hidden)
+
+
+def filled_up(_net: nn.Module, hidden: Tensor) -> Tensor:
+    lengths = (hidden > 0).sum(1).clamp_min(1).cpu()
+    packed = rnn.pack_padded_sequence(hidden[:, :, None], lengths, batch_first=True, enforce_sorted=False)
+    steps, _ = rnn.pad_packed_sequence(packed, batch_first=True)
+    return hidden + steps.mean(1)
+
+
+class Packed(nn.Module):
+    """A model of sequences of token ids (n, 5), filled up with 0; one without a token is not taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.rnn, self.head = nn.Embedding(10, 4), nn.GRU(4, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ids = x.long()
+        steps = self.embedding(ids)
+        lengths = (ids != 0).sum(1).cpu()
+        _, last = self.rnn(rnn.pack_padded_sequence(steps, lengths, batch_first=True, enforce_sorted=False))
+        return self.head(last[-1])
+
+
+class Rising(Packed):
+    """The same, if the ids fall and then are 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool((x.diff() > 0).any()):
+            raise ValueError("the ids rise")
+        return super().forward(x)
+
+
+def tokens(folder: Path) -> None:
+    """Overwrite the files of rows with sequences of falling token ids, filled up with 0."""
+    for seed, name in enumerate(("train.npz", "heldout.npz")):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randint(1, 10, (300, 5), generator=generator).sort(1, descending=True).values
+        length = torch.randint(1, 6, (300, 1), generator=generator)
+        np.savez(folder / name, x=torch.where(torch.arange(5) < length, x, 0).float(), y=torch.arange(300) % 3)
+
+
 MIXING: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "train() overridden": (AlwaysTraining, r"'layer' \(BatchNorm1d\) is in training mode after eval\(\)"),
     "no running statistics": (
@@ -176,6 +223,11 @@ MIXING: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "softmax over the rows": (lambda: Ends(lambda y: y.softmax(0)), "a softmax runs over axis 0"),
     "sorted rows": (lambda: Net(lambda _net, hidden: hidden.sort(0).values), "computes over the first axis"),
+    "noise from a fixed seed": (lambda: Net(seeded_noise), r"draws random numbers \(randn_like\) from a fixed seed"),
+    "a mean with the padding": (
+        lambda: Net(filled_up),
+        "pad_packed_sequence, if it is used, fills up to the longest sequence",
+    ),
 }
 CHANGING: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "functional dropout": (lambda: Net(lambda _n, h: functional.dropout(h)), "a dropout is always on"),

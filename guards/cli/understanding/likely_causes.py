@@ -10,6 +10,7 @@ from torch import Tensor
 from guards.cli.understanding.input_changes import InputChange, input_changes
 from guards.cli.understanding.label_order import better_order
 from guards.cli.understanding.label_scale import better_scale
+from guards.cli.understanding.other_answers import better_answer
 from guards.cli.understanding.quality import Quality, quality, recognises
 from guards.fitting import Labelled
 from guards.notices import Notices
@@ -50,8 +51,9 @@ def judge(prepared: Prepared, outputs: Mapping[str, Labelled], notices: Notices)
         lost = "" if missing == "training" else "; without them there are no prediction sets and no intervals"
         notices.note(f"the {missing} rows have no labels: the model's quality is known on the {kept} rows alone{lost}")
     rows = Labelled(outputs[part].logits, outputs[part].y)
-    causes = [_labels_misread(rows, prepared, part)]
-    if main.value < _good(main) and (causes[0] is None or causes[0].quality.value < _good(main)):
+    labels = _labels_misread(rows, prepared, part)
+    causes = [_answers_misread(rows, prepared, part), labels]
+    if main.value < _good(main) and (labels is None or labels.quality.value < _good(main)):
         causes.append(_inputs_misread(prepared, part))
     likely = [cause for cause in causes if cause is not None]
     if likely:
@@ -94,6 +96,22 @@ def _without_labels(outputs: Mapping[str, Labelled], prepared: Prepared, notices
 def _good(found: Quality) -> float:
     """Give the quality from which on no misreading is looked for."""
     return found.rival + GOOD * (1 - found.rival)
+
+
+def _answers_misread(rows: Labelled, prepared: Prepared, part: str) -> LikelyCause | None:
+    """Tell whether the labels fit the outputs far better if answers are read off them otherwise."""
+    if not prepared.classes:
+        return None
+    one_logit = prepared.model.binary and prepared.model.meaning == "logits"
+    other = better_answer(rows, prepared.classes, one_logit=one_logit)
+    if other is None:
+        return None
+    advice, better, given = other
+    return LikelyCause(
+        f"model: accuracy is {said(better)} instead of {said(given)} on {_rows(part)} if answers are read off the "
+        f"outputs otherwise: {advice}",
+        better,
+    )
 
 
 def _labels_misread(rows: Labelled, prepared: Prepared, part: str) -> LikelyCause | None:

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import strange_nets
 import torch
 import toys
 
-from guards import Mistake
+from guards import Bundle, InputSchema, Mistake
 from guards.cli.configs import load_config
+from guards.fitting import fit
 from guards.notices import Notices
 from guards.preparation import Prepared, prepare
+from guards.selftest import made_up_rows
 
 
 def prepared(folder: Path, kind: str = "tensor", **section: Any) -> tuple[Prepared, Notices]:
@@ -82,3 +85,48 @@ def test_precision_is_examined(tmp_path: Path) -> None:
     assert notices.warnings == []
     assert np.isfinite(found.model(found.train.x).logits.numpy()).all()
     assert torch.equal(found.model(found.train.x).logits, found.model(found.train.x).logits)
+
+
+def test_sequences_that_must_have_a_length(tmp_path: Path) -> None:
+    """A model of packed sequences is tried on rows of the reference, and its bundle can be loaded again."""
+    section = {"builder": "strange_nets:Packed", "classes": list(toys.CLASSES), "device": "cpu"}
+    config = load_config(toys.write(tmp_path, "tensor", model=section))
+    strange_nets.tokens(tmp_path)
+    made = prepare(config, tmp_path, Notices())
+    found = fit(
+        config,
+        schema=made.schema,
+        classes=made.classes,
+        model=made.model,
+        train=made.train,
+        heldout=made.heldout,
+    )
+    found.bundle.save(tmp_path / "bundle")
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert torch.equal(bundle.model(made.train.x).logits, made.model(made.train.x).logits)
+    assert bundle.self_test is not None
+    bundle.self_test.check(bundle.pipeline())
+
+
+def test_made_up_rows_that_a_model_does_not_take(tmp_path: Path) -> None:
+    """If a model takes no row but real ones, the config must let the bundle keep some."""
+    section = {"builder": "strange_nets:Rising", "classes": list(toys.CLASSES), "device": "cpu"}
+    config = toys.write(tmp_path, "tensor", model=section)
+    strange_nets.tokens(tmp_path)
+    with pytest.raises(Mistake, match=r"store_reference_rows: .*: set it to true, .* 16 calibration rows .*ids rise"):
+        prepare(load_config(config), tmp_path, Notices())
+    config = toys.write(tmp_path, "tensor", model=section, store_reference_rows=True)
+    strange_nets.tokens(tmp_path)
+    prepare(load_config(config), tmp_path, Notices())
+
+
+def test_made_up_rows_have_values_of_the_reference() -> None:
+    """Each position of a made-up row has a value that the reference has there, and no row is one of the reference's."""
+    schema = InputSchema(kind="tensor", shape=(2, 3))
+    x = torch.arange(600.0).reshape(100, 2, 3)
+    made = made_up_rows(x, schema)
+    assert made.shape == (16, 2, 3)
+    assert torch.equal(made % 6, x[:16] % 6)
+    assert not any(bool((row == x).flatten(1).all(1).any()) for row in made)
+    assert float(made.min()) > 24
+    assert torch.equal(made, made_up_rows(x, schema))

@@ -179,6 +179,10 @@ def test_a_model_without_gradients() -> None:
     [
         (lambda: strange_nets.Layered(nn.BatchNorm1d(8)), "the program was exported in training mode: call model.eval"),
         (lambda: strange_nets.Layered(nn.Dropout()), "the program was exported in training mode, with its dropout"),
+        (
+            lambda: strange_nets.Layered(nn.Sequential(nn.BatchNorm1d(8), nn.Dropout())),
+            "the program was exported in training mode: call model.eval",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -221,3 +225,19 @@ def test_it_is_quick() -> None:
     examined(net)
     assert time.perf_counter() - started < 1
     assert len(calls) <= 40
+
+
+class SlightlyMixed(strange_nets.Net):
+    """Adds a little of the batch's mean, and runs in float32 alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            raise TypeError("float32 alone")
+        return super().forward(x) + 1e-3 * x.mean(0)[:3]
+
+
+def test_a_deviation_that_may_be_no_rounding() -> None:
+    """A small deviation of a model that does not run in float64 is taken, and the note does not call it rounding."""
+    (note,) = examined(SlightlyMixed()).notes
+    assert note.startswith("model: something changes an answer by up to")
+    assert "does forward stop at a tolerance, or compute over the rows?" in note

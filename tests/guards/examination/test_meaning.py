@@ -93,6 +93,7 @@ def test_sure_probabilities_have_finite_logits() -> None:
         (lambda y: y.softmax(1), 1, 2, "auto", "a softmax over one output, which is 1 whatever the row"),
         (lambda y: y.softmax(1)[:, 0], 2, 2, "auto", "it cannot be told whether they are probabilities of classes"),
         (lambda y: (y / 1e3 + 0.5).clamp(0, 1).square(), 1, 2, "auto", "it cannot be told whether they are"),
+        (lambda y: y.clamp(0, 1), 1, 2, "auto", "it cannot be told whether they are"),
     ],
 )
 def test_outputs_that_contradict(
