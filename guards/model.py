@@ -12,7 +12,7 @@ from guards.features import Tap, find_head
 from guards.imputation import Imputation
 from guards.model_outputs import Meaning, as_logits, described, outputs_in, width_of
 from guards.notices import Notices
-from guards.trial import Trial
+from guards.trial_run import Trial
 from guards.types import Mistake, ModelOutput
 
 __all__ = ["Precision", "TorchModel", "resolve_device", "taken_at_once"]

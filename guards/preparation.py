@@ -9,10 +9,10 @@ from torch.export import ExportedProgram
 
 from guards.config import Config
 from guards.data.calibration_rows import examine_calibration
-from guards.data.inputs import Reading
+from guards.data.distinct_values import as_list
+from guards.data.input_columns import Reading
 from guards.data.reference import ReferenceFile, read_reference, read_rows
-from guards.data.spread import spread_of
-from guards.data.values import as_list
+from guards.data.value_spread import spread_of
 from guards.examination import examine, refuse_missing
 from guards.loading import make_model
 from guards.model import TorchModel

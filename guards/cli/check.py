@@ -13,9 +13,9 @@ from guards.cli.understanding.likely_causes import judge
 from guards.cli.understanding.quality import sampled_outputs
 from guards.cli.understanding.show import show, show_quality
 from guards.cli.understanding.summary import accuracies, summarise
+from guards.config_parts import check_parts
 from guards.notices import Notices
 from guards.preparation import Prepared, prepare
-from guards.rehearsal import rehearse
 from guards.types import Mistake
 
 __all__ = ["progress_bars", "run", "understand"]
@@ -67,7 +67,7 @@ def understand(config_path: Path, notices: Notices, console: Console) -> Prepare
         with progress_bars(console) as progress:
             loading = progress.add_task("data", total=3)
             prepared = prepare(config, config_path.resolve().parent, notices, lambda: progress.advance(loading))
-            rehearse(config, prepared.schema, prepared.classes)
+            check_parts(config, prepared.schema, prepared.classes)
     except Mistake:
         print_notices(notices, console)  # what was noticed may explain the mistake
         raise

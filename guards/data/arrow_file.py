@@ -12,7 +12,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 
 from guards.data.arrow_types import column_of
-from guards.data.row_numbers import say_left_out
+from guards.data.index_column import say_left_out
 from guards.data.table import Table, TableColumn, counted, unlike_names
 from guards.notices import Notices
 from guards.types import Mistake

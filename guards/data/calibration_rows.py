@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guards.config import Config
 from guards.conformal import temperature_rows
-from guards.enough_rows import guard_without_turn, too_few_rows
+from guards.heldout_rows import guard_without_turn, too_few_rows
 from guards.notices import Notices
 from guards.types import Mistake, Rows
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from guards.data.order import alike, by_value, is_boolean, is_number, other_order
+from guards.data.distinct_values import Values, as_list
+from guards.data.name_order import alike, by_value, is_boolean, is_number, other_order
 from guards.data.table import TableColumn
-from guards.data.values import Values, as_list
 from guards.notices import Notices
 
 __all__ = ["categories_of", "check_categories"]

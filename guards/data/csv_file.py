@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from guards.data.csv_decimal_commas import with_points
 from guards.data.csv_dialect import NUMBER, Dialect, find_dialect
-from guards.data.csv_numbers import with_points
-from guards.data.row_numbers import without_row_numbers
-from guards.data.spaces import without_padding
+from guards.data.csv_padding import without_padding
+from guards.data.index_column import without_row_numbers
 from guards.data.table import Table, TableColumn, counted, unlike_names
 from guards.data.text_file import read_text
 from guards.notices import Notices

@@ -7,11 +7,11 @@ import numpy.typing as npt
 import torch
 
 from guards.columns import check_name
-from guards.data.forms import DATE, likeliest
-from guards.data.numbers import numbers_of
-from guards.data.order import alike, by_value, is_boolean, is_number, other_order
+from guards.data.distinct_values import Values, as_list, row_numbers
+from guards.data.name_order import alike, by_value, is_boolean, is_number, other_order
+from guards.data.number_columns import numbers_of
 from guards.data.table import TableColumn
-from guards.data.values import Values, as_list, row_numbers
+from guards.data.text_formats import DATE, likeliest
 from guards.notices import Notices
 from guards.spelling import Spellings, key_of
 from guards.types import Mistake

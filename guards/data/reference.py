@@ -8,15 +8,15 @@ import numpy.typing as npt
 import torch
 
 from guards.config import Config
-from guards.data.files import read_table
-from guards.data.inputs import Reading, readings
+from guards.data.input_columns import Reading, readings
 from guards.data.labels import resolve_classes
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
 from guards.data.npz_arrays import label_texts
 from guards.data.npz_layout import not_finite
 from guards.data.rows import check_known, load_rows, rows_from_table
-from guards.data.spread import compare_spread, spread_of
 from guards.data.table import Table, TableColumn, choices, exists
+from guards.data.table_file import read_table
+from guards.data.value_spread import compare_spread, spread_of
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows

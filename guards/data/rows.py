@@ -8,13 +8,13 @@ import torch
 
 from guards.columns import Column
 from guards.config import Config
-from guards.data.files import read_table
-from guards.data.kinds import WRONG_NUMBER
+from guards.data.column_kinds import WRONG_NUMBER
+from guards.data.distinct_values import Values, as_list
 from guards.data.labels import indices, targets
 from guards.data.npz import read_npz, rows_from_npz
-from guards.data.numbers import numbers_of
+from guards.data.number_columns import numbers_of
 from guards.data.table import GROUP, Table, TableColumn, as_texts
-from guards.data.values import Values, as_list
+from guards.data.table_file import read_table
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows

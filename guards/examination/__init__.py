@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from guards.examination.experiments import answers
-from guards.examination.independence import Independence
-from guards.examination.meaning import find_meaning
-from guards.examination.missing import refuse_missing
+from guards.examination.missing_values import refuse_missing
+from guards.examination.output_meaning import find_meaning
+from guards.examination.output_values import refuse_not_finite, warn_of_constants
 from guards.examination.precision import compare_precision
+from guards.examination.row_independence import Independence
 from guards.examination.trace import Trace
-from guards.examination.values import refuse_not_finite, warn_of_constants
 from guards.forward_errors import forward_error
 from guards.model import TorchModel
 from guards.model_outputs import Declared

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from guards import Mistake
-from guards.data.files import read_table
 from guards.data.table import TableColumn, as_texts
+from guards.data.table_file import read_table
 from guards.notices import Notices
 
 NAN = math.nan

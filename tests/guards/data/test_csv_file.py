@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guards import Mistake
-from guards.data.files import read_table
+from guards.data.table_file import read_table
 from guards.notices import Notices
 
 Read = dict[str, list[object]]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from guards.examination.exact import Exact
+from guards.examination.dependence_causes import changed_state, drawing, mixing, snapshot
 from guards.examination.experiments import Answers, Deviation, Experiment, answers, deviation, experiments
-from guards.examination.suspects import changed_state, drawing, mixing, snapshot
+from guards.examination.float64 import Float64Copy
 from guards.examination.trace import Trace
 from guards.forward_errors import forward_error
 from guards.model import TorchModel
@@ -37,7 +37,7 @@ class Independence:
     classification: bool
     notices: Notices
     rounding: Deviation | None = field(default=None, init=False)
-    exact: Exact | None = field(default=None, init=False)
+    in_float64: Float64Copy | None = field(default=None, init=False)
 
     def check(self, largest: int) -> Answers:
         """Run all experiments, with batches of up to ``largest`` rows, and give the sample's answers.
@@ -110,9 +110,9 @@ class Independence:
 
     def _is_rounding(self, experiment: Experiment, differs: Deviation) -> bool:
         """Tell whether a deviation is one of rounding: in float64 it is then a fraction."""
-        if self.exact is None:
-            self.exact = Exact.of(self.model, self.sample, classification=self.classification)
-        if not self.exact.explains(experiment, differs):
+        if self.in_float64 is None:
+            self.in_float64 = Float64Copy.of(self.model, self.sample, classification=self.classification)
+        if not self.in_float64.explains(experiment, differs):
             return False
         if self.rounding is None or differs.size > self.rounding.size:
             self.rounding = differs

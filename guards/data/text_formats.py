@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guards.data.values import Mask, Values, matching
+from guards.data.distinct_values import Mask, Values, matching
 
 __all__ = ["DATE", "FORMS", "Form", "digits", "led_by_zeros", "likeliest", "marks"]
 

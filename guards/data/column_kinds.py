@@ -5,10 +5,10 @@ import pandas as pd
 
 from guards.columns import Column, ColumnSpec, Kind
 from guards.data.categories import categories_of, check_categories
-from guards.data.forms import digits, led_by_zeros, likeliest, marks
-from guards.data.numbers import check_numbers, numbers_of
+from guards.data.distinct_values import Mask, Values, as_list
+from guards.data.number_columns import check_numbers, numbers_of
 from guards.data.table import Table, TableColumn
-from guards.data.values import Mask, Values, as_list
+from guards.data.text_formats import digits, led_by_zeros, likeliest, marks
 from guards.notices import Notices
 from guards.types import Mistake
 

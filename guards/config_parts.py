@@ -10,10 +10,10 @@ from guards.registry import registered
 from guards.schema import InputSchema
 from guards.types import Mistake
 
-__all__ = ["rehearse"]
+__all__ = ["check_parts"]
 
 
-def rehearse(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
+def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
     """Make every guard and every monitor without fitting one.
 
     Raises:

@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from guards.data.forms import led_by_zeros, likeliest
+from guards.data.distinct_values import Mask, Values
 from guards.data.table import TableColumn
-from guards.data.values import Mask, Values
+from guards.data.text_formats import led_by_zeros, likeliest
 from guards.notices import Notices
 from guards.spelling import key_of
 from guards.types import Mistake

@@ -11,7 +11,7 @@ from guards.examination.experiments import Answers, Deviation, Experiment, answe
 from guards.imputation import Imputation
 from guards.model import TorchModel
 
-__all__ = ["Exact"]
+__all__ = ["Float64Copy"]
 
 SHARE = 0.1
 """Of a deviation in float32: less than this in float64 means that it is one of rounding."""
@@ -20,7 +20,7 @@ SMALL = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exact:
+class Float64Copy:
     """A copy of a model's parts in float64, and the sample's answers with them; None if it cannot run so."""
 
     model: TorchModel

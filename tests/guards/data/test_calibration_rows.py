@@ -12,7 +12,7 @@ from guards import Rows
 from guards.calibration import Budget, first_turn, rows_needed
 from guards.config import Config, parse
 from guards.data.calibration_rows import copied_rows, examine_calibration, row_hashes, shared_rows
-from guards.enough_rows import heldout_needed, too_few_rows
+from guards.heldout_rows import heldout_needed, too_few_rows
 from guards.notices import Notices
 from guards.types import Mistake
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guards.data.kinds import resolve_columns
+from guards.data.column_kinds import resolve_columns
+from guards.data.distinct_values import Values, as_list
 from guards.data.table import GROUP, Table, as_texts
-from guards.data.values import Values, as_list
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
 from guards.types import Mistake
 
-__all__ = ["Reading", "readings", "resolve_schema"]
+__all__ = ["Reading", "readings"]
 
 FEW = 50
 
@@ -50,17 +50,6 @@ def readings(spec: InputSpec, table: Table | None, *, label: str) -> tuple[Readi
         return (Reading(InputSchema(kind=spec.kind, shape=spec.shape or ())),)
     ways = (spec.rest,) if spec.rest is not None or not _partial(spec, table, label) else ("infer", "drop")
     return tuple(_reading(spec, table, label, drop=way == "drop") for way in ways)
-
-
-def resolve_schema(spec: InputSpec, table: Table | None, *, label: str, notices: Notices) -> InputSchema:
-    """Give the first reading's schema; columns that are not listed are inputs.
-
-    Raises:
-        Mistake: a declared column is not there, or a column is not of its kind.
-    """
-    first = readings(spec, table, label=label)[0]
-    notices.add(first.notices)
-    return first.sure()
 
 
 def _partial(spec: InputSpec, table: Table, label: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from tables import fields, numbers, spec, table, typed, understood
 
 from guards import Mistake
-from guards.data.inputs import readings
+from guards.data.input_columns import readings
 from guards.data.table import Table
 
 NUMERIC = {"kind": "numeric"}
