@@ -15,6 +15,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from guards.forward_errors import place_of
 from guards.notices import Notices
+from guards.sentences import first_line
 from guards.types import Mistake
 
 __all__ = ["call_builder", "runs_in_float32"]
@@ -133,8 +134,9 @@ def _called(builder: str, function: Any) -> Any:  # noqa: ANN401 - whatever the 
         raise Mistake(f"model.builder: {builder} is a {type(function).__name__}, not a function that returns a module")
     required = _required(function)
     if required:
+        needed = ", ".join(map(repr, required))
         raise Mistake(
-            f"model.builder: {_name(builder)}{inspect.signature(function)} needs {_listed(required)}, and a builder is "
+            f"model.builder: {_name(builder)}{inspect.signature(function)} needs {needed}, and a builder is "
             f"called without arguments: write `def build(): return {_name(builder)}(...)` and name build in the config"
         )
     try:
@@ -205,14 +207,10 @@ def _refuse_state_that_cannot_be_kept(net: nn.Module, builder: str) -> None:
 
 
 def _told(raised: BaseException) -> str:
-    first = (str(raised).splitlines() or [""])[0]
+    first = first_line(raised, "")
     place = place_of(raised)
     return f"{type(raised).__name__}{f': {first}' if first else ''}{f' ({place})' if place else ''}"
 
 
 def _name(builder: str) -> str:
     return builder.partition(":")[2]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names))

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from guards.sentences import first_line
+
 __all__ = ["forward_error", "place_of"]
 
 OURS, TORCH = Path(__file__).parent, Path(torch.__file__).parent
@@ -64,7 +66,7 @@ def place_of(raised: BaseException) -> str:
 
 def forward_error(net: nn.Module, x: Tensor, raised: Exception) -> str:
     """Say that the module does not take rows (n, ...), with the likely reason, the exception and its place."""
-    first = (str(raised).splitlines() or [""])[0]
+    first = first_line(raised, "")
     place = place_of(raised)
     reason = _reason(net, x, raised)
     told = f"{type(raised).__name__}: {first}{f', in {place}' if place else ''}"

@@ -12,6 +12,7 @@ from guards.features import Tap, find_head
 from guards.imputation import Imputation
 from guards.model_outputs import Meaning, as_logits, described, outputs_in, width_of
 from guards.notices import Notices
+from guards.sentences import first_line
 from guards.trial_run import Trial
 from guards.types import Mistake, ModelOutput
 
@@ -167,7 +168,7 @@ class TorchModel(nn.Module):
         try:
             self(example)
         except Exception as failed:
-            why = (str(failed).splitlines() or [type(failed).__name__])[0]
+            why = first_line(failed)
             raise Mistake(
                 f"model.compile: the model cannot be compiled here ({why}): "
                 "give the machine what is missing, or set it to false"

@@ -9,7 +9,6 @@ from torch.export import ExportedProgram
 
 from guards.config import Config
 from guards.data.calibration_rows import examine_calibration
-from guards.data.distinct_values import as_list
 from guards.data.input_columns import Reading
 from guards.data.reference import ReferenceFile, read_reference, read_rows
 from guards.data.value_spread import spread_of
@@ -19,6 +18,7 @@ from guards.model import TorchModel
 from guards.notices import Notices
 from guards.program import load_program
 from guards.schema import InputSchema
+from guards.sentences import as_list
 from guards.types import Mistake, Mistakes, Rows
 from guards.weights import read_weights
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from guards.sentences import first_line
 from guards.types import Mistake
 from guards.weights import archive_kind
 
@@ -53,7 +54,7 @@ def load_program(path: Path) -> ExportedProgram:
         raise
     except Exception as broken:  # torch asserts its way through an archive
         raise Mistake(
-            f"model.program: {path} is no archive of torch.export.save ({_first_line(broken)}); export it anew"
+            f"model.program: {path} is no archive of torch.export.save ({first_line(broken)}); export it anew"
         ) from broken
 
 
@@ -147,7 +148,3 @@ def unflatten(program: ExportedProgram) -> tuple[nn.Module, str | None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return cast("nn.Module", torch.export.unflatten(program)), last
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

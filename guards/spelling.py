@@ -6,12 +6,13 @@ from decimal import Decimal
 
 from guards.faults import describe
 
-__all__ = ["Key", "Spellings", "key_of"]
+__all__ = ["NUMERAL", "Key", "Spellings", "key_of"]
 
 Key = tuple[str, object]
 """``("number", Decimal)``, ``("boolean", bool)`` or ``("text", str)``: equal if two writings mean the same."""
 
-NUMERAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+NUMERAL = r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
+"""A decimal number, for the regular expressions of Python and of RE2: not 007, inf, 0x1F or 1_000."""
 LONGEST_NUMERAL = 60
 BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
@@ -33,7 +34,7 @@ def key_of(value: object) -> Key:
     text = str(value)
     if text in BOOLEANS:
         return "boolean", BOOLEANS[text]
-    if len(text) <= LONGEST_NUMERAL and NUMERAL.fullmatch(text):
+    if len(text) <= LONGEST_NUMERAL and re.fullmatch(NUMERAL, text):
         return "number", Decimal(text)
     return "text", text
 

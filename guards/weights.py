@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from guards.notices import Notices
+from guards.sentences import first_line, named
 from guards.types import Mistake
 
 __all__ = ["archive_kind", "load_weights", "read_weights"]
@@ -65,7 +66,7 @@ def read_weights(path: Path, notices: Notices | None = None) -> dict[str, Tensor
         with path.open("rb") as stream:  # by its name torch would take a file for safetensors
             state = torch.load(stream, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as broken:
-        raise Mistake(f"model.weights: cannot read {path}: {(str(broken).splitlines() or [''])[0]}") from broken
+        raise Mistake(f"model.weights: cannot read {path}: {first_line(broken, '')}") from broken
     except Exception as broken:  # torch raises pickle.UnpicklingError for anything but tensors
         raise Mistake(_more_than_tensors(path, str(broken))) from broken
     return _state_dict(state, path, notices or Notices())
@@ -139,7 +140,7 @@ def _renamed(state: dict[str, Tensor], wanted: object, notices: Notices) -> dict
     notices.note(f"model.weights: {''.join(stripped)!r} was stripped from the names of the weights")
     left = [name for name in state if not name.startswith("".join(stripped))]
     if left:
-        notices.note(f"model.weights: {_few(left)} of the file were left out, which the module does not have")
+        notices.note(f"model.weights: {named(left, SHOWN)} of the file were left out, which the module does not have")
     return renamed
 
 
@@ -163,12 +164,12 @@ def _unfit_names(state: Mapping[str, Tensor], wanted: object) -> list[str]:
     if missing:
         sentences.append(
             f"model.weights: they do not fit the builder's module: {len(missing)} of its {len(names)} names are not in "
-            f"the file ({_few(missing)}); the file has {_few(list(state))}"
+            f"the file ({named(missing, SHOWN)}); the file has {named(list(state), SHOWN)}"
         )
     if unexpected:
         sentences.append(
             f"model.weights: they do not fit the builder's module: {len(unexpected)} names of the file are not in the "
-            f"module ({_few(unexpected)}); the module has {_few(names)}"
+            f"module ({named(unexpected, SHOWN)}); the module has {named(names, SHOWN)}"
         )
     return sentences
 
@@ -187,8 +188,3 @@ def _unfit_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> lis
     if len(unfit) > SHOWN:
         sentences.append(f"model.weights: {len(unfit) - SHOWN} more have another shape")
     return sentences
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(map(repr, names[:SHOWN]))}{more}"

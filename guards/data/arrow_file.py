@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from guards.data.arrow_types import column_of
 from guards.data.index_column import say_left_out
-from guards.data.table import Table, TableColumn, counted, unlike_names
+from guards.data.table import Table, TableColumn, unlike_names
 from guards.notices import Notices
+from guards.sentences import counted, first_line
 from guards.types import Mistake
 
 __all__ = ["PARQUET", "SUFFIXES", "read_arrow"]
@@ -37,7 +38,7 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
         table = _folder(path, notices) if path.is_dir() else _file(path)
         table.validate(full=True)  # a damaged Feather file would else crash the process
     except (pa.ArrowException, OSError, ValueError) as broken:
-        reason = (str(broken).splitlines() or ["damaged"])[0]
+        reason = first_line(broken, "damaged")
         raise Mistake(f"{path}: cannot be read as a table: {reason}") from broken
     unlike_names(table.column_names, path)
     categorical = _pandas_categories(table)
@@ -47,7 +48,7 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
             untyped = b"untyped" in (table.schema.field(name).metadata or {})
             columns[name] = column_of(table[name], categorical=name in categorical, untyped=untyped)
         except pa.ArrowException as unread:
-            reason = (str(unread).splitlines() or ["damaged"])[0]
+            reason = first_line(unread, "damaged")
             raise Mistake(f"{path}, column {name!r}: cannot be read: {reason}") from unread
     for name in _pandas_index(table):
         if name in columns and name not in wanted:

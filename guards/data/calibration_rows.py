@@ -1,7 +1,6 @@
 """Whether the calibration rows are enough, of all classes, and not those that the model was trained on."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from guards.config import Config
 from guards.conformal import temperature_rows
 from guards.heldout_rows import guard_without_turn, too_few_rows
 from guards.notices import Notices
+from guards.sentences import named
 from guards.types import Mistake, Rows
 
 __all__ = ["copied_rows", "examine_calibration", "row_hashes", "shared_rows"]
@@ -166,14 +166,14 @@ def _compare_classes(train: Tensor, heldout: Tensor, classes: tuple[str, ...], n
         # If rows of that class were as frequent here, none would be improbable: a rare class may well be absent.
         absent = (here == 0) & (share > 0) & ((1 - share) ** here.sum() < IMPROBABLE)
         if absent.any():
-            names = _some([classes[index] for index in np.flatnonzero(absent)])
+            names = named([classes[index] for index in np.flatnonzero(absent)], SHOWN)
             only = f": all its rows are {classes[int(here.argmax())]!r}" if (here > 0).sum() == 1 else ""
             notices.warn(
                 f"{name}: it has no row of class {names}, which {other} has{only}; {order}split one file by chance, so "
                 "that both parts have every class"
             )
         elif ((here == 0) & (share > 0)).any():
-            names = _some([classes[index] for index in np.flatnonzero((here == 0) & (share > 0))])
+            names = named([classes[index] for index in np.flatnonzero((here == 0) & (share > 0))], SHOWN)
             notices.note(f"{name} has no row of the rare class {names}: nothing is known of the guards on such rows")
     if "calibration" in order and not any("sorted by label" in said for said in notices.warnings):
         notices.note(
@@ -185,9 +185,11 @@ def _compare_classes(train: Tensor, heldout: Tensor, classes: tuple[str, ...], n
         if not rows
     ]
     if len(classes) - len(nowhere) == 1:
-        notices.warn(f"reference.label: all rows are of class {_some(sorted(set(classes) - set(nowhere)))}")
+        notices.warn(f"reference.label: all rows are of class {named(sorted(set(classes) - set(nowhere)), SHOWN)}")
     elif nowhere:
-        notices.note(f"no row is of class {_some(nowhere)}: model.classes names more classes than the files have")
+        notices.note(
+            f"no row is of class {named(nowhere, SHOWN)}: model.classes names more classes than the files have"
+        )
 
 
 def _sorted_files(labels: dict[str, Tensor]) -> str:
@@ -198,8 +200,3 @@ def _sorted_files(labels: dict[str, Tensor]) -> str:
         if len(y) >= FEW and bool((y[1:] >= y[:-1]).all() or (y[1:] <= y[:-1]).all()) and bool((y != y[0]).any())
     ]
     return f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'} sorted by label: " if found else ""
-
-
-def _some(names: list[Any]) -> str:
-    shown = ", ".join(map(repr, names[:SHOWN]))
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"

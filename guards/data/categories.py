@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from guards.data.distinct_values import Values, as_list
+from guards.data.distinct_values import Values
 from guards.data.name_order import alike, by_value, is_boolean, is_number, other_order
 from guards.data.table import TableColumn
 from guards.notices import Notices
+from guards.sentences import as_list
 
 __all__ = ["categories_of", "check_categories"]
 

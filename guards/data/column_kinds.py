@@ -5,11 +5,12 @@ import pandas as pd
 
 from guards.columns import Column, ColumnSpec, Kind
 from guards.data.categories import categories_of, check_categories
-from guards.data.distinct_values import Mask, Values, as_list
+from guards.data.distinct_values import Mask, Values
 from guards.data.number_columns import check_numbers, numbers_of
 from guards.data.table import Table, TableColumn
 from guards.data.text_formats import digits, led_by_zeros, likeliest, marks
 from guards.notices import Notices
+from guards.sentences import as_list
 from guards.types import Mistake
 
 __all__ = ["WRONG_NUMBER", "resolve_columns"]

@@ -5,10 +5,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from guards.data.table import TableColumn, listed
+from guards.data.table import TableColumn
 from guards.notices import Notices
+from guards.sentences import named
 
 __all__ = ["with_points"]
+
+SHOWN = 5
 
 COMMA = r"^[-+]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][-+]?\d+)?$"
 NOT_THOUSANDS = r"^[-+]?(0|\d{4,}|\d{1,3}(\.\d{3})+),|,(\d{1,2}|\d{4,})([eE][-+]?\d+)?$"
@@ -30,7 +33,7 @@ def with_points(columns: dict[str, TableColumn], path: Path, notices: Notices) -
         given = pa.array(columns[name].cells, pa.string())
         plain = pc.replace_substring(pc.replace_substring(given, ".", ""), ",", ".")
         result[name] = TableColumn(plain.to_numpy(zero_copy_only=False), columns[name].type)
-    notices.note(f"{path}: decimal commas are read as points in {listed(commas)}")
+    notices.note(f"{path}: decimal commas are read as points in {named(commas, SHOWN, noun='column')}")
     for name, cells in numbers.items():
         if name not in commas and _all(cells, THOUSANDS):
             notices.warn(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from guards.data.table import counted
 from guards.notices import Notices
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = ["NUMBER", "Dialect", "find_dialect"]

@@ -15,9 +15,10 @@ from guards.data.csv_decimal_commas import with_points
 from guards.data.csv_dialect import NUMBER, Dialect, find_dialect
 from guards.data.csv_padding import without_padding
 from guards.data.index_column import without_row_numbers
-from guards.data.table import Table, TableColumn, counted, unlike_names
+from guards.data.table import Table, TableColumn, unlike_names
 from guards.data.text_file import read_text
 from guards.notices import Notices
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = ["read_csv"]

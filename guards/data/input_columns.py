@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from guards.data.column_kinds import resolve_columns
-from guards.data.distinct_values import Values, as_list
+from guards.data.distinct_values import Values
 from guards.data.table import GROUP, Table, as_texts
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
+from guards.sentences import as_list
 from guards.types import Mistake
 
 __all__ = ["Reading", "readings"]

@@ -7,12 +7,13 @@ import numpy.typing as npt
 import torch
 
 from guards.columns import check_name
-from guards.data.distinct_values import Values, as_list, row_numbers
+from guards.data.distinct_values import Values
 from guards.data.name_order import alike, by_value, is_boolean, is_number, other_order
 from guards.data.number_columns import numbers_of
 from guards.data.table import TableColumn
 from guards.data.text_formats import DATE, likeliest
 from guards.notices import Notices
+from guards.sentences import as_list, row_numbers
 from guards.spelling import Spellings, key_of
 from guards.types import Mistake
 
@@ -181,5 +182,6 @@ def _all_labelled(absent: npt.NDArray[np.bool_], path: Path) -> None:
     rows = np.flatnonzero(absent)
     if len(rows):
         raise Mistake(
-            f"{path}, {row_numbers(rows)}: no label; remove these rows from the file, or write their labels into it"
+            f"{path}, {row_numbers(rows.tolist())}: no label; remove these rows from the file, or write their labels "
+            "into the file"
         )

@@ -17,6 +17,7 @@ from guards.data.npz_layout import laid_out, scaled
 from guards.data.table import GROUP, Table, TableColumn, as_texts, exists
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
+from guards.sentences import first_line
 from guards.types import Mistake, Rows
 
 __all__ = ["read_npz", "rows_from_npz", "table_of_npz"]
@@ -44,7 +45,7 @@ def read_npz(path: Path, *, label: str = "y", required: bool = False, notices: N
             told = Notices() if notices is None else notices
             return chosen(archive, path, label=label, required=required, notices=told)
     except DAMAGED as broken:
-        raise Mistake(f"{path}: cannot be read as .npz: {(str(broken).splitlines() or ['damaged'])[0]}") from broken
+        raise Mistake(f"{path}: cannot be read as .npz: {first_line(broken, 'damaged')}") from broken
 
 
 def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, path: Path) -> Table:

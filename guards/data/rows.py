@@ -9,7 +9,7 @@ import torch
 from guards.columns import Column
 from guards.config import Config
 from guards.data.column_kinds import WRONG_NUMBER
-from guards.data.distinct_values import Values, as_list
+from guards.data.distinct_values import Values
 from guards.data.labels import indices, targets
 from guards.data.npz import read_npz, rows_from_npz
 from guards.data.number_columns import numbers_of
@@ -17,6 +17,7 @@ from guards.data.table import GROUP, Table, TableColumn, as_texts
 from guards.data.table_file import read_table
 from guards.notices import Notices
 from guards.schema import InputSchema
+from guards.sentences import as_list
 from guards.types import Mistake, Rows
 
 __all__ = ["check_known", "load_rows", "rows_from_table"]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = [
@@ -19,9 +20,7 @@ __all__ = [
     "TableColumn",
     "as_texts",
     "choices",
-    "counted",
     "exists",
-    "listed",
     "unlike_names",
 ]
 
@@ -34,7 +33,6 @@ ColumnType = Literal["untyped", "text", "number", "boolean", "category", "date",
 ``nested`` is whatever has no single value per row: lists, structures, bytes.
 """
 
-SHOWN = 5
 MANY = 20
 
 
@@ -123,14 +121,3 @@ def unlike_names(names: Sequence[str], path: Path) -> None:
     twice = next(name for name, count in Counter(names).items() if count > 1)
     places = " and ".join(str(index + 1) for index, name in enumerate(names) if name == twice)
     raise Mistake(f"{path}: the name {twice!r} is given twice, to the columns {places}; rename one of them")
-
-
-def counted(number: int, noun: str) -> str:
-    """Give a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Name the first columns, and count the others."""
-    more = f" and {counted(len(names) - SHOWN, 'more column')}" if len(names) > SHOWN else ""
-    return ", ".join(map(repr, names[:SHOWN])) + more

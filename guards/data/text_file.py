@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from guards.notices import Notices
+from guards.sentences import first_line
 from guards.types import Mistake
 
 __all__ = ["read_text"]
@@ -52,7 +53,7 @@ def read_text(path: Path, notices: Notices) -> str:
     try:
         raw = _decompressed(path)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as broken:
-        reason = (str(broken).splitlines() or ["damaged"])[0]
+        reason = first_line(broken, "damaged")
         raise Mistake(f"{path}: cannot be read as a table: {reason}") from broken
     for start, name, advice in FORMATS:
         if raw.startswith(start):

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import Tensor
 
-from guards.examination.experiments import answers
+from guards.examination.experiments import answers, spaced
 from guards.examination.missing_values import refuse_missing
 from guards.examination.output_meaning import find_meaning
 from guards.examination.output_values import refuse_not_finite, warn_of_constants
@@ -50,11 +50,11 @@ def examine(
     precision, model.precision = model.precision, "float32"
     try:
         with torch.random.fork_rng(devices=[]):
-            few = rows[_spaced(len(rows), TRACED)].to(model.device)
+            few = rows[spaced(len(rows), TRACED)].to(model.device)
             started = time.perf_counter()
             trace = _traced(model, few)
             slow = time.perf_counter() - started > SLOW_SECONDS
-            numbers = _spaced(len(rows), TRACED if slow else SAMPLE)
+            numbers = spaced(len(rows), TRACED if slow else SAMPLE)
             sample = rows[numbers].to(model.device)
             others = rows[(numbers + max(1, len(rows) // (2 * len(numbers)))) % len(rows)].flip(0).to(model.device)
             first = answers(model, sample, classification=False)
@@ -68,11 +68,6 @@ def examine(
     warn_of_constants(model, sample, base, notices)
     if precision != "float32":
         compare_precision(model, sample if slow else rows, classification=classification, notices=notices)
-
-
-def _spaced(rows: int, wanted: int) -> Tensor:
-    """Give the numbers of that many rows, evenly spaced over a file that may be sorted; at least two."""
-    return torch.linspace(0, rows - 1, max(2, min(wanted, rows))).round().long()
 
 
 def _traced(model: TorchModel, rows: Tensor) -> Trace:

@@ -11,6 +11,7 @@ from guards.columns import Column
 from guards.imputation import Imputation
 from guards.notices import Notices
 from guards.schema import InputSchema
+from guards.sentences import first_line
 from guards.types import Mistake
 
 __all__ = ["refuse_small_embeddings"]
@@ -101,7 +102,7 @@ def _refuse_failing(net: nn.Module, rows: Tensor, column: Column, codes: Tensor,
         failed = _Run.of(net, row[None], bounds).failed
         if failed is not None:
             name = (column.categories or ())[code]
-            first = (str(failed).splitlines() or [""])[0]
+            first = first_line(failed, "")
             raise Mistake(
                 f"input.columns: column {column.name!r} has {len(column.categories or ())} categories, and the model "
                 f"fails for {name!r}, whose index is {code} ({type(failed).__name__}: {first}): is an embedding too "

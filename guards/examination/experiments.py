@@ -9,7 +9,7 @@ from torch import Tensor
 from guards.model import TorchModel
 from guards.types import Mistake
 
-__all__ = ["Answers", "Deviation", "Experiment", "answers", "deviation", "experiments"]
+__all__ = ["Answers", "Deviation", "Experiment", "answers", "deviation", "experiments", "spaced"]
 
 TOLERANCE = 1e-5
 """Of probabilities, and of values relative to the largest one: the contract's promise for other batch shapes."""
@@ -47,6 +47,11 @@ class Deviation:
         relative = "" if self.what == "probability" else " of the largest"
         size = f"{self.size:.2g}" if self.what == "probability" else f"{self.size:.2%}"
         return f"{size}{relative} in the {self.what}"
+
+
+def spaced(rows: int, most: int) -> Tensor:
+    """Give the numbers of at most that many rows, evenly spaced over a file that may be sorted; at least two."""
+    return torch.linspace(0, rows - 1, max(2, min(most, rows))).round().long()
 
 
 @torch.inference_mode()

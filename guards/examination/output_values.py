@@ -7,6 +7,7 @@ from guards.examination.experiments import Answers
 from guards.model import TorchModel
 from guards.notices import Notices
 from guards.schema import InputSchema
+from guards.sentences import named
 from guards.types import Mistake
 
 __all__ = ["refuse_not_finite", "warn_of_constants"]
@@ -35,10 +36,9 @@ def refuse_not_finite(
         if not len(bad):
             continue
         places = (bad if numbers is None else numbers[bad]).tolist()
-        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
         raise Mistake(
             f"{name} are not finite for {len(places)} of {len(values)} {whose} rows (row "
-            f"{', '.join(map(str, places[:SHOWN]))}{more}, counted from 0){_special(rows[bad[0]], schema)}"
+            f"{named(places, SHOWN, quoted=False)}, counted from 0){_special(rows[bad[0]], schema)}"
         )
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from guards.examination.experiments import answers
+from guards.examination.experiments import answers, spaced
 from guards.model import TorchModel
 from guards.notices import Notices
 from guards.types import Mistake
@@ -26,7 +26,7 @@ def compare_precision(model: TorchModel, rows: Tensor, *, classification: bool, 
     Raises:
         Mistake: an answer is not finite in the declared precision, or it cannot be computed.
     """
-    rows = rows[torch.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().long()].to(model.device)
+    rows = rows[spaced(len(rows), ROWS)].to(model.device)
     half, declared = _given(model, rows, classification), model.precision
     alone = _given(model, rows[:1], classification)
     model.precision = "float32"

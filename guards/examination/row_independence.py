@@ -14,6 +14,7 @@ from guards.examination.trace import Trace
 from guards.forward_errors import forward_error
 from guards.model import TorchModel
 from guards.notices import Notices
+from guards.sentences import first_line
 from guards.types import Mistake
 
 __all__ = ["Independence"]
@@ -96,11 +97,11 @@ class Independence:
         if isinstance(raised, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
             return (
                 f"server.max_batch_rows: the memory does not hold a batch of {len(rows)} rows: lower it "
-                f"({(text.splitlines() or [type(raised).__name__])[0]})"
+                f"({first_line(raised)})"
             )
         if len(rows) == 1 and self.trace.squeezes:
             return (
-                f"model: it does not take one row alone ({(text.splitlines() or [type(raised).__name__])[0]}): a "
+                f"model: it does not take one row alone ({first_line(raised)}): a "
                 "squeeze() without an axis drops the axis of the rows if there is one row; write squeeze(-1)"
             )
         if "Expected more than 1 value per channel when training" in text:
@@ -167,7 +168,7 @@ class Independence:
             with torch.enable_grad():
                 logits = self.model.logits(prepared.requires_grad_())
         except Exception as raised:  # noqa: BLE001 - the user's code may raise anything
-            first = (str(raised).splitlines() or [type(raised).__name__])[0]
+            first = first_line(raised)
             self.notices.note(
                 f"model: it does not run with gradients on, which some explanations need ({first}): explain by "
                 "shapley, kernel_shap or feature_ablation"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from guards.columns import Column
 from guards.schema import InputSchema
+from guards.sentences import named
 
 __all__ = ["InputChange", "input_changes"]
 
@@ -110,8 +111,7 @@ def _orders(schema: InputSchema, *, may_crash: bool) -> Iterator[InputChange]:
     for what, order in orders.items():
         # What is an index in one place must stay one, unless a crash does no harm.
         if order != places and (may_crash or [categorical[place] for place in order] == categorical):
-            listed = ", ".join(names[place] for place in order[:MOST_COLUMNS])
-            listed += f" and {len(names) - MOST_COLUMNS} more" if len(names) > MOST_COLUMNS else ""
+            listed = named([names[place] for place in order], MOST_COLUMNS, quoted=False)
             yield InputChange(
                 f"the columns come {what}" if "alphabetical" in what else f"{what} come, and then the others",
                 f"list them under input.columns in that order: {listed}",

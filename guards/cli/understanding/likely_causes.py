@@ -15,6 +15,7 @@ from guards.fitting import Labelled
 from guards.notices import Notices
 from guards.preparation import Prepared
 from guards.run_model import CHUNK, run_model
+from guards.sentences import named
 
 __all__ = ["judge", "said"]
 
@@ -123,8 +124,7 @@ def _new_order(classes: tuple[str, ...], names: tuple[str, ...]) -> str:
     if len(names) <= SHOWN:
         return f"set model.classes to {list(names)}, or give the labels in the order that the model was trained with"
     moved = [f"output {i} is {new!r}" for i, (old, new) in enumerate(zip(classes, names, strict=True)) if old != new]
-    more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
-    return f"set model.classes so that {', '.join(moved[:SHOWN])}{more}"
+    return f"set model.classes so that {named(moved, SHOWN, quoted=False)}"
 
 
 def _inputs_misread(prepared: Prepared, part: str) -> LikelyCause | None:

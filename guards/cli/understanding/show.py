@@ -10,6 +10,7 @@ from rich.table import Table as Grid
 from guards.cli.understanding.likely_causes import said
 from guards.cli.understanding.quality import Quality
 from guards.cli.understanding.summary import ColumnSummary, Summary
+from guards.sentences import named
 
 __all__ = ["show", "show_quality"]
 
@@ -68,8 +69,7 @@ def _show_input(summary: Summary, console: Console) -> None:
     for role, what in (("label", "the label"), ("group", "groups"), ("unused", "not used by the model")):
         others = [column["name"] for column in summary["columns"] if column["role"] == role]
         if others:
-            more = f" and {len(others) - SHOWN_COLUMNS} more" if len(others) > SHOWN_COLUMNS else ""
-            console.print(f"{what}: {', '.join(others[:SHOWN_COLUMNS])}{more}", highlight=False, markup=False)
+            console.print(f"{what}: {named(others, SHOWN_COLUMNS, quoted=False)}", highlight=False, markup=False)
 
 
 def _cells(column: ColumnSummary, name_width: int, *, scaled: bool) -> list[str]:

@@ -89,7 +89,7 @@ class Sizes(strange_nets.Net):
 def test_a_batch_that_is_not_taken(fails: Callable[[int], bool], rows: int) -> None:
     """Every size that a server runs is tried: powers of two and the largest; the failing one is told, and its line."""
     with pytest.raises(
-        Mistake, match=rf"\({rows}, 6\): ValueError: no such batch, in .*test_indep.* forward; .*not {rows}"
+        Mistake, match=rf"\({rows}, 6\): ValueError: no such batch, in .*test_row_indep.* forward; .*not {rows}"
     ):
         examined(Sizes(fails), largest=128 if rows == 128 else 100)
 
