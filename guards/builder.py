@@ -26,11 +26,11 @@ WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel
 def call_builder(builder: str, folder: Path | None, notices: Notices | None = None) -> nn.Module:
     """Call ``package.module:function``; ``folder``, the config's own, is appended to the import path.
 
-    Appended and not inserted: a module of the user's must never shadow one of an installed package. What the code
+    The folder comes last, so that the user's modules never shadow modules of installed packages. What the code
     prints goes to standard error, because standard output may be one JSON document.
 
     Raises:
-        Mistake: it cannot be imported or called, or does not return a module.
+        Mistake: the builder cannot be imported or called, or does not return a module.
     """
     notices = notices or Notices()
     module_name, _, name = builder.partition(":")
@@ -50,7 +50,7 @@ def call_builder(builder: str, folder: Path | None, notices: Notices | None = No
 
 
 def runs_in_float32(net: nn.Module, rows: Tensor, notices: Notices) -> nn.Module:
-    """Turn weights of another floating type into float32, the type of ``rows`` (n, ...), if it does not take them.
+    """Turn weights of other floating types into float32 if the module does not take ``rows`` (n, ...) of float32.
 
     Raises:
         Mistake: a parameter or a buffer has no values.
@@ -74,7 +74,7 @@ def _takes(net: nn.Module, rows: Tensor) -> bool:
     try:
         with redirect_stdout(sys.stderr):
             net(rows)
-    except Exception:  # noqa: BLE001 - whatever is wrong beside the type is told when float32 is tried
+    except Exception:  # noqa: BLE001 - other faults are found when float32 is tried
         return False
     return True
 
@@ -86,7 +86,7 @@ def _imported(module_name: str, name: str, folder: Path | None) -> Any:  # noqa:
     except ModuleNotFoundError as missing:
         if missing.name is not None and not f"{module_name}.".startswith(f"{missing.name}."):
             raise Mistake(
-                f"model.builder: {module_name!r} imports {missing.name!r}, which is not there "
+                f"model.builder: {module_name!r} imports {missing.name!r}, which cannot be found "
                 f"({place_of(missing)}): install the package {missing.name!r}, or put the file beside the config"
             ) from missing
         hint = (
@@ -99,7 +99,7 @@ def _imported(module_name: str, name: str, folder: Path | None) -> Any:  # noqa:
         ) from missing
     except SyntaxError as broken:
         raise Mistake(
-            f"model.builder: {broken.filename}:{broken.lineno}: no valid Python ({broken.msg}): mend that line"
+            f"model.builder: {broken.filename}:{broken.lineno}: not valid Python ({broken.msg}): correct this line"
         ) from broken
     except (Exception, SystemExit) as raised:
         raise Mistake(f"model.builder: cannot import {module_name!r}: {_told(raised)}") from raised
@@ -158,7 +158,7 @@ def _unwrapped(net: Any, builder: str, notices: Notices) -> nn.Module:  # noqa: 
     """Take the module out of the wrappers that training puts around it.
 
     Raises:
-        Mistake: it is no module.
+        Mistake: the builder returned something other than a module.
     """
     if isinstance(net, type) and issubclass(net, nn.Module):
         raise Mistake(
@@ -184,10 +184,10 @@ def _inside(net: nn.Module) -> object:
 
 
 def _refuse_state_that_cannot_be_kept(net: nn.Module, builder: str) -> None:
-    """Refuse a quantised module and others whose state is more than tensors, which a bundle cannot keep.
+    """Refuse modules whose state is more than tensors, such as quantised modules: a bundle cannot keep such state.
 
     Raises:
-        Mistake: the state dict holds something else than plain tensors.
+        Mistake: the state dict holds more than plain tensors.
     """
     for name, module in net.named_modules():
         if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]

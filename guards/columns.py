@@ -50,7 +50,7 @@ class ColumnSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(min_length=1)
-    kind: Kind | None = Field(default=None, description="default: found from the reference's values")
+    kind: Kind | None = Field(default=None, description="default: found from the reference")
     minimum: float | None = Field(default=None, description="a smaller value is a declared violation")
     maximum: float | None = Field(default=None, description="a larger value is a declared violation")
     categories: tuple[Label, ...] | None = Field(
@@ -63,7 +63,7 @@ class ColumnSpec(BaseModel):
         "category, or (none) NaN and -1",
     )
     missing: tuple[Label, ...] = Field(
-        default=(), description="values that mean missing in this column, beside those of reference.missing"
+        default=(), description="values that mean missing in this column, in addition to reference.missing"
     )
     scale: float | None = Field(
         default=None, description="numeric: the model gets value * scale; guards see the value as it was sent"

@@ -1,4 +1,4 @@
-"""Whether the parts of a config can be made at all, before anything is fitted."""
+"""Makes the guards and monitors of a config before anything is fitted, to find mistakes early."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""What went wrong in a forward pass, in a sentence for whoever wrote the module."""
+"""Explains errors of a forward pass to the author of the module."""
 
 import inspect
 import re
@@ -19,7 +19,7 @@ SIZES = (
     (re.compile(r"running_mean should contain (\d+) elements not (\d+)"), 1, 2),
     (re.compile(r"input.size\(-1\) must be equal to input_size. Expected (\d+), got (\d+)"), 2, 1),
 )
-"""torch's words for a size that does not fit, and which number is the rows' and which the layer's."""
+"""torch's sentences about sizes that do not fit; the groups are the size of the rows and the size of the layer."""
 CHANNELS = re.compile(r"expected input\[.*\] to have (\d+) channels, but got (\d+) channels")
 REASONS = (
     (
@@ -52,7 +52,7 @@ REASONS = (
 
 
 def place_of(raised: BaseException) -> str:
-    """Name the last line of user code that an exception went through, as ``file:line function``; or nothing."""
+    """Name the last line of user code in a traceback, as ``file:line function``; empty if there is no such line."""
     frames = [
         frame
         for frame in traceback.extract_tb(raised.__traceback__)
@@ -108,7 +108,7 @@ def _other_arguments(net: nn.Module) -> str:
         signature.bind(None)
     except TypeError:
         return (
-            f"forward{signature} does not take one tensor, and the gateway gives one with all columns: write a module "
-            "whose forward takes (n, ...) and splits the tensor itself"
+            f"forward{signature} does not take one tensor, and the gateway gives one tensor with all columns: write a "
+            "module whose forward takes (n, ...) and splits the tensor itself"
         )
     return ""

@@ -1,4 +1,4 @@
-"""Weights of a builder's module: a state dict from a file, and into the module; nothing in a file is ever run."""
+"""Weights of a builder's module: reads a state dict and loads it into the module; no code in a file is ever run."""
 
 import re
 import zipfile
@@ -44,10 +44,10 @@ def archive_kind(path: Path) -> str:
 def read_weights(path: Path, notices: Notices | None = None) -> dict[str, Tensor]:
     """Read a state dict from safetensors, or from a file of ``torch.save`` with ``weights_only=True``.
 
-    The content decides which of both it is. A checkpoint's state dict is taken, and said in a note.
+    The file's content tells the format. The state dict of a checkpoint is taken, with a note.
 
     Raises:
-        Mistake: the file is missing, or no such file.
+        Mistake: the file is missing, or is neither.
     """
     if not path.is_file():
         raise Mistake(f"model.weights: no file {path}")
@@ -107,7 +107,7 @@ def _tensors(state: object) -> bool:
 
 
 def load_weights(net: nn.Module, state: Mapping[str, Tensor], notices: Notices | None = None) -> None:
-    """Load a state dict strictly, but for prefixes of the names, which are stripped and said in a note.
+    """Load a state dict strictly, except for prefixes of the names, which are stripped with a note.
 
     Raises:
         Mistake: names or shapes do not fit the module.
@@ -126,7 +126,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], notices: Notices |
 
 
 def _renamed(state: dict[str, Tensor], wanted: object, notices: Notices) -> dict[str, Tensor]:
-    """Strip prefixes until the names are the module's, or none is left to strip."""
+    """Strip prefixes until the names are the module's, or no prefix is left."""
     names = set(wanted)  # type: ignore[call-overload]
     renamed, stripped = state, []
     while not names <= renamed.keys():
@@ -140,12 +140,14 @@ def _renamed(state: dict[str, Tensor], wanted: object, notices: Notices) -> dict
     notices.note(f"model.weights: {''.join(stripped)!r} was stripped from the names of the weights")
     left = [name for name in state if not name.startswith("".join(stripped))]
     if left:
-        notices.note(f"model.weights: {named(left, SHOWN)} of the file were left out, which the module does not have")
+        notices.note(
+            f"model.weights: {named(left, SHOWN)} of the file were left out, because the module does not have them"
+        )
     return renamed
 
 
 def _tied(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give what a file of safetensors leaves out: a second name of the same memory."""
+    """Give the tensors that safetensors leaves out: those whose memory has another name in the file."""
     here = {tensor.data_ptr(): name for name, tensor in own.items() if name in state and tensor.numel()}
     return {
         name: state[here[tensor.data_ptr()]]
@@ -157,7 +159,7 @@ def _tied(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, T
 
 def _unfit_names(state: Mapping[str, Tensor], wanted: object) -> list[str]:
     names = list(wanted)  # type: ignore[call-overload]
-    # A counter of training that no answer depends on; modules fill it themselves if an old file lacks it.
+    # No answer depends on this counter of training; modules fill it themselves if an old file lacks it.
     missing = [name for name in names if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in set(names)]
     sentences = []

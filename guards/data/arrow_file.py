@@ -58,7 +58,7 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
 
 def _file(path: Path) -> pa.Table:
     if path.suffix.lower() not in SUFFIXES[len(PARQUET) :]:
-        # Not pq.read_table: that takes `country=de` in the path of one file for a column.
+        # Not pq.read_table, which makes a column of `country=de` in the path of one file.
         with pq.ParquetFile(path) as file:
             return file.read()
     with path.open("rb") as stream:
@@ -77,7 +77,7 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
     others = [part for part in parts if part not in read]
     if others:
         notices.note(
-            f"{path}: of the folder only files that end in .parquet are read; left out: "
+            f"{path}: only files of the folder that end in .parquet are read; left out: "
             f"{counted(len(others), 'file')}, such as {others[0].name!r}"
         )
     tables = [_with_partitions(_file(part), part, path) for part in read]
@@ -90,7 +90,7 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
             )
             raise Mistake(
                 f"{part}: the columns differ from those of {read[0].name} "
-                f"({f'only one of the two has {odd[0]!r}' if odd else 'their order is another'}); "
+                f"({f'only one of the two has {odd[0]!r}' if odd else 'the columns come in another order'}); "
                 "write all parts with the same columns"
             )
         for field, other in zip(table.schema, first, strict=True):
@@ -104,7 +104,7 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
 
 
 def _hidden(part: Path) -> bool:
-    """Whether a file is no data: a name with `_` or `.` before it, as `_SUCCESS` has, or a folder's."""
+    """Whether a file holds no data: its name, or the name of its folder, begins with `_` or `.`, such as `_SUCCESS`."""
     return any(name.startswith((".", "_")) for name in part.parts)
 
 
@@ -140,7 +140,7 @@ def _pandas_index(table: pa.Table) -> list[str]:
 def _pandas_categories(table: pa.Table) -> set[str]:
     """Name the columns that were categories in pandas, also if Parquet keeps only their numbers.
 
-    A dictionary of Arrow in pandas has no metadata: it is a way to store texts, in the order of their first rows.
+    A pandas column of Arrow's dictionary type has no metadata: its texts are stored in the order of their first rows.
     """
     columns = _pandas(table).get("columns", [])
     found = [column for column in columns if column.get("pandas_type") == "categorical" and column.get("metadata")]

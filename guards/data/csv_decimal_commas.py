@@ -1,4 +1,4 @@
-"""Decimal commas, as files have them whose fields are not separated by commas."""
+"""Decimal commas, in files whose fields are not separated by commas."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ THOUSANDS = r"^[-+]?\d{1,3}(\.\d{3})+$"
 def with_points(columns: dict[str, TableColumn], path: Path, notices: Notices) -> dict[str, TableColumn]:
     """Read the decimal commas of the file's numbers as points, if the file surely has decimal commas.
 
-    It has if a comma cannot stand for thousands in at least one of the columns whose fields are all such numbers.
+    The file surely has decimal commas if, in a column of such numbers alone, a comma cannot separate thousands.
     """
     texts = {name: pa.array(column.cells, pa.string()).drop_null() for name, column in columns.items()}
     numbers = {name: cells for name, cells in texts.items() if len(cells) and _all(cells, COMMA)}

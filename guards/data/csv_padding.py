@@ -18,7 +18,7 @@ SHOWN = 5
 
 
 def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notices) -> dict[str, TableColumn]:
-    """Take spaces off the fields of a column if all of its fields begin with one, or all are padded to one length.
+    """Take spaces off the fields of a column if all its fields begin with a space, or all are padded to one length.
 
     A field that holds nothing but spaces is missing. Other spaces stay: they may be a part of the value.
     """

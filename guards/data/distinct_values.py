@@ -1,4 +1,4 @@
-"""The different values of a column, as texts: what a column means is found from them, and not from every cell."""
+"""The different values of a column, as texts: all questions about a column are asked of these, not of every cell."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ LONGEST = 40
 class Values:
     """The different values of a column in the order of their first rows.
 
-    ``texts`` (m,) are strings, ``counts`` (m,) how many rows have each, ``firsts`` (m,) the first row of each, and
-    ``codes`` (n,) the place of each row's value in ``texts``, -1 if it has none.
+    ``texts`` (m,) are strings, ``counts`` (m,) how many rows have each value, ``firsts`` (m,) its first row, and
+    ``codes`` (n,) the place of each row's value in ``texts``, -1 if the row has no value.
     """
 
     texts: npt.NDArray[np.object_]

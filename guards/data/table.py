@@ -1,4 +1,4 @@
-"""A table as a file has it: columns by name, each with the type that the file gives them."""
+"""A table as its file has it: columns by name, each with the type that the file gives the column."""
 
 import difflib
 from collections import Counter
@@ -91,7 +91,7 @@ def as_texts(values: npt.NDArray[Any]) -> list[str | None]:
 
 
 def choices(name: str, names: Sequence[str]) -> str:
-    """Say which names there are, beside one that is not there: of many those that are most like it."""
+    """Say which names there are instead of one that is missing; if they are many, the most similar names."""
     if len(names) <= MANY:
         return f"there are {sorted(names)}"
     close = difflib.get_close_matches(name, names, n=MANY, cutoff=0)

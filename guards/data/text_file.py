@@ -1,4 +1,4 @@
-"""From the bytes of a file to its text: decompressed by the file's name, decoded by its first bytes."""
+"""Reads the text of a file: the file's name tells how to decompress it, and its first bytes how to decode it."""
 
 import bz2
 import codecs
@@ -38,7 +38,7 @@ FORMATS = (
     (b"\x80\x05", "a Python pickle", "save the table as CSV or Parquet"),
     (b"SQLite format 3", "an SQLite database", "save the table as CSV or Parquet"),
 )
-"""How files begin that are no text, and what to do with such a file."""
+"""How files that are not texts begin, and what a user can do with such a file."""
 
 LINE = 80
 SAMPLE = 4096
@@ -48,7 +48,7 @@ def read_text(path: Path, notices: Notices) -> str:
     """Read a text file: .gz, .bz2, .xz, .zst and .zip are decompressed, a byte order mark says the encoding.
 
     Raises:
-        Mistake: the file cannot be read or decompressed, is no text, or its text is not UTF-8.
+        Mistake: the file cannot be read or decompressed, is not a text, or is not in UTF-8.
     """
     try:
         raw = _decompressed(path)

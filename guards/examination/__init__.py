@@ -1,4 +1,4 @@
-"""A model is examined on reference rows: what its outputs mean, and whether a row's answer is its own."""
+"""Examines a model on reference rows: what its outputs mean, and whether a row's answer depends on that row alone."""
 
 import time
 
@@ -24,7 +24,7 @@ __all__ = ["examine", "refuse_missing", "refuse_not_finite"]
 SAMPLE = 31
 """Rows that are run in every experiment; no power of two, which is what batches are filled up to."""
 TRACED, SLOW_SECONDS = 7, 0.25
-"""Rows that are traced; if a pass of them takes longer, they are the sample."""
+"""Rows that are traced. If one pass with these rows takes longer, they also are the sample."""
 
 
 @torch.inference_mode()
@@ -45,7 +45,7 @@ def examine(
     probabilities within 1e-5, the same values within 1e-5 of the largest. The features must not change either.
 
     Raises:
-        Mistake: they do change, or the outputs are not finite, or not what is declared.
+        Mistake: answers or features change, or the outputs are not finite, or not what is declared.
     """
     precision, model.precision = model.precision, "float32"
     try:
@@ -71,10 +71,10 @@ def examine(
 
 
 def _traced(model: TorchModel, rows: Tensor) -> Trace:
-    """Record the operations on a few rows (n, ...), and see that another number of rows is taken than at first.
+    """Record the operations on a few rows (n, ...); their number is not the number of the model's first run.
 
     Raises:
-        Mistake: it is not.
+        Mistake: the model does not take this number of rows.
     """
     prepared = model.prepare(rows)
     try:

@@ -1,4 +1,4 @@
-"""Why one row's answer depends on other rows or other calls: the layers and operations that do such a thing."""
+"""Finds the layers and operations that make a row's answer depend on other rows or other calls."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Is a row's answer its own? The same rows are run in other batches, and must get the same answers."""
+"""Experiments: the same rows in other batches must get the same answers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """The largest difference, of what (``probability``, ``value`` or ``features``), and the row it is of."""
+    """The largest difference: in what (``probability``, ``value`` or ``features``), its size, and its row."""
 
     what: str
     size: float

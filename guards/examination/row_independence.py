@@ -1,4 +1,4 @@
-"""A row's answer is its own: the same rows are run in other batches, and a model whose answers change is refused."""
+"""Refuses a model if a row's answer depends on other rows or on earlier calls."""
 
 import time
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ from guards.types import Mistake
 __all__ = ["Independence"]
 
 SECONDS = 5.0
-"""For all sizes of batches together; beyond it only the smallest and the largest are tried."""
+"""For all batch sizes together. If they would take longer, only the smallest and the largest are tried."""
 SECONDS_OF_LARGEST = 60.0
 LARGEST_VALUES = 2**28
-"""Of one batch that is tried: 1 GiB of float32."""
+"""The most values of a batch that is tried: 1 GiB of float32."""
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -64,7 +64,7 @@ class Independence:
         if self.rounding is not None:
             self.notices.note(
                 f"model: rounding in float32 changes an answer by up to {self.rounding} if the row is served in a "
-                "batch of another size: the model computes with large numbers; scale its inputs to make it less"
+                "batch of another size, since the model computes with large numbers: scale its inputs to round less"
             )
         return base
 
@@ -72,9 +72,9 @@ class Independence:
         return deviation(base, found, index, classification=self.classification)
 
     def _sizes(self, largest: int, seconds: float) -> Iterator[int]:
-        """Give the sizes that a server fills batches up to: powers of two, and the largest; and that of fit.
+        """Give the batch sizes of a server (powers of two, and the largest) and of fit.
 
-        One row is left out: it has an experiment of its own.
+        A batch of one row is left out: another experiment runs single rows.
         """
         sizes = {2, 64, largest, 256} | {1 << power for power in range(largest.bit_length())}
         if seconds * sum(sizes) > SECONDS:
@@ -96,7 +96,7 @@ class Independence:
         text = str(raised)
         if isinstance(raised, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
             return (
-                f"server.max_batch_rows: the memory does not hold a batch of {len(rows)} rows: lower it "
+                f"server.max_batch_rows: the memory does not hold a batch of {len(rows)} rows: lower this limit "
                 f"({first_line(raised)})"
             )
         if len(rows) == 1 and self.trace.squeezes:
@@ -107,10 +107,10 @@ class Independence:
         if "Expected more than 1 value per channel when training" in text:
             return f"model: it does not take one row alone: {mixing(self.model.net, self.trace)}"
         said = text if isinstance(raised, Mistake) else forward_error(self.model.net, rows, raised)
-        return f"{said}; it takes a batch of {len(self.sample)} rows, and not {len(rows)} ({name})"
+        return f"{said}; it takes a batch of {len(self.sample)} rows, but not {len(rows)} ({name})"
 
     def _is_rounding(self, experiment: Experiment, differs: Deviation) -> bool:
-        """Tell whether a deviation is one of rounding: in float64 it is then a fraction."""
+        """Tell whether a deviation is rounding: then only a fraction is left in float64."""
         if self.in_float64 is None:
             self.in_float64 = Float64Copy.of(self.model, self.sample, classification=self.classification)
         if not self.in_float64.explains(experiment, differs):
@@ -184,6 +184,6 @@ class Independence:
         differs = self._differs(base, Answers(given, base.features), index)
         if differs is not None and differs.size > 1e-3:  # noqa: PLR2004 - other kernels are used, which round otherwise
             self.notices.warn(
-                f"model: its answers differ by {differs} if gradients are on, so that explanations are of another "
-                "function: does forward ask torch.is_grad_enabled()?"
+                f"model: its answers differ by {differs} if gradients are on, so that explanations would explain "
+                "another function: does forward ask torch.is_grad_enabled()?"
             )

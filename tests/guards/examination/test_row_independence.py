@@ -103,7 +103,9 @@ def test_a_batch_beyond_the_memory() -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
             return super().forward(x)
 
-    with pytest.raises(Mistake, match=r"server.max_batch_rows: the memory does not hold a batch of 512 rows: lower it"):
+    with pytest.raises(
+        Mistake, match=r"server.max_batch_rows: the memory does not hold a batch of 512 rows: lower this limit"
+    ):
         examined(Large(), largest=512)
 
 
@@ -160,7 +162,7 @@ def test_gradients_that_change_the_answer() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) * (1 + torch.is_grad_enabled())
 
-    assert "explanations are of another function" in examined(Asks()).warnings[0]
+    assert "explanations would explain another function" in examined(Asks()).warnings[0]
 
 
 def test_a_model_without_gradients() -> None:
