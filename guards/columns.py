@@ -89,7 +89,7 @@ class ColumnSpec(BaseModel):
             raise ValueError("a categorical column has no minimum or maximum: leave them out, or make it numeric")
         bounded = self.minimum is not None or self.maximum is not None or self.scale is not None
         if self.categories is not None and bounded:
-            raise ValueError("a column has either categories, or bounds and a scale: leave out what it has not")
+            raise ValueError("a column has either categories, or bounds and a scale: leave out one of the two")
         if self.kind == "categorical" and self.scale is not None:
             raise ValueError("a categorical column has no scale: leave it out, or make it numeric")
         if self.scale == 0:

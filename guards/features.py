@@ -122,6 +122,6 @@ class Tap:
 
 
 def _callable_from_python(net: nn.Module) -> set[str]:
-    """Name the modules that run as Python calls: all that are in no scripted one."""
+    """Name the modules that run as Python calls: all modules outside scripted modules."""
     scripted = [name for name, module in net.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     return {name for name, _ in net.named_modules() if not any(name.startswith(f"{outer}.") for outer in scripted)}

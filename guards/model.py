@@ -206,11 +206,13 @@ class TorchModel(nn.Module):
             return 2 if self.binary else width
         if not runs:
             raise Mistake(
-                f"model.features: the submodule {self.tap.layer!r} did not run in a forward pass: name one that runs"
+                f"model.features: the submodule {self.tap.layer!r} did not run in a forward pass: name a submodule "
+                "that runs"
             )
         if len(runs) > 1 and self.tap.named:
             notices.note(
-                f"model.features: {self.tap.layer!r} runs {len(runs)} times in a forward pass; the last is taken"
+                f"model.features: {self.tap.layer!r} runs {len(runs)} times in a forward pass; the features of the "
+                "last run are taken"
             )
         if runs[-1].shape[0] != len(prepared):
             raise Mistake(
@@ -220,7 +222,7 @@ class TorchModel(nn.Module):
         if runs[-1].shape[1] > WIDE:
             notices.warn(
                 f"model.features: {self.tap.layer!r} gives {runs[-1].shape[1]:,} features a row, which makes fitting "
-                "slow and large: name a later layer, or one behind a pooling"
+                "slow and large: name a later layer, or a layer behind a pooling"
             )
         return 2 if self.binary else width
 

@@ -19,7 +19,7 @@ SHOWN = 4
 
 
 def outputs_in(returned: object) -> Tensor:
-    """Take the tensor of outputs: the returned one, its entry ``logits``, or the only one in a list or tuple.
+    """Take the tensor of outputs: what was returned, its entry ``logits``, or the only tensor of a list or tuple.
 
     Raises:
         Mistake: there is no such tensor, or it is not clear which tensor is meant.

@@ -135,7 +135,7 @@ def row_bounds(program: ExportedProgram) -> tuple[int, int | None]:
 
 
 def unflatten(program: ExportedProgram) -> tuple[nn.Module, str | None]:
-    """Make a module of a program, with its submodules back for hooks, and name its last linear one.
+    """Make a module of a program, with submodules for hooks, and name its last linear submodule.
 
     Raises:
         Mistake: the program does not take one tensor with any number of rows.

@@ -59,7 +59,7 @@ def read_csv(path: Path, missing: tuple[str, ...], wanted: AbstractSet[str], not
             f"{path}: the first line looks like data ({shown}), not like a header; write a header before it: a line "
             "with the names of the columns"
         )
-    # Row numbers go first: they are the one column that has no name.
+    # Row numbers are left out first: only their column may have no name.
     named = without_row_numbers(_with_values(named, path, notices), wanted, path, notices)
     unlike_names([name for name, _ in named], path)
     padded = any(f" {end}" in text or f"{end} " in text for end in (dialect.delimiter, "\n", "\r"))

@@ -15,7 +15,7 @@ __all__ = ["say_left_out", "without_row_numbers"]
 
 Named = list[tuple[str, npt.NDArray[Any]]]
 UNNAMED = re.compile(r"|Unnamed: \d+(\.\d+)*")
-"""The names that pandas gives to columns without one."""
+"""The names that pandas gives to columns without a name."""
 
 
 def without_row_numbers(columns: Named, wanted: AbstractSet[str], path: Path, notices: Notices) -> Named:

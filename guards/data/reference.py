@@ -144,5 +144,7 @@ def _split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     cut = round(len(rows) * fraction)
     if not 0 < cut < len(rows):
-        raise Mistake(f"reference.calibration_fraction: {fraction:g} of {len(rows)} rows leaves one part without any")
+        raise Mistake(
+            f"reference.calibration_fraction: {fraction:g} of {len(rows)} rows leaves one of the two parts without rows"
+        )
     return rows.take(order[cut:]), rows.take(order[:cut])

@@ -109,7 +109,7 @@ def exists(path: Path, *, folder: bool = False) -> None:
 
 
 def unlike_names(names: Sequence[str], path: Path) -> None:
-    """Refuse names of columns if two are the same, or one is empty.
+    """Refuse names of columns if two names are the same, or a name is empty.
 
     Raises:
         Mistake: two columns have the same name, or a column has none.

@@ -90,7 +90,7 @@ def _decompressed(path: Path) -> bytes:
             with zipfile.ZipFile(io.BytesIO(raw)) as archive:
                 names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
                 if len(names) != 1:
-                    raise ValueError(f"the archive holds {len(names)} files: {sorted(names)}; it must hold one")
+                    raise ValueError(f"the archive holds {len(names)} files: {sorted(names)}; it must hold one file")
                 return archive.read(names[0])
     return raw
 

@@ -24,7 +24,7 @@ SHOWN = 3
 
 
 def mixing(net: nn.Module, trace: Trace) -> str:
-    """Say what makes rows depend on one another, with the way out; a general sentence if nothing is found."""
+    """Say what makes rows depend on each other, and how to change it; a general sentence if nothing is found."""
     if isinstance(net, torch.export.UnflattenedModule) and _batch_norm(trace):
         return "the program was exported in training mode: call model.eval() before torch.export"
     found = (

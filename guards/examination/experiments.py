@@ -12,9 +12,9 @@ from guards.types import Mistake
 __all__ = ["Answers", "Deviation", "Experiment", "answers", "deviation", "experiments", "spaced"]
 
 TOLERANCE = 1e-5
-"""Of probabilities, and of values relative to the largest one: the contract's promise for other batch shapes."""
+"""Tolerance of probabilities, and of values relative to the largest value: the contract promises it for all batches."""
 FEATURES_TOLERANCE = 1e-4
-"""Of features relative to the largest one: guards turn them into p-values, which have no more digits."""
+"""Tolerance of features relative to the largest: guards turn features into p-values, which have no more digits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

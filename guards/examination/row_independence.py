@@ -92,7 +92,7 @@ class Independence:
             raise Mistake(self._refused(rows, name, raised)) from raised
 
     def _refused(self, rows: Tensor, name: str, raised: Exception) -> str:
-        """Say why a batch is not taken, though another one is."""
+        """Say why a batch is not taken, though another batch is."""
         text = str(raised)
         if isinstance(raised, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
             return (
@@ -139,7 +139,7 @@ class Independence:
         )
 
     def _changing(self, differs: Deviation, what: str) -> str:
-        """Say why two calls differ: random numbers differ no more with one seed, and a state still does."""
+        """Say why two calls differ: with a fixed seed random numbers become equal, but a kept state does not."""
         net = self.model.net
         seeded = []
         for _ in range(2):

@@ -38,7 +38,7 @@ class Operation:
 
 @dataclass(slots=True, eq=False)
 class Trace:
-    """The operations of one forward pass, in order, and the tensor of outputs that came of them."""
+    """The operations of one forward pass, in order, and the tensor of outputs."""
 
     rows: int
     outputs: Tensor = field(default_factory=lambda: torch.empty(0))

@@ -129,7 +129,7 @@ def test_fit_without_calibration_rows(tmp_path: Path, guardhouse: Guardhouse) ->
     change(config, reference={"path": "train.npz", "calibration_fraction": 0.001})
     status, _, err = guardhouse("fit", config, "--out", tmp_path / "b")
     assert status == 2
-    assert "reference.calibration_fraction: 0.001 of 300 rows leaves one part without any" in err
+    assert "reference.calibration_fraction: 0.001 of 300 rows leaves one of the two parts without rows" in err
 
 
 def test_labels_that_only_the_model_knows(tmp_path: Path, guardhouse: Guardhouse) -> None:

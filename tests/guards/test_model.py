@@ -429,7 +429,7 @@ class Unused(nn.Module):
             "model.features: 'blocks' is a ModuleList, which holds layers and never runs: name one of ['blocks.0']",
         ),
         ("named", "model.features: the layer 'named' gave a dict, not a tensor: name a layer that gives a tensor"),
-        ("spare", "model.features: the submodule 'spare' did not run in a forward pass: name one that runs"),
+        ("spare", "model.features: the submodule 'spare' did not run in a forward pass: name a submodule that runs"),
         (
             "whole",
             "model.features: the output of 'whole' does not have one entry per row: it has 1 for 4 rows",
@@ -457,7 +457,9 @@ def test_features_that_a_user_should_know_of() -> None:
 
     notices, net, x = Notices(), Twice(), torch.rand(4, 3)
     assert torch.equal(wrap(net, 3, feature_layer="body", notices=notices)(x).features, net.body(net.body(x)))
-    assert notices.notes == ["model.features: 'body' runs 2 times in a forward pass; the last is taken"]
+    assert notices.notes == [
+        "model.features: 'body' runs 2 times in a forward pass; the features of the last run are taken"
+    ]
     wrap(net, 3, feature_layer="wide", notices=notices)
     assert notices.warnings[0].startswith("model.features: 'wide' gives 100,001 features a row")
 

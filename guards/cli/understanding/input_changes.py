@@ -52,7 +52,7 @@ def input_changes(schema: InputSchema, x: Tensor, rows: Tensor, *, may_crash: bo
             yield from _kinds(schema, x, rows)
     else:
         everything = torch.ones(schema.shape, dtype=torch.bool, device=x.device)
-        yield from _scales(x, everything, "put this into the model, or save the rows so")
+        yield from _scales(x, everything, "put this into the model, or save the rows in this way")
         yield from _layouts(schema.shape)
 
 
@@ -87,7 +87,7 @@ def _scales(x: Tensor, where: Tensor, advice: str) -> Iterator[InputChange]:
 
 
 def _layouts(shape: tuple[int, ...]) -> Iterator[InputChange]:
-    save = "save the rows so"
+    save = "save the rows in this way"
     if len(shape) == 3:  # noqa: PLR2004 - channels, height, width
         channels, height, width = shape
         if channels == RGB:
