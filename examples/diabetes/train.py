@@ -20,7 +20,7 @@ SPLITS = 10
 def encode(table: pd.DataFrame) -> tuple[Tensor, Tensor]:
     """Return the model's input (n, 10) and the label (n, 1)."""
     x = table[list(COLUMNS)].assign(sex=table["sex"].map(SEXES.index)).to_numpy("float32")
-    return torch.from_numpy(x), torch.from_numpy(table[[LABEL]].to_numpy("float32"))
+    return torch.tensor(x), torch.tensor(table[[LABEL]].to_numpy("float32"))
 
 
 def train(x: Tensor, y: Tensor, seed: int = 0) -> nn.Module:

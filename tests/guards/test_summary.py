@@ -117,7 +117,7 @@ def test_the_model_is_told(tmp_path: Path) -> None:
     assert found["parameters"] == sum(each.numel() for each in toys.tensor_net().parameters())
     assert (found["weights"], found["feature_layer"], found["feature_width"]) == (
         "w.safetensors",
-        "what 'body' gives",
+        "output of layer 'body'",
         8,
     )
     assert (found["outputs"], found["output"], found["device"]) == (3, "logits", "cpu")

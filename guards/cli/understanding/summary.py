@@ -212,7 +212,7 @@ def _feature_layer(prepared: Prepared) -> str:
     tap = prepared.model.tap
     if tap.layer is None:
         return "the model's own outputs"
-    return f"what {tap.layer!r} gives" if tap.named else f"what {tap.layer!r} gets"
+    return f"output of layer {tap.layer!r}" if tap.named else f"input of layer {tap.layer!r}"
 
 
 def _output(prepared: Prepared) -> str:
