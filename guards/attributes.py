@@ -107,7 +107,8 @@ class Crossing:
         if cells > MOST_CELLS:
             sizes = " x ".join(str(len(levels)) for levels in declared)
             raise ValueError(
-                f"intersect: {sizes} levels make {cells} groups, where {MOST_CELLS} are allowed: declare fewer levels"
+                f"intersect: {sizes} levels make {cells} groups, but only {MOST_CELLS} are allowed: "
+                "declare fewer levels"
             )
         self.levels = (*(" & ".join(cell) for cell in product(*declared)), OTHER, UNKNOWN)
 

@@ -15,6 +15,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from guards.forward_errors import place_of
 from guards.notices import Notices
+from guards.sentences import first_line
 from guards.types import Mistake
 
 __all__ = ["call_builder", "runs_in_float32"]
@@ -25,11 +26,11 @@ WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel
 def call_builder(builder: str, folder: Path | None, notices: Notices | None = None) -> nn.Module:
     """Call ``package.module:function``; ``folder``, the config's own, is appended to the import path.
 
-    Appended and not inserted: a module of the user's must never shadow one of an installed package. What the code
+    The folder comes last, so that the user's modules never shadow modules of installed packages. What the code
     prints goes to standard error, because standard output may be one JSON document.
 
     Raises:
-        Mistake: it cannot be imported or called, or does not return a module.
+        Mistake: the builder cannot be imported or called, or does not return a module.
     """
     notices = notices or Notices()
     module_name, _, name = builder.partition(":")
@@ -49,7 +50,7 @@ def call_builder(builder: str, folder: Path | None, notices: Notices | None = No
 
 
 def runs_in_float32(net: nn.Module, rows: Tensor, notices: Notices) -> nn.Module:
-    """Turn weights of another floating type into float32, the type of ``rows`` (n, ...), if it does not take them.
+    """Turn weights of other floating types into float32 if the module does not take ``rows`` (n, ...) of float32.
 
     Raises:
         Mistake: a parameter or a buffer has no values.
@@ -73,7 +74,7 @@ def _takes(net: nn.Module, rows: Tensor) -> bool:
     try:
         with redirect_stdout(sys.stderr):
             net(rows)
-    except Exception:  # noqa: BLE001 - whatever is wrong beside the type is told when float32 is tried
+    except Exception:  # noqa: BLE001 - other faults are found when float32 is tried
         return False
     return True
 
@@ -85,7 +86,7 @@ def _imported(module_name: str, name: str, folder: Path | None) -> Any:  # noqa:
     except ModuleNotFoundError as missing:
         if missing.name is not None and not f"{module_name}.".startswith(f"{missing.name}."):
             raise Mistake(
-                f"model.builder: {module_name!r} imports {missing.name!r}, which is not there "
+                f"model.builder: {module_name!r} imports {missing.name!r}, which cannot be found "
                 f"({place_of(missing)}): install the package {missing.name!r}, or put the file beside the config"
             ) from missing
         hint = (
@@ -98,7 +99,7 @@ def _imported(module_name: str, name: str, folder: Path | None) -> Any:  # noqa:
         ) from missing
     except SyntaxError as broken:
         raise Mistake(
-            f"model.builder: {broken.filename}:{broken.lineno}: no valid Python ({broken.msg}): mend that line"
+            f"model.builder: {broken.filename}:{broken.lineno}: not valid Python ({broken.msg}): correct this line"
         ) from broken
     except (Exception, SystemExit) as raised:
         ended = isinstance(raised, SystemExit)
@@ -135,8 +136,9 @@ def _called(builder: str, function: Any) -> Any:  # noqa: ANN401 - whatever the 
         raise Mistake(f"model.builder: {builder} is a {type(function).__name__}, not a function that returns a module")
     required = _required(function)
     if required:
+        needed = ", ".join(map(repr, required))
         raise Mistake(
-            f"model.builder: {_name(builder)}{inspect.signature(function)} needs {_listed(required)}, and a builder is "
+            f"model.builder: {_name(builder)}{inspect.signature(function)} needs {needed}, and a builder is "
             f"called without arguments: write `def build(): return {_name(builder)}(...)` and name build in the config"
         )
     try:
@@ -158,7 +160,7 @@ def _unwrapped(net: Any, builder: str, notices: Notices) -> nn.Module:  # noqa: 
     """Take the module out of the wrappers that training puts around it.
 
     Raises:
-        Mistake: it is no module.
+        Mistake: the builder returned something other than a module.
     """
     if isinstance(net, type) and issubclass(net, nn.Module):
         raise Mistake(
@@ -184,10 +186,10 @@ def _inside(net: nn.Module) -> object:
 
 
 def _refuse_state_that_cannot_be_kept(net: nn.Module, builder: str) -> None:
-    """Refuse a quantised module and others whose state is more than tensors, which a bundle cannot keep.
+    """Refuse modules whose state is more than tensors, such as quantised modules: a bundle cannot keep such state.
 
     Raises:
-        Mistake: the state dict holds something else than plain tensors.
+        Mistake: the state dict holds more than plain tensors.
     """
     for name, module in net.named_modules():
         if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]
@@ -207,14 +209,10 @@ def _refuse_state_that_cannot_be_kept(net: nn.Module, builder: str) -> None:
 
 
 def _told(raised: BaseException) -> str:
-    first = (str(raised).splitlines() or [""])[0]
+    first = first_line(raised, "")
     place = place_of(raised)
     return f"{type(raised).__name__}{f': {first}' if first else ''}{f' ({place})' if place else ''}"
 
 
 def _name(builder: str) -> str:
     return builder.partition(":")[2]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names))

@@ -50,7 +50,7 @@ class ColumnSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(min_length=1)
-    kind: Kind | None = Field(default=None, description="default: found from the reference's values")
+    kind: Kind | None = Field(default=None, description="default: found from the reference")
     minimum: float | None = Field(default=None, description="a smaller value is a declared violation")
     maximum: float | None = Field(default=None, description="a larger value is a declared violation")
     categories: tuple[Label, ...] | None = Field(
@@ -63,7 +63,7 @@ class ColumnSpec(BaseModel):
         "category, or (none) NaN and -1",
     )
     missing: tuple[Label, ...] = Field(
-        default=(), description="values that mean missing in this column, beside those of reference.missing"
+        default=(), description="values that mean missing in this column, in addition to reference.missing"
     )
     scale: float | None = Field(
         default=None, description="numeric: the model gets value * scale; guards see the value as it was sent"
@@ -89,7 +89,7 @@ class ColumnSpec(BaseModel):
             raise ValueError("a categorical column has no minimum or maximum: leave them out, or make it numeric")
         bounded = self.minimum is not None or self.maximum is not None or self.scale is not None
         if self.categories is not None and bounded:
-            raise ValueError("a column has either categories, or bounds and a scale: leave out what it has not")
+            raise ValueError("a column has either categories, or bounds and a scale: leave out one of the two")
         if self.kind == "categorical" and self.scale is not None:
             raise ValueError("a categorical column has no scale: leave it out, or make it numeric")
         if self.scale == 0:

@@ -1,4 +1,4 @@
-"""The feature vector of a module: which layer it is taken from, and the tap that takes it in a forward pass."""
+"""The feature vector of a module: the layer that gives it, and the tap that takes it in a forward pass."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def linear_layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def find_head(net: nn.Module, last_linear: str | None) -> nn.Linear | None:
-    """Copy the last linear layer, if there is one with weights that are not computed."""
+    """Copy the last linear layer, if its weights are parameters and not computed."""
     if last_linear is None:
         return None
     weights = dict(net.get_submodule(last_linear).named_parameters())
@@ -39,14 +39,14 @@ class Tap:
 
     Maps of more than two dimensions are averaged over all but the channels. ``captured`` holds what the pipeline's
     last pass gave (n, d). A pass with gradients listens in its own thread, by :meth:`traced`. If no layer can be
-    tapped, which is so for a scripted module, ``layer`` is None, and nothing is captured.
+    tapped, as in a scripted module, ``layer`` is None, and nothing is captured.
     """
 
     def __init__(self, net: nn.Module, feature_layer: str | None, last_linear: str | None) -> None:
         """Hook the layer.
 
         Raises:
-            Mistake: there is no such layer, or none that could be tapped.
+            Mistake: there is no such layer, or it cannot be tapped.
         """
         self.captured: list[Tensor] = []
         self._traced = threading.local()
@@ -117,7 +117,7 @@ class Tap:
         if not isinstance(features, Tensor):
             raise Mistake(
                 f"model.features: the layer {self.layer!r} gave a {type(features).__name__}, not a tensor: "
-                "name a layer that gives one"
+                "name a layer that gives a tensor"
             )
         if features.ndim == 0:
             raise Mistake(f"model.features: the output of {self.layer!r} does not have one entry per row")
@@ -128,6 +128,6 @@ class Tap:
 
 
 def _callable_from_python(net: nn.Module) -> set[str]:
-    """Name the modules that run as Python calls: all that are in no scripted one."""
+    """Name the modules that run as Python calls: all modules outside scripted modules."""
     scripted = [name for name, module in net.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     return {name for name, _ in net.named_modules() if not any(name.startswith(f"{outer}.") for outer in scripted)}

@@ -12,10 +12,10 @@ from guards.bundle import Bundle, context_of
 from guards.config import Config
 from guards.conformal import Classifier, Regressor, fit_temperature, temperature_rows
 from guards.detector import Detector
-from guards.enough_rows import guard_without_turn
 from guards.examination import refuse_missing, refuse_not_finite
 from guards.exemplars import Exemplars
 from guards.false_alarms import FalseAlarms, GuardReport, measure
+from guards.heldout_rows import guard_without_turn
 from guards.model import TorchModel
 from guards.monitor import Monitor
 from guards.pipeline import Pipeline

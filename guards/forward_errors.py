@@ -1,4 +1,4 @@
-"""What went wrong in a forward pass, in a sentence for whoever wrote the module."""
+"""Explains errors of a forward pass to the author of the module."""
 
 import inspect
 import re
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from guards.sentences import first_line
 
 __all__ = ["forward_error", "place_of"]
 
@@ -17,7 +19,7 @@ SIZES = (
     (re.compile(r"running_mean should contain (\d+) elements not (\d+)"), 1, 2),
     (re.compile(r"input.size\(-1\) must be equal to input_size. Expected (\d+), got (\d+)"), 2, 1),
 )
-"""torch's words for a size that does not fit, and which number is the rows' and which the layer's."""
+"""torch's sentences about sizes that do not fit; the groups are the size of the rows and the size of the layer."""
 CHANNELS = re.compile(r"expected input\[.*\] to have (\d+) channels, but got (\d+) channels")
 REASONS = (
     (
@@ -58,7 +60,7 @@ REASONS = (
 
 
 def place_of(raised: BaseException) -> str:
-    """Name the last line of user code that an exception went through, as ``file:line function``; or nothing."""
+    """Name the last line of user code in a traceback, as ``file:line function``; empty if there is no such line."""
     frames = [
         frame
         for frame in traceback.extract_tb(raised.__traceback__)
@@ -72,7 +74,7 @@ def place_of(raised: BaseException) -> str:
 
 def forward_error(net: nn.Module, x: Tensor, raised: Exception) -> str:
     """Say that the module does not take rows (n, ...), with the likely reason, the exception and its place."""
-    first = (str(raised).splitlines() or [""])[0]
+    first = first_line(raised, "")
     place = place_of(raised)
     reason = _reason(net, x, raised)
     told = f"{type(raised).__name__}: {first}{f', in {place}' if place else ''}"
@@ -114,7 +116,7 @@ def _other_arguments(net: nn.Module) -> str:
         signature.bind(None)
     except TypeError:
         return (
-            f"forward{signature} does not take one tensor, and the gateway gives one with all columns: write a module "
-            "whose forward takes (n, ...) and splits the tensor itself"
+            f"forward{signature} does not take one tensor, and the gateway gives one tensor with all columns: write a "
+            "module whose forward takes (n, ...) and splits the tensor itself"
         )
     return ""

@@ -42,12 +42,12 @@ def make_model(  # noqa: PLR0913
     With ``notices``, which ``fit`` gives, every category of the schema is tried, too.
 
     Raises:
-        Mistake: it cannot be built, or does not take such rows.
+        Mistake: the model cannot be built, or does not take such rows.
     """
     said = notices or Notices()
     imputation = None
     if example is None:
-        example = schema.example_rows(5)[:-1]  # whole rows: what lacks values is tried at fit
+        example = schema.example_rows(5)[:-1]  # whole rows: rows with missing values are tried at fit
     if schema.kind == "tabular":
         imputation = Imputation(
             fill=torch.tensor([column.fill for column in schema.columns]),
@@ -61,7 +61,8 @@ def make_model(  # noqa: PLR0913
         least, most = row_bounds(program)
         if most is not None:
             said.note(
-                f"model.program: it takes at most {most} rows at once; larger batches are run in pieces of {most}"
+                f"model.program: the program takes at most {most} rows at once; "
+                f"larger batches are run in pieces of {most}"
             )
     else:
         assert config.model.builder is not None  # noqa: S101 - the config has one or the other

@@ -12,7 +12,8 @@ from guards.features import Tap, find_head
 from guards.imputation import Imputation
 from guards.model_outputs import Meaning, as_logits, described, outputs_in, width_of
 from guards.notices import Notices
-from guards.trial import Trial
+from guards.sentences import first_line
+from guards.trial_run import Trial
 from guards.types import Mistake, ModelOutput
 
 __all__ = ["Precision", "TorchModel", "resolve_device", "taken_at_once"]
@@ -167,7 +168,7 @@ class TorchModel(nn.Module):
         try:
             self(example)
         except Exception as failed:
-            why = (str(failed).splitlines() or [type(failed).__name__])[0]
+            why = first_line(failed)
             raise Mistake(
                 f"model.compile: the model cannot be compiled here ({why}): "
                 "give the machine what is missing, or set it to false"
@@ -205,11 +206,13 @@ class TorchModel(nn.Module):
             return 2 if self.binary else width
         if not runs:
             raise Mistake(
-                f"model.features: the submodule {self.tap.layer!r} did not run in a forward pass: name one that runs"
+                f"model.features: the submodule {self.tap.layer!r} did not run in a forward pass: name a submodule "
+                "that runs"
             )
         if len(runs) > 1 and self.tap.named:
             notices.note(
-                f"model.features: {self.tap.layer!r} runs {len(runs)} times in a forward pass; the last is taken"
+                f"model.features: {self.tap.layer!r} runs {len(runs)} times in a forward pass; the features of the "
+                "last run are taken"
             )
         if runs[-1].shape[0] != len(prepared) and not self.tap.named:
             notices.note(
@@ -228,7 +231,7 @@ class TorchModel(nn.Module):
         if runs[-1].shape[1] > WIDE:
             notices.warn(
                 f"model.features: {self.tap.layer!r} gives {runs[-1].shape[1]:,} features a row, which makes fitting "
-                "slow and large: name a later layer, or one behind a pooling"
+                "slow and large: name a later layer, or a layer behind a pooling"
             )
         return 2 if self.binary else width
 

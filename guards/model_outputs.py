@@ -1,4 +1,4 @@
-"""What a module returns: the tensor in it, and the logits that its values stand for."""
+"""Reads what a module returns: finds the tensor of outputs, and turns it into logits."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -19,10 +19,10 @@ SHOWN = 4
 
 
 def outputs_in(returned: object) -> Tensor:
-    """Take the tensor of outputs: the returned one, its entry ``logits``, or the only one in a list or tuple.
+    """Take the tensor of outputs: what was returned, its entry ``logits``, or the only tensor of a list or tuple.
 
     Raises:
-        Mistake: there is none, or it cannot be told which.
+        Mistake: there is no such tensor, or it is not clear which tensor is meant.
     """
     if isinstance(returned, Tensor):
         return returned
@@ -35,8 +35,8 @@ def outputs_in(returned: object) -> Tensor:
     if isinstance(parts, list | tuple) and len(parts) == 1 and isinstance(parts[0], Tensor):
         return parts[0]
     raise Mistake(
-        f"model: it returned {described(returned)}; it must return one tensor of logits or values, or one that is "
-        "named `logits`: return that tensor alone in forward"
+        f"model: it returned {described(returned)}; it must return one tensor of logits or values, or a tensor "
+        "named `logits`: return only that tensor in forward"
     )
 
 
@@ -65,7 +65,7 @@ def width_of(outputs: Tensor, rows: int, expected: int | None) -> int:
     ``expected`` is the number of classes, 1 for regression, or None if only the model can tell.
 
     Raises:
-        Mistake: there is not one entry a row, or not that many outputs, or they are no numbers to be compared.
+        Mistake: there is not one entry per row, or another number of outputs, or the outputs are not floats.
     """
     shape = tuple(outputs.shape)
     if shape[:1] != (rows,):
@@ -90,10 +90,10 @@ def width_of(outputs: Tensor, rows: int, expected: int | None) -> int:
         wanted = (rows, expected)
         has = f"the model has {width} output{'s' if width > 1 else ''}"
         hint = f"{has} and there are {expected} classes: declare model.classes in logit order if the reference lacks "
-        hint += "some or has others, or give the weights of the model for these classes"
+        hint += "classes or has others, or give the weights of the model for these classes"
         if expected == 1:
             hint = "model.task is regression, which has one value a row"
-        raise Mistake(f"model: it returned shape {shape} where {wanted} fits model.task and classes: {hint}")
+        raise Mistake(f"model: it returned shape {shape}, but model.task and classes need {wanted}: {hint}")
     return width
 
 

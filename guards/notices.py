@@ -1,4 +1,4 @@
-"""What a command tells its user beside its result."""
+"""Notes and warnings that a command prints beside its result."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ __all__ = ["Notices"]
 class Notices:
     """Sentences for the user, in the order in which they were found.
 
-    A note says what was done with the user's files, where that could have been done in another way. A warning says
+    A note says what was done with the user's files, if there was another way to do it. A warning says
     that the result is probably not what the user wants; with ``--strict`` a warning is an error.
     """
 

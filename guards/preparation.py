@@ -1,4 +1,4 @@
-"""What comes before fitting: read the files, build the model, and examine what was understood of both."""
+"""Before fitting: reads the files, builds the model, and examines both."""
 
 import re
 from collections.abc import Callable
@@ -9,10 +9,9 @@ from torch.export import ExportedProgram
 
 from guards.config import Config
 from guards.data.calibration_rows import examine_calibration
-from guards.data.inputs import Reading
+from guards.data.input_columns import Reading
 from guards.data.reference import ReferenceFile, first_rows, read_reference, read_rows
-from guards.data.spread import spread_of
-from guards.data.values import as_list
+from guards.data.value_spread import spread_of
 from guards.examination import examine, refuse_missing
 from guards.loading import make_model
 from guards.model import TorchModel
@@ -21,6 +20,7 @@ from guards.program import load_program
 from guards.run_model import run_model
 from guards.schema import InputSchema
 from guards.selftest import KNOWN_ROWS, made_up_rows
+from guards.sentences import as_list
 from guards.types import Mistake, Mistakes, Rows
 from guards.weights import read_weights
 
@@ -31,7 +31,7 @@ NOT_TAKEN = re.compile("model: it does not take a batch")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A config's model and rows, as they were understood; ``reference`` is the file that said so."""
+    """A config's model and rows, as they were understood from the ``reference`` file."""
 
     config: Config
     reference: ReferenceFile
@@ -105,10 +105,10 @@ def _choose(
     config: Config,
     notices: Notices,
 ) -> tuple[InputSchema, TorchModel]:
-    """Make the model for the reading of `input.columns` that the model takes, and note which if there were two.
+    """Make the model for the reading of `input.columns` that the model takes; if there were two, note the choice.
 
     Raises:
-        Mistake: the model takes none, or it takes both, and the config does not tell which is meant.
+        Mistake: the model takes neither reading, or takes both and the config does not tell which is meant.
     """
     taken: list[tuple[Reading, InputSchema, TorchModel]] = []
     mistakes: list[Mistake] = []
@@ -125,7 +125,8 @@ def _choose(
         every, some = (len(schema.columns) for _, schema, _ in taken)
         raise Mistake(
             f"input.columns: the list names {some} inputs, the reference has {every}, and the model takes either: set "
-            "input.rest to `drop` if the list is all that the model gets, or to `infer` if the rest are inputs, too"
+            "input.rest to `drop` if the list is all that the model gets, or to `infer` if the other columns are "
+            "inputs, too"
         )
     reading, schema, model = taken[0]
     notices.add(reading.notices)
@@ -152,7 +153,7 @@ def _refuse_made_up(config: Config, schema: InputSchema, model: TorchModel, trai
 
 
 def _with_inputs(mistake: Mistake, reading: Reading) -> Mistake:
-    """Add to a model's refusal of rows which columns it was given: often one is not meant to be an input."""
+    """Add the names of the given columns to a model's refusal of rows: often a column is not meant to be an input."""
     if reading.schema is None or reading.schema.kind != "tabular" or not NOT_TAKEN.match(mistake.sentences[0]):
         return mistake
     names = reading.schema.names

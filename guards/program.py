@@ -1,4 +1,4 @@
-"""A ``torch.export`` program: loaded without running anything that its file holds, saved without a pickle."""
+"""``torch.export`` programs: loaded without running code of the file, saved without a pickle."""
 
 import io
 import json
@@ -13,6 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_unflatten
 
+from guards.sentences import first_line
 from guards.types import Mistake
 from guards.weights import archive_kind
 
@@ -26,7 +27,7 @@ def load_program(path: Path) -> ExportedProgram:
     expressions. Of an archive it therefore sees only the members that a plain program consists of, after a look inside.
 
     Raises:
-        Mistake: the file is missing, is no such archive, or holds what would have to be run.
+        Mistake: the file is missing, is not such an archive, or holds code.
     """
     if not path.is_file():
         raise Mistake(f"model.program: no file {path}")
@@ -54,7 +55,7 @@ def load_program(path: Path) -> ExportedProgram:
         raise
     except Exception as broken:  # torch asserts its way through an archive
         raise Mistake(
-            f"model.program: {path} is no archive of torch.export.save ({_first_line(broken)}); export it anew"
+            f"model.program: {path} is not an archive of torch.export.save ({first_line(broken)}); export it anew"
         ) from broken
 
 
@@ -72,14 +73,14 @@ MEMBERS = re.compile(
 )
 LINEAR = (torch.ops.aten.linear.default, torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
 LARGEST_BATCH = 65536
-"""More rows than a server ever runs at once: a program that takes so many takes any number."""
+"""A server never runs so many rows at once: a program that takes so many has no limit."""
 TENSORS = re.compile(r"(weight|tensor)_\d+")
 OPERATORS = re.compile(r"torch\.ops\.[a-z]\w*\.\w+(\.\w+)?|torch\.sym_\w+|_operator\.[a-z]\w*|math\.[a-z]\w*")
 SIZES = re.compile(r"[A-Z][A-Za-z]*|[su]\d+|positive|nonnegative|integer|floor|ceiling|precision")
 
 
 def _refuse_code(value: object, path: Path) -> None:
-    """Refuse a pickled tensor, an operator that is none of torch's, and a size that is more than arithmetic."""
+    """Refuse pickled tensors, operators that are not torch's, and sizes that are more than arithmetic."""
     if isinstance(value, list):
         for inner in value:
             _refuse_code(inner, path)
@@ -89,10 +90,10 @@ def _refuse_code(value: object, path: Path) -> None:
         raise Mistake(f"model.program: {path} holds a tensor as a pickle, which is never loaded; export it anew")
     for operator in (value.get("as_operator"), value.get("target") if "inputs" in value else None):
         if operator is not None and not OPERATORS.fullmatch(operator):
-            raise Mistake(f"model.program: {path} calls {operator!r}, which is no operator of torch")
+            raise Mistake(f"model.program: {path} calls {operator!r}, which is not an operator of torch")
     for token in re.findall(r"(?<!\w)[^\W\d]\w*", value.get("expr_str", "")):
         if not SIZES.fullmatch(token):
-            raise Mistake(f"model.program: {path} has a size computed by {token!r}, which is no arithmetic")
+            raise Mistake(f"model.program: {path} has a size computed by {token!r}, which is not arithmetic")
     for inner in value.values():
         _refuse_code(inner, path)
 
@@ -109,13 +110,14 @@ def row_bounds(program: ExportedProgram) -> tuple[int, int | None]:
     """Give the least and the largest number of rows that a program takes at once; None if there is no largest.
 
     Raises:
-        Mistake: it takes several inputs, or one number of rows alone, or multiples of a number.
+        Mistake: the program takes several inputs, or only one number of rows, or only multiples of a number.
     """
     inputs = program.graph_signature.user_inputs
     if len(inputs) != 1:
         raise Mistake(
-            f"model.program: it takes {len(inputs)} inputs ({', '.join(map(str, inputs))}), and the gateway gives one "
-            "tensor with all columns: export a module whose forward takes (n, ...) and splits the tensor itself"
+            f"model.program: the program takes {len(inputs)} inputs ({', '.join(map(str, inputs))}), and the gateway "
+            "gives one tensor with all columns: export a module whose forward takes (n, ...) and splits the tensor "
+            "itself"
         )
     _, named = tree_unflatten([0], program.call_spec.in_spec)
     if named:
@@ -127,22 +129,22 @@ def row_bounds(program: ExportedProgram) -> tuple[int, int | None]:
     rows = first.meta["val"].shape[0]
     if isinstance(rows, int):
         raise Mistake(
-            f"model.program: it takes batches of exactly {rows} rows: export it with "
+            f"model.program: the program takes batches of exactly {rows} rows: export it with "
             'dynamic_shapes=({0: torch.export.Dim("batch")},)'
         )
     bounds = program.range_constraints.get(rows.node.expr)
     if bounds is None or not rows.node.expr.is_symbol:
         raise Mistake(
-            f"model.program: it takes only batches of {rows.node.expr} rows: export it with "
+            f"model.program: the program takes only batches of {rows.node.expr} rows: export it with "
             'dynamic_shapes=({0: torch.export.Dim("batch")},)'
         )
-    # torch writes 2 for a size that may also be 1: a program was traced so, and runs with one row, too.
+    # torch writes 2 for a size that may also be 1: such a program also runs with one row.
     least = 1 if bounds.lower <= 2 else int(bounds.lower)  # noqa: PLR2004
     return least, int(bounds.upper) if bounds.upper.is_Integer and bounds.upper < LARGEST_BATCH else None
 
 
 def unflatten(program: ExportedProgram) -> tuple[nn.Module, str | None]:
-    """Make a module of a program, with its submodules back for hooks, and name its last linear one.
+    """Make a module of a program, with submodules for hooks, and name its last linear submodule.
 
     Raises:
         Mistake: the program does not take one tensor with any number of rows.
@@ -157,7 +159,3 @@ def unflatten(program: ExportedProgram) -> tuple[nn.Module, str | None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return cast("nn.Module", torch.export.unflatten(program)), last
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

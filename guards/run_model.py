@@ -36,7 +36,7 @@ def chunks_of(batch: Batch) -> Iterator[Batch]:
 
 @contextmanager
 def refusing(model: TorchModel, x: Tensor) -> Iterator[None]:
-    """Turn what the user's module raises for rows (n, ...) into a sentence.
+    """Turn an exception of the user's module for rows (n, ...) into a sentence.
 
     Raises:
         Mistake: the module raised something.
@@ -55,7 +55,7 @@ def _run(model: TorchModel, x: Tensor) -> ModelOutput:
 
 
 def _culprit(model: TorchModel, x: Tensor) -> str:
-    """Describe the first row that the model does not take by itself; a CUDA device takes none after a fault."""
+    """Describe the first row that the model does not take alone; after a fault a GPU runs no row."""
     if model.device.type != "cpu":
         return ""
     for row in torch.split(x, 1):
@@ -63,5 +63,5 @@ def _culprit(model: TorchModel, x: Tensor) -> str:
             model(row)
         except Exception:  # noqa: BLE001 - whatever user code raises
             low, high = float(row.nan_to_num().min()), float(row.nan_to_num().max())
-            return f"; one row alone is refused, too: its values reach from {low:g} to {high:g}"
+            return f"; one row alone is refused, too; the row's values reach from {low:g} to {high:g}"
     return ""

@@ -29,13 +29,13 @@ class InputSpec(BaseModel):
     )
     columns: tuple[ColumnSpec, ...] = Field(
         default=(),
-        description="tabular: what is declared of columns; if all are listed, their order is the model's; what is not "
-        "declared is inferred from the reference",
+        description="tabular: declarations of columns; if all columns are listed, the list gives the model's order; "
+        "everything else is inferred from the reference",
     )
     rest: Literal["infer", "drop"] | None = Field(
         default=None,
         description="tabular: what becomes of columns that `columns` does not list; default: inputs, unless the model "
-        "takes the listed columns alone",
+        "takes only the listed columns",
     )
 
     @model_validator(mode="after")

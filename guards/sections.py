@@ -33,7 +33,7 @@ class ModelConfig(Section):
         default=None, description="labels in logit order; default: those of the reference, sorted"
     )
     output: Declared = Field(
-        default="auto", description="what the model returns for each class; auto: found on reference rows, and said"
+        default="auto", description="what the model returns for each class; auto: found on reference rows, and printed"
     )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Precision = "float32"

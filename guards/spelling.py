@@ -1,4 +1,4 @@
-"""Which of several names a value means, since numbers and booleans can be written in several ways."""
+"""Finds the name that a value means: numbers and booleans can be written in several ways."""
 
 import re
 from collections.abc import Iterable
@@ -6,12 +6,13 @@ from decimal import Decimal
 
 from guards.faults import describe
 
-__all__ = ["Key", "Spellings", "key_of"]
+__all__ = ["NUMERAL", "Key", "Spellings", "key_of"]
 
 Key = tuple[str, object]
 """``("number", Decimal)``, ``("boolean", bool)`` or ``("text", str)``: equal if two writings mean the same."""
 
-NUMERAL = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+NUMERAL = r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
+"""A decimal number, for the regular expressions of Python and of RE2: not 007, inf, 0x1F or 1_000."""
 LONGEST_NUMERAL = 60
 BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
@@ -19,7 +20,7 @@ BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": F
 def key_of(value: object) -> Key:
     """Tell what a value means, however it is written.
 
-    Digits behind a leading zero are no number but a text, such as a postal code.
+    Digits after a leading zero are a text, such as a postal code, and not a number.
 
     >>> key_of("7.0") == key_of(7), key_of("TRUE") == key_of(True), key_of("07") == key_of(7), key_of(1) == key_of(True)
     (True, True, False, False)
@@ -33,13 +34,13 @@ def key_of(value: object) -> Key:
     text = str(value)
     if text in BOOLEANS:
         return "boolean", BOOLEANS[text]
-    if len(text) <= LONGEST_NUMERAL and NUMERAL.fullmatch(text):
+    if len(text) <= LONGEST_NUMERAL and re.fullmatch(NUMERAL, text):
         return "number", Decimal(text)
     return "text", text
 
 
 class Spellings:
-    """Finds the name that a value means: the name itself, or the one name that is written in another way.
+    """Finds the name that a value means: the same text, or the only name with the same number or boolean.
 
     1, 1.0, "1" and "1.0" are one number; true, "true", "True" and "TRUE" are one boolean. 1 is not true, nor "01".
     """
@@ -50,10 +51,10 @@ class Spellings:
             self._names.setdefault(key_of(name), []).append(name)
 
     def name_of(self, value: object) -> str | None:
-        """Give the name that a value means; None if there is none.
+        """Give the name that a value means; None if no name is meant.
 
         Raises:
-            ValueError: two names are written so.
+            ValueError: the value could mean two names.
         """
         names = self._names.get(key_of(value), [])
         if value in names:

@@ -1,4 +1,4 @@
-"""Weights of a builder's module: a state dict from a file, and into the module; nothing in a file is ever run."""
+"""Weights of a builder's module: reads a state dict and loads it into the module; no code in a file is ever run."""
 
 import re
 import zipfile
@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from guards.notices import Notices
+from guards.sentences import first_line, named
 from guards.types import Mistake
 
 __all__ = ["archive_kind", "load_weights", "read_weights"]
@@ -57,10 +58,10 @@ def archive_kind(path: Path) -> str:
 def read_weights(path: Path, notices: Notices | None = None) -> dict[str, Tensor]:
     """Read a state dict from safetensors, or from a file of ``torch.save`` with ``weights_only=True``.
 
-    The content decides which of both it is. A checkpoint's state dict is taken, and said in a note.
+    The file's content tells the format. The state dict of a checkpoint is taken, with a note.
 
     Raises:
-        Mistake: the file is missing, or no such file.
+        Mistake: the file is missing, or is neither.
     """
     if not path.is_file():
         raise Mistake(f"model.weights: no file {path}")
@@ -81,7 +82,7 @@ def read_weights(path: Path, notices: Notices | None = None) -> dict[str, Tensor
         with path.open("rb") as stream:  # by its name torch would take a file for safetensors
             state = torch.load(stream, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as broken:
-        raise Mistake(f"model.weights: cannot read {path}: {(str(broken).splitlines() or [''])[0]}") from broken
+        raise Mistake(f"model.weights: cannot read {path}: {first_line(broken, '')}") from broken
     except Exception as broken:  # torch raises pickle.UnpicklingError for anything but tensors
         raise Mistake(_more_than_tensors(path, str(broken))) from broken
     return _state_dict(state, path, notices or Notices())
@@ -110,7 +111,7 @@ def _state_dict(state: object, path: Path, notices: Notices) -> dict[str, Tensor
             )
         if inside:
             beside = [name for name in every if name not in inside]
-            rest = f", and not those under {_few(beside)}" if beside else ""
+            rest = f", and not those under {named(beside, SHOWN)}" if beside else ""
             notices.note(
                 f"model.weights: {path.name} is a checkpoint; the weights under {inside[0]!r} were taken{rest}"
             )
@@ -127,7 +128,7 @@ def _tensors(state: object) -> bool:
 
 
 def load_weights(net: nn.Module, state: Mapping[str, Tensor], notices: Notices | None = None) -> None:
-    """Load a state dict strictly, but for prefixes of the names, which are stripped and said in a note.
+    """Load a state dict strictly, except for prefixes of the names, which are stripped with a note.
 
     Raises:
         Mistake: names or shapes do not fit the module.
@@ -165,7 +166,7 @@ def _of_weight_norm(state: Mapping[str, Tensor], wanted: Iterable[str], notices:
 
 
 def _renamed(state: dict[str, Tensor], wanted: object, notices: Notices) -> dict[str, Tensor]:
-    """Strip prefixes until the names are the module's, or none is left to strip."""
+    """Strip prefixes until the names are the module's, or no prefix is left."""
     names = set(wanted)  # type: ignore[call-overload]
     renamed, stripped = state, []
     while not names <= renamed.keys():
@@ -179,12 +180,14 @@ def _renamed(state: dict[str, Tensor], wanted: object, notices: Notices) -> dict
     notices.note(f"model.weights: {''.join(stripped)!r} was stripped from the names of the weights")
     left = [name for name in state if not name.startswith("".join(stripped))]
     if left:
-        notices.note(f"model.weights: {_few(left)} of the file were left out, which the module does not have")
+        notices.note(
+            f"model.weights: {named(left, SHOWN)} of the file were left out, because the module does not have them"
+        )
     return renamed
 
 
 def _tied(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give what a file of safetensors leaves out: a second name of the same memory."""
+    """Give the tensors that safetensors leaves out: those whose memory has another name in the file."""
     here = {tensor.data_ptr(): name for name, tensor in own.items() if name in state and tensor.numel()}
     return {
         name: state[here[tensor.data_ptr()]]
@@ -196,19 +199,19 @@ def _tied(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, T
 
 def _unfit_names(state: Mapping[str, Tensor], wanted: object) -> list[str]:
     names = list(wanted)  # type: ignore[call-overload]
-    # A counter of training that no answer depends on; modules fill it themselves if an old file lacks it.
+    # No answer depends on this counter of training; modules fill it themselves if an old file lacks it.
     missing = [name for name in names if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in set(names)]
     sentences = []
     if missing:
         sentences.append(
             f"model.weights: they do not fit the builder's module: {len(missing)} of its {len(names)} names are not in "
-            f"the file ({_few(missing)}); the file has {_few(list(state))}"
+            f"the file ({named(missing, SHOWN)}); the file has {named(list(state), SHOWN)}"
         )
     if unexpected:
         sentences.append(
             f"model.weights: they do not fit the builder's module: {len(unexpected)} names of the file are not in the "
-            f"module ({_few(unexpected)}); the module has {_few(names)}"
+            f"module ({named(unexpected, SHOWN)}); the module has {named(names, SHOWN)}"
         )
     return sentences
 
@@ -227,8 +230,3 @@ def _unfit_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> lis
     if len(unfit) > SHOWN:
         sentences.append(f"model.weights: {len(unfit) - SHOWN} more have another shape")
     return sentences
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(map(repr, names[:SHOWN]))}{more}"

@@ -14,7 +14,7 @@ import orjson
 from guards.records import UNANSWERED, Records
 from guards.types import Action
 from service.answer import Answer
-from service.stored_set import in_set, write_set
+from service.stored_prediction_set import in_set, write_set
 
 __all__ = ["Answered", "Block", "Remembered", "Truth", "key_of"]
 

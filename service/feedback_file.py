@@ -55,7 +55,9 @@ def read_outcomes(path: Path, labels: Sequence[str] | None, *, replace: bool = F
                 read.outcomes.append({**outcome, "replace": True} if replace else outcome)
                 read.lines.append(rows.line_num)
     except UnicodeDecodeError as other:
-        raise Mistake(f"{path}: cannot be read as UTF-8 ({other.reason} at byte {other.start}): save it so") from None
+        raise Mistake(
+            f"{path}: cannot be read as UTF-8 ({other.reason} at byte {other.start}): save the file as UTF-8"
+        ) from None
     except (OSError, csv.Error) as unreadable:
         raise Mistake(f"{path}: cannot be read: {unreadable}") from None
     if faults:

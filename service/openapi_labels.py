@@ -1,4 +1,4 @@
-"""A model's labels, as the OpenAPI document describes them: where they are used, or once if they are many."""
+"""A model's labels in the OpenAPI document: few labels at each use, many labels once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ LABEL = "Label"
 
 
 def label_schema(classes: Sequence[str], *others: str | None) -> Schema:
-    """Describe one of the labels, or of a few ``others`` beside them."""
+    """Describe a label; ``others`` are more values that may stand in its place."""
     if len(classes) <= SHOWN:
         types = ["string", "null"] if None in others else "string"
         return {"type": types, "enum": [*classes, *others]}
@@ -21,12 +21,12 @@ def label_schema(classes: Sequence[str], *others: str | None) -> Schema:
 
 
 def label_schemas(classes: Sequence[str]) -> Schema:
-    """Give what :func:`label_schema` refers to, by its name in the document."""
+    """Give the schemas that :func:`label_schema` refers to, by name."""
     return {LABEL: {"type": "string", "enum": list(classes)}} if len(classes) > SHOWN else {}
 
 
 def top_k_parameter(classes: Sequence[str], default: object) -> Schema:
-    """Describe the parameter; ``default`` is what holds without it. A regression has none."""
+    """Describe the parameter ``top_k``; ``default`` is its value if a request has none. A regression has none."""
     if not classes:
         return {}
     said = f"how many labels of each row, the most probable first; {ALL}: all {len(classes)} in the model's order"

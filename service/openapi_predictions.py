@@ -1,4 +1,4 @@
-"""What a v1 request for predictions is answered, as the OpenAPI document describes it."""
+"""The answer to a v1 request for predictions, as the OpenAPI document describes it."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def predictions_schema(deployment: Deployment) -> Schema:
     classes = deployment.classes
     label: Schema = label_schema(classes, None) if classes else {"type": "null"}
     count: Schema = {"type": "integer", "minimum": 1}
-    size = {**count, "description": "how many labels the set has, if it has more than are named"}
+    size = {**count, "description": "how many labels the set has, if not all are named"}
     prediction = {
         "type": "object",
         "properties": {
@@ -38,8 +38,8 @@ def predictions_schema(deployment: Deployment) -> Schema:
         "type": "object",
         "properties": {
             "predictions": {"type": "array", "items": prediction},
-            "top_k": {**count, "description": "labels whose probability is in each row, if they are not all"},
-            "classes": {**count, "description": "labels of the model, if those in each row are not all"},
+            "top_k": {**count, "description": "how many labels each row names, if not all"},
+            "classes": {**count, "description": "how many labels the model has, if each row does not name all"},
             "model": {"type": "object"},
         },
         "required": ["predictions", "model"],

@@ -58,7 +58,11 @@ PREDICTIONS = Table(
     Column("label", Text, comment="null where there was no answer, and for regression"),
     Column("value", Double, comment="of regression; null where there was no answer"),
     Column("confidence", Double, comment="the calibrated probability of the label"),
-    Column("labels", Text, comment="the prediction set: a JSON list, or a large one's bits, see service/stored_set.py"),
+    Column(
+        "labels",
+        Text,
+        comment="the prediction set: a JSON list, or bits if it is large, see stored_prediction_set.py",
+    ),
     Column("low", Double, comment="the interval's lower end"),
     Column("high", Double, comment="and its upper"),
     Column("action", SmallInteger, nullable=False, comment="0 allow, 1 flag, 2 abstain, 3 reject"),

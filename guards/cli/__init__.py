@@ -20,7 +20,9 @@ Deployed = Annotated[
     typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
-Strict = Annotated[bool, typer.Option("--strict", help="warnings are mistakes: exit status 2, and nothing is written")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="treat warnings as errors: exit with status 2 and write nothing")
+]
 app = typer.Typer(
     name="guardhouse",
     help="Fit guards around a PyTorch model, measure them, and serve them.",
@@ -67,7 +69,7 @@ def check(
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Say how a config's model and files are understood, and how well the model does so, without fitting."""
+    """Print how a config's model and files are understood, and how accurate the model is, without fitting."""
     from guards.cli.check import run as run_check  # noqa: PLC0415
 
     run_check(config, Console(stderr=True), as_json=as_json, strict=strict)

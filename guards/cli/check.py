@@ -1,4 +1,4 @@
-"""``guardhouse check``: all that ``fit`` does before it fits, and how well the model does as it was understood."""
+"""``guardhouse check``: prints what ``fit`` would understand of a model and its files, and the model's accuracy."""
 
 import json
 import sys
@@ -13,16 +13,16 @@ from guards.cli.understanding.likely_causes import judge
 from guards.cli.understanding.quality import sampled_outputs
 from guards.cli.understanding.show import show, show_quality
 from guards.cli.understanding.summary import accuracies, summarise
+from guards.config_parts import check_parts
 from guards.notices import Notices
 from guards.preparation import Prepared, prepare
-from guards.rehearsal import rehearse
 from guards.types import Mistake
 
 __all__ = ["progress_bars", "run", "understand"]
 
 
 def run(config_path: Path, console: Console, *, as_json: bool = False, strict: bool = False) -> None:
-    """Read and examine everything, and print what was understood, or one JSON document of it.
+    """Read and examine everything, and print what was understood, for people or as one JSON document.
 
     ``console`` shows progress, notes and warnings. ``strict`` makes warnings mistakes.
 
@@ -67,9 +67,9 @@ def understand(config_path: Path, notices: Notices, console: Console) -> Prepare
         with progress_bars(console) as progress:
             loading = progress.add_task("data", total=3)
             prepared = prepare(config, config_path.resolve().parent, notices, lambda: progress.advance(loading))
-            rehearse(config, prepared.schema, prepared.classes)
+            check_parts(config, prepared.schema, prepared.classes)
     except Mistake:
-        print_notices(notices, console)  # what was noticed may explain the mistake
+        print_notices(notices, console)  # a note may explain the mistake
         raise
     return prepared
 

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from guards.bundle import Bundle
 from guards.cli.intervals import proportion
 from guards.data.rows import load_rows
-from guards.data.spread import compare_spread
+from guards.data.value_spread import compare_spread
 from guards.notices import Notices
 from guards.pipeline import Pipeline
 from guards.run_model import CHUNK, refusing

@@ -32,10 +32,10 @@ def run(
     as_json: bool = False,
     strict: bool = False,
 ) -> Fitted:
-    """Load model and data, fit, save, and print what was understood and what came out, or one JSON document of both.
+    """Prepare, fit, save, and print what was understood and what was fitted, for people or as one JSON document.
 
-    ``console`` shows progress, notes and warnings; ``remarks`` say more of the bundle. ``strict`` makes warnings
-    mistakes, and then no bundle is written.
+    ``console`` shows progress, notes and warnings; ``remarks`` write more sentences about the bundle. ``strict`` makes
+    warnings mistakes, and then no bundle is written.
 
     Raises:
         Mistake: something in the config or a file is wrong.

@@ -1,4 +1,4 @@
-"""Notes and warnings of a command, on standard error."""
+"""Prints the notes and warnings of a command on standard error."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def print_notices(notices: Notices, console: Console, *, warnings: Sequence[str]
 
 @contextmanager
 def noticing(console: Console) -> Iterator[Notices]:
-    """Collect notices, and print them at the end, also if a mistake ends the command: they may explain it."""
+    """Collect notices and print them at the end; also if a mistake ends the command, since a note may explain it."""
     notices = Notices()
     try:
         yield notices

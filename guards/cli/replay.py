@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 from guards.bundle import Bundle
 from guards.cli.notices import noticing
 from guards.data.rows import load_rows
-from guards.data.spread import compare_spread
+from guards.data.value_spread import compare_spread
 from guards.replay import Replay, Reported, Trace, replay
 from guards.types import Rows
 

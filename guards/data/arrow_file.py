@@ -12,9 +12,10 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 
 from guards.data.arrow_types import column_of
-from guards.data.row_numbers import say_left_out
-from guards.data.table import Table, TableColumn, counted, unlike_names
+from guards.data.index_column import say_left_out
+from guards.data.table import Table, TableColumn, unlike_names
 from guards.notices import Notices
+from guards.sentences import counted, first_line
 from guards.types import Mistake
 
 __all__ = ["PARQUET", "SUFFIXES", "read_arrow"]
@@ -37,7 +38,7 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
         table = _folder(path, notices) if path.is_dir() else _file(path)
         table.validate(full=True)  # a damaged Feather file would else crash the process
     except (pa.ArrowException, OSError, ValueError) as broken:
-        reason = (str(broken).splitlines() or ["damaged"])[0]
+        reason = first_line(broken, "damaged")
         raise Mistake(f"{path}: cannot be read as a table: {reason}") from broken
     unlike_names(table.column_names, path)
     categorical = _pandas_categories(table)
@@ -47,7 +48,7 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
             untyped = b"untyped" in (table.schema.field(name).metadata or {})
             columns[name] = column_of(table[name], categorical=name in categorical, untyped=untyped)
         except pa.ArrowException as unread:
-            reason = (str(unread).splitlines() or ["damaged"])[0]
+            reason = first_line(unread, "damaged")
             raise Mistake(f"{path}, column {name!r}: cannot be read: {reason}") from unread
     for name in _pandas_index(table):
         if name in columns and name not in wanted:
@@ -57,7 +58,7 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
 
 def _file(path: Path) -> pa.Table:
     if path.suffix.lower() not in SUFFIXES[len(PARQUET) :]:
-        # Not pq.read_table: that takes `country=de` in the path of one file for a column.
+        # Not pq.read_table, which makes a column of `country=de` in the path of one file.
         with pq.ParquetFile(path) as file:
             return file.read()
     with path.open("rb") as stream:
@@ -76,7 +77,7 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
     others = [part for part in parts if part not in read]
     if others:
         notices.note(
-            f"{path}: of the folder only files that end in .parquet are read; left out: "
+            f"{path}: only files of the folder that end in .parquet are read; left out: "
             f"{counted(len(others), 'file')}, such as {others[0].name!r}"
         )
     tables = [_with_partitions(_file(part), part, path) for part in read]
@@ -89,7 +90,7 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
             )
             raise Mistake(
                 f"{part}: the columns differ from those of {read[0].name} "
-                f"({f'only one of the two has {odd[0]!r}' if odd else 'their order is another'}); "
+                f"({f'only one of the two has {odd[0]!r}' if odd else 'the columns come in another order'}); "
                 "write all parts with the same columns"
             )
         for field, other in zip(table.schema, first, strict=True):
@@ -103,7 +104,7 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
 
 
 def _hidden(part: Path) -> bool:
-    """Whether a file is no data: a name with `_` or `.` before it, as `_SUCCESS` has, or a folder's."""
+    """Whether a file holds no data: its name, or the name of its folder, begins with `_` or `.`, such as `_SUCCESS`."""
     return any(name.startswith((".", "_")) for name in part.parts)
 
 
@@ -139,7 +140,7 @@ def _pandas_index(table: pa.Table) -> list[str]:
 def _pandas_categories(table: pa.Table) -> set[str]:
     """Name the columns that were categories in pandas, also if Parquet keeps only their numbers.
 
-    A dictionary of Arrow in pandas has no metadata: it is a way to store texts, in the order of their first rows.
+    A pandas column of Arrow's dictionary type has no metadata: its texts are stored in the order of their first rows.
     """
     columns = _pandas(table).get("columns", [])
     found = [column for column in columns if column.get("pandas_type") == "categorical" and column.get("metadata")]

@@ -15,7 +15,7 @@ __all__ = ["column_of"]
 
 Cells = npt.NDArray[Any]
 EXACT = 2**53
-"""Beyond this float64 does not tell neighbouring whole numbers apart."""
+"""Beyond this number float64 does not hold every whole number."""
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 SHOWN = 80
 
@@ -23,7 +23,7 @@ SHOWN = 80
 def column_of(values: pa.ChunkedArray, *, categorical: bool = False, untyped: bool = False) -> TableColumn:
     """Read an array without loss.
 
-    ``categorical`` are values of a type of categories, ``untyped`` are texts that may stand for anything.
+    ``categorical`` says that the values are categories, ``untyped`` that they are texts which may stand for anything.
 
     Null and NaN are both missing. Whole numbers stay exact, decimals become float64, times become ISO 8601 texts.
 
@@ -58,7 +58,7 @@ def _stored(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _dictionary(values: pa.ChunkedArray, *, categorical: bool) -> TableColumn:
-    """Read a dictionary: its order is one of categories only if they are ``categorical``, and else of first rows."""
+    """Read a dictionary. Its order is kept if it is ``categorical``: other texts are in the order of their rows."""
     values = values.unify_dictionaries()
     entries = values.chunk(0).dictionary if values.num_chunks else pa.array([], values.type.value_type)
     inner = column_of(pa.chunked_array([entries]))
@@ -116,7 +116,7 @@ def _objects(values: pa.ChunkedArray) -> Cells:
 
 
 def _array(values: list[Any]) -> Cells:
-    """Give a list as an array of objects, not looking into them."""
+    """Make an array of objects from a list, without looking into the objects."""
     cells = np.empty(len(values), dtype=object)
     cells[:] = values
     return cells

@@ -1,7 +1,6 @@
-"""Whether the calibration rows are enough, of all classes, and not those that the model was trained on."""
+"""Checks of the calibration rows: are there enough, of every class, and none that the model was trained on?"""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +9,9 @@ from torch import Tensor
 
 from guards.config import Config
 from guards.conformal import temperature_rows
-from guards.enough_rows import guard_without_turn, too_few_rows
+from guards.heldout_rows import guard_without_turn, too_few_rows
 from guards.notices import Notices
+from guards.sentences import named
 from guards.types import Mistake, Rows
 
 __all__ = ["copied_rows", "examine_calibration", "row_hashes", "shared_rows"]
@@ -32,7 +32,7 @@ def examine_calibration(
     """Compare the calibration rows with the training rows, and count them; ``classes`` is empty for a regression.
 
     Raises:
-        Mistake: they are the training rows, or too few for what the config promises.
+        Mistake: the calibration rows are the training rows, or too few for what the config promises.
     """
     if config.reference.calibration is not None:
         _compare(folder / config.reference.path, folder / config.reference.calibration, train, heldout, notices)
@@ -50,7 +50,10 @@ def examine_calibration(
 
 
 def _compare(path: Path, calibration: Path, train: Rows, heldout: Rows, notices: Notices) -> None:
-    advice = "give rows that the model was not trained on, or leave the key out to have rows split off reference.path"
+    advice = (
+        "give rows that the model was not trained on, or leave reference.calibration out: calibration rows are then "
+        "split off reference.path"
+    )
     if path.resolve() == calibration.resolve():
         raise Mistake(f"reference.calibration: {calibration} is the training file itself: {advice}")
     labelled = train.y is not None and heldout.y is not None
@@ -66,9 +69,9 @@ def _compare(path: Path, calibration: Path, train: Rows, heldout: Rows, notices:
         expected = 0.0
     if expected == 0 or (by_chance < BY_CHANCE and shared - expected > LEAST_SHARE * len(theirs)):
         notices.warn(
-            f"reference.calibration: {shared} of {len(theirs)} rows ({shared / len(theirs):.1%}) are in "
-            f"reference.path, too; rows that happen to be alike explain about {expected:.0f} of them. If the model was "
-            "trained on calibration rows, then false alarms are more frequent than the budget and prediction sets "
+            f"reference.calibration: {shared} of {len(theirs)} rows ({shared / len(theirs):.1%}) are also in "
+            f"reference.path; rows that are equal by chance explain about {expected:.0f} of these rows. If the model "
+            "was trained on calibration rows, then false alarms are more frequent than the budget and prediction sets "
             "cover less than they promise: take these rows out of one of the files"
         )
 
@@ -76,7 +79,7 @@ def _compare(path: Path, calibration: Path, train: Rows, heldout: Rows, notices:
 def row_hashes(x: Tensor, y: Tensor | None) -> Hashes:
     """Hash each row of ``x`` (n, ...) float32 with its label, if there is one: (n,) uint64.
 
-    Rows that are equal have the same hash; all NaN are alike, and so are 0 and -0. Two rows that differ share a hash
+    Equal rows have the same hash; all NaN are equal, and so are 0 and -0. Two rows that differ share a hash
     with a probability near 2^-64: each value's bits are mixed and multiplied by a random odd number, and added up.
     """
     values = x.reshape(len(x), -1)
@@ -108,11 +111,11 @@ def _mixed(values: Tensor) -> Hashes:
 
 
 def copied_rows(train: Rows, heldout: Rows) -> int:
-    """Count the different held-out rows that are copies of training rows, and no chance repetitions.
+    """Count the different held-out rows that are copies of training rows and do not repeat by chance.
 
     Values that repeat by chance also repeat in all places but one. If the training rows that are found among the
-    held-out rows have no neighbour of that kind, and a place has many values, then whole rows were copied, as
-    oversampling does. 0 if repetitions may be honest.
+    held-out rows have no such neighbour, and a place has many values, then whole rows were copied, as oversampling
+    does. The count is 0 if the rows may repeat by chance.
     """
     flat = train.x.reshape(len(train), -1)
     labels = (train.y, heldout.y) if train.y is not None and heldout.y is not None else (None, None)
@@ -132,9 +135,9 @@ def copied_rows(train: Rows, heldout: Rows) -> int:
 
 
 def shared_rows(train: Hashes, heldout: Hashes) -> tuple[int, float, float]:
-    """Count the held-out rows that are among the training rows, too.
+    """Count the held-out rows that are also among the training rows.
 
-    Gives the count, its mean if chance alone had told the rows of both files apart, and a bound on the probability of
+    Gives the count, its mean if chance alone had divided the rows between the files, and a bound on the probability of
     so many then, given how often each row comes in both files together: small tables repeat themselves honestly. Of a
     row that comes g times, k ~ Binomial(g, p) are held out, with p the held-out share of all rows, and k count unless
     all g are held out. The bound is Chernoff's: the least of E[exp(l S)] exp(-l s) over l.
@@ -163,18 +166,18 @@ def _compare_classes(train: Tensor, heldout: Tensor, classes: tuple[str, ...], n
     for name, other in (("reference.path", "reference.calibration"), ("reference.calibration", "reference.path")):
         here, there = counts[name], counts[other]
         share = there / max(1, there.sum())
-        # If rows of that class were as frequent here, none would be improbable: a rare class may well be absent.
+        # A rare class may be absent by chance: is an absence improbable if the class is as frequent here as there?
         absent = (here == 0) & (share > 0) & ((1 - share) ** here.sum() < IMPROBABLE)
         if absent.any():
-            names = _some([classes[index] for index in np.flatnonzero(absent)])
-            only = f": all its rows are {classes[int(here.argmax())]!r}" if (here > 0).sum() == 1 else ""
+            names = named([classes[index] for index in np.flatnonzero(absent)], SHOWN)
+            only = f": all rows of {name} are of class {classes[int(here.argmax())]!r}" if (here > 0).sum() == 1 else ""
             notices.warn(
-                f"{name}: it has no row of class {names}, which {other} has{only}; {order}split one file by chance, so "
-                "that both parts have every class"
+                f"{name} has no row of class {names}, but {other} has such rows{only}; {order}split one file by "
+                "chance, so that both parts have every class"
             )
         elif ((here == 0) & (share > 0)).any():
-            names = _some([classes[index] for index in np.flatnonzero((here == 0) & (share > 0))])
-            notices.note(f"{name} has no row of the rare class {names}: nothing is known of the guards on such rows")
+            names = named([classes[index] for index in np.flatnonzero((here == 0) & (share > 0))], SHOWN)
+            notices.note(f"{name} has no row of the rare class {names}: the guards are not measured on such rows")
     if "calibration" in order and not any("sorted by label" in said for said in notices.warnings):
         notices.note(
             "reference.calibration is sorted by label: fit shuffles its rows, but a replay of the file would see drift"
@@ -185,21 +188,18 @@ def _compare_classes(train: Tensor, heldout: Tensor, classes: tuple[str, ...], n
         if not rows
     ]
     if len(classes) - len(nowhere) == 1:
-        notices.warn(f"reference.label: all rows are of class {_some(sorted(set(classes) - set(nowhere)))}")
+        notices.warn(f"reference.label: all rows are of class {named(sorted(set(classes) - set(nowhere)), SHOWN)}")
     elif nowhere:
-        notices.note(f"no row is of class {_some(nowhere)}: model.classes names more classes than the files have")
+        notices.note(
+            f"no row is of class {named(nowhere, SHOWN)}: model.classes names more classes than the files have"
+        )
 
 
 def _sorted_files(labels: dict[str, Tensor]) -> str:
-    """Say which of the files are sorted by label: then a part that was cut off lacks classes."""
+    """Say which files are sorted by label: if such a file was cut into two parts, the parts lack classes."""
     found = [
         name
         for name, y in labels.items()
         if len(y) >= FEW and bool((y[1:] >= y[:-1]).all() or (y[1:] <= y[:-1]).all()) and bool((y != y[0]).any())
     ]
     return f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'} sorted by label: " if found else ""
-
-
-def _some(names: list[Any]) -> str:
-    shown = ", ".join(map(repr, names[:SHOWN]))
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from guards.data.order import alike, by_value, is_boolean, is_number, other_order
+from guards.data.distinct_values import Values
+from guards.data.name_order import alike, by_value, is_boolean, is_number, other_order
 from guards.data.table import TableColumn
-from guards.data.values import Values, as_list
 from guards.notices import Notices
+from guards.sentences import as_list
 
 __all__ = ["categories_of", "check_categories"]
 
@@ -22,8 +23,8 @@ ORDER = "write the order that the model was trained with as `categories` of the 
 def categories_of(name: str, column: TableColumn, values: Values, notices: Notices) -> tuple[str, ...]:
     """Sort the categories of a column of the reference as texts, false before true.
 
-    The order is doubtful, and a warning says so, if the file declares another order, or if the sorted texts are numbers
-    that sort in another way by value.
+    A warning says that the order is doubtful if the file declares another order, or if the texts are numbers whose
+    order by value is another.
     """
     names = [str(text) for text in values.texts] or [""]
     if all(map(is_boolean, names)):
@@ -50,7 +51,7 @@ def categories_of(name: str, column: TableColumn, values: Values, notices: Notic
 def check_categories(name: str, values: Values, notices: Notices, *, meant: bool) -> None:
     """Say what is odd about the categories of a column of the reference.
 
-    However many there are is right if they are ``meant`` to be categories, or if another warning doubts the column.
+    Many categories are not odd if they are ``meant`` to be categories, or if another warning doubts the column.
     """
     names = [str(text) for text in values.texts]
     rows = values.count(np.ones(len(names), dtype=np.bool_))
@@ -70,8 +71,7 @@ def check_categories(name: str, values: Values, notices: Notices, *, meant: bool
         return
     if len(names) > MANY or (len(names) >= MANY_OF_FEW and len(names) > ALMOST_ALL * rows):
         notices.warn(
-            f"column {name!r} has {len(names)} different texts in {rows} rows (such as {names[0][:40]!r}), as free "
-            "text and "
-            "identifiers do, and a model only knows the categories of its reference: give the column `drop: true` in "
-            "input.columns, or declare `kind: categorical` if the texts are meant as categories"
+            f"column {name!r} has {len(names)} different texts in {rows} rows (such as {names[0][:40]!r}), like free "
+            "text or identifiers, and a model only knows the categories of its reference: give the column `drop: true` "
+            "in input.columns, or declare `kind: categorical` if the texts are meant as categories"
         )

@@ -1,4 +1,4 @@
-"""How a CSV file separates its fields, and where its header is: found from its first lines."""
+"""How a CSV file separates its fields, and on which line its header is, found from the first lines."""
 
 import csv
 import io
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from guards.data.table import counted
 from guards.notices import Notices
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = ["NUMBER", "Dialect", "find_dialect"]
@@ -24,7 +24,7 @@ RECORDS = 100
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How to read a file: ``skipped`` lines come before the header, ``marked`` says that it begins with ``#``."""
+    """How to read a file: ``skipped`` lines precede the header; ``marked`` says that the header begins with ``#``."""
 
     delimiter: str
     spaced: bool
@@ -70,7 +70,7 @@ def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
 
 
 def _sample(text: str) -> tuple[str, list[str]]:
-    """Give the first lines, whole ones: of a wide table they are more than the usual number of characters."""
+    """Give the first whole lines: in a wide table they are longer than the usual sample."""
     stream = io.StringIO(text[:LONGEST], newline="")
     lines = list(islice(stream, LINES))
     while stream.tell() < SAMPLE and (line := stream.readline()):
@@ -93,7 +93,7 @@ def _width(sample: str, delimiter: str) -> int:
 
 
 def _spaced(sample: str, delimiter: str) -> bool:
-    """Whether quoted fields stand behind a space, which would else make the quote a part of the field."""
+    """Whether quoted fields follow a space, so that the quote would be read as a part of the field."""
     if f"{delimiter} " not in sample:
         return False
     try:

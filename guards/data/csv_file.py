@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from guards.data.csv_decimal_commas import with_points
 from guards.data.csv_dialect import NUMBER, Dialect, find_dialect
-from guards.data.csv_numbers import with_points
-from guards.data.row_numbers import without_row_numbers
-from guards.data.spaces import without_padding
-from guards.data.table import Table, TableColumn, counted, unlike_names
+from guards.data.csv_padding import without_padding
+from guards.data.index_column import without_row_numbers
+from guards.data.table import Table, TableColumn, unlike_names
 from guards.data.text_file import read_text
 from guards.notices import Notices
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = ["read_csv"]
@@ -35,7 +36,7 @@ def read_csv(path: Path, missing: tuple[str, ...], wanted: AbstractSet[str], not
     Compressed files, other delimiters, comments before the header and decimal commas are read, with a note.
 
     Raises:
-        Mistake: the file is no text, or no table.
+        Mistake: the file is not a text, or its text is not a table.
     """
     text = read_text(path, notices)
     if not text.strip():
@@ -50,7 +51,7 @@ def read_csv(path: Path, missing: tuple[str, ...], wanted: AbstractSet[str], not
     if stripped != names and not dialect.marked:
         notices.note(f"{path}: spaces around names of columns are taken off, such as {_first_change(names, stripped)}")
     if not len(cells):
-        raise Mistake(f"{path}: it has no rows")
+        raise Mistake(f"{path}: the file has no rows")
     named = list(zip(stripped, cells.T, strict=True))
     if _is_data(named):
         shown = ", ".join(map(repr, stripped[:SHOWN]))
@@ -58,7 +59,7 @@ def read_csv(path: Path, missing: tuple[str, ...], wanted: AbstractSet[str], not
             f"{path}: the first line looks like data ({shown}), not like a header; write a header before it: a line "
             "with the names of the columns"
         )
-    # Row numbers go first: they are the one column that has no name.
+    # Row numbers are left out first: only their column may have no name.
     named = without_row_numbers(_with_values(named, path, notices), wanted, path, notices)
     unlike_names([name for name, _ in named], path)
     padded = any(f" {end}" in text or f"{end} " in text for end in (dialect.delimiter, "\n", "\r"))
@@ -79,7 +80,7 @@ def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[
     except csv.Error:
         raise Mistake(_broken_lines(text, dialect, path)) from None
     if not records:
-        raise Mistake(f"{path}: it has no rows")
+        raise Mistake(f"{path}: the file has no rows")
     header, *rows = records
     widths = set(map(len, rows))
     if widths == {1} and re.search(r"\S\s*?(\n\n|\r\r|\r\n\r\n)\s*\S", text):
@@ -104,7 +105,7 @@ def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[
 
 
 def _repeated_header(header: list[str], text: str, dialect: Dialect, path: Path) -> str:
-    """Say which line is the header once more; there is one."""
+    """Say on which line the header stands again; the caller knows that there is such a line."""
     reader = dialect.reader(text)
     lines = [reader.line_num + dialect.skipped for row in reader if row == header]
     return f"{path}, line {lines[1]}: the line repeats the header, as if two files were joined; delete the line"
@@ -115,7 +116,7 @@ def _blank(row: list[str]) -> bool:
 
 
 def _broken_lines(text: str, dialect: Dialect, path: Path) -> str:
-    """Say which line is wrong; there is one."""
+    """Say which line is wrong; the caller knows that there is such a line."""
     reader = dialect.reader(text)
     header: list[str] = []
     wrong: list[tuple[int, int]] = []
@@ -152,7 +153,7 @@ def _broken_lines(text: str, dialect: Dialect, path: Path) -> str:
 def _advice(error: str) -> str:
     if "unexpected end" in error or "field limit" in error:
         return "a quote that opens a field here is never closed; close the quote, or write a quote in a field twice"
-    return "after a quoted field comes something else than a delimiter; write a quote inside of a quoted field twice"
+    return "a quoted field is followed by something other than a delimiter; write a quote inside a quoted field twice"
 
 
 def _is_data(named: list[tuple[str, Cells]]) -> bool:

@@ -1,4 +1,4 @@
-"""Labels of data files: their names, their one order, and the index or value of each row's label."""
+"""Labels of data files: their names, their order, and the index or value of each row's label."""
 
 from pathlib import Path
 
@@ -7,12 +7,13 @@ import numpy.typing as npt
 import torch
 
 from guards.columns import check_name
-from guards.data.forms import DATE, likeliest
-from guards.data.numbers import numbers_of
-from guards.data.order import alike, by_value, is_boolean, is_number, other_order
+from guards.data.distinct_values import Values
+from guards.data.name_order import alike, by_value, is_boolean, is_number, other_order
+from guards.data.number_columns import numbers_of
 from guards.data.table import TableColumn
-from guards.data.values import Values, as_list, row_numbers
+from guards.data.text_formats import DATE, likeliest
 from guards.notices import Notices
+from guards.sentences import as_list, row_numbers
 from guards.spelling import Spellings, key_of
 from guards.types import Mistake
 
@@ -28,7 +29,9 @@ REGRESSION = "if the model predicts a number, set model.task to regression; if n
 def resolve_classes(
     declared: tuple[str, ...] | None, labels: TableColumn | None, *, regression: bool, notices: Notices
 ) -> tuple[str, ...] | None:
-    """Give the labels: declared, or sorted from the reference; None if only the model's width can tell, () for none.
+    """Give the labels: declared, or sorted from the reference; () for a regression.
+
+    None says that only the model's width can tell how many labels there are.
 
     Raises:
         Mistake: the reference's labels cannot name classes, or their order is not sure.
@@ -44,7 +47,8 @@ def resolve_classes(
     except ValueError as unnamed:
         raise Mistake(f"reference.label: {unnamed}, or write a missing label as the file's missing value") from None
     if len(names) < TWO:
-        raise Mistake(f"model.classes: the reference has the label {list(names)} alone; declare the labels")
+        found = f"no label but {names[0]!r}" if names else "no labels"
+        raise Mistake(f"model.classes: the reference has {found}; declare the labels")
     return names
 
 
@@ -58,7 +62,7 @@ def class_names(labels: TableColumn, notices: Notices) -> tuple[str, ...]:
     """
     if labels.type in ("nested", "date"):
         raise Mistake(
-            f"reference.label: the column holds {labels.type} values, which are no labels: name another column"
+            f"reference.label: the column holds {labels.type} values, which cannot be labels: name another column"
         )
     values = Values.of(labels)
     names = [str(text) for text in values.texts]
@@ -89,8 +93,8 @@ def _numbers(values: Values, labels: TableColumn, notices: Notices) -> tuple[str
     fraction = np.array([key_of(text)[1] % 1 != 0 for text in values.texts])  # type: ignore[operator]
     if fraction.any():
         raise Mistake(
-            f"reference.label: the labels are numbers with fractions ({values.example(fraction)}), which name no "
-            f"classes: {REGRESSION}"
+            f"reference.label: the labels are numbers with fractions ({values.example(fraction)}), which cannot "
+            f"name classes: {REGRESSION}"
         )
     whole = sorted({int(key_of(text)[1]) for text in values.texts})  # type: ignore[call-overload]
     counted = whole[0] in (0, 1) and whole[-1] - whole[0] + 1 == len(whole)
@@ -103,9 +107,8 @@ def _numbers(values: Values, labels: TableColumn, notices: Notices) -> tuple[str
     if labels.type == "text" and tuple(sorted(names)) != names:
         notices.warn(
             "reference.label: the labels are texts that are numbers, and were sorted by their value, "
-            f"{as_list(names)}; "
-            f"sorted as texts, they are {as_list(sorted(names))}: write the order that the model was trained with "
-            "under model.classes"
+            f"{as_list(names)}; sorted as texts, they are {as_list(sorted(names))}: write the order that the model was "
+            "trained with under model.classes"
         )
     return names
 
@@ -114,8 +117,8 @@ def _texts(names: list[str], values: Values, notices: Notices) -> tuple[str, ...
     form = likeliest(values, np.ones(len(names), dtype=np.bool_))
     if form is not None and form[0] is DATE:
         raise Mistake(
-            f"reference.label: the labels look like dates or times ({values.example(form[1])}), which name no classes: "
-            "name another column"
+            f"reference.label: the labels look like dates or times ({values.example(form[1])}), which cannot name "
+            "classes: name another column"
         )
     if form is not None and not any(map(is_boolean, names)):
         raise Mistake(
@@ -138,7 +141,7 @@ def _declared_by_the_file(names: list[str], categories: tuple[str, ...]) -> tupl
     raise Mistake(
         f"reference.label: the file lists the labels in the order {as_list(categories)}, and sorted they are "
         f"{as_list(ordered)}: write the order that the model was trained with under model.classes (the codes of pandas "
-        f"have the first, LabelEncoder of scikit-learn the second)"
+        f"follow the first order, LabelEncoder of scikit-learn the second)"
     )
 
 
@@ -146,7 +149,7 @@ def indices(labels: TableColumn, classes: tuple[str, ...], path: Path) -> torch.
     """Turn labels into class indices (n,) int64: a label is the class of that name, or the same number or boolean.
 
     Raises:
-        Mistake: a row has no label, or one that is none of the classes.
+        Mistake: a row has no label, or its label is not one of the classes.
     """
     values, spellings = Values.of(labels), Spellings(classes)
     _all_labelled(values.codes < 0, path)
@@ -170,7 +173,7 @@ def targets(labels: TableColumn, path: Path) -> torch.Tensor:
     """Turn the labels of a regression into values (n,) float32.
 
     Raises:
-        Mistake: a row has none, or none that is a finite number.
+        Mistake: a row has no label, or its label is not a finite number.
     """
     numbers = numbers_of(labels, f"{path}, the label", hint="if the labels are names, set model.task to classification")
     _all_labelled(~np.isfinite(numbers), path)
@@ -181,5 +184,6 @@ def _all_labelled(absent: npt.NDArray[np.bool_], path: Path) -> None:
     rows = np.flatnonzero(absent)
     if len(rows):
         raise Mistake(
-            f"{path}, {row_numbers(rows)}: no label; remove these rows from the file, or write their labels into it"
+            f"{path}, {row_numbers(rows.tolist())}: no label; remove these rows from the file, or write their labels "
+            "into the file"
         )

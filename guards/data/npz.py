@@ -17,6 +17,7 @@ from guards.data.npz_layout import laid_out, scaled
 from guards.data.table import GROUP, Table, TableColumn, as_texts, exists
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
+from guards.sentences import first_line
 from guards.types import Mistake, Rows
 
 __all__ = ["read_npz", "rows_from_npz", "table_of_npz"]
@@ -33,25 +34,27 @@ def read_npz(path: Path, *, label: str = "y", required: bool = False, notices: N
     ``required`` says that an array of the name ``label`` must be there.
 
     Raises:
-        Mistake: no such file, no rows in it, it holds Python objects, or the label is not there.
+        Mistake: the file does not exist, has no rows, holds Python objects, or lacks the label.
     """
     exists(path)
     try:
         with path.open("rb") as stream:  # np.load would leave a damaged file open
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, NpzFile):
-                raise Mistake(f"{path}: it is a single array; save it with numpy.savez(path, x=..., y=...)")
+                raise Mistake(
+                    f"{path}: the file holds a single array; save the array with numpy.savez(path, x=..., y=...)"
+                )
             told = Notices() if notices is None else notices
             return chosen(archive, path, label=label, required=required, notices=told)
     except DAMAGED as broken:
-        raise Mistake(f"{path}: cannot be read as .npz: {(str(broken).splitlines() or ['damaged'])[0]}") from broken
+        raise Mistake(f"{path}: cannot be read as .npz: {first_line(broken, 'damaged')}") from broken
 
 
 def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, path: Path) -> Table:
     """Name the columns of a tabular `x` (n, d), which holds numbers and category indices.
 
     Raises:
-        Mistake: the declared columns do not fit it.
+        Mistake: the declared columns do not fit `x`.
     """
     x = _flat(arrays["x"])
     names = _names(x, spec, path)

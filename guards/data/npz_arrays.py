@@ -20,7 +20,7 @@ WAY_OUT = "save numbers or texts, such as numpy.asarray(values, dtype=numpy.floa
 
 
 def chosen(archive: NpzFile, path: Path, *, label: str, required: bool, notices: Notices) -> Arrays:
-    """Read the rows as ``x``, the labels as ``y`` and the arrays ``group_NAME``; others are not looked at.
+    """Read the rows as ``x``, the labels as ``y`` and the arrays ``group_NAME``; other arrays are not read.
 
     The labels are the array ``label``, or else ``y``; ``required`` says that ``label`` must be there.
 
@@ -38,7 +38,7 @@ def chosen(archive: NpzFile, path: Path, *, label: str, required: bool, notices:
     arrays = {ours: _array(archive, theirs, path) for ours, theirs in named.items()}
     x = arrays["x"]
     if not x.ndim or not len(x):
-        raise Mistake(f"{path}: it has no rows under `{rows}`; there are {sorted(names)}")
+        raise Mistake(f"{path}: the file has no rows under `{rows}`; there are {sorted(names)}")
     if x.dtype.kind not in "fiub":
         raise Mistake(f"{path}: `{rows}` holds {x.dtype}, not numbers")
     for name in arrays.keys() - {"x"}:
@@ -67,7 +67,9 @@ def _rows_name(names: list[str], path: Path, notices: Notices) -> str:
         return "x"
     others = [name for name in ROWS if name in names]
     if len(others) != 1:
-        raise Mistake(f"{path}: it has no rows under `x`; there are {sorted(names)}; save the rows under the name x")
+        raise Mistake(
+            f"{path}: the file has no rows under `x`; there are {sorted(names)}; save the rows under the name x"
+        )
     notices.note(f"{path}: the rows are read from the array `{others[0]}`, since there is no `x`")
     return others[0]
 
@@ -78,7 +80,7 @@ def _array(archive: NpzFile, name: str, path: Path) -> npt.NDArray[Any]:
     except ValueError as unread:
         if "allow_pickle" not in str(unread):
             raise
-        raise Mistake(f"{path}: `{name}` holds Python objects, which are not read; {WAY_OUT}") from None
+        raise Mistake(f"{path}: `{name}` holds Python objects, which are never loaded; {WAY_OUT}") from None
 
 
 def label_texts(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any] | None:

@@ -23,7 +23,7 @@ def npz_labels(y: Labels | None, classes: tuple[str, ...], path: Path, notices: 
     """Turn the array of labels into class indices (n,) int64, or (``classes`` is empty) values (n,) float32.
 
     Raises:
-        Mistake: a row has no label, or one that is none of the classes.
+        Mistake: a row has no label, or its label is not one of the classes.
     """
     if y is None:
         return None
@@ -73,7 +73,7 @@ def _values(y: Labels, path: Path) -> torch.Tensor:
 def _whole(y: Labels, path: Path, notices: Notices) -> Labels:
     missing = np.flatnonzero(np.isnan(y))
     if len(missing):
-        raise Mistake(f"{path}, row {missing[0]}: it has no label (NaN in `y`)")
+        raise Mistake(f"{path}, row {missing[0]}: the row has no label (NaN in `y`)")
     odd = np.flatnonzero(y != np.floor(y))
     if len(odd) or not np.isfinite(y).all():
         value = y[odd[0]] if len(odd) else y[~np.isfinite(y)][0]

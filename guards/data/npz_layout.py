@@ -28,7 +28,10 @@ def laid_out(x: Array, shape: tuple[int, ...], path: Path, notices: Notices) -> 
     if given == shape:
         return x
     if [size for size in given if size > 1] == [size for size in shape if size > 1]:
-        notices.note(f"{path}: rows of shape {list(given)} are read as {list(shape)}: only an axis of length 1 differs")
+        notices.note(
+            f"{path}: rows of shape {list(given)} are read as {list(shape)}: "
+            "the shapes differ only in an axis of length 1"
+        )
         return x.reshape(len(x), *shape)
     told = f"{path}: a row of `x` has shape {list(given)}, the config's input has {list(shape)}"
     if len(given) == len(shape) <= AXES:

@@ -1,4 +1,4 @@
-"""The reference of a config: what its rows are, what their labels are, and the rows for fitting and for calibration."""
+"""The reference of a config: its columns, its labels, and the rows for fitting and for calibration."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from guards.config import Config
-from guards.data.files import read_table
-from guards.data.inputs import Reading, readings
+from guards.data.input_columns import Reading, readings
 from guards.data.labels import resolve_classes
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
 from guards.data.npz_arrays import label_texts
 from guards.data.npz_layout import not_finite
 from guards.data.rows import check_known, load_rows, rows_from_table
-from guards.data.spread import compare_spread, spread_of
 from guards.data.table import Table, TableColumn, choices, exists
+from guards.data.table_file import read_table
+from guards.data.value_spread import compare_spread, spread_of
 from guards.notices import Notices
 from guards.schema import InputSchema
 from guards.types import Mistake, Rows
@@ -34,9 +34,9 @@ FIRST = 4
 class ReferenceFile:
     """The file of ``reference.path``, read once.
 
-    ``readings`` are the ways to read ``input.columns``; of two, the model tells which. ``table`` is the file's columns
-    (of an .npz too, if the input is tabular), ``arrays`` those of an .npz. ``classes`` is None if only the model's
-    width can tell how many there are, and empty for a regression.
+    ``readings`` are the ways to read ``input.columns``; if there are two, the model tells which is meant. ``table`` has
+    the file's columns (also of an .npz, if the input is tabular), ``arrays`` the arrays of an .npz. ``classes`` is None
+    if only the model's width can tell how many classes there are, and empty for a regression.
     """
 
     path: Path
@@ -134,14 +134,17 @@ def read_rows(
         path = folder / config.reference.calibration
         heldout = load_rows(path, config, schema, classes, notices)
         if train.y is not None and heldout.y is None:
-            raise Mistake(f"{path}: no label {config.reference.label!r}, which {reference.path} has; name the label so")
+            raise Mistake(
+                f"{path}: no label {config.reference.label!r}, which {reference.path} has; "
+                "give the label the same name in both files"
+            )
         check_known(heldout, schema, path, notices)
         _check_finite(heldout, schema, path)
         compare_spread(heldout, spread_of(train.x), kind=config.input.kind, path=path, notices=notices)
         return train, heldout
     notices.warn(
         "reference.calibration is not given: calibration rows are split off reference.path; if the model was "
-        "trained on them, false alarms will be more frequent than the budget"
+        "trained on these rows, false alarms will be more frequent than the budget"
     )
     return _split(train, config.reference.calibration_fraction, config.reference.seed)
 
@@ -156,5 +159,7 @@ def _split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     cut = round(len(rows) * fraction)
     if not 0 < cut < len(rows):
-        raise Mistake(f"reference.calibration_fraction: {fraction:g} of {len(rows)} rows leaves one part without any")
+        raise Mistake(
+            f"reference.calibration_fraction: {fraction:g} of {len(rows)} rows leaves one of the two parts without rows"
+        )
     return rows.take(order[cut:]), rows.take(order[:cut])

@@ -1,4 +1,4 @@
-"""From a data file of any kind to rows in the shape of a fitted schema."""
+"""Reads rows of a fitted schema from a data file of any format."""
 
 from pathlib import Path
 
@@ -8,15 +8,16 @@ import torch
 
 from guards.columns import Column
 from guards.config import Config
-from guards.data.files import read_table
-from guards.data.kinds import WRONG_NUMBER
+from guards.data.column_kinds import WRONG_NUMBER
+from guards.data.distinct_values import Values
 from guards.data.labels import indices, targets
 from guards.data.npz import read_npz, rows_from_npz
-from guards.data.numbers import numbers_of
+from guards.data.number_columns import numbers_of
 from guards.data.table import GROUP, Table, TableColumn, as_texts
-from guards.data.values import Values, as_list
+from guards.data.table_file import read_table
 from guards.notices import Notices
 from guards.schema import InputSchema
+from guards.sentences import as_list
 from guards.types import Mistake, Rows
 
 __all__ = ["check_known", "load_rows", "rows_from_table"]
@@ -30,7 +31,7 @@ def load_rows(
     """Read a data file for a fitted schema; ``classes`` is empty for a regression.
 
     Raises:
-        Mistake: it does not fit.
+        Mistake: the file does not fit the schema.
     """
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path, label=config.reference.label, notices=notices)
@@ -71,7 +72,7 @@ def rows_from_table(table: Table, schema: InputSchema, *, label: str, classes: t
 def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -> None:
     """Refuse rows with a categorical column none of whose values is a category, as if it were of another type.
 
-    Of a column with very many categories, such as names of persons, a warning says so.
+    If the column has very many categories, such as names of persons, the rows are only warned of.
 
     Raises:
         Mistake: there is such a column.
@@ -84,8 +85,8 @@ def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -
         categories = column.categories or ()
         if len(present) and bool((present < 0).all()):
             sentence = (
-                f"{path}: none of the values of column {column.name!r} is a category of the reference, which are "
-                f"{as_list(categories)}: write the column as in the reference"
+                f"{path}: none of the values of column {column.name!r} is a category of the reference; its categories "
+                f"are {as_list(categories)}: write the column as in the reference"
             )
             if len(categories) <= FEW_CATEGORIES:
                 raise Mistake(sentence)
@@ -96,7 +97,7 @@ def _encodable(column: Column, cells: TableColumn, path: Path) -> npt.NDArray[np
     """Read a column of a file as numbers, or as indices of its categories, found by name: (n,) float64."""
     place = f"{path}, column {column.name!r}"
     if cells.type == "nested":
-        raise Mistake(f"{place}: it holds lists, structures or bytes; write a single value into each row")
+        raise Mistake(f"{place}: the column holds lists, structures or bytes; write a single value into each row")
     if column.kind == "numeric":
         return numbers_of(cells, place, missing=column.missing, hint=WRONG_NUMBER)
     values = Values.of(cells)

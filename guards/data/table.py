@@ -1,4 +1,4 @@
-"""A table as a file has it: columns by name, each with the type that the file gives them."""
+"""A table as its file has it: columns by name, each with the type that the file gives the column."""
 
 import difflib
 from collections import Counter
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = [
@@ -19,9 +20,7 @@ __all__ = [
     "TableColumn",
     "as_texts",
     "choices",
-    "counted",
     "exists",
-    "listed",
     "unlike_names",
 ]
 
@@ -34,7 +33,6 @@ ColumnType = Literal["untyped", "text", "number", "boolean", "category", "date",
 ``nested`` is whatever has no single value per row: lists, structures, bytes.
 """
 
-SHOWN = 5
 MANY = 20
 
 
@@ -93,7 +91,7 @@ def as_texts(values: npt.NDArray[Any]) -> list[str | None]:
 
 
 def choices(name: str, names: Sequence[str]) -> str:
-    """Say which names there are, beside one that is not there: of many those that are most like it."""
+    """Say which names there are instead of one that is missing; if they are many, the most similar names."""
     if len(names) <= MANY:
         return f"there are {sorted(names)}"
     close = difflib.get_close_matches(name, names, n=MANY, cutoff=0)
@@ -111,7 +109,7 @@ def exists(path: Path, *, folder: bool = False) -> None:
 
 
 def unlike_names(names: Sequence[str], path: Path) -> None:
-    """Refuse names of columns if two are the same, or one is empty.
+    """Refuse names of columns if two names are the same, or a name is empty.
 
     Raises:
         Mistake: two columns have the same name, or a column has none.
@@ -123,14 +121,3 @@ def unlike_names(names: Sequence[str], path: Path) -> None:
     twice = next(name for name, count in Counter(names).items() if count > 1)
     places = " and ".join(str(index + 1) for index, name in enumerate(names) if name == twice)
     raise Mistake(f"{path}: the name {twice!r} is given twice, to the columns {places}; rename one of them")
-
-
-def counted(number: int, noun: str) -> str:
-    """Give a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Name the first columns, and count the others."""
-    more = f" and {counted(len(names) - SHOWN, 'more column')}" if len(names) > SHOWN else ""
-    return ", ".join(map(repr, names[:SHOWN])) + more

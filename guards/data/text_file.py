@@ -1,4 +1,4 @@
-"""From the bytes of a file to its text: decompressed by the file's name, decoded by its first bytes."""
+"""Reads the text of a file: the file's name tells how to decompress it, and its first bytes how to decode it."""
 
 import bz2
 import codecs
@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from guards.notices import Notices
+from guards.sentences import first_line
 from guards.types import Mistake
 
 __all__ = ["read_text"]
@@ -37,7 +38,7 @@ FORMATS = (
     (b"\x80\x05", "a Python pickle", "save the table as CSV or Parquet"),
     (b"SQLite format 3", "an SQLite database", "save the table as CSV or Parquet"),
 )
-"""How files begin that are no text, and what to do with such a file."""
+"""How files that are not texts begin, and what a user can do with such a file."""
 
 LINE = 80
 SAMPLE = 4096
@@ -47,12 +48,12 @@ def read_text(path: Path, notices: Notices) -> str:
     """Read a text file: .gz, .bz2, .xz, .zst and .zip are decompressed, a byte order mark says the encoding.
 
     Raises:
-        Mistake: the file cannot be read or decompressed, is no text, or its text is not UTF-8.
+        Mistake: the file cannot be read or decompressed, is not a text, or is not in UTF-8.
     """
     try:
         raw = _decompressed(path)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as broken:
-        reason = (str(broken).splitlines() or ["damaged"])[0]
+        reason = first_line(broken, "damaged")
         raise Mistake(f"{path}: cannot be read as a table: {reason}") from broken
     for start, name, advice in FORMATS:
         if raw.startswith(start):
@@ -89,7 +90,7 @@ def _decompressed(path: Path) -> bytes:
             with zipfile.ZipFile(io.BytesIO(raw)) as archive:
                 names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
                 if len(names) != 1:
-                    raise ValueError(f"the archive holds {len(names)} files: {sorted(names)}; it must hold one")
+                    raise ValueError(f"the archive holds {len(names)} files: {sorted(names)}; it must hold one file")
                 return archive.read(names[0])
     return raw
 

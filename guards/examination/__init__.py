@@ -1,17 +1,17 @@
-"""A model is examined on reference rows: what its outputs mean, and whether a row's answer is its own."""
+"""Examines a model on reference rows: what its outputs mean, and whether a row's answer depends on that row alone."""
 
 import time
 
 import torch
 from torch import Tensor
 
-from guards.examination.experiments import answers
-from guards.examination.independence import Independence
-from guards.examination.meaning import find_meaning
-from guards.examination.missing import refuse_missing
+from guards.examination.experiments import answers, spaced
+from guards.examination.missing_values import refuse_missing
+from guards.examination.output_meaning import find_meaning
+from guards.examination.output_values import refuse_not_finite, warn_of_constants
 from guards.examination.precision import compare_precision
+from guards.examination.row_independence import Independence
 from guards.examination.trace import Trace
-from guards.examination.values import refuse_not_finite, warn_of_constants
 from guards.forward_errors import forward_error
 from guards.model import TorchModel
 from guards.model_outputs import Declared
@@ -24,7 +24,7 @@ __all__ = ["examine", "refuse_missing", "refuse_not_finite"]
 SAMPLE = 31
 """Rows that are run in every experiment; no power of two, which is what batches are filled up to."""
 TRACED, SLOW_SECONDS = 7, 0.25
-"""Rows that are traced; if a pass of them takes longer, they are the sample."""
+"""Rows that are traced. If one pass with these rows takes longer, they also are the sample."""
 
 
 @torch.inference_mode()
@@ -45,16 +45,16 @@ def examine(
     probabilities within 1e-5, the same values within 1e-5 of the largest. The features must not change either.
 
     Raises:
-        Mistake: they do change, or the outputs are not finite, or not what is declared.
+        Mistake: answers or features change, or the outputs are not finite, or not what is declared.
     """
     precision, model.precision = model.precision, "float32"
     try:
         with torch.random.fork_rng(devices=[]):
-            few = rows[_spaced(len(rows), TRACED)].to(model.device)
+            few = rows[spaced(len(rows), TRACED)].to(model.device)
             started = time.perf_counter()
             trace = _traced(model, few)
             slow = time.perf_counter() - started > SLOW_SECONDS
-            numbers = _spaced(len(rows), TRACED if slow else SAMPLE)
+            numbers = spaced(len(rows), TRACED if slow else SAMPLE)
             sample = rows[numbers].to(model.device)
             others = rows[(numbers + max(1, len(rows) // (2 * len(numbers)))) % len(rows)].flip(0).to(model.device)
             first = answers(model, sample, classification=False)
@@ -70,16 +70,11 @@ def examine(
         compare_precision(model, sample if slow else rows, classification=classification, notices=notices)
 
 
-def _spaced(rows: int, wanted: int) -> Tensor:
-    """Give the numbers of that many rows, evenly spaced over a file that may be sorted; at least two."""
-    return torch.linspace(0, rows - 1, max(2, min(wanted, rows))).round().long()
-
-
 def _traced(model: TorchModel, rows: Tensor) -> Trace:
-    """Record the operations on a few rows (n, ...), and see that another number of rows is taken than at first.
+    """Record the operations on a few rows (n, ...); their number is not the number of the model's first run.
 
     Raises:
-        Mistake: it is not.
+        Mistake: the model does not take this number of rows.
     """
     prepared = model.prepare(rows)
     try:

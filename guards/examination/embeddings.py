@@ -1,4 +1,4 @@
-"""Every category of a table, tried on the model: an embedding that is too small is found before a client finds it."""
+"""Tries every category of a table on the model, to find embeddings that are too small."""
 
 import sys
 from contextlib import redirect_stdout
@@ -11,14 +11,15 @@ from guards.columns import Column
 from guards.imputation import Imputation
 from guards.notices import Notices
 from guards.schema import InputSchema
+from guards.sentences import first_line
 from guards.types import Mistake
 
 __all__ = ["refuse_small_embeddings"]
 
 TRIED = 4096
-"""Of more categories in one column, the last ones are tried: an embedding that is too small fails on the last."""
+"""If a column has more categories, the last are tried: an embedding that is too small fails for the last category."""
 ALONE = 256
-"""How many categories are tried alone, once a column is known to hold one that the model does not take."""
+"""How many categories are tried alone after a run with all of them has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,11 @@ def refuse_small_embeddings(
 ) -> None:
     """Run the module, on the CPU, on every category of each categorical column.
 
-    A module that fails for a plain row is left to the trial that follows. A lookup beyond an embedding would break a
-    GPU's process, and is therefore looked for before the module is moved there.
+    A module that fails for an ordinary row is refused later, by its trial run. A lookup beyond an embedding would break
+    a GPU's process; therefore such lookups are searched for before the module is moved to the GPU.
 
     Raises:
-        Mistake: it fails for a category of a column, though it takes the same row with the column's usual category.
+        Mistake: the module fails for a category, and takes the same row with the column's most frequent category.
     """
     columns = [(index, column) for index, column in enumerate(schema.columns) if column.categories]
     if not columns:
@@ -79,8 +80,8 @@ def _refuse_beyond(name: str, size: int, largest: int, column: Column) -> None:
     count = len(column.categories or ())
     raise Mistake(
         f"input.columns: column {column.name!r} has {count} categories, and the model's embedding {name!r} has {size} "
-        f"rows, but is asked for row {largest}: declare the `categories` that the model was trained with, in that "
-        "order, or give the embedding more rows"
+        f"rows, but the model looks up row {largest}: declare the `categories` that the model was trained with, in "
+        "that order, or give the embedding more rows"
     )
 
 
@@ -101,7 +102,7 @@ def _refuse_failing(net: nn.Module, rows: Tensor, column: Column, codes: Tensor,
         failed = _Run.of(net, row[None], bounds).failed
         if failed is not None:
             name = (column.categories or ())[code]
-            first = (str(failed).splitlines() or [""])[0]
+            first = first_line(failed, "")
             raise Mistake(
                 f"input.columns: column {column.name!r} has {len(column.categories or ())} categories, and the model "
                 f"fails for {name!r}, whose index is {code} ({type(failed).__name__}: {first}): is an embedding too "

@@ -1,4 +1,4 @@
-"""Is a row's answer its own? The same rows are run in other batches, and must get the same answers."""
+"""Experiments: the same rows in other batches must get the same answers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import Tensor
 from guards.model import TorchModel
 from guards.types import Mistake
 
-__all__ = ["Answers", "Deviation", "Experiment", "answers", "deviation", "experiments"]
+__all__ = ["Answers", "Deviation", "Experiment", "answers", "deviation", "experiments", "spaced"]
 
 TOLERANCE = 1e-5
-"""Of probabilities, and of values relative to the largest one: the contract's promise for other batch shapes."""
+"""Tolerance of probabilities, and of values relative to the largest value: the contract promises it for all batches."""
 FEATURES_TOLERANCE = 1e-4
-"""Of features relative to the largest one: guards turn them into p-values, which have no more digits."""
+"""Tolerance of features relative to the largest: guards turn features into p-values, which have no more digits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """The largest difference, of what (``probability``, ``value`` or ``features``), and the row it is of."""
+    """The largest difference: in what (``probability``, ``value`` or ``features``), its size, and its row."""
 
     what: str
     size: float
@@ -47,6 +47,11 @@ class Deviation:
         relative = "" if self.what == "probability" else " of the largest"
         size = f"{self.size:.2g}" if self.what == "probability" else f"{self.size:.2%}"
         return f"{size}{relative} in the {self.what}"
+
+
+def spaced(rows: int, most: int) -> Tensor:
+    """Give the numbers of at most that many rows, evenly spaced over a file that may be sorted; at least two."""
+    return torch.linspace(0, rows - 1, max(2, min(most, rows))).round().long()
 
 
 @torch.inference_mode()

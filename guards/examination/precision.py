@@ -1,11 +1,11 @@
-"""What half precision costs: answers that are not finite are refused, and many other labels are warned of."""
+"""Compares half precision with float32: refuses answers that are not finite, warns if many labels change."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from guards.examination.experiments import answers
+from guards.examination.experiments import answers, spaced
 from guards.model import TorchModel
 from guards.notices import Notices
 from guards.types import Mistake
@@ -24,9 +24,9 @@ def compare_precision(model: TorchModel, rows: Tensor, *, classification: bool, 
     """Run reference rows (m, ...) in the declared precision and in float32, alone and in batches.
 
     Raises:
-        Mistake: an answer is not finite in the declared precision, or it cannot be computed.
+        Mistake: an answer is not finite in the declared precision, or cannot be computed.
     """
-    rows = rows[torch.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().long()].to(model.device)
+    rows = rows[spaced(len(rows), ROWS)].to(model.device)
     half, declared = _given(model, rows, classification), model.precision
     alone = _given(model, rows[:1], classification)
     model.precision = "float32"
@@ -39,7 +39,7 @@ def compare_precision(model: TorchModel, rows: Tensor, *, classification: bool, 
         other = "bfloat16 or float32" if declared == "float16" else "float32"
         raise Mistake(
             f"model.precision: in {declared} the answers are not finite for {bad} of {len(rows)} reference rows, and "
-            f"in float32 they are: set it to {other}"
+            f"in float32 they are: set model.precision to {other}"
         )
     if classification:
         changed = int((half.argmax(1) != full.argmax(1)).sum())

@@ -1,4 +1,4 @@
-"""What a module computes, operation by operation: seen once, on a few rows."""
+"""Records the operations of one forward pass on a few rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ SAME_VALUES = frozenset(
         *("detach", "slice", "t", "transpose", "permute", "expand", "lift_fresh", "clamp", "clamp_min", "clamp_max"),
     )
 )
-"""Operations that pass a probability on as it is."""
+"""Operations that do not change a probability."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +39,7 @@ class Operation:
 
 @dataclass(slots=True, eq=False)
 class Trace:
-    """The operations of one forward pass, in order, and the tensor of outputs that came of them."""
+    """The operations of one forward pass, in order, and the tensor of outputs."""
 
     rows: int
     outputs: Tensor = field(default_factory=lambda: torch.empty(0))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from guards.detector import Params
 from guards.explainer import Explainer, NotExplainableError
+from guards.sentences import first_line
 
 __all__ = ["DeepLift", "DeepLiftParams"]
 
@@ -50,7 +51,7 @@ class DeepLift(Explainer):
                 warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
                 values = Captum(self.subject).attribute(inputs, starts, additional_forward_args=(target,))
         except (RuntimeError, AssertionError) as unfit:
-            reason = (str(unfit).splitlines() or [type(unfit).__name__])[0]
+            reason = first_line(unfit)
             raise NotExplainableError(f"deep_lift: it cannot follow this model ({reason})") from unfit
         merged = self.subject.merge([value.detach() for value in values])
         self.subject.refuse_blind_columns(row, baseline, merged, target, "deep_lift")

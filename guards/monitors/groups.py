@@ -119,7 +119,7 @@ class Groups(CountingMonitor):
         if cells > MOST_CELLS:
             raise ValueError(
                 f"levels: {len(grouping.levels)} groups of {len(labels)} labels make {cells} counters of outcomes, "
-                f"where {MOST_CELLS} are allowed: "
+                f"but only {MOST_CELLS} are allowed: "
                 f"{'declare fewer levels' if FEWEST_LEVELS * pairs <= MOST_CELLS else 'leave this monitor out'}"
             )
         size = Tables.size(len(grouping.levels), len(labels), regression=not context.classes)

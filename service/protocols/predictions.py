@@ -1,4 +1,4 @@
-"""What was found of each row, as the objects of a v1 answer: the model's part, and the guards'."""
+"""The rows of a v1 answer as JSON objects: the model's part and the guards' part."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["classified", "details", "regressed"]
 
 
 def details(answer: Answer, bundle: Bundle, warnings: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Give each row's findings by visible guard; ``warnings`` by row are causes of every flag."""
+    """Give each row's findings by visible guard; ``warnings`` by row are added to the causes of every flag."""
     visible = [(index, spec) for index, spec in enumerate(bundle.config.guards) if spec.visible]
     flagged, crashed = answer.flagged.tolist(), np.isnan(answer.p_value).tolist()
     return [
@@ -40,7 +40,7 @@ def _causes(answer: Answer, row: int, bundle: Bundle, guard: str) -> list[str]:
 
 
 def classified(answer: Answer, classes: tuple[str, ...], top_k: int | None) -> list[dict[str, Any]]:
-    """Give each row's label, probabilities and prediction set; ``top_k`` labels of each, or all of them."""
+    """Give each row's label, probabilities and prediction set; ``top_k`` labels per row, or all if it is None."""
     assert answer.label is not None  # noqa: S101
     assert answer.probabilities is not None  # noqa: S101
     labels = [classes[label] for label in answer.label.tolist()]
@@ -69,7 +69,7 @@ def _sets(
 ) -> list[dict[str, Any]]:
     """Name the ``members`` (n, k) of each row's prediction set, the most probable first.
 
-    At most ``most`` are named; if a set has more, its size is there too, so that nobody takes a part for the whole.
+    At most ``most`` labels are named. If a set has more, its size is added, so that the set is not taken for whole.
     """
     sizes = members.sum(1)
     longest = min(most, int(sizes.max()))

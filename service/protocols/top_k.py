@@ -1,4 +1,4 @@
-"""How many labels of each row an answer names, and which: of a model with thousands nobody reads them all."""
+"""``top_k``: how many labels of each row an answer names, and which."""
 
 import math
 from functools import lru_cache
@@ -22,20 +22,20 @@ __all__ = [
 
 TOP_K, ALL = "top_k", "all"
 SHOWN = 100
-"""Labels of a row that are named if nobody asks for more or fewer. A model with no more of them is answered whole."""
+"""How many labels of each row are named by default. Models with at most so many labels name all labels."""
 MOST_BYTES = 32 * 1024 * 1024
-"""How large the labels and probabilities of one answer may be, of a model with more than :data:`SHOWN` labels."""
+"""The largest size of one answer's labels and probabilities, if the model has more than :data:`SHOWN` labels."""
 NUMBER_BYTES, BINARY_BYTES = 20, 4
-"""What a probability takes in JSON, and as binary data."""
+"""The size of a probability in JSON and in binary data."""
 JSON_TEXT_BYTES = 4
-"""What a label takes in JSON besides itself: two quotes, a colon and a comma."""
+"""What JSON adds to a label: two quotes, a colon and a comma."""
 
 
 def read_top_k(value: object, labels: int) -> int | None:
-    """Read a request's ``top_k`` of a model with so many ``labels``: at most that many, or None for `all`.
+    """Read a request's ``top_k`` for a model with ``labels`` labels: at most ``labels``, or None for `all`.
 
     Raises:
-        ValueError: it is no number from 1 up and not `all`, or the model has no labels.
+        ValueError: ``top_k`` is neither a whole number from 1 up nor `all`, or the model has no labels.
     """
     if not labels:
         raise ValueError(f"the model answers a value and has no labels: leave `{TOP_K}` out")
@@ -48,12 +48,12 @@ def read_top_k(value: object, labels: int) -> int | None:
 
 @lru_cache(8)
 def text_bytes(labels: tuple[str, ...]) -> int:
-    """Give what a label takes in JSON, on average."""
+    """Give the mean size of a label in JSON."""
     return JSON_TEXT_BYTES + math.ceil(sum(len(label.encode()) for label in labels) / len(labels))
 
 
 def refusal(rows: int, shown: int, labels: int, each: int) -> str | None:
-    """Say why ``shown`` of so many ``labels`` of each row, of ``each`` bytes, make too large an answer; else None."""
+    """Say that ``shown`` of ``labels`` labels per row, of ``each`` bytes, make too large an answer; else None."""
     if labels <= SHOWN or rows * shown * each <= MOST_BYTES:
         return None
     few = MOST_BYTES // (shown * each)
@@ -67,8 +67,8 @@ def refusal(rows: int, shown: int, labels: int, each: int) -> str | None:
 def most_likely(probabilities: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:
     """Find the ``count`` largest of each row of ``probabilities`` (n, k), the largest first: indices (n, count).
 
-    Of equal ones the first comes first, also where the last of them are cut off; NaN come last. So the label that is
-    answered, which is the first of the largest, is always there and always leads. No row is sorted whole.
+    Of equal probabilities the first comes first, also if some of them are cut off; NaN come last. The answered label,
+    the first of the largest, is therefore always named, and always first. No row is sorted whole.
     """
     values = np.where(np.isnan(probabilities), -np.inf, probabilities)
     rows, labels = values.shape

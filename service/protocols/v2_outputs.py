@@ -1,4 +1,4 @@
-"""What a v2 request wants to be answered: which outputs, how each is written, and how many labels of each row."""
+"""The outputs that a v2 request wants: which, in which form, and how many labels of each row."""
 
 import math
 from collections.abc import Container, Mapping, Sequence
@@ -18,7 +18,7 @@ OUTPUT_KEYS = frozenset({"name", "parameters"})
 
 
 def chosen_top_k(parameters: Mapping[str, Any], classes: Sequence[str], errors: Errors) -> int | None:
-    """Read how many labels of each row a request wants; None: all."""
+    """Read how many labels of each row a request wants; None means all."""
     if TOP_K not in parameters:
         return None
     try:
@@ -29,7 +29,7 @@ def chosen_top_k(parameters: Mapping[str, Any], classes: Sequence[str], errors: 
 
 
 def too_large(rows: int, outputs: Mapping[str, bool], top_k: int | None, classes: tuple[str, ...]) -> str | None:
-    """Say why the outputs that have a column for each label would be too large an answer; else None."""
+    """Say why outputs with a column for each label would make too large an answer; None if they would not."""
     labels = len(classes)
     each = 0
     if PROBABILITIES in outputs:
@@ -48,7 +48,7 @@ def read_outputs(
     config: Config,
     errors: Errors,
 ) -> dict[str, bool]:
-    """Tell which outputs are wanted, in the order asked for, and which of them as binary data."""
+    """Read which outputs are wanted, in the request's order, and which of them as binary data."""
     otherwise = chosen.get(ALL_BINARY) is True
     if outputs is None or outputs == []:
         names = default_outputs(classes, config, detail=chosen.get(DETAIL) is True, top_k=top_k)
@@ -58,7 +58,7 @@ def read_outputs(
         return {}
     known = [spec.name for spec in outputs_of(classes, config)] + [LABELS] * bool(classes)
     if len(outputs) > len(known) + MAX_ERRORS:
-        errors.append((("outputs",), f"{len(outputs)} outputs are more than there are; there are {', '.join(known)}"))
+        errors.append((("outputs",), f"{len(outputs)} outputs are too many; there are {', '.join(known)}"))
         return {}
     wanted: dict[str, bool] = {}
     for index, output in enumerate(outputs):
@@ -89,11 +89,11 @@ def _unknown(name: object, known: Sequence[str], wanted: Container[str], top_k: 
 
 
 def parameters_of(value: Mapping[str, Any], place: tuple[str | int, ...], errors: Errors) -> Mapping[str, Any]:
-    """Take parameters as they are: those of other servers' extensions mean nothing here, and do no harm."""
+    """Read parameters. Unknown parameters, of other servers' extensions, are ignored."""
     parameters = value.get("parameters")
     if isinstance(parameters, dict):
         numbers = ((key, one) for key, one in parameters.items() if isinstance(one, float) and not math.isfinite(one))
-        errors += [((*place, "parameters", key[:40]), f"{one} is no number of JSON") for key, one in numbers]
+        errors += [((*place, "parameters", key[:40]), f"{one} is not a JSON number") for key, one in numbers]
         return parameters
     if parameters is not None:
         errors.append(((*place, "parameters"), f"expected an object, got {describe(parameters)}"))
@@ -101,7 +101,7 @@ def parameters_of(value: Mapping[str, Any], place: tuple[str | int, ...], errors
 
 
 def not_boolean(parameters: Mapping[str, Any], place: tuple[str | int, ...]) -> Errors:
-    """List the parameters that are no booleans."""
+    """List the parameters that are not booleans."""
     return [
         ((*place, key), f"expected a boolean, got {describe(value)}")
         for key, value in parameters.items()

@@ -129,7 +129,7 @@ def test_fit_without_calibration_rows(tmp_path: Path, guardhouse: Guardhouse) ->
     change(config, reference={"path": "train.npz", "calibration_fraction": 0.001})
     status, _, err = guardhouse("fit", config, "--out", tmp_path / "b")
     assert status == 2
-    assert "reference.calibration_fraction: 0.001 of 300 rows leaves one part without any" in err
+    assert "reference.calibration_fraction: 0.001 of 300 rows leaves one of the two parts without rows" in err
 
 
 def test_labels_that_only_the_model_knows(tmp_path: Path, guardhouse: Guardhouse) -> None:
@@ -175,7 +175,7 @@ def test_single_label_is_refused(tmp_path: Path, guardhouse: Guardhouse) -> None
     change(config, reference=reference)
     status, _, err = guardhouse("fit", config, "--out", tmp_path / "b")
     assert status == 2
-    assert "model.classes: the reference has the label ['ant'] alone; declare the labels" in err
+    assert "model.classes: the reference has no label but 'ant'; declare the labels" in err
 
 
 def test_fit_prints_brackets_as_they_are(tmp_path: Path, guardhouse: Guardhouse) -> None:

@@ -137,7 +137,7 @@ def test_defaults() -> None:
         ),
         (
             {"input": {"kind": "tabular", "columns": [{"name": "a", "categories": ["x", "y"], "scale": 2}]}},
-            "input.columns.0: a column has either categories, or bounds and a scale: leave out what it has not",
+            "input.columns.0: a column has either categories, or bounds and a scale: leave out one of the two",
         ),
         (
             {"input": {"kind": "tabular", "columns": [{"name": "a", "kind": "categorical", "scale": 2}]}},

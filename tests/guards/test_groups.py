@@ -433,7 +433,7 @@ def test_too_many_groups_are_refused() -> None:
         {"name": "xy", "attribute": "xy", "intersect": ["x", "y"]}
     ]
     monitors = tuple(GroupsParams.model_validate(each) for each in params)
-    with pytest.raises(ValueError, match="intersect: 20 x 20 levels make 400 groups, where 200 are allowed"):
+    with pytest.raises(ValueError, match="intersect: 20 x 20 levels make 400 groups, but only 200 are allowed"):
         Groups(monitors[2], Context(toys.schema("tabular"), toys.CLASSES, (), monitors))
     for labels, way_out in ((80, "declare fewer levels"), (100, "leave this monitor out")):
         sentence = (

@@ -342,7 +342,7 @@ def test_exchanged_files_are_noted() -> None:
     net, x, y = linear_case()
     wrong = torch.where(torch.arange(len(y)) % 2 == 0, torch.randint(3, (len(y),)), y)
     (note,) = judged(prepared(net, x, wrong, heldout=Rows(x, y))).notes
-    assert "look whether reference.path and reference.calibration are exchanged" in note
+    assert "check whether reference.path and reference.calibration are exchanged" in note
 
 
 def test_rows_without_labels() -> None:

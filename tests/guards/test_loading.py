@@ -53,7 +53,9 @@ def test_a_program_for_few_rows_is_run_in_pieces(bounds: dict[str, int], tmp_pat
         assert torch.allclose(model.logits(x), known.logits, atol=1e-6)
         assert torch.allclose(output.logits, known.logits, atol=1e-6)
         assert torch.allclose(output.features, known.features, atol=1e-6)
-    assert notices.notes == ["model.program: it takes at most 16 rows at once; larger batches are run in pieces of 16"]
+    assert notices.notes == [
+        "model.program: the program takes at most 16 rows at once; larger batches are run in pieces of 16"
+    ]
 
 
 class Two(nn.Module):
@@ -77,7 +79,7 @@ def test_a_model_of_two_inputs_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     program = torch.export.export(
         Two(), (torch.zeros(2, 3), torch.zeros(2, 2)), dynamic_shapes=({0: batch}, {0: batch})
     )
-    with pytest.raises(Mistake, match=r"it takes 2 inputs \(numbers, categories\)"):
+    with pytest.raises(Mistake, match=r"the program takes 2 inputs \(numbers, categories\)"):
         wrapped(program)
     monkeypatch.setattr(toys, "tensor_net", two)
     with pytest.raises(Mistake, match=r"forward\(numbers: .*, categories: .*\).* does not take one tensor"):
@@ -93,7 +95,7 @@ def test_a_program_for_even_batches_is_refused() -> None:
 
     half = torch.export.Dim("half")
     program = torch.export.export(Pairs(), (torch.zeros(4, 5),), dynamic_shapes=({0: 2 * half},))
-    with pytest.raises(Mistake, match=r"it takes only batches of 2\*.* rows: export it with"):
+    with pytest.raises(Mistake, match=r"the program takes only batches of 2\*.* rows: export it with"):
         wrapped(program)
 
 

@@ -255,7 +255,7 @@ def test_logits_with_gradients() -> None:
         (Gives(lambda y: y[:, None, :].repeat(1, 3, 1)), "model: it returned shape (4, 3, 2), a table of outputs"),
         (Gives(lambda y: y.sum()), "model: it returned shape () for 4 rows; the first size is rows"),
         (Gives(lambda y: y[:2]), "model: it returned shape (2, 2) for 4 rows; the first size is rows"),
-        (Gives(lambda y: y), "model: it returned shape (4, 2) where (4, 5) fits model.task and classes"),
+        (Gives(lambda y: y), "model: it returned shape (4, 2), but model.task and classes need (4, 5)"),
         (nn.Sequential(nn.ReLU()), "model.features: the model has no linear layer: name the submodule"),
     ],
 )
@@ -460,8 +460,8 @@ class Unused(nn.Module):
             "blocks",
             "model.features: 'blocks' is a ModuleList, which holds layers and never runs: name one of ['blocks.0']",
         ),
-        ("named", "model.features: the layer 'named' gave a dict, not a tensor: name a layer that gives one"),
-        ("spare", "model.features: the submodule 'spare' did not run in a forward pass: name one that runs"),
+        ("named", "model.features: the layer 'named' gave a dict, not a tensor: name a layer that gives a tensor"),
+        ("spare", "model.features: the submodule 'spare' did not run in a forward pass: name a submodule that runs"),
         (
             "whole",
             "model.features: the output of 'whole' does not have one entry per row: it has 1 for 4 rows",
@@ -489,7 +489,9 @@ def test_features_that_a_user_should_know_of() -> None:
 
     notices, net, x = Notices(), Twice(), torch.rand(4, 3)
     assert torch.equal(wrap(net, 3, feature_layer="body", notices=notices)(x).features, net.body(net.body(x)))
-    assert notices.notes == ["model.features: 'body' runs 2 times in a forward pass; the last is taken"]
+    assert notices.notes == [
+        "model.features: 'body' runs 2 times in a forward pass; the features of the last run are taken"
+    ]
     wrap(net, 3, feature_layer="wide", notices=notices)
     assert notices.warnings[0].startswith("model.features: 'wide' gives 100,001 features a row")
 

@@ -82,7 +82,9 @@ def test_calibration_rows_without_the_label_are_refused(tmp_path: Path) -> None:
     path = toys.write(tmp_path, "tabular", reference=FILES)
     text = (tmp_path / "heldout.csv").read_text()
     (tmp_path / "heldout.csv").write_text(text.replace(",y,", ",label,", 1))
-    with pytest.raises(Mistake, match=r"heldout.csv: no label 'y', which .*train.csv has; name the label so"):
+    with pytest.raises(
+        Mistake, match=r"heldout.csv: no label 'y', which .*train.csv has; give the label the same name in both files"
+    ):
         prepare(load_config(path), tmp_path, Notices())
 
 

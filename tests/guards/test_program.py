@@ -163,16 +163,16 @@ def size(expression: str) -> Callable[[Any], None]:
     [
         (edit(WEIGHTS, pickled_weight), "holds a tensor as a pickle, which is never loaded; export it anew"),
         (edit(CONSTANTS, opaque_constant), "holds a tensor as a pickle, which is never loaded; export it anew"),
-        (edit(MODEL, other_operator), "calls 'torch.hub.load', which is no operator of torch"),
-        (edit(MODEL, size("open('MARK')")), "has a size computed by 'open', which is no arithmetic"),
+        (edit(MODEL, other_operator), "calls 'torch.hub.load', which is not an operator of torch"),
+        (edit(MODEL, size("open('MARK')")), "has a size computed by 'open', which is not arithmetic"),
         (
             edit(MODEL, size("Symbol.__init__.__globals__")),
-            "has a size computed by '__init__', which is no arithmetic",
+            "has a size computed by '__init__', which is not arithmetic",
         ),
-        (without(WEIGHTS), "is no archive of torch.export.save"),
-        (without(MODEL), "is no archive of torch.export.save"),
-        (edit(MODEL, lambda document: document.clear()), "is no archive of torch.export.save"),
-        (lambda root, found: found | {f"{root}/{MODEL}": b"{"}, "is no archive of torch.export.save"),
+        (without(WEIGHTS), "is not an archive of torch.export.save"),
+        (without(MODEL), "is not an archive of torch.export.save"),
+        (edit(MODEL, lambda document: document.clear()), "is not an archive of torch.export.save"),
+        (lambda root, found: found | {f"{root}/{MODEL}": b"{"}, "is not an archive of torch.export.save"),
     ],
 )
 def test_program_is_refused(
@@ -191,7 +191,7 @@ def test_legacy_archive_is_refused(tmp_path: Path, mark: Path) -> None:
         archive.writestr("serialized_exported_program.json", "{}")
         for name in ("state_dict", "constants", "example_inputs"):
             archive.writestr(f"serialized_{name}.pt", pickled(mark))
-    with pytest.raises(Mistake, match=r"is no archive of torch.export.save"):
+    with pytest.raises(Mistake, match=r"is not an archive of torch.export.save"):
         load_program(tmp_path / "m.pt2")
     assert not mark.exists()
 
@@ -202,7 +202,7 @@ def test_file_that_is_no_program(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(Mistake, match=r"model.program: no file"):
         load_program(tmp_path / "m.pt2")
     (tmp_path / "m.pt2").write_bytes(content)
-    with pytest.raises(Mistake, match=r"is no archive of torch.export.save"):
+    with pytest.raises(Mistake, match=r"is not an archive of torch.export.save"):
         load_program(tmp_path / "m.pt2")
 
 

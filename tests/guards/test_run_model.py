@@ -42,7 +42,7 @@ def test_a_row_that_the_model_does_not_take_is_described() -> None:
     """One row of many that the module raises for ends in a sentence with the row's values."""
     x = torch.zeros(600, 5)
     x[300, 2] = 41
-    with pytest.raises(Mistake, match=re.escape("one row alone is refused, too: its values reach from 0 to 41")):
+    with pytest.raises(Mistake, match=re.escape("one row alone is refused, too; the row's values reach from 0 to 41")):
         run_model(wrapped(), x)
 
 

@@ -97,7 +97,7 @@ def test_other_weights_beside_a_prefix() -> None:
     """Weights of a loss beside those of the model are left out, and said."""
     state = {f"model.{name}": tensor for name, tensor in toys.tensor_net().state_dict().items()}
     notes = loaded(state | {"loss.weight": torch.ones(3)})
-    assert notes[1] == "model.weights: 'loss.weight' of the file were left out, which the module does not have"
+    assert notes[1] == "model.weights: 'loss.weight' of the file were left out, because the module does not have them"
 
 
 @pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model", "net"])

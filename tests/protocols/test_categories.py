@@ -16,9 +16,9 @@ from toys import document
 
 from guards.columns import Column
 from guards.config import parse
-from guards.data.files import read_table
 from guards.data.rows import rows_from_table
 from guards.data.table import Table, TableColumn
+from guards.data.table_file import read_table
 from guards.schema import InputSchema
 from guards.types import Mistake
 from service.protocols import grpc_predict_v2_pb2 as messages

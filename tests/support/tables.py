@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from guards.data.inputs import resolve_schema
+from guards.data.input_columns import readings
 from guards.data.table import ColumnType, Table, TableColumn
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
@@ -39,9 +39,9 @@ def spec(*columns: dict[str, Any], **keys: Any) -> InputSpec:
 
 
 def understood(given: InputSpec, made: Table) -> tuple[InputSchema, Notices]:
-    """Resolve the schema of a table whose label is y."""
-    notices = Notices()
-    return resolve_schema(given, made, label="y", notices=notices), notices
+    """Give the first reading of a table whose label is y: columns that are not listed are inputs."""
+    first = readings(given, made, label="y")[0]
+    return first.sure(), first.notices
 
 
 def warnings_of(column: TableColumn, **keys: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Other ways to read the same rows: what the inputs would be if they had been scaled, ordered or coded otherwise."""
+"""Other ways to read the same rows: the inputs with another scale, order or coding."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from guards.columns import Column
 from guards.schema import InputSchema
+from guards.sentences import named
 
 __all__ = ["InputChange", "input_changes"]
 
 Found = tuple[Callable[[Tensor], Tensor], str]
-"""A change, and the order of the categories that it asks for."""
+"""A change, and the order of the categories under which the config makes the change."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MOST_COLUMNS = 30
 MOST_VALUES = 50
@@ -25,7 +26,10 @@ RGB = 3
 
 @dataclass(frozen=True, slots=True)
 class InputChange:
-    """A change of the model's input (n, ...): ``what`` follows "if", and ``advice`` says how to make it for good."""
+    """A change of the model's input (n, ...).
+
+    In a sentence ``what`` follows "if"; ``advice`` says how to make the change permanent.
+    """
 
     what: str
     advice: str
@@ -33,7 +37,7 @@ class InputChange:
 
 
 def input_changes(schema: InputSchema, x: Tensor, rows: Tensor, *, may_crash: bool) -> Iterator[InputChange]:
-    """Give the changes that a misread input asks for, those that are made most often first.
+    """Give the changes that would correct a misread input, the most frequent first.
 
     ``x`` (n, ...) are some training rows as the model gets them, ``rows`` (m, ...) all of them as they came, in the
     file's order. ``may_crash`` allows changes of categories' indices, which
@@ -48,7 +52,7 @@ def input_changes(schema: InputSchema, x: Tensor, rows: Tensor, *, may_crash: bo
             yield from _kinds(schema, x, rows)
     else:
         everything = torch.ones(schema.shape, dtype=torch.bool, device=x.device)
-        yield from _scales(x, everything, "put this into the model, or save the rows so")
+        yield from _scales(x, everything, "put this into the model, or save the rows in this way")
         yield from _layouts(schema.shape)
 
 
@@ -83,7 +87,7 @@ def _scales(x: Tensor, where: Tensor, advice: str) -> Iterator[InputChange]:
 
 
 def _layouts(shape: tuple[int, ...]) -> Iterator[InputChange]:
-    save = "save the rows so"
+    save = "save the rows in this way"
     if len(shape) == 3:  # noqa: PLR2004 - channels, height, width
         channels, height, width = shape
         if channels == RGB:
@@ -108,10 +112,9 @@ def _orders(schema: InputSchema, *, may_crash: bool) -> Iterator[InputChange]:
         "the categorical columns first": sorted(places, key=lambda place: not categorical[place]),
     }
     for what, order in orders.items():
-        # What is an index in one place must stay one, unless a crash does no harm.
+        # A place that holds an index must keep an index, unless a crash does no harm.
         if order != places and (may_crash or [categorical[place] for place in order] == categorical):
-            listed = ", ".join(names[place] for place in order[:MOST_COLUMNS])
-            listed += f" and {len(names) - MOST_COLUMNS} more" if len(names) > MOST_COLUMNS else ""
+            listed = named([names[place] for place in order], MOST_COLUMNS, quoted=False)
             yield InputChange(
                 f"the columns come {what}" if "alphabetical" in what else f"{what} come, and then the others",
                 f"list them under input.columns in that order: {listed}",
@@ -124,7 +127,7 @@ def _reordered(order: list[int], rows: Tensor) -> Tensor:
 
 
 def _kinds(schema: InputSchema, x: Tensor, rows: Tensor) -> Iterator[InputChange]:
-    """Take columns for another kind, or their categories for another order: all of them at once, and each by itself."""
+    """Change the kind of columns, or the order of their categories: of all columns at once, and of each alone."""
     declare = {
         "is categorical, and each number an index": "kind: categorical",
         "is numeric": "kind: numeric",
@@ -159,7 +162,7 @@ def _kinds(schema: InputSchema, x: Tensor, rows: Tensor) -> Iterator[InputChange
 
 
 def _permutations(place: int, column: Column, device: torch.device) -> Iterator[InputChange]:
-    """Give every order of a few categories: small, medium and large are in no order that a file could tell."""
+    """Give every order of a few categories: a file does not tell that small, medium and large are in order."""
     categories = column.categories or ()
     if not 1 < len(categories) <= MOST_PERMUTED:
         return

@@ -1,4 +1,4 @@
-"""Whether the outputs of a classification fit its labels in another order than ``model.classes`` has them."""
+"""Tells whether the outputs of a classification fit its labels in another order than ``model.classes``."""
 
 from dataclasses import replace
 
@@ -15,15 +15,15 @@ __all__ = ["better_order"]
 FEWEST, MOST_CLASSES = 40, 1000
 GAIN = 0.05
 STAY = 1e-3
-"""What an output gains by keeping its label: an output that no row chose stays where it is."""
+"""A small preference for the given label, so that an output which no row chose keeps its label."""
 
 
 def better_order(rows: Labelled, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Quality, Quality] | None:
     """Find the order of the labels under which the outputs are right far more often; None if there is no such order.
 
     The best one-to-one assignment of outputs to labels is chosen on half of the rows, and judged on the rest. Gives the
-    labels in that order, and the quality on the rest with them and without. A model that only knows the majority class
-    fits no order. More than a thousand classes are not tried: too few rows of each would choose.
+    labels in that order, and the quality on the rest in that order and in the given order. A model that only knows the
+    majority class fits no order. More than a thousand classes are not tried: each would have too few rows.
     """
     assert rows.y is not None  # noqa: S101 - the caller has labels
     if len(rows.y) < FEWEST or not 1 < len(classes) <= MOST_CLASSES:

@@ -1,4 +1,4 @@
-"""Whether the values of a regression fit its labels on another scale: standardised, in another unit, or logarithms."""
+"""Tells whether the values of a regression fit its labels on another scale: standardised, another unit, logarithms."""
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ def better_scale(rows: Labelled) -> tuple[str, Quality, Quality] | None:
 
     The line is chosen on half of the rows, and judged on the rest. The plain
     exponential is preferred if it fits as well: then the model was trained on logarithms. Gives the formula and the
-    quality on the rest with it and without, or None if there is no such line.
+    quality on the rest with and without the formula, or None if nothing fits far better.
     """
     assert rows.y is not None  # noqa: S101 - the caller has labels
     rows = shuffled(rows)

@@ -1,4 +1,4 @@
-"""Why a model does badly on its own training rows: the causes that can be tried on these rows are tried."""
+"""Finds likely causes if a model does badly on its own training rows, by trying them on these rows."""
 
 import time
 from collections.abc import Mapping
@@ -16,15 +16,16 @@ from guards.fitting import Labelled
 from guards.notices import Notices
 from guards.preparation import Prepared
 from guards.run_model import CHUNK, run_model
+from guards.sentences import named
 
 __all__ = ["judge", "said"]
 
 TRIED_ROWS, FEWEST, TIMED_ROWS = 1000, 40, 32
 SECONDS, PASSES = 1.0, 20
-"""How long other readings may be tried, and how many at least, with fewer rows for a slow model."""
+"""How long other readings may be tried, and how many are tried at least: a slow model gets fewer rows."""
 GAIN = 0.1
 CLEARLY = 0.1
-"""A model that is this share of the way from the simplest rival to perfect is taken for one that works."""
+"""A model works if it is this share of the way from the simplest rival to perfect."""
 GOOD = 0.9
 FALL = 0.1
 SHOWN = 20
@@ -32,14 +33,14 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class LikelyCause:
-    """What a misreading looks like, in a sentence, and how well the model does without it."""
+    """A sentence about a likely misreading, and the model's quality if it is corrected."""
 
     sentence: str
     quality: Quality
 
 
 def judge(prepared: Prepared, outputs: Mapping[str, Labelled], notices: Notices) -> dict[str, Quality | None]:
-    """Measure the model on the rows of each part, ``train`` and ``calibration``, and warn if it seems misread."""
+    """Measure the model on the rows of each part, ``train`` and ``calibration``, and warn of a likely misreading."""
     found = {part: quality(rows, prepared.classes) for part, rows in outputs.items()}
     part = "train" if found["train"] is not None else "calibration"
     main = found[part]
@@ -49,7 +50,7 @@ def judge(prepared: Prepared, outputs: Mapping[str, Labelled], notices: Notices)
     if found["train"] is None or found["calibration"] is None:
         missing, kept = ("training", "calibration") if found["train"] is None else ("calibration", "training")
         lost = "" if missing == "training" else "; without them there are no prediction sets and no intervals"
-        notices.note(f"the {missing} rows have no labels: the model's quality is known on the {kept} rows alone{lost}")
+        notices.note(f"the {missing} rows have no labels: the model's quality is known only on the {kept} rows{lost}")
     rows = Labelled(outputs[part].logits, outputs[part].y)
     labels = _labels_misread(rows, prepared, part)
     causes = [_answers_misread(rows, prepared, part), labels]
@@ -82,9 +83,7 @@ def _rows(part: str) -> str:
 
 def _without_labels(outputs: Mapping[str, Labelled], prepared: Prepared, notices: Notices) -> None:
     if any(rows.y is not None for rows in outputs.values()):
-        notices.warn(
-            "reference.label: all rows have the same value, so that nothing can be said of the model's quality"
-        )
+        notices.warn("reference.label: all rows have the same value, so that the model's quality is unknown")
         return
     label = prepared.config.reference.label
     notices.warn(
@@ -94,7 +93,7 @@ def _without_labels(outputs: Mapping[str, Labelled], prepared: Prepared, notices
 
 
 def _good(found: Quality) -> float:
-    """Give the quality from which on no misreading is looked for."""
+    """Give the quality above which no misreading is searched for."""
     return found.rival + GOOD * (1 - found.rival)
 
 
@@ -141,8 +140,7 @@ def _new_order(classes: tuple[str, ...], names: tuple[str, ...]) -> str:
     if len(names) <= SHOWN:
         return f"set model.classes to {list(names)}, or give the labels in the order that the model was trained with"
     moved = [f"output {i} is {new!r}" for i, (old, new) in enumerate(zip(classes, names, strict=True)) if old != new]
-    more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
-    return f"set model.classes so that {', '.join(moved[:SHOWN])}{more}"
+    return f"set model.classes so that {named(moved, SHOWN, quoted=False)}"
 
 
 def _inputs_misread(prepared: Prepared, part: str) -> LikelyCause | None:
@@ -195,7 +193,7 @@ def _halves(prepared: Prepared, x: Tensor, y: Tensor) -> tuple[Quality, Quality]
     """Measure the model on the even and on the odd rows; None if it cannot take these inputs."""
     try:
         logits = torch.cat([prepared.model.logits(chunk) for chunk in torch.split(x, CHUNK)])
-    except Exception:  # noqa: BLE001 - user code may raise anything for rows that are none of its own
+    except Exception:  # noqa: BLE001 - user code may raise anything for changed rows
         return None
     halves = [quality(Labelled(logits[half::2], y[half::2]), prepared.classes) for half in (0, 1)]
     return None if halves[0] is None or halves[1] is None else (halves[0], halves[1])
@@ -239,9 +237,9 @@ def _compare_parts(train: Quality | None, heldout: Quality | None, notices: Noti
             notices.note(sentence)
         else:
             rival = f"always answering {heldout.rival_name!r}" if heldout.rival_name is not None else "the mean"
-            notices.warn(f"{sentence}, no better than {rival}; look whether both files are of the same data")
+            notices.warn(f"{sentence}, no better than {rival}; check that both files hold the same data")
     elif heldout.far_above(train, by=FALL):
         notices.note(
-            f"the model's {name} is {said(heldout)} on calibration rows and only {said(train)} on training rows: look "
+            f"the model's {name} is {said(heldout)} on calibration rows but only {said(train)} on training rows: check "
             "whether reference.path and reference.calibration are exchanged"
         )

@@ -1,4 +1,4 @@
-"""How well a model does on labelled rows, with the interval that this is known to, beside the simplest rival."""
+"""How well a model does on labelled rows: accuracy, or R2 and RMSE, with intervals and with the simplest rival."""
 
 import time
 from dataclasses import dataclass
@@ -49,10 +49,10 @@ class Quality:
         return self.interval[0] > self.rival
 
     def far_above(self, other: "Quality", *, by: float) -> bool:
-        """Tell whether this is better than another on like rows: by so much, and with wide intervals that do not meet.
+        """Tell whether this is better than another quality on similar rows: by at least ``by``, intervals apart.
 
-        The simplest rival must lie below the interval, too. The intervals are widened to near 99.9 %, since the best of
-        many is compared.
+        The simplest rival must also lie below the interval. The intervals are widened to about 99.9 %, since the best
+        of many is compared.
         """
         low = self.value - WIDER * (self.value - self.interval[0])
         high = other.value + WIDER * (other.interval[1] - other.value)
@@ -104,17 +104,17 @@ def _of_values(value: Tensor, y: Tensor) -> Quality | None:
 
 
 def shuffled(rows: Labelled) -> Labelled:
-    """Bring labelled rows, 10,000 at most, into an order by chance: every other row is then half of them."""
+    """Shuffle labelled rows, 10,000 at most: every other row is then a random half."""
     assert rows.y is not None  # noqa: S101 - the caller has labels
     order = torch.randperm(len(rows.logits), generator=torch.Generator().manual_seed(0))[:SAMPLE_ROWS]
     return Labelled(rows.logits[order.to(rows.logits.device)], rows.y[order.to(rows.y.device)])
 
 
 def recognises(rows: Labelled, classes: tuple[str, ...]) -> str | None:
-    """Say by what figure a model tells classes apart, though its accuracy may be below the majority's share, or None.
+    """Name a figure which shows that a model tells classes apart in spite of a low accuracy; None if there is none.
 
     A model that weighs rare classes up is right less often than the majority class is frequent, and a model of rare
-    events may never name one and still rank rows well. Both do what they were made for.
+    events may never name one and still rank rows well. Both models work.
     """
     assert rows.y is not None  # noqa: S101 - the caller has labels
     y, logits = rows.y.long().cpu(), rows.logits.double().cpu()
@@ -141,7 +141,7 @@ def recognises(rows: Labelled, classes: tuple[str, ...]) -> str | None:
 
 
 def sampled_outputs(model: TorchModel, rows: Rows, *, seed: int) -> Labelled:
-    """Run the model on rows by chance, as many as a few seconds allow; they come in the file's order."""
+    """Run the model on random rows, as many as a few seconds allow, and give the outputs in the file's order."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:SAMPLE_ROWS]
     logits: list[Tensor] = []
     end = time.monotonic() + SAMPLE_SECONDS

@@ -1,4 +1,4 @@
-"""Print what fit has understood, for people; what is long is cut, and the rest counted."""
+"""Prints what fit has understood, for people; long lists are cut, and the rest is counted."""
 
 from collections.abc import Mapping
 
@@ -10,6 +10,7 @@ from rich.table import Table as Grid
 from guards.cli.understanding.likely_causes import said
 from guards.cli.understanding.quality import Quality
 from guards.cli.understanding.summary import ColumnSummary, Summary
+from guards.sentences import named
 
 __all__ = ["show", "show_quality"]
 
@@ -55,7 +56,7 @@ def _show_input(summary: Summary, console: Console) -> None:
     for head in heads:
         grid.add_column(head, justify="right" if head in {"missing", "scale"} else "left", no_wrap=True)
     lines = [_cells(column, 16 if console.width < WIDE else 32, scaled=scaled) for column in inputs[:SHOWN_COLUMNS]]
-    # The examples get what the others leave; where that is too little, they are cut.
+    # The examples get the width that the other columns leave, and are cut if it is too small.
     taken = sum(max(cell_len(line[at]) for line in [heads, *lines]) + 3 for at in range(len(heads) - 1))
     room = max(console.width - taken - 4, len("examples"))
     for column, cells in zip(inputs, lines, strict=False):
@@ -68,8 +69,7 @@ def _show_input(summary: Summary, console: Console) -> None:
     for role, what in (("label", "the label"), ("group", "groups"), ("unused", "not used by the model")):
         others = [column["name"] for column in summary["columns"] if column["role"] == role]
         if others:
-            more = f" and {len(others) - SHOWN_COLUMNS} more" if len(others) > SHOWN_COLUMNS else ""
-            console.print(f"{what}: {', '.join(others[:SHOWN_COLUMNS])}{more}", highlight=False, markup=False)
+            console.print(f"{what}: {named(others, SHOWN_COLUMNS, quoted=False)}", highlight=False, markup=False)
 
 
 def _cells(column: ColumnSummary, name_width: int, *, scaled: bool) -> list[str]:

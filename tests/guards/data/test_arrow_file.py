@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from guards import Mistake
-from guards.data.files import read_table
 from guards.data.table import TableColumn, as_texts
+from guards.data.table_file import read_table
 from guards.notices import Notices
 
 NAN = math.nan
@@ -240,7 +240,10 @@ def test_folders_that_name_a_column(tmp_path: Path) -> None:
     ("second", "sentence"),
     [
         ({"a": [1], "c": ["x"]}, "1.parquet: the columns differ from those of 0.parquet (only one of the two has 'b')"),
-        ({"b": ["x"], "a": [1]}, "1.parquet: the columns differ from those of 0.parquet (their order is another)"),
+        (
+            {"b": ["x"], "a": [1]},
+            "1.parquet: the columns differ from those of 0.parquet (the columns come in another order)",
+        ),
         ({"a": ["1"], "b": ["x"]}, "1.parquet, column 'a': the type is string, but int64 in 0.parquet"),
     ],
 )
@@ -313,7 +316,7 @@ def test_tables_that_cannot_be(tmp_path: Path) -> None:
     with refused(f"{path}: column 2 has no name; give it a name"):
         read(path)
     pq.write_table(pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.string()).dictionary_encode()}), path)
-    with refused(f"{path}: it has no rows"):
+    with refused(f"{path}: the file has no rows"):
         read(path)
 
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guards import Mistake
-from guards.data.files import read_table
+from guards.data.table_file import read_table
 from guards.notices import Notices
 
 Read = dict[str, list[object]]
@@ -135,7 +135,7 @@ def test_an_unnamed_column_with_repeated_values_is_kept(tmp_path: Path) -> None:
     """A column that pandas named `Unnamed: 0` and that does not tell rows apart is kept, with a warning."""
     columns, notices = read(tmp_path / "t.csv", "Unnamed: 0,a\n1,5\n1,6\n")
     assert columns == {"Unnamed: 0": ["1", "1"], "a": ["5", "6"]}
-    assert "the column 'Unnamed: 0' has a name that pandas makes up" in notices.warnings[0]
+    assert "the column 'Unnamed: 0' has a name that pandas gives" in notices.warnings[0]
 
 
 def test_spaces_that_are_a_part_of_a_value_stay(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
     [
         ("", "cannot be read as a table: the file is empty"),
         ("\n \n", "cannot be read as a table: the file is empty"),
-        ("a,b\n", "it has no rows"),
-        ("# nothing\n", "it has no rows"),
-        ("sep=;\n", "it has no rows"),
+        ("a,b\n", "the file has no rows"),
+        ("# nothing\n", "the file has no rows"),
+        ("sep=;\n", "the file has no rows"),
         (
             "a,b\n1,2\n1,2,3\n1\n",
             (
@@ -253,7 +253,7 @@ def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
             'a,b\n1,2\n3,"x\n5,6\n',
             ", line 3: cannot be read as a table: a quote that opens a field here is never closed",
         ),
-        ('a,b\n1,2\n3,"x" y\n', ", line 3: cannot be read as a table: after a quoted field comes something else"),
+        ('a,b\n1,2\n3,"x" y\n', ", line 3: cannot be read as a table: a quoted field is followed by something other"),
         ("a,b\n1,2\n3,\x004\n", ", line 3: cannot be read as a table: the line holds a NUL character"),
         ("a,b,a\n1,2,3\n", "the name 'a' is given twice, to the columns 1 and 3; rename one of them"),
         ("a,b, a\n1,2,3\n", "the name 'a' is given twice, to the columns 1 and 3; rename one of them"),
@@ -306,7 +306,7 @@ def test_text_that_is_not_utf8(tmp_path: Path, content: bytes, line: int, reason
         ("t.csv.zip", zipped(b"a,b\n", "a.csv", "b.csv"), "cannot be read as a table: the archive holds 2 files"),
         ("t.xlsx", b"PK", "an Excel workbook is not read; save the table as CSV or Parquet"),
         ("t.json", b"{}", "JSON is not read; save the table as CSV or Parquet"),
-        ("t.npy", b"", "it is a single array; save it with numpy.savez"),
+        ("t.npy", b"", "the file holds a single array; save the array as .npz, with numpy.savez"),
         (
             "t.csv",
             b"PAR1xx",

@@ -10,8 +10,8 @@ import pytest
 import toys
 
 from guards import Mistake
-from guards.data.files import read_table
 from guards.data.npz import read_npz, rows_from_npz
+from guards.data.table_file import read_table
 
 CSV = b'a,b,"c d",y\n1,2.5,x,ant\n2,,"y, z",bee\n3,1e5,"two\nlines",cat\n4,7," q",ant\n'
 PIECES = (

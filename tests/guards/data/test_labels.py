@@ -102,7 +102,7 @@ def test_orders_that_are_sure(labels: TableColumn, names: tuple[str, ...] | None
         (fields("10", "10.0"), "'10' and '10.0' differ only in how they are written"),
         (
             numbers(0.5, 1.5),
-            "numbers with fractions (row 0: '0.5'), which name no classes: if the model predicts a number",
+            "numbers with fractions (row 0: '0.5'), which cannot name classes: if the model predicts a number",
         ),
         (fields("2024-01-31", "2024-02-01"), "look like dates or times (row 0: '2024-01-31')"),
         (typed("date", "2024-01-31"), "the column holds date values"),
@@ -145,8 +145,8 @@ def test_orders_that_are_doubtful(labels: TableColumn, names: tuple[str, ...], o
 def test_labels_that_name_no_classes() -> None:
     """One label alone, none, or one with a control character is refused."""
     for labels, sentence in {
-        fields("a", "a"): "the reference has the label ['a'] alone",
-        fields(None): "the reference has the label [] alone",
+        fields("a", "a"): "the reference has no label but 'a'",
+        fields(None): "the reference has no labels; declare",
         fields("a\n", "b"): "holds a control character",
     }.items():
         with refused(sentence):

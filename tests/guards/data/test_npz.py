@@ -73,7 +73,9 @@ def test_rows_of_another_name(tmp_path: Path, name: str) -> None:
     assert read_npz(path, notices=notices)["x"].shape == (3, 5)
     assert notices.notes == [f"{path}: the rows are read from the array `{name}`, since there is no `x`"]
     saved(path, **{name: np.ones((3, 5)), "features": np.ones((3, 5))})
-    with refused(f"it has no rows under `x`; there are {sorted([name, 'features'])}; save the rows under the name x"):
+    with refused(
+        f"the file has no rows under `x`; there are {sorted([name, 'features'])}; save the rows under the name x"
+    ):
         read_npz(path)
 
 
@@ -186,7 +188,7 @@ def test_an_axis_of_one(shape: tuple[int, ...]) -> None:
     rows, notices = noticed("image", x=x.reshape(shape))
     assert np.array_equal(rows.x.numpy(), x.reshape(2, 1, 6, 6))
     assert notices.notes == [
-        f"r.npz: rows of shape {list(shape[1:])} are read as [1, 6, 6]: only an axis of length 1 differs"
+        f"r.npz: rows of shape {list(shape[1:])} are read as [1, 6, 6]: the shapes differ only in an axis of length 1"
     ]
 
 
@@ -284,7 +286,7 @@ def test_values_of_npz() -> None:
             arrays(y=np.array([0.0, 1.5, 2.0])),
             "`y` holds float64, such as 1.5; it needs class indices or names; for a",
         ),
-        ({}, arrays(y=np.array([0.0, NAN, 2.0])), "row 1: it has no label (NaN in `y`)"),
+        ({}, arrays(y=np.array([0.0, NAN, 2.0])), "row 1: the row has no label (NaN in `y`)"),
         ({}, arrays(y=np.array(["ant", "", "bee"])), "row 1: '' is none of the classes"),
         ({}, arrays(y=np.zeros(3, complex)), "`y` holds complex128; it needs class indices or names"),
         (
@@ -328,9 +330,9 @@ def test_npz_that_does_not_fit(options: Any, values: Any, sentence: str) -> None
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"y": np.zeros(3)}, "it has no rows under `x`; there are ['y']"),
-        ({"x": np.zeros((0, 5))}, "it has no rows under `x`; there are ['x']"),
-        ({"x": np.array(3.0)}, "it has no rows under `x`; there are ['x']"),
+        ({"y": np.zeros(3)}, "the file has no rows under `x`; there are ['y']"),
+        ({"x": np.zeros((0, 5))}, "the file has no rows under `x`; there are ['x']"),
+        ({"x": np.array(3.0)}, "the file has no rows under `x`; there are ['x']"),
         ({"x": np.array(["a", "b"])}, "`x` holds <U1, not numbers"),
         ({"x": np.zeros((3, 5), complex)}, "`x` holds complex128, not numbers"),
         (arrays(y=np.zeros(2)), "`y` has shape [2] for 3 rows"),
@@ -339,7 +341,10 @@ def test_npz_that_does_not_fit(options: Any, values: Any, sentence: str) -> None
         (arrays(group_a=np.full((3, 2), "f")), "`group_a` has shape [3, 2]; it needs one entry per row"),
         ({"x": np.zeros(3, [("a", "f8")])}, "`x` holds [('a', '<f8')], not numbers"),
         ({"x": np.array(["2024-01-02"], "M8[D]")}, "`x` holds datetime64[D], not numbers"),
-        (arrays(y=objects("ant", "bee", None)), "`y` holds Python objects, which are not read; save numbers or texts"),
+        (
+            arrays(y=objects("ant", "bee", None)),
+            "`y` holds Python objects, which are never loaded; save numbers or texts",
+        ),
     ],
 )
 def test_npz_without_sound_arrays(tmp_path: Path, content: dict[str, Any], sentence: str) -> None:
@@ -363,11 +368,11 @@ def test_broken_npz(tmp_path: Path) -> None:
         with refused("r.npz: cannot be read as .npz: "):
             read_npz(path)
     np.savez(path, x=objects({"a": 1}, None))
-    with refused("`x` holds Python objects, which are not read; save numbers or texts, such as"):
+    with refused("`x` holds Python objects, which are never loaded; save numbers or texts, such as"):
         read_npz(path)
     with path.open("wb") as stream:
         np.save(stream, np.zeros((3, 5)))
-    with refused("it is a single array; save it with numpy.savez"):
+    with refused("the file holds a single array; save the array with numpy.savez"):
         read_npz(path)
 
 

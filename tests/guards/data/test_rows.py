@@ -83,8 +83,12 @@ def test_values_mean_the_same_in_every_file(
     ("reference", "other", "sentence"),
     [
         (fields("1", "2"), fields("1", "x"), "t.csv, column 'a', row 1: 'x' is no number; if the value means missing"),
-        (fields("1", "2"), fields("1", "45%"), "'45%' is no number (it looks like percentages: write plain numbers"),
-        (fields("1", "2"), typed("nested", [1]), "t.csv, column 'a': it holds lists, structures or bytes"),
+        (
+            fields("1", "2"),
+            fields("1", "45%"),
+            "'45%' is no number (the value looks like percentages: write plain numbers",
+        ),
+        (fields("1", "2"), typed("nested", [1]), "t.csv, column 'a': the column holds lists, structures or bytes"),
         (fields("1", "1.0", "b"), numbers(1.0), "t.csv, row 0, column a: a string: '1' could mean"),
         (numbers(1.0, 2.0), numbers(1.0, 1e39), "t.csv, row 1, column a: NaN, Infinity and numbers beyond float32"),
     ],
@@ -108,7 +112,7 @@ def test_a_column_of_another_type_is_no_calibration() -> None:
             check_known(rows, schema, Path("t.csv"), notices)
         else:
             with refused(
-                "t.csv: none of the values of column 'a' is a category of the reference, which are [\"false\""
+                "t.csv: none of the values of column 'a' is a category of the reference; its categories are [\"false\""
             ):
                 check_known(rows, schema, Path("t.csv"), notices)
     assert notices.warnings == []

@@ -1,5 +1,6 @@
-"""Why one row's answer depends on other rows or other calls: the layers and operations that do such a thing."""
+"""Finds the layers and operations that make a row's answer depend on other rows or other calls."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from guards.examination.trace import Operation, Trace
+from guards.sentences import named
 
 __all__ = ["changed_state", "drawing", "mixing", "snapshot"]
 
@@ -22,7 +24,7 @@ SHOWN = 3
 
 
 def mixing(net: nn.Module, trace: Trace) -> str:
-    """Say what makes rows depend on one another, with the way out; a general sentence if nothing is found."""
+    """Say what makes rows depend on each other, and how to change it; a general sentence if nothing is found."""
     if isinstance(net, torch.export.UnflattenedModule) and _batch_norm(trace):
         return "the program was exported in training mode: call model.eval() before torch.export"
     found = (
@@ -90,35 +92,33 @@ def _same(a: object, b: object) -> bool:
     return type(a) is type(b) and a == b
 
 
-def _named(net: nn.Module, kinds: type | tuple[type, ...], *, training: bool | None = None) -> list[str]:
+def _named(net: nn.Module, kinds: type | tuple[type, ...], which: Callable[[Any], bool]) -> str:
+    """Name the modules of some kinds that are ``which``, with their types; nothing if there is none."""
     names = [
         f"{name!r} ({type(module).__name__})"
         for name, module in net.named_modules()
-        if isinstance(module, kinds) and training in {None, getattr(module, "training", None)}
+        if isinstance(module, kinds) and which(module)
     ]
-    return [*names[:SHOWN], *([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else [])]
+    return named(names, SHOWN, quoted=False)
 
 
 def _training(net: nn.Module, kinds: type | tuple[type, ...]) -> str:
-    names = [] if isinstance(net, torch.export.UnflattenedModule) else _named(net, kinds, training=True)
+    program = isinstance(net, torch.export.UnflattenedModule)
+    names = "" if program else _named(net, kinds, lambda module: module.training)
     if not names:
         return ""
     return (
-        f"{', '.join(names)} is in training mode after eval(): a module overrides train() or eval(), or sets "
+        f"{names} is in training mode after eval(): a module overrides train() or eval(), or sets "
         "`training`; let it call super().train(mode)"
     )
 
 
 def _without_statistics(net: nn.Module) -> str:
-    names = [
-        f"{name!r} ({type(module).__name__})"
-        for name, module in net.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is None
-    ]
+    names = _named(net, _BatchNorm, lambda module: module.running_mean is None)
     if not names:
         return ""
     return (
-        f"{', '.join(names[:SHOWN])} has no running statistics and normalises by the batch's own mean: train it with "
+        f"{names} has no running statistics and normalises by the batch's own mean: train it with "
         "track_running_stats=True, or use LayerNorm or GroupNorm"
     )
 
@@ -139,16 +139,11 @@ def _batch_norm(trace: Trace) -> str:
 
 
 def _time_first(net: nn.Module) -> str:
-    kinds = (nn.RNNBase, nn.MultiheadAttention)
-    names = [
-        f"{name!r} ({type(module).__name__})"
-        for name, module in net.named_modules()
-        if isinstance(module, kinds) and not module.batch_first
-    ]
+    names = _named(net, (nn.RNNBase, nn.MultiheadAttention), lambda module: not module.batch_first)
     if not names:
         return ""
     return (
-        f"{', '.join(names[:SHOWN])} has no batch_first=True and reads the first axis as the steps of one sequence: "
+        f"{names} has no batch_first=True and reads the first axis as the steps of one sequence: "
         "make it with batch_first=True, or transpose the rows before and behind it"
     )
 

@@ -1,6 +1,5 @@
-"""The different values of a column, as texts: what a column means is found from them, and not from every cell."""
+"""The different values of a column, as texts: all questions about a column are asked of these, not of every cell."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from guards.data.table import TableColumn, as_texts
+from guards.spelling import NUMERAL
 
-__all__ = ["Mask", "Values", "as_list", "matching", "row_numbers"]
+__all__ = ["Mask", "Values", "matching"]
 
 Mask = npt.NDArray[np.bool_]
-NUMERAL = r"^\s*[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
 LONGEST = 40
 
 
@@ -25,8 +24,8 @@ LONGEST = 40
 class Values:
     """The different values of a column in the order of their first rows.
 
-    ``texts`` (m,) are strings, ``counts`` (m,) how many rows have each, ``firsts`` (m,) the first row of each, and
-    ``codes`` (n,) the place of each row's value in ``texts``, -1 if it has none.
+    ``texts`` (m,) are strings, ``counts`` (m,) how many rows have each value, ``firsts`` (m,) its first row, and
+    ``codes`` (n,) the place of each row's value in ``texts``, -1 if the row has no value.
     """
 
     texts: npt.NDArray[np.object_]
@@ -62,7 +61,7 @@ class Values:
     @cached_property
     def numeral(self) -> Mask:
         """Which texts (m,) are decimal numbers, with spaces around them at most; not 007, inf, 0x1F or 1_000."""
-        return matching(self.texts, NUMERAL)
+        return matching(self.texts, rf"^\s*{NUMERAL}\s*$")
 
     @cached_property
     def numbers(self) -> npt.NDArray[np.float64]:
@@ -97,26 +96,3 @@ def matching(texts: npt.NDArray[np.object_], pattern: str) -> Mask:
     """Tell which texts (m,) match a pattern of RE2, in capitals or not."""
     found = pc.match_substring_regex(pa.array(texts, type=pa.large_string()), pattern, ignore_case=True)
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-def as_list(names: Iterable[str], most: int = 10) -> str:
-    """Write names as a list that can be pasted into a config; of many, the first.
-
-    >>> as_list(["NA", "?"])
-    '["NA", "?"]'
-    """
-    names = list(names)
-    shown = [json.dumps(name, ensure_ascii=False) for name in names[:most]]
-    more = [f"... {len(names) - most} more"] if len(names) > most else []
-    return f"[{', '.join([*shown, *more])}]"
-
-
-def row_numbers(rows: npt.NDArray[np.int64]) -> str:
-    """Name rows, counted from 0; of many, the first.
-
-    >>> row_numbers(np.arange(7))
-    'rows 0, 1, 2, 3, 4 and 2 more'
-    """
-    few = 5
-    shown = ", ".join(map(str, rows[:few].tolist()))
-    return ("row " if len(rows) == 1 else "rows ") + shown + (f" and {len(rows) - few} more" if len(rows) > few else "")

@@ -1,4 +1,4 @@
-"""From a data file of any kind to a table, by the file's name."""
+"""Reads a table from a file of any format, which the file's name tells."""
 
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -24,7 +24,7 @@ OTHERS = {
 def read_table(
     path: Path, *, missing: tuple[str, ...] = (), wanted: AbstractSet[str] = frozenset(), notices: Notices | None = None
 ) -> Table:
-    """Read a table by column, with the types of the file; ``missing`` are more strings that mean no value.
+    """Read a table by column, with the types of the file; the strings ``missing`` mean no value, too.
 
     An index of the rows is left out, unless its name is ``wanted``.
 
@@ -32,13 +32,15 @@ def read_table(
     .xz, .zst and .zip).
 
     Raises:
-        Mistake: the file is missing, or no such table.
+        Mistake: the file is missing, or is no table in one of these formats.
     """
     exists(path, folder=True)
     told = Notices() if notices is None else notices
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        raise Mistake(f"{path}: it is a single array; save it with numpy.savez(path, x=..., y=...), as .npz")
+        raise Mistake(
+            f"{path}: the file holds a single array; save the array as .npz, with numpy.savez(path, x=..., y=...)"
+        )
     if suffix in OTHERS:
         raise Mistake(f"{path}: {OTHERS[suffix]} is not read; save the table as CSV or Parquet")
     if suffix in SUFFIXES or path.is_dir():
@@ -48,5 +50,5 @@ def read_table(
     else:
         table = read_csv(path, missing, wanted, told)
     if not len(table):
-        raise Mistake(f"{path}: it has no rows")
+        raise Mistake(f"{path}: the file has no rows")
     return table

@@ -1,4 +1,4 @@
-"""The column of row numbers, or row names, that a table carries beside its data."""
+"""The index of a table: a column of row numbers or row names beside the data."""
 
 import re
 from collections.abc import Set as AbstractSet
@@ -15,11 +15,11 @@ __all__ = ["say_left_out", "without_row_numbers"]
 
 Named = list[tuple[str, npt.NDArray[Any]]]
 UNNAMED = re.compile(r"|Unnamed: \d+(\.\d+)*")
-"""The names that pandas gives to columns without one."""
+"""The names that pandas gives to columns without a name."""
 
 
 def without_row_numbers(columns: Named, wanted: AbstractSet[str], path: Path, notices: Notices) -> Named:
-    """Leave out a first column without a name that tells each row from the others: the index that pandas wrote.
+    """Leave out a first column without a name whose values all differ: the index that pandas wrote.
 
     A column that is ``wanted`` by its name stays.
 
@@ -36,8 +36,8 @@ def without_row_numbers(columns: Named, wanted: AbstractSet[str], path: Path, no
             raise Mistake(f"{path}: column {index + 1} of the inputs has no name; write a name for it in the header")
         if UNNAMED.fullmatch(name) and name not in wanted:
             notices.warn(
-                f"{path}: the column {name!r} has a name that pandas makes up for a column without one; if it is an "
-                "index, write the file with index=False, else give the column a name"
+                f"{path}: the column {name!r} has a name that pandas gives to a column without a name; if the column "
+                "is an index, write the file with index=False; if not, give the column a name"
             )
     return columns
 
@@ -46,9 +46,9 @@ def say_left_out(column: str, cells: npt.NDArray[Any], path: Path, notices: Noti
     """Say that an index is left out: a note if it holds whole numbers, a warning if not, since it may be data."""
     told = f"{path}: {column} is left out as an index of the rows"
     if _whole(cells):
-        notices.note(f"{told}; if it is data, give it a name of its own")
+        notices.note(f"{told}; if the column holds data, give the column a name")
     else:
-        notices.warn(f"{told}, though it does not hold row numbers; if it is data, give it a name of its own")
+        notices.warn(f"{told}, though it does not hold row numbers; if the column holds data, give the column a name")
 
 
 def _is_index(name: str, cells: npt.NDArray[Any]) -> bool:

@@ -1,13 +1,14 @@
-"""Columns of numbers: reading them, and what is odd about them."""
+"""Columns of numbers: reads their values, and says what is odd about the numbers."""
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from guards.data.forms import led_by_zeros, likeliest
+from guards.data.distinct_values import Mask, Values
 from guards.data.table import TableColumn
-from guards.data.values import Mask, Values
+from guards.data.text_formats import led_by_zeros, likeliest
 from guards.notices import Notices
+from guards.sentences import counted
 from guards.spelling import key_of
 from guards.types import Mistake
 
@@ -46,22 +47,22 @@ def numbers_of(column: TableColumn, place: str, *, missing: tuple[str, ...] = ()
     odd = np.isnan(numbers) & ~gap
     if odd.any():
         form = likeliest(values, odd)
-        looks = f" (it looks like {form[0].what}: {form[0].advice})" if form is not None else ""
+        looks = f" (the value looks like {form[0].what}: {form[0].advice})" if form is not None else ""
         row, _, text = values.example(odd).partition(": ")
         rows = values.count(odd)
-        more = f", and {rows - 1} more rows are none" if rows > 1 else ""
+        more = f", and {counted(rows - 1, 'more row')} {'has' if rows == 2 else 'have'} no number" if rows > 1 else ""  # noqa: PLR2004
         raise Mistake(f"{place}, {row}: {text} is no number{more}{looks}; {hint}")
     numbers[gap] = np.nan
     return np.append(numbers, np.nan)[values.codes]
 
 
 def check_numbers(name: str, column: TableColumn, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
-    """Say what is odd about a column of the reference, whose ``numbers`` (n,) have NaN for missing."""
+    """Say what is odd about a column of the reference; its ``numbers`` (n,) are NaN if missing."""
     present = numbers[~np.isnan(numbers)]
     if not len(present):
         notices.warn(
-            f"column {name!r} has no value in any row, so that the model never gets one: give the column `drop: true` "
-            "in input.columns, or fill it"
+            f"column {name!r} has no value in any row, and so tells the model nothing: give the column `drop: true` "
+            "in input.columns, or write values into the file"
         )
         return
     low, high = float(present.min()), float(present.max())
@@ -80,16 +81,15 @@ def check_numbers(name: str, column: TableColumn, numbers: npt.NDArray[np.float6
         if merged > MERGED * different:
             notices.warn(
                 f"column {name!r} holds whole numbers up to {max(low, high, key=abs):.0f}, and the model's float32 "
-                "cannot "
-                f"tell {merged} of the {different} different numbers from others: give the column `drop: true` in "
-                "input.columns if the numbers are identifiers; if not, write smaller numbers into the file, such as "
+                f"cannot tell {merged} of the {different} different numbers from others: give the column `drop: true` "
+                "in input.columns if the numbers are identifiers; if not, write smaller numbers into the file, such as "
                 "the difference from a fixed number"
             )
     steps = np.diff(numbers)
     if len(numbers) >= LEAST_ROWS and bool(np.all(steps == steps[0])):
         notices.note(
-            f"column {name!r} counts the rows: if it is an identifier and no input of the model, give the column "
-            "`drop: true` in input.columns"
+            f"column {name!r} counts the rows: if the column is an identifier and not an input of the model, give the "
+            "column `drop: true` in input.columns"
         )
 
 

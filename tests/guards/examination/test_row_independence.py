@@ -89,7 +89,7 @@ class Sizes(strange_nets.Net):
 def test_a_batch_that_is_not_taken(fails: Callable[[int], bool], rows: int) -> None:
     """Every size that a server runs is tried: powers of two and the largest; the failing one is told, and its line."""
     with pytest.raises(
-        Mistake, match=rf"\({rows}, 6\): ValueError: no such batch, in .*test_indep.* forward; .*not {rows}"
+        Mistake, match=rf"\({rows}, 6\): ValueError: no such batch, in .*test_row_indep.* forward; .*not {rows}"
     ):
         examined(Sizes(fails), largest=128 if rows == 128 else 100)
 
@@ -103,7 +103,9 @@ def test_a_batch_beyond_the_memory() -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
             return super().forward(x)
 
-    with pytest.raises(Mistake, match=r"server.max_batch_rows: the memory does not hold a batch of 512 rows: lower it"):
+    with pytest.raises(
+        Mistake, match=r"server.max_batch_rows: the memory does not hold a batch of 512 rows: lower this limit"
+    ):
         examined(Large(), largest=512)
 
 
@@ -160,7 +162,7 @@ def test_gradients_that_change_the_answer() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) * (1 + torch.is_grad_enabled())
 
-    assert "explanations are of another function" in examined(Asks()).warnings[0]
+    assert "explanations would explain another function" in examined(Asks()).warnings[0]
 
 
 def test_a_model_without_gradients() -> None:

@@ -1,4 +1,4 @@
-"""What a model's outputs are: logits, probabilities or their logarithms; found by its last operation and its values."""
+"""Finds whether outputs are logits, probabilities or log-probabilities, by the last operation and the values."""
 
 from torch import Tensor
 
@@ -13,12 +13,12 @@ TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2
 SOFTMAX, LOG_SOFTMAX = ("softmax", "_softmax"), ("log_softmax", "_log_softmax")
 LOG_SIGMOID = ("log_sigmoid", "log_sigmoid_forward")
 LINEAR = ("linear", "addmm", "mm", "bmm", "matmul", "convolution", "native_layer_norm", "native_batch_norm")
-"""Operations whose values may be any number: outputs of one of them are logits."""
+"""Operations whose values may be any number: their outputs are logits."""
 DECLARE = "set model.output to logits, probabilities or log_probabilities"
 
 
 def find_meaning(trace: Trace, outputs: Tensor, declared: Declared, *, binary: bool, notices: Notices) -> Meaning:
-    """Say what outputs (n, k) of reference rows are; ``binary`` if the one output is of ``classes[1]``.
+    """Say what outputs (n, k) of reference rows are; ``binary`` says that the one output is of ``classes[1]``.
 
     Raises:
         Mistake: the values contradict what is declared, or it cannot be told what they are.
@@ -94,7 +94,7 @@ def _as_declared(declared: Meaning, likeness: Meaning | None, outputs: Tensor, n
         if likeness is not None and outputs.shape[1] > 1:
             notices.warn(
                 f"model.output: logits are declared, and the outputs of reference rows look like "
-                f"{likeness.replace('_', '-')}: the served probabilities would be those of another model"
+                f"{likeness.replace('_', '-')}: a second softmax would change the probabilities"
             )
         return declared
     one_logarithm = outputs.shape[1] == 1 and declared == "log_probabilities"
@@ -105,7 +105,7 @@ def _as_declared(declared: Meaning, likeness: Meaning | None, outputs: Tensor, n
         )
         raise Mistake(
             f"model.output: {declared} are declared, and the outputs of reference rows lie between {low:.3g} and "
-            f"{high:.3g}{over}: set it to auto, or to what the model returns"
+            f"{high:.3g}{over}: set model.output to auto, or to what the model returns"
         )
     return declared
 

@@ -87,7 +87,7 @@ def test_marks_among_texts_are_noted() -> None:
     column = fields("red", "None", "blue")
     assert warnings_of(column) == []
     assert notes_of(column)[0].startswith(
-        "column 'a' takes [\"None\"] as a category (1 rows): if it means missing, add"
+        "column 'a' takes [\"None\"] as a category (1 rows): to read such values as missing, add"
     )
     assert categories_of(column, missing=["None"]) == ("blue", "red")
 
@@ -205,8 +205,8 @@ def test_whole_numbers_that_float32_merges_are_warned_of() -> None:
 @pytest.mark.parametrize(
     ("column", "note"),
     [
-        (numbers(3.0, 3.0, NAN), 'columns ["a"] have the same value in every row'),
-        (fields("x", None, "x"), 'columns ["a"] have the same value in every row'),
+        (numbers(3.0, 3.0, NAN), 'columns ["a"] have one value in all rows'),
+        (fields("x", None, "x"), 'columns ["a"] have one value in all rows'),
         (numbers(-999, 1, 2, -999), "column 'a' holds -999 in 2 rows, and nothing else below 1"),
         (TableColumn(np.arange(1, 61), "number"), "column 'a' counts the rows"),
     ],
@@ -255,11 +255,14 @@ def test_the_most_frequent_category_fills_gaps() -> None:
 @pytest.mark.parametrize(
     ("column", "sentence"),
     [
-        (fields("1", "x"), "column 'a', row 1: 'x' is no number; if the value means missing, add it to the column's"),
+        (
+            fields("1", "x"),
+            "column 'a', row 1: 'x' is no number; if the value means missing, add the value to the column's",
+        ),
         (fields("1", "inf"), "column 'a', row 1: 'inf' is no number"),
         (
             fields("1", "1,5", "2,5"),
-            "row 1: '1,5' is no number, and 1 more rows are none (it looks like numbers with decimal",
+            "row 1: '1,5' is no number, and 1 more row has no number (the value looks like numbers with decimal",
         ),
     ],
 )

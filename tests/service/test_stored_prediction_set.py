@@ -8,7 +8,7 @@ from remembered import GUARDS
 from guards.types import Action
 from service.answer import Answer
 from service.columns import Answered, Block, Remembered, Truth
-from service.stored_set import in_set, write_set
+from service.stored_prediction_set import in_set, write_set
 
 CLASSES = tuple(f"class-{place}" for place in range(1003))
 

@@ -1,4 +1,4 @@
-"""The first run of a module: whether it takes the rows, and what it does beside answering."""
+"""The first run of a module: whether it takes the rows, and whether it prints or changes the rows."""
 
 import io
 import sys
@@ -33,7 +33,7 @@ class Trial:
         """Run the module on a copy of prepared rows (n, ...); what it prints goes to standard error.
 
         Raises:
-            Mistake: it does not take them, or returns no tensor of outputs.
+            Mistake: the module does not take the rows, or returns no tensor of outputs.
         """
         ran: list[str] = []
         scripted = isinstance(net, torch.jit.ScriptModule)

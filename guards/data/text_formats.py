@@ -1,10 +1,10 @@
-"""What texts look like that are no plain numbers: dates, money, percent, decimal commas, lists, marks of a gap."""
+"""Formats of texts that are not plain numbers: dates, money, percentages, decimal commas, lists, marks of a gap."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from guards.data.values import Mask, Values, matching
+from guards.data.distinct_values import Mask, Values, matching
 
 __all__ = ["DATE", "FORMS", "Form", "digits", "led_by_zeros", "likeliest", "marks"]
 
@@ -30,7 +30,7 @@ DAY = "|".join(
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A way to write values: what they are, the pattern of one, and what a user can do."""
+    """A way to write values: what the values are, the pattern of a value, and what a user can do."""
 
     what: str
     pattern: str

@@ -1,4 +1,4 @@
-"""A row's answer is its own: the same rows are run in other batches, and a model whose answers change is refused."""
+"""Refuses a model if a row's answer depends on other rows or on earlier calls."""
 
 import time
 from collections.abc import Iterator
@@ -7,22 +7,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from guards.examination.exact import Exact
+from guards.examination.dependence_causes import changed_state, drawing, mixing, snapshot
 from guards.examination.experiments import Answers, Deviation, Experiment, answers, deviation, experiments
-from guards.examination.suspects import changed_state, drawing, mixing, snapshot
+from guards.examination.float64 import Float64Copy
 from guards.examination.trace import Trace
 from guards.forward_errors import forward_error
 from guards.model import TorchModel
 from guards.notices import Notices
+from guards.sentences import first_line
 from guards.types import Mistake
 
 __all__ = ["Independence"]
 
 SECONDS = 5.0
-"""For all sizes of batches together; beyond it only the smallest and the largest are tried."""
+"""For all batch sizes together. If they would take longer, only the smallest and the largest are tried."""
 SECONDS_OF_LARGEST = 60.0
 LARGEST_VALUES = 2**28
-"""Of one batch that is tried: 1 GiB of float32."""
+"""The most values of a batch that is tried: 1 GiB of float32."""
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -37,7 +38,7 @@ class Independence:
     classification: bool
     notices: Notices
     rounding: Deviation | None = field(default=None, init=False)
-    exact: Exact | None = field(default=None, init=False)
+    in_float64: Float64Copy | None = field(default=None, init=False)
 
     def check(self, largest: int) -> Answers:
         """Run all experiments, with batches of up to ``largest`` rows, and give the sample's answers.
@@ -62,10 +63,10 @@ class Independence:
         self._with_gradients(base, index)
         if self.rounding is not None:
             how = f"changes an answer by up to {self.rounding} if the row is served in a batch of another size"
-            if self.exact is not None and self.exact.base is not None:
+            if self.in_float64 is not None and self.in_float64.base is not None:
                 self.notices.note(
-                    f"model: rounding in float32 {how}: the model computes with large numbers; scale its inputs to "
-                    "make it less"
+                    f"model: rounding in float32 {how}, since the model computes with large numbers: scale its inputs "
+                    "to round less"
                 )
             else:
                 self.notices.note(
@@ -78,9 +79,9 @@ class Independence:
         return deviation(base, found, index, classification=self.classification)
 
     def _sizes(self, largest: int, seconds: float) -> Iterator[int]:
-        """Give the sizes that a server fills batches up to: powers of two, and the largest; and that of fit.
+        """Give the batch sizes of a server (powers of two, and the largest) and of fit.
 
-        One row is left out: it has an experiment of its own.
+        A batch of one row is left out: another experiment runs single rows.
         """
         sizes = {2, 64, largest, 256} | {1 << power for power in range(largest.bit_length())}
         if seconds * sum(sizes) > SECONDS:
@@ -98,28 +99,28 @@ class Independence:
             raise Mistake(self._refused(rows, name, raised)) from raised
 
     def _refused(self, rows: Tensor, name: str, raised: Exception) -> str:
-        """Say why a batch is not taken, though another one is."""
+        """Say why a batch is not taken, though another batch is."""
         text = str(raised)
         if isinstance(raised, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
             return (
-                f"server.max_batch_rows: the memory does not hold a batch of {len(rows)} rows: lower it "
-                f"({(text.splitlines() or [type(raised).__name__])[0]})"
+                f"server.max_batch_rows: the memory does not hold a batch of {len(rows)} rows: lower this limit "
+                f"({first_line(raised)})"
             )
         if len(rows) == 1 and self.trace.squeezes:
             return (
-                f"model: it does not take one row alone ({(text.splitlines() or [type(raised).__name__])[0]}): a "
+                f"model: it does not take one row alone ({first_line(raised)}): a "
                 "squeeze() without an axis drops the axis of the rows if there is one row; write squeeze(-1)"
             )
         if "Expected more than 1 value per channel when training" in text:
             return f"model: it does not take one row alone: {mixing(self.model.net, self.trace)}"
         said = text if isinstance(raised, Mistake) else forward_error(self.model.net, rows, raised)
-        return f"{said}; it takes a batch of {len(self.sample)} rows, and not {len(rows)} ({name})"
+        return f"{said}; it takes a batch of {len(self.sample)} rows, but not {len(rows)} ({name})"
 
     def _is_rounding(self, experiment: Experiment, differs: Deviation) -> bool:
-        """Tell whether a deviation is one of rounding: in float64 it is then a fraction."""
-        if self.exact is None:
-            self.exact = Exact.of(self.model, self.sample, classification=self.classification)
-        if not self.exact.explains(experiment, differs):
+        """Tell whether a deviation is rounding: then only a fraction is left in float64."""
+        if self.in_float64 is None:
+            self.in_float64 = Float64Copy.of(self.model, self.sample, classification=self.classification)
+        if not self.in_float64.explains(experiment, differs):
             return False
         if self.rounding is None or differs.size > self.rounding.size:
             self.rounding = differs
@@ -145,7 +146,7 @@ class Independence:
         )
 
     def _changing(self, differs: Deviation, what: str) -> str:
-        """Say why two calls differ: random numbers differ no more with one seed, and a state still does."""
+        """Say why two calls differ: with a fixed seed random numbers become equal, but a kept state does not."""
         net = self.model.net
         seeded = []
         for _ in range(2):
@@ -176,7 +177,7 @@ class Independence:
             with torch.enable_grad():
                 logits = self.model.logits(prepared.requires_grad_())
         except Exception as raised:  # noqa: BLE001 - the user's code may raise anything
-            first = (str(raised).splitlines() or [type(raised).__name__])[0]
+            first = first_line(raised)
             self.notices.note(
                 f"model: it does not run with gradients on, which some explanations need ({first}): explain by "
                 "shapley, kernel_shap or feature_ablation"
@@ -192,6 +193,6 @@ class Independence:
         differs = self._differs(base, Answers(given, base.features), index)
         if differs is not None and differs.size > 1e-3:  # noqa: PLR2004 - other kernels are used, which round otherwise
             self.notices.warn(
-                f"model: its answers differ by {differs} if gradients are on, so that explanations are of another "
-                "function: does forward ask torch.is_grad_enabled()?"
+                f"model: its answers differ by {differs} if gradients are on, so that explanations would explain "
+                "another function: does forward ask torch.is_grad_enabled()?"
             )

@@ -1,4 +1,4 @@
-"""How many held-out rows a config needs: for its budget, for each guard's share of the budget, and for its coverage."""
+"""Counts the held-out rows that a config needs: for its budget, for each guard's share of it, and for its coverage."""
 
 from bisect import bisect_left
 
@@ -10,7 +10,7 @@ __all__ = ["guard_without_turn", "heldout_needed", "too_few_rows"]
 
 
 def heldout_needed(calibration: int, *, for_temperature: bool) -> int:
-    """Count the held-out rows that leave so many for calibration.
+    """Count the held-out rows that are needed so that ``calibration`` rows are left for calibration.
 
     ``for_temperature`` says that the temperature takes its own rows first, as it does if a classification has labels.
 

@@ -7,7 +7,7 @@ import pytest
 from tables import fields, numbers, spec, table, typed, understood
 
 from guards import Mistake
-from guards.data.inputs import readings
+from guards.data.input_columns import readings
 from guards.data.table import Table
 
 NUMERIC = {"kind": "numeric"}
@@ -45,7 +45,7 @@ def test_a_list_overrides_single_columns() -> None:
     age, code, size = schema.columns
     assert (age.kind, age.fill, code.categories, size.kind, size.scale) == ("numeric", 2, ("a", "b"), "numeric", 0.5)
     assert notices.warnings == []
-    assert 'columns ["id"] of the reference are no inputs of the model' in notices.notes
+    assert 'columns ["id"] of the reference are not inputs of the model' in notices.notes
 
 
 def test_a_list_of_all_columns_is_their_order() -> None:
@@ -81,7 +81,7 @@ def test_a_declared_column_is_the_same_after_a_round() -> None:
     ("columns", "sentence"),
     [
         ([{"name": "b", **NUMERIC}, {"name": "c"}], "input.columns: no column 'b' in the reference; there are ['age',"),
-        ([{"name": "y"}], "input.columns: 'y' is the label by reference.label, and no input"),
+        ([{"name": "y"}], "input.columns: 'y' is the label (reference.label) and cannot be an input"),
         ([{"name": name, "drop": True} for name in ("id", "age", "code")], "the reference has no column but the label"),
     ],
 )

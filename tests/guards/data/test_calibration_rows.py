@@ -12,7 +12,7 @@ from guards import Rows
 from guards.calibration import Budget, first_turn, rows_needed
 from guards.config import Config, parse
 from guards.data.calibration_rows import copied_rows, examine_calibration, row_hashes, shared_rows
-from guards.enough_rows import heldout_needed, too_few_rows
+from guards.heldout_rows import heldout_needed, too_few_rows
 from guards.notices import Notices
 from guards.types import Mistake
 
@@ -68,7 +68,7 @@ def test_a_share_of_the_training_rows_is_told(rows: Rows, leaked: int) -> None:
     train = part(rows, 0, 600)
     heldout = joined(part(rows, 600, 1000 - leaked), part(rows, 0, leaked))
     (warning,) = examined(train, heldout).warnings
-    assert f"{leaked} of 400 rows ({leaked / 400:.1%}) are in reference.path" in warning
+    assert f"{leaked} of 400 rows ({leaked / 400:.1%}) are also in reference.path" in warning
     assert "explain about" in warning
 
 
@@ -109,7 +109,7 @@ def test_rows_that_were_copied_before_the_split_are_told(rows: Rows) -> None:
     copies = rows.take(torch.randperm(3000, generator=torch.Generator().manual_seed(0)) % 1000)
     train, heldout = part(copies, 0, 1800), part(copies, 1800, 3000)
     (warning,) = examined(train, heldout).warnings
-    assert "explain about 0 of them" in warning
+    assert "explain about 0 of these" in warning
     assert copied_rows(train, heldout) > 600
 
 
@@ -155,12 +155,12 @@ def test_a_class_that_one_file_lacks_is_told(rows: Rows) -> None:
     ordered = rows.take(torch.argsort(rows.y, stable=True))
     train, heldout = part(ordered, 0, 500), part(ordered, 500, 1000)
     warnings = examined(train, heldout).warnings
-    assert any("reference.path: it has no row of class 'cat'" in warning for warning in warnings)
+    assert any("reference.path has no row of class 'cat'" in warning for warning in warnings)
     assert all("sorted by label" in warning for warning in warnings if "no row of class" in warning)
     alone = rows.take((rows.y == 1).nonzero()[:, 0][:100])
     (warning,) = examined(rows, Rows(alone.x + 9, alone.y)).warnings
-    assert "reference.calibration: it has no row of class 'ant', 'cat'" in warning
-    assert "all its rows are 'bee'" in warning
+    assert "reference.calibration has no row of class 'ant', 'cat'" in warning
+    assert "all rows of reference.calibration are of class 'bee'" in warning
 
 
 def test_a_rare_class_may_be_missing(rows: Rows) -> None:

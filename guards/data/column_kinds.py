@@ -1,15 +1,16 @@
-"""What each column of a reference is: its kind, its categories, and what stands in for a missing value."""
+"""What each column of a reference is: its kind, its categories, and the value that replaces a missing value."""
 
 import numpy as np
 import pandas as pd
 
 from guards.columns import Column, ColumnSpec, Kind
 from guards.data.categories import categories_of, check_categories
-from guards.data.forms import digits, led_by_zeros, likeliest, marks
-from guards.data.numbers import check_numbers, numbers_of
+from guards.data.distinct_values import Mask, Values
+from guards.data.number_columns import check_numbers, numbers_of
 from guards.data.table import Table, TableColumn
-from guards.data.values import Mask, Values, as_list
+from guards.data.text_formats import digits, led_by_zeros, likeliest, marks
 from guards.notices import Notices
+from guards.sentences import as_list
 from guards.types import Mistake
 
 __all__ = ["WRONG_NUMBER", "resolve_columns"]
@@ -18,7 +19,7 @@ FEW = 50
 NOTHING = TableColumn(np.empty(0, dtype=object), "untyped")
 DROP = "give the column `drop: true` in input.columns"
 MEANT = "declare `kind: categorical` if the values are meant as categories"
-WRONG_NUMBER = "if the value means missing, add it to the column's `missing`, or declare the column categorical"
+WRONG_NUMBER = "if the value means missing, add the value to the column's `missing`, or declare the column categorical"
 
 
 def resolve_columns(
@@ -27,7 +28,7 @@ def resolve_columns(
     """Find what some columns of the reference are, as far as it is not declared.
 
     Raises:
-        Mistake: a column is not of its declared kind, or its kind cannot be found; a sentence for each such column.
+        Mistake: a column is not of its declared kind, or its kind cannot be found; one sentence per column.
     """
     columns, sentences = [], list[str]()
     for name in names:
@@ -39,7 +40,7 @@ def resolve_columns(
         raise Mistake(*sentences)
     constant = [name for name in names if _is_constant(table.columns[name])]
     if constant:
-        notices.note(f"columns {as_list(constant)} have the same value in every row that has one")
+        notices.note(f"columns {as_list(constant)} have one value in all rows (missing values aside)")
     return tuple(columns)
 
 
@@ -75,7 +76,7 @@ def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices
 
 
 def _most_frequent(column: Column, values: Values) -> float:
-    """Give the index of the most frequent category; of several, the first by name."""
+    """Give the index of the most frequent category; if several are equally frequent, of the first by name."""
     codes, _ = column.encode(values.texts.tolist())
     names, known = column.categories or (), codes >= 0
     totals = np.bincount(codes[known].astype(np.int64), values.counts[known], minlength=len(names))
@@ -94,9 +95,8 @@ def _kind(name: str, column: TableColumn, values: Values, notices: Notices) -> K
         every = np.ones(len(values.texts), dtype=np.bool_)
         notices.warn(
             f"column {name!r} holds dates or times ({values.example(every)}) and is taken as categorical, and a model "
-            "only "
-            "knows the dates of its reference: write numbers into the file, such as the days since a fixed date, or "
-            f"{DROP}"
+            "only knows the dates of its reference: write numbers into the file, such as the days since a fixed date, "
+            f"or {DROP}"
         )
         return "categorical"
     if column.type in ("boolean", "category"):
@@ -121,15 +121,14 @@ def _kind_of_texts(name: str, column: TableColumn, values: Values, notices: Noti
         found = [str(text) for text in values.texts[gaps]]
         notices.warn(
             f"column {name!r} would be numeric if {as_list(found)} meant missing ({values.example(gaps)}; "
-            f"{counts['gaps']} "
-            f"rows in all), and is taken as categorical: add `missing: {as_list(found)}` to the column in "
-            f"input.columns, or these texts to reference.missing, or {MEANT}"
+            f"{counts['gaps']} rows in all), and is taken as categorical: add `missing: {as_list(found)}` to the "
+            f"column in input.columns, or these texts to reference.missing, or {MEANT}"
         )
     if counts["gaps"] and (counts["rest"] or not counts["numbers"]):
         found = [str(text) for text in values.texts[gaps]]
         notices.note(
-            f"column {name!r} takes {as_list(found)} as a category ({counts['gaps']} rows): if it means missing, add "
-            f"`missing: {as_list(found)}` to the column in input.columns"
+            f"column {name!r} takes {as_list(found)} as a category ({counts['gaps']} rows): to read such values as "
+            f"missing, add `missing: {as_list(found)}` to the column in input.columns"
         )
     return "categorical"
 
@@ -157,7 +156,6 @@ def _check_rest(name: str, column: TableColumn, values: Values, rest: Mask, noti
     elif mostly_numbers:
         notices.warn(
             f"column {name!r} is taken as categorical, since {odd} of its values {'is' if odd == 1 else 'are'} no "
-            "number "
-            f"({values.example(rest)}), while {known} are: correct the value in the file, or, if it means missing, "
-            f"add it to the column's `missing` in input.columns, or {MEANT}"
+            f"number ({values.example(rest)}), while {known} are: correct the value in the file, or, if the value "
+            f"means missing, add the value to the column's `missing` in input.columns, or {MEANT}"
         )

@@ -8,14 +8,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from guards.data.table import TableColumn, listed
+from guards.data.table import TableColumn
 from guards.notices import Notices
+from guards.sentences import named
 
 __all__ = ["without_padding"]
 
+SHOWN = 5
+
 
 def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notices) -> dict[str, TableColumn]:
-    """Take spaces off the fields of a column if all of its fields begin with one, or all are padded to one length.
+    """Take spaces off the fields of a column if all its fields begin with a space, or all are padded to one length.
 
     A field that holds nothing but spaces is missing. Other spaces stay: they may be a part of the value.
     """
@@ -37,9 +40,11 @@ def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notice
             padded.append(name)
             result[name] = TableColumn(_cells(bare), column.type)
     if padded:
-        notices.note(f"{path}: spaces around the fields are taken off in {listed(padded)}")
+        notices.note(f"{path}: spaces around the fields are taken off in {named(padded, SHOWN, noun='column')}")
     if blank:
-        notices.note(f"{path}: fields that hold only spaces are read as missing in {listed(blank)}")
+        notices.note(
+            f"{path}: fields that hold only spaces are read as missing in {named(blank, SHOWN, noun='column')}"
+        )
     return result
 
 

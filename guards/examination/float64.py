@@ -1,4 +1,4 @@
-"""The same experiment in float64: what is left of a deviation there is not rounding."""
+"""Experiments in float64: a deviation that stays in float64 is not rounding."""
 
 import copy
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from guards.examination.experiments import Answers, Deviation, Experiment, answe
 from guards.imputation import Imputation
 from guards.model import TorchModel
 
-__all__ = ["Exact"]
+__all__ = ["Float64Copy"]
 
 SHARE = 0.1
-"""Of a deviation in float32: less than this in float64 means that it is one of rounding."""
+"""If less than this share of a float32 deviation is left in float64, the deviation is rounding."""
 SMALL = 1e-3
-"""What a module that cannot run in float64 may deviate by and still be taken; faults of models are larger."""
+"""The deviation that is allowed if a module cannot run in float64; faults of models are larger."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exact:
-    """A copy of a model's parts in float64, and the sample's answers with them; None if it cannot run so."""
+class Float64Copy:
+    """A copy of a model's parts in float64, and the sample's answers; both are None if the module cannot run so."""
 
     model: TorchModel
     parts: tuple[nn.Module, Imputation | None] | None

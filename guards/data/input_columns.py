@@ -4,21 +4,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guards.data.kinds import resolve_columns
+from guards.data.column_kinds import resolve_columns
+from guards.data.distinct_values import Values
 from guards.data.table import GROUP, Table, as_texts
-from guards.data.values import Values, as_list
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
+from guards.sentences import as_list
 from guards.types import Mistake
 
-__all__ = ["Reading", "readings", "resolve_schema"]
+__all__ = ["Reading", "readings"]
 
 FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read the config's list of columns: the schema, or why there is none; and what was noticed.
+    """One way to read the config's list of columns: the schema, or the mistake that leaves none; and what was noticed.
 
     ``left_out`` are the columns of the file that are neither inputs nor the label.
     """
@@ -32,7 +33,7 @@ class Reading:
         """Give the schema.
 
         Raises:
-            Mistake: there is none.
+            Mistake: the list cannot be read in this way.
         """
         if self.schema is None:
             assert self.mistake is not None  # noqa: S101 - there is one or the other
@@ -43,24 +44,13 @@ class Reading:
 def readings(spec: InputSpec, table: Table | None, *, label: str) -> tuple[Reading, ...]:
     """Complete the config's input with what the reference table has: columns, kinds, categories, imputed values.
 
-    There are two readings if the config lists some columns and does not say what the rest is: with the rest as inputs,
-    and without. Which of them the model takes, the model tells. ``table`` is None for images and tensors.
+    If the config lists some columns and does not say what the rest is, there are two readings: with the rest as inputs,
+    and without. The caller tries which reading the model takes. ``table`` is None for images and tensors.
     """
     if table is None:
         return (Reading(InputSchema(kind=spec.kind, shape=spec.shape or ())),)
     ways = (spec.rest,) if spec.rest is not None or not _partial(spec, table, label) else ("infer", "drop")
     return tuple(_reading(spec, table, label, drop=way == "drop") for way in ways)
-
-
-def resolve_schema(spec: InputSpec, table: Table | None, *, label: str, notices: Notices) -> InputSchema:
-    """Give the first reading's schema; columns that are not listed are inputs.
-
-    Raises:
-        Mistake: a declared column is not there, or a column is not of its kind.
-    """
-    first = readings(spec, table, label=label)[0]
-    notices.add(first.notices)
-    return first.sure()
 
 
 def _partial(spec: InputSpec, table: Table, label: str) -> bool:
@@ -100,8 +90,8 @@ def _inputs(spec: InputSpec, table: Table, label: str, *, drop: bool) -> list[st
         )
     if label in listed_names:
         raise Mistake(
-            f"input.columns: {label!r} is the label by reference.label, and no input: leave {label!r} out of the "
-            "list, or name another label"
+            f"input.columns: {label!r} is the label (reference.label) and cannot be an input: leave {label!r} out of "
+            "the list, or name another label"
         )
     candidates = _candidates(spec, table, label)
     order = listed_names if drop or set(candidates) <= set(listed_names) else candidates
@@ -117,11 +107,11 @@ def _note_others(others: tuple[str, ...], notices: Notices) -> None:
     unused = [name for name in others if name not in groups]
     if groups:
         notices.note(
-            f"columns {as_list(groups)} hold groups of the rows, since their names begin with {GROUP!r}, and are no "
+            f"columns {as_list(groups)} hold groups of the rows, since their names begin with {GROUP!r}, and are not "
             "inputs: list a column in input.columns to make the column an input"
         )
     if unused:
-        notices.note(f"columns {as_list(unused)} of the reference are no inputs of the model")
+        notices.note(f"columns {as_list(unused)} of the reference are not inputs of the model")
 
 
 def _check_leaks(names: list[str], table: Table, label: str, notices: Notices) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guards.data.spread import compare_spread, spread_of
+from guards.data.value_spread import compare_spread, spread_of
 from guards.notices import Notices
 from guards.types import Rows
 

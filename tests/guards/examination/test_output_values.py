@@ -84,7 +84,9 @@ def test_constant_answers() -> None:
 @pytest.mark.parametrize("outputs", [3, 1])
 def test_half_precision_that_overflows(outputs: int) -> None:
     """Answers that float16 cannot hold are refused with the precision that can."""
-    with pytest.raises(Mistake, match=r"in float16 the answers are not finite for .* set it to bfloat16 or float32"):
+    with pytest.raises(
+        Mistake, match=r"in float16 the answers are not finite for .* set model.precision to bfloat16 or float32"
+    ):
         examined(lambda y: y * 1e6, outputs=outputs, precision="float16")
     assert examined(lambda y: y * 1e6, outputs=outputs, precision="float32") == []
 

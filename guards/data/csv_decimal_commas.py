@@ -1,14 +1,17 @@
-"""Decimal commas, as files have them whose fields are not separated by commas."""
+"""Decimal commas, in files whose fields are not separated by commas."""
 
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from guards.data.table import TableColumn, listed
+from guards.data.table import TableColumn
 from guards.notices import Notices
+from guards.sentences import named
 
 __all__ = ["with_points"]
+
+SHOWN = 5
 
 COMMA = r"^[-+]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][-+]?\d+)?$"
 NOT_THOUSANDS = r"^[-+]?(0|\d{4,}|\d{1,3}(\.\d{3})+),|,(\d{1,2}|\d{4,})([eE][-+]?\d+)?$"
@@ -18,7 +21,7 @@ THOUSANDS = r"^[-+]?\d{1,3}(\.\d{3})+$"
 def with_points(columns: dict[str, TableColumn], path: Path, notices: Notices) -> dict[str, TableColumn]:
     """Read the decimal commas of the file's numbers as points, if the file surely has decimal commas.
 
-    It has if a comma cannot stand for thousands in at least one of the columns whose fields are all such numbers.
+    The file surely has decimal commas if, in a column of such numbers alone, a comma cannot separate thousands.
     """
     texts = {name: pa.array(column.cells, pa.string()).drop_null() for name, column in columns.items()}
     numbers = {name: cells for name, cells in texts.items() if len(cells) and _all(cells, COMMA)}
@@ -30,7 +33,7 @@ def with_points(columns: dict[str, TableColumn], path: Path, notices: Notices) -
         given = pa.array(columns[name].cells, pa.string())
         plain = pc.replace_substring(pc.replace_substring(given, ".", ""), ",", ".")
         result[name] = TableColumn(plain.to_numpy(zero_copy_only=False), columns[name].type)
-    notices.note(f"{path}: decimal commas are read as points in {listed(commas)}")
+    notices.note(f"{path}: decimal commas are read as points in {named(commas, SHOWN, noun='column')}")
     for name, cells in numbers.items():
         if name not in commas and _all(cells, THOUSANDS):
             notices.warn(

@@ -1,4 +1,4 @@
-"""In which order names are numbered, if that can be told from the names, and what makes the order doubtful."""
+"""The order of names: by value, by a scale of words, by the alphabet; and names that are hard to tell apart."""
 
 import re
 import unicodedata
@@ -30,7 +30,7 @@ SCALES = (
         *("july", "august", "september", "october", "november", "december"),
     ),
 )
-"""Words that have an order of their own, beside that of the alphabet."""
+"""Words with an order of their own, which is not alphabetical."""
 
 
 def is_number(name: str) -> bool:
@@ -49,7 +49,7 @@ def by_value(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def scale_of(names: Sequence[str]) -> tuple[str, ...] | None:
-    """Sort at least three names by the scale of words that they all belong to; None if they belong to none.
+    """Sort at least three names by the scale of words that they all belong to; None if there is no such scale.
 
     >>> scale_of(["high", "low", "medium"]), scale_of(["ant", "bee"])
     (('low', 'medium', 'high'), None)
@@ -62,7 +62,7 @@ def scale_of(names: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def other_order(names: Sequence[str]) -> tuple[str, ...] | None:
-    """Give the order that a reader would give names, if it is not that of the sorted texts.
+    """Give the order in which a reader would write the names, if it differs from the order of the sorted texts.
 
     Words of a scale have an order of their own, "class 2" comes before "class 10", and "<5" before "5-10".
 

@@ -1,4 +1,4 @@
-"""Whether answers are numbers that can be served, and differ at all."""
+"""Refuses outputs that are not finite, and warns if all rows get the same output."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,7 @@ from guards.examination.experiments import Answers
 from guards.model import TorchModel
 from guards.notices import Notices
 from guards.schema import InputSchema
+from guards.sentences import named
 from guards.types import Mistake
 
 __all__ = ["refuse_not_finite", "warn_of_constants"]
@@ -28,17 +29,16 @@ def refuse_not_finite(
     ``numbers`` (n,) are the rows' numbers in their file, counted from 0; default: 0 to n - 1.
 
     Raises:
-        Mistake: it says which rows, and what is special about the first.
+        Mistake: an output is not finite; the sentence names the rows and what is special about the first of them.
     """
     for name, values in (("model: its answers", given), ("model.features: the features", features)):
         bad = (~values.flatten(1).isfinite().all(1)).nonzero()[:, 0].cpu()
         if not len(bad):
             continue
         places = (bad if numbers is None else numbers[bad]).tolist()
-        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
         raise Mistake(
             f"{name} are not finite for {len(places)} of {len(values)} {whose} rows (row "
-            f"{', '.join(map(str, places[:SHOWN]))}{more}, counted from 0){_special(rows[bad[0]], schema)}"
+            f"{named(places, SHOWN, quoted=False)}, counted from 0){_special(rows[bad[0]], schema)}"
         )
 
 
@@ -52,7 +52,9 @@ def _special(row: Tensor, schema: InputSchema) -> str:
         if column.impute == "none" and value != value  # noqa: PLR0124 - NaN
     ]
     if kept:
-        return f": the model gets NaN in {kept[:SHOWN]} (impute: none), which it cannot take: remove `impute` there"
+        return (
+            f": the model gets NaN in {kept[:SHOWN]} (impute: none), which the model cannot take: remove `impute` there"
+        )
     largest = int(row.abs().nan_to_num().argmax())
     return (
         f": the largest value of the row is {float(row[largest]):.4g} in column {schema.names[largest]!r}; does the "

@@ -1,4 +1,4 @@
-"""A prediction set as the store keeps it: a list of labels, or, of a large one, a bit for each label."""
+"""A prediction set as the store keeps it: a list of labels, or, if the set is large, a bit for each label."""
 
 import base64
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ import orjson
 __all__ = ["in_set", "write_set"]
 
 LISTED = 100
-"""Sets of more labels are kept as bits: of 10,000 labels in 1.7 kB, where the labels themselves took 35 kB a row."""
+"""Larger sets are kept as bits: 1.7 kB for 10,000 labels, instead of 35 kB for the labels themselves."""
 BITS = "bits"
 
 
 def write_set(packed: bytes, classes: Sequence[str]) -> str:
-    """Write a set, of which ``packed`` has one bit for each of the ``classes``, the highest bit of a byte first.
+    """Write a set; ``packed`` has one bit for each of the ``classes``, the highest bit of a byte first.
 
     >>> write_set(bytes([0b10100000]), ["ant", "bee", "cat"])
     '["ant","cat"]'
@@ -27,7 +27,7 @@ def write_set(packed: bytes, classes: Sequence[str]) -> str:
 
 
 def in_set(text: str, label: str | None, place: int | None) -> bool:
-    """Tell whether a set that was written holds a label, whose ``place`` among the labels is as it was then."""
+    """Tell whether a stored set holds a label; ``place`` is the label's index when the set was written."""
     known = _read(text)
     if isinstance(known, frozenset):
         return label in known
@@ -36,6 +36,6 @@ def in_set(text: str, label: str | None, place: int | None) -> bool:
 
 @lru_cache(4096)
 def _read(text: str) -> frozenset[str] | bytes:
-    """Read a set; a model with few labels has few different ones."""
+    """Read a set; the cache serves models with few labels, which have few different sets."""
     known = orjson.loads(text)
     return base64.b64decode(known[BITS]) if isinstance(known, dict) else frozenset(known)

@@ -1,4 +1,4 @@
-"""The scale of images and tensors: where most of the values of a file lie, beside those of the reference."""
+"""The scale of images and tensors: the range of most values of a file, compared with the reference."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ TIMES = 3.0
 PICTURE_TIMES = 10.0
 """Pictures have one scale, [0, 1], and honest ones may be dark: only a much smaller spread is another scale."""
 BELOW = 0.1
-"""The share of the spread that lies below zero, from which on negative values are no accident."""
+"""The share of the spread that lies below zero, from which on negative values are not accidental."""
 
 
 def spread_of(x: Tensor) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Whether the parts of a config can be made at all, before anything is fitted."""
+"""Makes the guards and monitors of a config before anything is fitted, to find mistakes early."""
 
 from typing import cast
 
@@ -10,10 +10,10 @@ from guards.registry import registered
 from guards.schema import InputSchema
 from guards.types import Mistake
 
-__all__ = ["rehearse"]
+__all__ = ["check_parts"]
 
 
-def rehearse(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
+def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
     """Make every guard and every monitor without fitting one.
 
     Raises:
