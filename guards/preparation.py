@@ -12,6 +12,7 @@ from guards.data.calibration_rows import examine_calibration
 from guards.data.inputs import Reading
 from guards.data.reference import ReferenceFile, read_reference, read_rows
 from guards.data.spread import spread_of
+from guards.data.table import counted
 from guards.data.values import as_list
 from guards.examination import examine, refuse_missing
 from guards.loading import make_model
@@ -114,8 +115,9 @@ def _choose(
     if len(taken) > 1 and all(column.kind is not None for column in config.input.columns):
         every, some = (len(schema.columns) for _, schema, _ in taken)
         raise Mistake(
-            f"input.columns: the list names {some} inputs, the reference has {every}, and the model takes either: set "
-            "input.rest to `drop` if the list is all that the model gets, or to `infer` if the rest are inputs, too"
+            f"input.columns: the list names {counted(some, 'input')}, the reference has {every}, and the model takes "
+            "either: set input.rest to `drop` if the list is all that the model gets, or to `infer` if the rest are "
+            "inputs, too"
         )
     reading, schema, model = taken[0]
     notices.add(reading.notices)

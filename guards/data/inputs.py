@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from guards.data.kinds import resolve_columns
-from guards.data.table import GROUP, Table, as_texts
+from guards.data.table import GROUP, Table, as_texts, choices
 from guards.data.values import Values, as_list
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
@@ -94,7 +94,7 @@ def _inputs(spec: InputSpec, table: Table, label: str, *, drop: bool) -> list[st
     if absent:
         raise Mistake(
             *(
-                f"input.columns: no column {name!r} in the reference; there are {sorted(table.columns)}"
+                f"input.columns: no column {name!r} in the reference; {choices(name, list(table.columns))}"
                 for name in absent
             )
         )

@@ -9,7 +9,7 @@ import torch
 from guards.columns import check_name
 from guards.data.forms import DATE, likeliest
 from guards.data.numbers import numbers_of
-from guards.data.order import alike, by_value, is_boolean, is_number, other_order
+from guards.data.order import alike, by_value, folded, is_boolean, is_number, other_order
 from guards.data.table import TableColumn
 from guards.data.values import Values, as_list, row_numbers
 from guards.notices import Notices
@@ -161,9 +161,22 @@ def indices(labels: TableColumn, classes: tuple[str, ...], path: Path) -> torch.
                 "the label as one of them"
             ) from None
         if name is None:
-            raise Mistake(f"{path}, row {values.firsts[place]}: {text!r} is none of the classes {as_list(classes)}")
+            raise Mistake(
+                f"{path}, row {values.firsts[place]}: {text!r} is none of the classes {as_list(classes)}"
+                f"{_hint(str(text), classes)}"
+            )
         codes[place] = index[name]
     return torch.from_numpy(codes[values.codes])
+
+
+def _hint(text: str, classes: tuple[str, ...]) -> str:
+    """Say what a label that is no class may have been meant for."""
+    twin = next((name for name in classes if folded(name) == folded(text)), None)
+    if twin is not None:
+        return f": write {twin!r}, in the same capitals, spaces and Unicode form"
+    if text.isdecimal() and int(text) < len(classes) and not any(map(is_number, classes)):
+        return ": if the file's numbers are places in this list, from 0, write the names in place of the numbers"
+    return ""
 
 
 def targets(labels: TableColumn, path: Path) -> torch.Tensor:
