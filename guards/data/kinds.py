@@ -65,6 +65,7 @@ def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices
         numbers = numbers_of(column, f"column {name!r}", missing=spec.missing, hint=WRONG_NUMBER)
         if spec.declared_kind is None or np.isnan(numbers).all():
             check_numbers(name, column, numbers, notices)
+        _check_bounds(name, spec, numbers, notices)
         present = numbers[~np.isnan(numbers)]
         fill = float(np.median(present)) if len(present) else 0.0
         return Column.model_validate({**given, "kind": kind, "fill": fill})
@@ -79,6 +80,26 @@ def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices
     codes, _ = made.encode(values.texts.tolist())
     _check_declared(name, values, codes < 0, notices)
     return made.model_copy(update={"fill": _most_frequent(made, values, codes)})
+
+
+def _check_bounds(name: str, spec: ColumnSpec, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
+    """Say how many rows of the reference (n,) break what the config declares of a numeric column."""
+    low = -np.inf if spec.minimum is None else spec.minimum
+    high = np.inf if spec.maximum is None else spec.maximum
+    for key, broken in {
+        "minimum": numbers < low,
+        "maximum": numbers > high,
+        "nullable: false": np.isnan(numbers) & (spec.nullable is False),
+    }.items():
+        rows = int(broken.sum())
+        if rows:
+            tell = notices.warn if rows > MANY_UNKNOWN * len(numbers) else notices.note
+            first = int(np.flatnonzero(broken)[0])
+            tell(
+                f"column {name!r}: {rows} of {len(numbers)} rows of the reference break `{key}` in input.columns "
+                f"(row {first}: {'missing' if np.isnan(numbers[first]) else f'{numbers[first]:g}'}), and a guard of "
+                "kind ranges flags such rows: correct the key, or the file"
+            )
 
 
 def _check_declared(name: str, values: Values, unknown: Mask, notices: Notices) -> None:

@@ -101,7 +101,7 @@ def _numbers(values: Values, labels: TableColumn, notices: Notices) -> tuple[str
         )
     names = tuple(map(str, whole))
     if labels.type == "text" and tuple(sorted(names)) != names:
-        notices.warn(
+        notices.doubt(
             "reference.label: the labels are texts that are numbers, and were sorted by their value, "
             f"{as_list(names)}; "
             f"sorted as texts, they are {as_list(sorted(names))}: write the order that the model was trained with "
@@ -124,7 +124,7 @@ def _texts(names: list[str], values: Values, notices: Notices) -> tuple[str, ...
         )
     ordered, other = tuple(sorted(names)), other_order(names)
     if other is not None:
-        notices.warn(
+        notices.doubt(
             f"reference.label: the labels were sorted by the alphabet, {as_list(ordered)}; by their meaning, they are "
             f"{as_list(other)}: write the order that the model was trained with under model.classes"
         )

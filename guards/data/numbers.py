@@ -57,7 +57,7 @@ def numbers_of(column: TableColumn, place: str, *, missing: tuple[str, ...] = ()
 
 def check_numbers(name: str, column: TableColumn, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
     """Say what is odd about a column of the reference, whose ``numbers`` (n,) have NaN for missing."""
-    present = numbers[~np.isnan(numbers)]
+    present = numbers[np.isfinite(numbers)]  # what is not finite is refused with its row
     if not len(present):
         notices.warn(
             f"column {name!r} has no value in any row, so that the model never gets one: give the column `drop: true` "

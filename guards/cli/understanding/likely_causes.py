@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from guards.cli.understanding.input_changes import InputChange, input_changes
-from guards.cli.understanding.label_order import better_order
+from guards.cli.understanding.label_order import better_order, knows_each
 from guards.cli.understanding.label_scale import better_scale
 from guards.cli.understanding.quality import Quality, quality, recognises
 from guards.fitting import Labelled
@@ -51,6 +51,8 @@ def judge(prepared: Prepared, outputs: Mapping[str, Labelled], notices: Notices)
         notices.note(f"the {missing} rows have no labels: the model's quality is known on the {kept} rows alone{lost}")
     rows = Labelled(outputs[part].logits, outputs[part].y)
     causes = [_labels_misread(rows, prepared, part)]
+    if prepared.classes and causes[0] is None and knows_each(rows, prepared.classes):
+        notices.settle()
     if main.value < _good(main) and (causes[0] is None or causes[0].quality.value < _good(main)):
         causes.append(_inputs_misread(prepared, part))
     likely = [cause for cause in causes if cause is not None]

@@ -281,6 +281,9 @@ def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
         ),
         ("39, ant, 2\n4, bee, ?\n5, ant, 6\n6, bee, 7\n", "the first line looks like data ('39', 'ant', '2')"),
         ("5.1,3.5,ant\n4.9,3.0,bee\n4.9,3.0,ant\n", "the first line looks like data ('5.1', '3.5', 'ant')"),
+        ("a::b\n1::2\n4::5\n", "the fields seem to be separated by '::'; separate them by commas"),
+        ("a\x01b\n1\x012\n4\x015\n", "the fields seem to be separated by '\\x01'; separate them by commas"),
+        ("a^b\n1^2\n4^5\n", "the fields seem to be separated by '^'; separate them by commas"),
         ("a b y\n1 2 3\n4 5 6\n", "the fields seem to be separated by spaces; separate them by commas"),
     ],
 )

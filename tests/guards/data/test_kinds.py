@@ -149,6 +149,26 @@ def test_values_that_are_no_declared_category_are_said() -> None:
     assert "1 of 3 values are none of its `categories` in input.columns (row 2: '7')" in warning
 
 
+def test_rows_that_break_a_declaration_are_said() -> None:
+    """Rows of the reference that break a column's bounds are noted, and warned of if they are many."""
+    column = numbers(*range(30), NAN)
+    assert warnings_of(column, minimum=0, maximum=29, nullable=True) == []
+    for keys, key, value in (
+        ({"minimum": 1}, "minimum", "row 0: 0"),
+        ({"maximum": 28.5}, "maximum", "row 29: 29"),
+        ({"nullable": False}, "nullable: false", "row 30: missing"),
+    ):
+        assert warnings_of(column, **keys) == []
+        assert f"1 of 31 rows of the reference break `{key}` in input.columns ({value})" in notes_of(column, **keys)[0]
+    (warning,) = warnings_of(column, maximum=20)
+    assert "9 of 31 rows of the reference break `maximum` in input.columns (row 21: 21)" in warning
+
+
+def test_infinite_numbers_are_left_to_their_refusal() -> None:
+    """A column with infinite numbers is looked at without them, since their row is refused with its number."""
+    assert warnings_of(numbers(*range(1, 60), np.inf, -np.inf)) == []
+
+
 def test_types_of_the_file_are_kept() -> None:
     """Text stays text though it is all digits, booleans are false and true, numbers are numbers."""
     assert categories_of(typed("text", "7", "8", None)) == ("7", "8")

@@ -140,6 +140,9 @@ def test_orders_that_are_doubtful(labels: TableColumn, names: tuple[str, ...], o
     (warning,) = notices.warnings
     assert other in warning
     assert "under model.classes" in warning
+    notices.settle()
+    assert notices.warnings == []
+    assert notices.notes == [f"{warning} (the model's answers fit the order that was taken)"]
 
 
 def test_labels_that_name_no_classes() -> None:
