@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch.export import ExportedProgram
 
 from guards.config import Config
@@ -112,6 +113,8 @@ def _choose(
     if not taken:
         notices.add(readings[0].notices)
         raise _with_inputs(mistakes[0], readings[0])
+    if len(taken) > 1 and len(taken[1][1].columns) == 1 and _is_one_width(*taken[0][1:]):
+        del taken[1]
     if len(taken) > 1 and all(column.kind is not None for column in config.input.columns):
         every, some = (len(schema.columns) for _, schema, _ in taken)
         raise Mistake(
@@ -127,6 +130,19 @@ def _choose(
             "reference, so the rest is not used; `input.rest: drop` says the same"
         )
     return schema, model
+
+
+def _is_one_width(schema: InputSchema, model: TorchModel) -> bool:
+    """Tell whether a model takes as many columns as the schema has, and no more.
+
+    If such a model takes a single column, too, then torch spreads that column over the others, as in `x - mean`.
+    """
+    try:
+        with torch.inference_mode():
+            model.raw(torch.zeros(2, len(schema.columns) + 1, device=model.device))
+    except Exception:  # noqa: BLE001 - whatever the user's module raises
+        return True
+    return False
 
 
 def _with_inputs(mistake: Mistake, reading: Reading) -> Mistake:
