@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from guards.faults import LARGEST, NOT_FINITE, NUMBERS, Fault, as_floats, describe
 from guards.spelling import Spellings, key_of
 
-__all__ = ["Column", "ColumnSpec", "Kind", "Label", "NamedLabel", "as_label", "check_name"]
+__all__ = ["Column", "ColumnSpec", "Kind", "Label", "Mark", "NamedLabel", "as_label", "check_name"]
 
 Kind = Literal["numeric", "categorical"]
 
@@ -39,7 +39,13 @@ def check_name(label: str) -> str:
     return label
 
 
+def _as_mark(value: object) -> object:
+    """Read any number as its digits: a mark of missing values is compared with numbers by its value."""
+    return repr(value) if isinstance(value, float) else as_label(value)
+
+
 Label = Annotated[str, BeforeValidator(as_label)]
+Mark = Annotated[str, BeforeValidator(_as_mark)]
 NamedLabel = Annotated[Label, AfterValidator(check_name)]
 """A label that answers, files and series show as a name."""
 
@@ -62,7 +68,7 @@ class ColumnSpec(BaseModel):
         description="what the model gets for a missing or unseen value: the reference's median or most frequent "
         "category, or (none) NaN and -1",
     )
-    missing: tuple[Label, ...] = Field(
+    missing: tuple[Mark, ...] = Field(
         default=(), description="values that mean missing in this column, in addition to reference.missing"
     )
     scale: float | None = Field(

@@ -149,9 +149,19 @@ def parse(document: object) -> Config:
         raise Mistake(*(_sentence(error) for error in invalid.errors(include_url=False))) from None
 
 
+MESSAGES = {
+    "extra_forbidden": "unknown key",
+    "missing": "missing",
+    "tuple_type": "this must be a list: write the values in brackets, such as [first, second]",
+    "model_type": "this must be a mapping: write keys with their values, such as {name: age}",
+    "string_type": 'this must be one text: write the text in quotes, such as "7.5"',
+}
+"""Sentences for what pydantic says in the words of Python."""
+
+
 def _sentence(error: ErrorDetails) -> str:
     place = ".".join(map(str, error["loc"]))
-    message = {"extra_forbidden": "unknown key", "missing": "missing"}.get(error["type"], error["msg"])
+    message = MESSAGES.get(error["type"], error["msg"])
     message = message.removeprefix("Value error, ")
     if error["type"] == "union_tag_invalid":
         context = error.get("ctx", {})

@@ -15,6 +15,8 @@ class Notices:
 
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """The warnings that the order of the labels may be another: how well the model does can settle them."""
 
     def note(self, sentence: str) -> None:
         """Add a note, once."""
@@ -26,9 +28,23 @@ class Notices:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
 
+    def doubt(self, sentence: str) -> None:
+        """Add a warning that the order of the labels may be another."""
+        self.warn(sentence)
+        self.doubts.append(sentence)
+
+    def settle(self) -> None:
+        """Make notes of the doubts about the order of the labels, since the model fits the order that was taken."""
+        for sentence in self.doubts:
+            if sentence in self.warnings:
+                self.warnings.remove(sentence)
+                self.note(f"{sentence} (the model's answers fit the order that was taken)")
+        self.doubts.clear()
+
     def add(self, other: "Notices") -> None:
         """Add what another part of the work found."""
         for sentence in other.notes:
             self.note(sentence)
         for sentence in other.warnings:
             self.warn(sentence)
+        self.doubts += other.doubts

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch.export import ExportedProgram
 
 from guards.config import Config
@@ -20,7 +21,7 @@ from guards.program import load_program
 from guards.run_model import run_model
 from guards.schema import InputSchema
 from guards.selftest import KNOWN_ROWS, made_up_rows
-from guards.sentences import as_list
+from guards.sentences import as_list, counted
 from guards.types import Mistake, Mistakes, Rows
 from guards.weights import read_weights
 
@@ -121,12 +122,14 @@ def _choose(
     if not taken:
         notices.add(readings[0].notices)
         raise _with_inputs(mistakes[0], readings[0])
+    if len(taken) > 1 and len(taken[1][1].columns) == 1 and _is_one_width(*taken[0][1:]):
+        del taken[1]
     if len(taken) > 1 and all(column.kind is not None for column in config.input.columns):
         every, some = (len(schema.columns) for _, schema, _ in taken)
         raise Mistake(
-            f"input.columns: the list names {some} inputs, the reference has {every}, and the model takes either: set "
-            "input.rest to `drop` if the list is all that the model gets, or to `infer` if the other columns are "
-            "inputs, too"
+            f"input.columns: the list names {counted(some, 'input')}, the reference has {every}, and the model takes "
+            "either: set input.rest to `drop` if the list is all that the model gets, or to `infer` if the other "
+            "columns are inputs, too"
         )
     reading, schema, model = taken[0]
     notices.add(reading.notices)
@@ -150,6 +153,19 @@ def _refuse_made_up(config: Config, schema: InputSchema, model: TorchModel, trai
             f"made up of the reference's values: set it to true, and the bundle keeps {KNOWN_ROWS} calibration rows "
             f"({mistake.sentences[0]})"
         ) from mistake
+
+
+def _is_one_width(schema: InputSchema, model: TorchModel) -> bool:
+    """Tell whether a model takes as many columns as the schema has, and no more.
+
+    If such a model takes a single column, too, then torch spreads that column over the others, as in `x - mean`.
+    """
+    try:
+        with torch.inference_mode():
+            model.raw(torch.zeros(2, len(schema.columns) + 1, device=model.device))
+    except Exception:  # noqa: BLE001 - whatever the user's module raises
+        return True
+    return False
 
 
 def _with_inputs(mistake: Mistake, reading: Reading) -> Mistake:

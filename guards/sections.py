@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from guards.columns import NamedLabel
+from guards.columns import Mark, NamedLabel
 from guards.detector import Params
 from guards.model import Precision
 from guards.model_outputs import Declared
@@ -66,8 +66,8 @@ class ReferenceConfig(Section):
     label: str = Field(default="y", description="the label's column in a table, or its array in an .npz")
     calibration_fraction: float = Field(default=0.5, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
-    missing: tuple[str, ...] = Field(
-        default=(), description="strings that mean missing in a table, beside the empty field of a CSV"
+    missing: tuple[Mark, ...] = Field(
+        default=(), description="values that mean missing in a table, beside the empty field of a CSV"
     )
 
 

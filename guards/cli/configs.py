@@ -1,5 +1,6 @@
 """From a YAML file to a config."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ __all__ = ["load_config"]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's booleans alone, so that a label `no` stays a label; a key given twice is a mistake."""
+    """YAML 1.2's booleans and plain decimal numbers alone; a key given twice is a mistake.
+
+    So the labels `no`, `012` and `10:30` stay what they are. YAML 1.1 has a boolean, an octal 10 and 630 for them.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -22,8 +26,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(0|[1-9][0-9]*)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"([-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    first: [
+        (tag, NUMBERS.get(tag, pattern))
+        for tag, pattern in resolvers
+        if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 

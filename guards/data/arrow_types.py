@@ -9,13 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-from guards.data.table import ColumnType, TableColumn, as_texts
+from guards.data.table import EXACT, ColumnType, TableColumn, as_texts
 
 __all__ = ["column_of"]
 
 Cells = npt.NDArray[Any]
-EXACT = 2**53
-"""Beyond this number float64 does not hold every whole number."""
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 SHOWN = 80
 

@@ -1,6 +1,7 @@
 """What each column of a reference is: its kind, its categories, and the value that replaces a missing value."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from guards.columns import Column, ColumnSpec, Kind
@@ -16,6 +17,10 @@ from guards.types import Mistake
 __all__ = ["WRONG_NUMBER", "resolve_columns"]
 
 FEW = 50
+MANY_UNKNOWN = 0.1
+"""Above this share of the values it is improbable that only rare categories were left out on purpose."""
+FEW_WORDS, MANY_NUMBERS = 3, 20
+"""So few different texts among so many different numbers are no categories, however many rows have the texts."""
 NOTHING = TableColumn(np.empty(0, dtype=object), "untyped")
 DROP = "give the column `drop: true` in input.columns"
 MEANT = "declare `kind: categorical` if the values are meant as categories"
@@ -61,6 +66,7 @@ def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices
         numbers = numbers_of(column, f"column {name!r}", missing=spec.missing, hint=WRONG_NUMBER)
         if spec.declared_kind is None or np.isnan(numbers).all():
             check_numbers(name, column, numbers, notices)
+        _check_bounds(name, spec, numbers, notices)
         present = numbers[~np.isnan(numbers)]
         fill = float(np.median(present)) if len(present) else 0.0
         return Column.model_validate({**given, "kind": kind, "fill": fill})
@@ -72,12 +78,49 @@ def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices
     made = Column.model_validate(
         {**given, "kind": kind, "categories": categories, "categories_declared": spec.categories is not None}
     )
-    return made.model_copy(update={"fill": _most_frequent(made, values)})
+    codes, _ = made.encode(values.texts.tolist())
+    _check_declared(name, values, codes < 0, notices)
+    return made.model_copy(update={"fill": _most_frequent(made, values, codes)})
 
 
-def _most_frequent(column: Column, values: Values) -> float:
-    """Give the index of the most frequent category; if several are equally frequent, of the first by name."""
-    codes, _ = column.encode(values.texts.tolist())
+def _check_bounds(name: str, spec: ColumnSpec, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
+    """Say how many rows of the reference (n,) break what the config declares of a numeric column."""
+    low = -np.inf if spec.minimum is None else spec.minimum
+    high = np.inf if spec.maximum is None else spec.maximum
+    for key, broken in {
+        "minimum": numbers < low,
+        "maximum": numbers > high,
+        "nullable: false": np.isnan(numbers) & (spec.nullable is False),
+    }.items():
+        rows = int(broken.sum())
+        if rows:
+            tell = notices.warn if rows > MANY_UNKNOWN * len(numbers) else notices.note
+            first = int(np.flatnonzero(broken)[0])
+            tell(
+                f"column {name!r}: {rows} of {len(numbers)} rows of the reference break `{key}` in input.columns "
+                f"(row {first}: {'missing' if np.isnan(numbers[first]) else f'{numbers[first]:g}'}), and a guard of "
+                "kind ranges flags such rows: correct the key, or the file"
+            )
+
+
+def _check_declared(name: str, values: Values, unknown: Mask, notices: Notices) -> None:
+    """Say which texts (m,) of the reference are none of the declared categories."""
+    if not unknown.any():
+        return
+    rows, every = values.count(unknown), int(values.counts.sum())
+    tell = notices.warn if rows > MANY_UNKNOWN * every else notices.note
+    tell(
+        f"column {name!r}: {rows} of {every} values are none of its `categories` in input.columns "
+        f"({values.example(unknown)}), and are unknown to the model: list all categories that the model was trained "
+        "with, as the file writes them"
+    )
+
+
+def _most_frequent(column: Column, values: Values, codes: npt.NDArray[np.float64]) -> float:
+    """Give the index of the most frequent category; if several are equally frequent, of the first by name.
+
+    ``codes`` (m,) are the indices of the texts.
+    """
     names, known = column.categories or (), codes >= 0
     totals = np.bincount(codes[known].astype(np.int64), values.counts[known], minlength=len(names))
     return float(min(range(len(names)), key=lambda index: (-totals[index], names[index]))) if known.any() else 0.0
@@ -144,7 +187,8 @@ def _check_rest(name: str, column: TableColumn, values: Values, rest: Mask, noti
             )
         return
     known, odd = values.count(numbers), values.count(rest)
-    mostly_numbers = known > odd and column.type == "untyped"
+    few_words = int(rest.sum()) <= FEW_WORDS and int(numbers.sum()) >= MANY_NUMBERS
+    mostly_numbers = (known > odd or few_words) and column.type == "untyped"
     form = likeliest(values, rest)
     if form is not None and values.count(form[1]) + known > odd - values.count(form[1]):
         what, which = form[0], form[1]

@@ -15,6 +15,7 @@ from guards.types import Mistake
 __all__ = ["NUMBER", "Dialect", "find_dialect"]
 
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+OTHERS = ("::", "\x01", "\x1f", "^", "~", "\N{BROKEN BAR}", "\N{SECTION SIGN}")
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 SAMPLE = 1 << 16
 LONGEST = 1 << 23
@@ -60,6 +61,8 @@ def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
         notices.note(f"{path}: the fields are read as separated by {NAMES[delimiter]}, not by {NAMES[usual]}")
     elif widths[usual] == 1 and _by_spaces(lines[comments:]):
         raise Mistake(f"{path}: the fields seem to be separated by spaces; separate them by commas")
+    elif widths[usual] == 1 and (mark := _other_delimiter(lines[comments:])):
+        raise Mistake(f"{path}: the fields seem to be separated by {mark!r}; separate them by commas")
     skipped = _skipped(lines, comments, delimiter)
     if skipped:
         notices.note(f"{path}: skipped before the header: {counted(skipped, 'line')} of comments")
@@ -106,6 +109,16 @@ def _spaced(sample: str, delimiter: str) -> bool:
 def _by_spaces(lines: list[str]) -> bool:
     counts = {len(line.split()) for line in lines[:RECORDS] if line.strip()}
     return len(counts) == 1 and counts != {1} and len(lines) > 1 and not any('"' in line for line in lines)
+
+
+def _other_delimiter(lines: list[str]) -> str | None:
+    """Find what stands equally often in all lines, if it separates fields elsewhere, as in files of Hive."""
+    lines = [line for line in lines[:RECORDS] if line.strip()]
+    for mark in OTHERS:
+        counts = {line.count(mark) for line in lines}
+        if len(lines) > 1 and len(counts) == 1 and counts != {0}:
+            return mark
+    return None
 
 
 def _skipped(lines: list[str], comments: int, delimiter: str) -> int:

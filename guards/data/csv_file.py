@@ -26,6 +26,7 @@ __all__ = ["read_csv"]
 Cells = npt.NDArray[Any]
 SHOWN = 3
 MANY = 5
+ALMOST_ALL = 0.9
 
 
 def read_csv(path: Path, missing: tuple[str, ...], wanted: AbstractSet[str], notices: Notices) -> Table:
@@ -136,14 +137,17 @@ def _broken_lines(text: str, dialect: Dialect, path: Path) -> str:
         line = reader.line_num + 1
     first, width = wrong[0]
     told = f"{counted(width, 'field')}, but the header names {counted(len(header), 'column')}"
-    if len(wrong) == rows and {count for _, count in wrong} == {len(header) + 1}:
+    if len(header) > 1 and len(wrong) == rows and {count for _, count in wrong} == {len(header) + 1}:
         return (
             f"{path}: cannot be read as a table: every row has {told}; if the first field of a row is its number or "
             "its name, write a name for it in the header, or write the file without it"
         )
+    late_header = rows >= MANY and len(wrong) > ALMOST_ALL * rows
     more = f" (and {counted(len(wrong) - 1, 'more line')})" if len(wrong) > 1 else ""
     advice = (
-        f"a field that holds {dialect.delimiter!r} must be in quotes"
+        "if the names of the columns stand in a later line than the first, delete the lines before them"
+        if late_header
+        else f"a field that holds {dialect.delimiter!r} must be in quotes"
         if width > len(header)
         else f"a field without a value needs its {dialect.delimiter!r} too"
     )

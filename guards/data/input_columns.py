@@ -6,7 +6,7 @@ import numpy as np
 
 from guards.data.column_kinds import resolve_columns
 from guards.data.distinct_values import Values
-from guards.data.table import GROUP, Table, as_texts
+from guards.data.table import GROUP, Table, as_texts, choices
 from guards.notices import Notices
 from guards.schema import InputSchema, InputSpec
 from guards.sentences import as_list
@@ -84,7 +84,7 @@ def _inputs(spec: InputSpec, table: Table, label: str, *, drop: bool) -> list[st
     if absent:
         raise Mistake(
             *(
-                f"input.columns: no column {name!r} in the reference; there are {sorted(table.columns)}"
+                f"input.columns: no column {name!r} in the reference; {choices(name, list(table.columns))}"
                 for name in absent
             )
         )

@@ -8,7 +8,7 @@ import torch
 
 from guards.columns import check_name
 from guards.data.distinct_values import Values
-from guards.data.name_order import alike, by_value, is_boolean, is_number, other_order
+from guards.data.name_order import alike, by_value, folded, is_boolean, is_number, other_order
 from guards.data.number_columns import numbers_of
 from guards.data.table import TableColumn
 from guards.data.text_formats import DATE, likeliest
@@ -105,7 +105,7 @@ def _numbers(values: Values, labels: TableColumn, notices: Notices) -> tuple[str
         )
     names = tuple(map(str, whole))
     if labels.type == "text" and tuple(sorted(names)) != names:
-        notices.warn(
+        notices.doubt(
             "reference.label: the labels are texts that are numbers, and were sorted by their value, "
             f"{as_list(names)}; sorted as texts, they are {as_list(sorted(names))}: write the order that the model was "
             "trained with under model.classes"
@@ -127,7 +127,7 @@ def _texts(names: list[str], values: Values, notices: Notices) -> tuple[str, ...
         )
     ordered, other = tuple(sorted(names)), other_order(names)
     if other is not None:
-        notices.warn(
+        notices.doubt(
             f"reference.label: the labels were sorted by the alphabet, {as_list(ordered)}; by their meaning, they are "
             f"{as_list(other)}: write the order that the model was trained with under model.classes"
         )
@@ -164,9 +164,22 @@ def indices(labels: TableColumn, classes: tuple[str, ...], path: Path) -> torch.
                 "the label as one of them"
             ) from None
         if name is None:
-            raise Mistake(f"{path}, row {values.firsts[place]}: {text!r} is none of the classes {as_list(classes)}")
+            raise Mistake(
+                f"{path}, row {values.firsts[place]}: {text!r} is none of the classes {as_list(classes)}"
+                f"{_hint(str(text), classes)}"
+            )
         codes[place] = index[name]
     return torch.from_numpy(codes[values.codes])
+
+
+def _hint(text: str, classes: tuple[str, ...]) -> str:
+    """Say what a label that is no class may have been meant for."""
+    twin = next((name for name in classes if folded(name) == folded(text)), None)
+    if twin is not None:
+        return f": write {twin!r}, in the same capitals, spaces and Unicode form"
+    if text.isdecimal() and int(text) < len(classes) and not any(map(is_number, classes)):
+        return ": if the file's numbers are places in this list, from 0, write the names in place of the numbers"
+    return ""
 
 
 def targets(labels: TableColumn, path: Path) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from guards.spelling import key_of
 
-__all__ = ["SCALES", "alike", "by_value", "is_boolean", "is_number", "other_order", "scale_of"]
+__all__ = ["SCALES", "alike", "by_value", "folded", "is_boolean", "is_number", "other_order", "scale_of"]
 
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 RANGE = re.compile(rf"[<>=≤≥~ ]*{NUMBER}\s*[A-Za-z%]*(\s*(-|–|to)\s*{NUMBER}\s*[A-Za-z%]*)?\s*\+?")  # noqa: RUF001
@@ -89,6 +89,15 @@ def _chunks(name: str) -> list[tuple[str, float]]:
     return [(text, float(number)) for text, number in zip(pieces[::2], [*pieces[1::2], "-1"], strict=True)]
 
 
+def folded(name: str) -> str:
+    """Give a name without what only its writing makes: capitals, spaces, and how Unicode composes its letters.
+
+    >>> folded("  New\u00a0York") == folded("new york"), folded("e\u0301") == folded("\u00c9")
+    (True, True)
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def alike(names: Iterable[str]) -> tuple[str, str] | None:
     """Find two names that differ only by capitals, by spaces, or by the way in which a number is written.
 
@@ -98,8 +107,7 @@ def alike(names: Iterable[str]) -> tuple[str, str] | None:
     seen: dict[object, str] = {}
     for name in sorted(names):
         kind, value = key_of(name)
-        text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        key = (kind, value) if kind != "text" else key_of(text)
+        key = (kind, value) if kind != "text" else key_of(folded(name))
         if key in seen:
             return seen[key], name
         seen[key] = name

@@ -16,7 +16,9 @@ __all__ = ["Arrays", "chosen", "label_texts"]
 Arrays = dict[str, npt.NDArray[Any]]
 ROWS = ("X", "data", "arr_0", "features", "images", "inputs")
 LABELS = ("Y", "label", "labels", "target", "targets", "y_true", "arr_1")
-WAY_OUT = "save numbers or texts, such as numpy.asarray(values, dtype=numpy.float32)"
+WAY_OUT = (
+    "save numbers or texts, such as numpy.asarray(values, dtype=numpy.float32) or numpy.asarray(values, dtype=str)"
+)
 
 
 def chosen(archive: NpzFile, path: Path, *, label: str, required: bool, notices: Notices) -> Arrays:

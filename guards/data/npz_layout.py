@@ -15,6 +15,8 @@ __all__ = ["laid_out", "not_finite", "scaled"]
 
 Array = npt.NDArray[Any]
 BYTE = 255
+DARK = 100
+"""Pictures with pixels up to 255 reach beyond this, and others, such as those of 0 to 16, do not."""
 AXES = 3
 
 
@@ -102,12 +104,17 @@ def _check_picture(rows: npt.NDArray[np.float32], dtype: np.dtype[Any], path: Pa
                 "twice; save values in [0, 1], or uint8"
             )
         return
+    byte = "x / 255" if dtype.kind == "f" else "x.astype(numpy.uint8)"
     told = f"{path}: image values reach from {low:g} to {high:g}; scale them to [0, 1] or give uint8"
     if low < 0:
         raise Mistake(
             f"{told}; if they were normalised (by a mean and a standard deviation), save them without, and normalise "
             "in the model, or use `kind: tensor`"
         )
+    if high <= DARK:
+        raise Mistake(
+            f"{told}: save {byte} if the largest value that a pixel can have is 255, or x / {high:g} if {high:g} is"
+        )
     if high <= BYTE:
-        raise Mistake(f"{told}: save {'x / 255' if dtype.kind == 'f' else 'x.astype(numpy.uint8)'}")
+        raise Mistake(f"{told}: save {byte}")
     raise Mistake(f"{told}: save x / {65535 if dtype == np.uint16 else f'{high:g}'}")

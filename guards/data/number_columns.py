@@ -58,7 +58,7 @@ def numbers_of(column: TableColumn, place: str, *, missing: tuple[str, ...] = ()
 
 def check_numbers(name: str, column: TableColumn, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
     """Say what is odd about a column of the reference; its ``numbers`` (n,) are NaN if missing."""
-    present = numbers[~np.isnan(numbers)]
+    present = numbers[np.isfinite(numbers)]  # values that are not finite are refused with their row
     if not len(present):
         notices.warn(
             f"column {name!r} has no value in any row, and so tells the model nothing: give the column `drop: true` "

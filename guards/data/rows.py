@@ -9,15 +9,16 @@ import torch
 from guards.columns import Column
 from guards.config import Config
 from guards.data.column_kinds import WRONG_NUMBER
-from guards.data.distinct_values import Values
+from guards.data.distinct_values import Mask, Values
 from guards.data.labels import indices, targets
+from guards.data.name_order import folded
 from guards.data.npz import read_npz, rows_from_npz
 from guards.data.number_columns import numbers_of
-from guards.data.table import GROUP, Table, TableColumn, as_texts
+from guards.data.table import GROUP, Table, TableColumn, as_texts, choices
 from guards.data.table_file import read_table
 from guards.notices import Notices
 from guards.schema import InputSchema
-from guards.sentences import as_list
+from guards.sentences import as_list, counted
 from guards.types import Mistake, Rows
 
 __all__ = ["check_known", "load_rows", "rows_from_table"]
@@ -40,21 +41,25 @@ def load_rows(
         raise Mistake(f"{path}: rows of kind {schema.kind} come as .npz")
     wanted = {config.reference.label, *schema.names}
     table = read_table(path, missing=config.reference.missing, wanted=wanted, notices=notices)
-    return rows_from_table(table, schema, label=config.reference.label, classes=classes)
+    return rows_from_table(table, schema, label=config.reference.label, classes=classes, notices=notices)
 
 
-def rows_from_table(table: Table, schema: InputSchema, *, label: str, classes: tuple[str, ...]) -> Rows:
+def rows_from_table(
+    table: Table, schema: InputSchema, *, label: str, classes: tuple[str, ...], notices: Notices | None = None
+) -> Rows:
     """Turn a table into rows; the label's column need not be there, ``group_NAME`` columns become groups.
+
+    ``notices`` hear of categories that are written in another way than the known ones.
 
     Raises:
         Mistake: a column is missing or not of its kind, or a label is not known.
     """
-    columns, path = table.columns, table.path
+    columns, path, told = table.columns, table.path, Notices() if notices is None else notices
     absent = [name for name in schema.names if name not in columns]
     if absent:
-        raise Mistake(*(f"{path}: no column {name!r}; there are {sorted(columns)}" for name in absent))
+        raise Mistake(*(f"{path}: no column {name!r}; {choices(name, list(columns))}" for name in absent))
     x, faults = schema.encode(
-        {column.name: _encodable(column, columns[column.name], path) for column in schema.columns}
+        {column.name: _encodable(column, columns[column.name], path, told) for column in schema.columns}
     )
     if faults:
         raise Mistake(f"{path}, row {faults[0].row}, column {faults[0].place[0]}: {faults[0].message}")
@@ -93,7 +98,7 @@ def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -
             notices.warn(f"{sentence}, or give the column `drop: true` in input.columns")
 
 
-def _encodable(column: Column, cells: TableColumn, path: Path) -> npt.NDArray[np.float64]:
+def _encodable(column: Column, cells: TableColumn, path: Path, notices: Notices) -> npt.NDArray[np.float64]:
     """Read a column of a file as numbers, or as indices of its categories, found by name: (n,) float64."""
     place = f"{path}, column {column.name!r}"
     if cells.type == "nested":
@@ -104,4 +109,20 @@ def _encodable(column: Column, cells: TableColumn, path: Path) -> npt.NDArray[np
     codes, faults = column.encode(values.texts.tolist())
     if faults:
         raise Mistake(f"{path}, row {values.firsts[faults[0].row]}, column {column.name}: {faults[0].message}")
+    _check_writing(column, values, codes < 0, place, notices)
     return np.append(codes, np.nan)[values.codes]
+
+
+def _check_writing(column: Column, values: Values, unknown: Mask, place: str, notices: Notices) -> None:
+    """Warn of texts (m,) that are no categories only because they are written in another way."""
+    if not unknown.any():
+        return
+    known = {folded(name): name for name in column.categories or ()}
+    twins = unknown & np.array([folded(str(text)) in known for text in values.texts])
+    if twins.any():
+        first = values.texts[np.flatnonzero(twins)[values.firsts[twins].argmin()]]
+        notices.warn(
+            f"{place}: categories are written in another way than in the reference in "
+            f"{counted(values.count(twins), 'row')} ({values.example(twins)} for {known[folded(str(first))]!r}), and "
+            "are unknown to the model: write the categories as in the reference"
+        )

@@ -9,11 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from guards.data.name_order import folded
 from guards.sentences import counted
+from guards.spelling import key_of
 from guards.types import Mistake
 
 __all__ = [
+    "EXACT",
     "GROUP",
     "ColumnType",
     "Table",
@@ -33,6 +37,9 @@ ColumnType = Literal["untyped", "text", "number", "boolean", "category", "date",
 ``nested`` is whatever has no single value per row: lists, structures, bytes.
 """
 
+POINTER = b"version https://git-lfs.github.com/"
+EXACT = 2**53
+"""Beyond this number float64 does not hold every whole number."""
 MANY = 20
 
 
@@ -56,13 +63,21 @@ class TableColumn:
         return len(self.cells)
 
     def with_missing(self, *, also: tuple[str, ...]) -> "TableColumn":
-        """Give the column with some strings as missing values."""
-        if self.cells.dtype != object or not also:
+        """Give the column with some values as missing: texts that are written so, and numbers that are equal."""
+        if not also:
             return self
-        cells = self.cells.copy()
-        for mark in also:
-            cells[cells == mark] = None
-        categories = self.categories and tuple(name for name in self.categories if name not in also)
+        keys = {key for key in map(key_of, also) if key[0] == "number"}
+        marks: set[object] = set(also)
+        if keys:
+            different = pd.Series(pd.unique(self.cells))
+            equal = pd.to_numeric(different, errors="coerce").isin([float(str(number)) for _, number in keys])
+            marks |= {value for value in different[equal] if not isinstance(value, bool) and key_of(value) in keys}
+        absent = pd.Series(self.cells).isin(marks).to_numpy()
+        if not absent.any():
+            return self
+        cells = self.cells.astype(np.float64 if _as_floats(self.cells) else object)
+        cells[absent] = None
+        categories = self.categories and tuple(name for name in self.categories if name not in marks)
         return replace(self, cells=cells, categories=categories)
 
 
@@ -76,6 +91,11 @@ class Table:
     def __len__(self) -> int:
         """Count the rows."""
         return len(next(iter(self.columns.values()), ()))
+
+
+def _as_floats(cells: npt.NDArray[Any]) -> bool:
+    """Whether float64 holds the cells exactly, so that NaN can stand for a missing one."""
+    return cells.dtype.kind == "f" or (cells.dtype.kind in "iu" and bool((np.abs(cells.astype(float)) <= EXACT).all()))
 
 
 def as_texts(values: npt.NDArray[Any]) -> list[str | None]:
@@ -92,6 +112,12 @@ def as_texts(values: npt.NDArray[Any]) -> list[str | None]:
 
 def choices(name: str, names: Sequence[str]) -> str:
     """Say which names there are instead of one that is missing; if they are many, the most similar names."""
+    twin = next((other for other in names if folded(other) == folded(name)), None)
+    if twin is not None:
+        return (
+            f"there is {twin!r}, which differs only in capitals, spaces or the Unicode form of its letters: write the "
+            "name in one way"
+        )
     if len(names) <= MANY:
         return f"there are {sorted(names)}"
     close = difflib.get_close_matches(name, names, n=MANY, cutoff=0)
@@ -99,13 +125,19 @@ def choices(name: str, names: Sequence[str]) -> str:
 
 
 def exists(path: Path, *, folder: bool = False) -> None:
-    """Refuse a path that names no file; a folder will do if ``folder`` is given.
+    """Refuse a path that names no file, or a pointer to one; a folder will do if ``folder`` is given.
 
     Raises:
-        Mistake: there is no such file.
+        Mistake: there is no such file, or the file only says where Git LFS has the data.
     """
     if not path.is_file() and not (folder and path.is_dir()):
         raise Mistake(f"{path}: no such file")
+    if path.is_file():
+        with path.open("rb") as stream:
+            if stream.read(len(POINTER)) == POINTER:
+                raise Mistake(
+                    f"{path}: the file is only a pointer of Git LFS to the data; fetch the data: git lfs pull"
+                )
 
 
 def unlike_names(names: Sequence[str], path: Path) -> None:

@@ -24,6 +24,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
+WEB_PAGE = "download the file itself, since a site may send such a page to who has to sign in"
 FORMATS = (
     (b"\x1f\x8b", "gzip", "give the file a name that ends in .gz"),
     (b"BZh", "bzip2", "give the file a name that ends in .bz2"),
@@ -36,6 +37,7 @@ FORMATS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the table as CSV or Parquet"),
     (b"\x80\x04", "a Python pickle", "save the table as CSV or Parquet"),
     (b"\x80\x05", "a Python pickle", "save the table as CSV or Parquet"),
+    *((start, "a web page", WEB_PAGE) for start in (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
     (b"SQLite format 3", "an SQLite database", "save the table as CSV or Parquet"),
 )
 """How files that are not texts begin, and what a user can do with such a file."""

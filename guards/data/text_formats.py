@@ -8,7 +8,7 @@ from guards.data.distinct_values import Mask, Values, matching
 
 __all__ = ["DATE", "FORMS", "Form", "digits", "led_by_zeros", "likeliest", "marks"]
 
-MARKS = r"^\s*(na|n/a|n\.a\.|#n/a|#na|<na>|[+-]?nan|null|none|nil|missing|#value!|#div/0!|\?+|-+|\.+|)\s*$"
+MARKS = r"^\s*(na|n/a|n\.a\.|#n/a|#na|<na>|[+-]?nan|null|none|nil|missing|#value!|#div/0!|\\n|\?+|-+|\.+|)\s*$"
 CURRENCY = r"((us|au|ca|c|a)?\$|€|£|¥|₹|₽|usd|eur|gbp|chf|jpy|inr|cny|aud|cad|sek|nok|dkk|pln|brl)"
 AMOUNT = r"[0-9][0-9.,' \x{a0}\x{202f}]*"
 CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?(\s*[ap]\.?m\.?)?(\s*(z|utc|[+-][0-9]{2}:?[0-9]{2}))?"
@@ -117,13 +117,20 @@ FORMS = (
 )
 
 
+SIGNS = Form(
+    "numbers with signs beside them",
+    r"^\s*([^\p{L}\p{N}\s]{1,3}\s*[0-9]+([.,][0-9]+)?\s*[^\p{L}\p{N}\s]{0,3}|[0-9]+([.,][0-9]+)?\s*[^\p{L}\p{N}\s]{1,3})"
+    r"\s*$",
+    "write plain numbers into the file, such as -12.5, without quotes, brackets or other signs",
+)
+"""Such as (12), 12- and \N{MINUS SIGN}12 for -12, ="12" of Excel, <12 and 12*."""
 UNITS = Form(
     "numbers with units",
     rf"^\s*[+-]?[0-9]+([.,][0-9]+)?\s*({'|'.join(MEASURES)})\s*$",
     "write plain numbers into the file, and the unit into the column's name",
 )
 FEWEST = 10
-"""With fewer different values, such as "36 months" and "60 months", numbers with units are categories."""
+"""With fewer different values, such as "36 months" and "60 months", or "<5" and ">5", these are categories."""
 
 
 def marks(values: Values) -> Mask:
@@ -145,6 +152,6 @@ def likeliest(values: Values, among: Mask) -> tuple[Form, Mask] | None:
     """Find the form of at least half of some texts (m,), by rows, and which texts have it."""
     found = [(form, among & matching(values.texts, form.pattern)) for form in FORMS]
     if values.count(among) and int(among.sum()) >= FEWEST:
-        found.append((UNITS, among & matching(values.texts, UNITS.pattern)))
+        found += [(form, among & matching(values.texts, form.pattern)) for form in (UNITS, SIGNS)]
     form, which = max(found, key=lambda pair: values.count(pair[1]))
     return (form, which) if np.any(which) and 2 * values.count(which) >= values.count(among) else None

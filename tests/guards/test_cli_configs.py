@@ -63,3 +63,18 @@ def test_labels_stay_labels(tmp_path: Path) -> None:
     config = load_config(path)
     assert config.model.classes == ("no", "yes", "on", "off", "y")
     assert config.model.compile
+
+
+def test_codes_and_times_stay_texts(tmp_path: Path) -> None:
+    """What YAML 1.1 takes for an octal number, minutes or digit groups is a text, and decimal numbers are numbers."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        "name: x\nmodel: {builder: 'm:b'}\nreference: {path: a.csv, seed: 12, missing: [-999, 007, -1.0]}\n"
+        "coverage: .5\n"
+        "input: {kind: tabular, columns: [{name: c, categories: [007, 010, 08, 10:30, 1_000, 0x1F, 7, -3]}]}\n"
+        "false_alarm_budget: 1e-2\n"
+    )
+    config = load_config(path)
+    assert config.input.columns[0].categories == ("007", "010", "08", "10:30", "1_000", "0x1F", "7", "-3")
+    assert config.reference.missing == ("-999", "007", "-1.0")
+    assert (config.reference.seed, config.coverage, config.false_alarm_budget) == (12, 0.5, 0.01)

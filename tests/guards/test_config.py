@@ -159,6 +159,12 @@ def test_defaults() -> None:
             {"input": {"kind": "tensor", "shape": [2], "rest": "infer"}},
             "input: input of kind tensor has no columns: leave `rest` out",
         ),
+        ({"reference": {"path": "a.csv", "missing": "NA"}}, "reference.missing: this must be a list: write the values"),
+        (
+            {"input": {"kind": "tabular", "columns": ["age"]}},
+            "input.columns.0: this must be a mapping: write keys with",
+        ),
+        ({"reference": {"path": "a.csv", "label": ["y"]}}, "reference.label: this must be one text: write the text in"),
         ({"false_alarm_budget": 0}, "false_alarm_budget: Input should be greater than 0"),
         ({"false_alarm_budget": 1}, "false_alarm_budget: Input should be less than 1"),
         ({"coverage": 1.5}, "coverage: Input should be less than 1"),

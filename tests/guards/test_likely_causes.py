@@ -73,8 +73,8 @@ def prepared(
     )
 
 
-def judged(made: Prepared) -> Notices:
-    notices = Notices()
+def judged(made: Prepared, notices: Notices | None = None) -> Notices:
+    notices = notices or Notices()
     outputs = {
         part: Labelled(run_model(made.model, rows.x).logits, rows.y)
         for part, rows in (("train", made.train), ("calibration", made.heldout))
@@ -126,6 +126,23 @@ def test_the_order_that_is_given_is_right() -> None:
     new = {"cat": 0, "ant": 1, "bee": 2}
     y = torch.tensor([new[toys.CLASSES[code]] for code in y.tolist()])
     assert judged(prepared(net, x, y, classes=("cat", "ant", "bee"))) == Notices()
+
+
+def test_a_model_that_fits_settles_doubts_about_the_order() -> None:
+    """A doubtful order of the labels is noted if most rows of each class have its output, and else warned of."""
+    net, x, y = linear_case()
+    rare = torch.where(torch.arange(len(y)) < 890, y.clamp(max=1), 2)
+    for made, settled in (
+        (prepared(net, x, y), True),
+        (prepared(*linear_case([2, 0, 1])), False),
+        (prepared(net, x, torch.randint(3, y.shape, generator=torch.Generator().manual_seed(1))), False),
+        (prepared(net, x, rare), False),
+    ):
+        notices = Notices()
+        notices.doubt("doubtful")
+        notices = judged(made, notices)
+        assert ("doubtful" in notices.warnings) != settled
+        assert any(note.startswith("doubtful (the model's answers fit the order") for note in notices.notes) == settled
 
 
 def test_two_classes_of_many_exchanged() -> None:

@@ -67,6 +67,15 @@ def test_a_list_that_could_mean_two_things_is_refused(tmp_path: Path) -> None:
     assert made.schema.names == ("notes", *toys.COLUMNS, "more")
 
 
+def test_a_single_column_that_torch_spreads_is_no_whole_input(tmp_path: Path) -> None:
+    """A list of one column overrides that one, if the model takes one only as torch spreads it over all of them."""
+    columns = [{"name": "age", "kind": "numeric"}]
+    made, _ = prepared(tmp_path, columns=columns, builder="normalising_net")
+    assert len(made.schema.columns) == 6
+    with pytest.raises(Mistake, match=r"^input.columns: the list names 1 input, the reference has 6, and the model"):
+        prepared(tmp_path, columns=columns, builder="averaging_net")
+
+
 def test_a_model_that_takes_neither_is_refused(tmp_path: Path) -> None:
     """If the model takes neither, the sentence is about all columns, which is what a list of some means."""
     with pytest.raises(Mistake, match=r"it does not take a batch of shape \(4, 6\)") as told:

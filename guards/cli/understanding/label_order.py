@@ -10,10 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from guards.cli.understanding.quality import Quality, quality, shuffled
 from guards.fitting import Labelled
 
-__all__ = ["better_order"]
+__all__ = ["better_order", "knows_each"]
 
 FEWEST, MOST_CLASSES = 40, 1000
 GAIN = 0.05
+FEWEST_OF_EACH = 10
 STAY = 1e-3
 """A small preference for the given label, so that an output which no row chose keeps its label."""
 
@@ -45,3 +46,12 @@ def better_order(rows: Labelled, classes: tuple[str, ...]) -> tuple[tuple[str, .
     if not ordered.far_above(given, by=GAIN):
         return None
     return tuple(classes[index] for index in label_of), ordered, given
+
+
+def knows_each(rows: Labelled, classes: tuple[str, ...]) -> bool:
+    """Tell whether the output of each class is chosen for most of its rows, so that no other order of labels fits."""
+    assert rows.y is not None  # noqa: S101 - the caller has labels
+    y = rows.y.long().cpu()
+    counts = torch.bincount(y, minlength=len(classes))
+    hits = torch.bincount(y[rows.logits.argmax(1).cpu() == y], minlength=len(classes))
+    return bool((counts >= FEWEST_OF_EACH).all()) and bool((2 * hits > counts).all())

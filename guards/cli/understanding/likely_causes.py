@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from guards.cli.understanding.input_changes import InputChange, input_changes
-from guards.cli.understanding.label_order import better_order
+from guards.cli.understanding.label_order import better_order, knows_each
 from guards.cli.understanding.label_scale import better_scale
 from guards.cli.understanding.other_answers import better_answer
 from guards.cli.understanding.quality import Quality, quality, recognises
@@ -54,6 +54,8 @@ def judge(prepared: Prepared, outputs: Mapping[str, Labelled], notices: Notices)
     rows = Labelled(outputs[part].logits, outputs[part].y)
     labels = _labels_misread(rows, prepared, part)
     causes = [_answers_misread(rows, prepared, part), labels]
+    if prepared.classes and labels is None and knows_each(rows, prepared.classes):
+        notices.settle()
     if main.value < _good(main) and (labels is None or labels.quality.value < _good(main)):
         causes.append(_inputs_misread(prepared, part))
     likely = [cause for cause in causes if cause is not None]

@@ -1,5 +1,6 @@
 """What a column of a file is taken for, and what is said about the columns that could be something else."""
 
+import json
 import re
 from typing import Any
 
@@ -68,16 +69,16 @@ def test_other_forms_of_numbers_are_named(odd: str, looks: str, advice: str, oth
     assert warnings_of(column, kind="categorical") == []
 
 
-@pytest.mark.parametrize("mark", ["NA", "N/A", "nan", "null", "None", "?", "-", ".", " ", "#N/A", "--"])
+@pytest.mark.parametrize("mark", ["NA", "N/A", "nan", "null", "None", "\\N", "?", "-", ".", " ", "#N/A", "--"])
 @pytest.mark.parametrize("share", [1, 8])
 def test_marks_of_missing_values_are_offered(mark: str, share: int) -> None:
     """A column that a mark alone keeps from being numeric is warned of, and is numeric if the mark is declared."""
     column = fields("1", *[mark] * share, "2.5", None)
     (warning,) = warnings_of(column)
     assert warning.startswith(
-        f"column 'a' would be numeric if [\"{mark}\"] meant missing (row 1: {mark!r}; {share} rows"
+        f"column 'a' would be numeric if [{json.dumps(mark)}] meant missing (row 1: {mark!r}; {share} rows"
     )
-    assert f'add `missing: ["{mark}"]`' in warning
+    assert f"add `missing: [{json.dumps(mark)}]`" in warning
     assert kind_of(column, missing=[mark]) == "numeric"
     assert warnings_of(column, missing=[mark]) == []
 
@@ -114,6 +115,58 @@ def test_numbers_with_units_are_named() -> None:
     column = fields(*(f"{weight}.5 kg" for weight in range(12)))
     assert "like numbers with units (row 0: '0.5 kg')" in warnings_of(column)[0]
     assert warnings_of(fields(*["36 months", "60 months"] * 20)) == []
+
+
+@pytest.mark.parametrize("written", ["({})", "{}-", "\N{MINUS SIGN}{}", '="{}"', "'{}'", "<{}", "{}*", "~ {}.5"])
+def test_numbers_with_signs_are_named(written: str) -> None:
+    """Numbers with a sign that is no minus are named if there are many, and are categories if there are few."""
+    odd = [written.format(number) for number in range(1, 16)]
+    for others in ((), map(str, range(1, 16)), (None,) * 30):
+        (warning,) = warnings_of(fields(*odd, *others))
+        assert f"like numbers with signs beside them (row 0: {odd[0]!r})" in warning
+        assert "write plain numbers into the file, such as -12.5" in warning
+    assert warnings_of(fields(*odd[:3] * 20)) == []
+
+
+@pytest.mark.parametrize("word", ["unknown", "<5", "*", "see note"])
+def test_one_word_among_many_numbers_is_named(word: str) -> None:
+    """A column of many numbers and a word is warned of, however many rows have the word; few codes are categories."""
+    (warning,) = warnings_of(fields(*[word] * 60, *(str(number) for number in range(30))))
+    assert f"60 of its values are no number (row 0: {word!r}), while 30 are" in warning
+    assert warnings_of(fields(*[word] * 60, *["38", "40", "42"] * 5)) == []
+
+
+def test_values_that_are_no_declared_category_are_said() -> None:
+    """Values beside the declared categories are noted, and warned of if they are many."""
+    declared = {"kind": "categorical", "categories": ["007", "010"]}
+    assert notes_of(fields("007", "010"), **declared) == []
+    rare = fields(*["007", "010"] * 10, "011", None)
+    assert warnings_of(rare, **declared) == []
+    assert (
+        "1 of 21 values are none of its `categories` in input.columns (row 20: '011')" in notes_of(rare, **declared)[0]
+    )
+    (warning,) = warnings_of(fields("007", "010", "7"), **declared)
+    assert "1 of 3 values are none of its `categories` in input.columns (row 2: '7')" in warning
+
+
+def test_rows_that_break_a_declaration_are_said() -> None:
+    """Rows of the reference that break a column's bounds are noted, and warned of if they are many."""
+    column = numbers(*range(30), NAN)
+    assert warnings_of(column, minimum=0, maximum=29, nullable=True) == []
+    for keys, key, value in (
+        ({"minimum": 1}, "minimum", "row 0: 0"),
+        ({"maximum": 28.5}, "maximum", "row 29: 29"),
+        ({"nullable": False}, "nullable: false", "row 30: missing"),
+    ):
+        assert warnings_of(column, **keys) == []
+        assert f"1 of 31 rows of the reference break `{key}` in input.columns ({value})" in notes_of(column, **keys)[0]
+    (warning,) = warnings_of(column, maximum=20)
+    assert "9 of 31 rows of the reference break `maximum` in input.columns (row 21: 21)" in warning
+
+
+def test_infinite_numbers_are_left_to_their_refusal() -> None:
+    """A column with infinite numbers is looked at without them, since their row is refused with its number."""
+    assert warnings_of(numbers(*range(1, 60), np.inf, -np.inf)) == []
 
 
 def test_types_of_the_file_are_kept() -> None:

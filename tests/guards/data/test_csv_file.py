@@ -239,6 +239,21 @@ def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
                 "field without a value needs its ',' too"
             ),
         ),
+        (
+            "Export of May\n\na,b\n1,2\n3,4\n5,6\n7,8\n",
+            (
+                ", line 3 (and 4 more lines): cannot be read as a table: the line has 2 fields, but the header names "
+                "1 column; if the names of the columns stand in a later line than the first, delete the lines before"
+            ),
+        ),
+        (
+            "% a tool, 2024\n% x\na,b,c\n1,2,3\n4,5,6\n7,8,9\n0,0,0\n",
+            (
+                ", line 2 (and 5 more lines): cannot be read as a table: the line has 1 field, but the header names "
+                "2 columns; if the names of the columns stand in a later line than"
+            ),
+        ),
+        ("<!DOCTYPE html>\n<html>\n</html>\n", "the content is a web page; download the file itself"),
         ('a,b\n1,"two\nlines"\n1,2,3\n', ", line 4: cannot be read as a table: the line has 3 fields"),
         ("#\na,b\n1,2\n1,2,3\n", ", line 4: cannot be read as a table: the line has 3 fields"),
         (
@@ -266,6 +281,9 @@ def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
         ),
         ("39, ant, 2\n4, bee, ?\n5, ant, 6\n6, bee, 7\n", "the first line looks like data ('39', 'ant', '2')"),
         ("5.1,3.5,ant\n4.9,3.0,bee\n4.9,3.0,ant\n", "the first line looks like data ('5.1', '3.5', 'ant')"),
+        ("a::b\n1::2\n4::5\n", "the fields seem to be separated by '::'; separate them by commas"),
+        ("a\x01b\n1\x012\n4\x015\n", "the fields seem to be separated by '\\x01'; separate them by commas"),
+        ("a^b\n1^2\n4^5\n", "the fields seem to be separated by '^'; separate them by commas"),
         ("a b y\n1 2 3\n4 5 6\n", "the fields seem to be separated by spaces; separate them by commas"),
     ],
 )

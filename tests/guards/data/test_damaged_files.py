@@ -82,3 +82,11 @@ def test_damage_is_refused_in_a_sentence(suffix: str, tmp_path: Path) -> None:
     assert read > 0
     assert len(sentences) > 0
     assert all(str(path) in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.npz"])
+def test_a_pointer_of_git_lfs(tmp_path: Path, name: str) -> None:
+    """A file that Git LFS has not fetched is refused, of whatever kind, with the command that fetches it."""
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(Mistake, match="is only a pointer of Git LFS to the data; fetch the data: git lfs pull"):
+        (read_npz if name.endswith(".npz") else read_table)(tmp_path / name)

@@ -81,6 +81,7 @@ def test_a_declared_column_is_the_same_after_a_round() -> None:
     ("columns", "sentence"),
     [
         ([{"name": "b", **NUMERIC}, {"name": "c"}], "input.columns: no column 'b' in the reference; there are ['age',"),
+        ([{"name": "Age"}], "input.columns: no column 'Age' in the reference; there is 'age', which differs only in"),
         ([{"name": "y"}], "input.columns: 'y' is the label (reference.label) and cannot be an input"),
         ([{"name": name, "drop": True} for name in ("id", "age", "code")], "the reference has no column but the label"),
     ],

@@ -140,6 +140,9 @@ def test_orders_that_are_doubtful(labels: TableColumn, names: tuple[str, ...], o
     (warning,) = notices.warnings
     assert other in warning
     assert "under model.classes" in warning
+    notices.settle()
+    assert notices.warnings == []
+    assert notices.notes == [f"{warning} (the model's answers fit the order that was taken)"]
 
 
 def test_labels_that_name_no_classes() -> None:
@@ -185,3 +188,15 @@ def test_values_of_a_regression() -> None:
         "t.csv, the label, row 1: 'cat' is no number; if the labels are names, set model.task to classification"
     ):
         targets(fields("1", "cat"), PATH)
+
+
+def test_what_a_label_that_is_no_class_may_mean() -> None:
+    """The sentence about a label that is no class says if it is one in another writing, or the place of one."""
+    with refused("'Cat' is none of the classes [\"ant\", \"cat\"]: write 'cat', in the same capitals, spaces and"):
+        indices(fields("ant", "Cat"), ("ant", "cat"), PATH)
+    with refused('\'1\' is none of the classes ["ant", "cat"]: if the file\'s numbers are places in this list, from 0'):
+        indices(fields("1", "0"), ("ant", "cat"), PATH)
+    for label, classes in (("2", ("ant", "cat")), ("0", ("1", "2")), ("dog", ("ant", "cat"))):
+        with pytest.raises(Mistake) as told:
+            indices(fields(label), classes, PATH)
+        assert told.value.sentences[0].endswith("]")

@@ -46,9 +46,9 @@ def test_a_label_that_is_not_there_is_refused_in_every_kind_of_file(suffix: str,
 def test_of_many_columns_those_like_the_label_are_listed(tmp_path: Path) -> None:
     """If a table is wide, the names that are most like the label's are listed first, and the others counted."""
     config = toys.write(tmp_path, "tabular", reference={"path": "train.csv", "label": "outcome"})
-    names = [*(f"pixel{index}" for index in range(500)), "Outcome"]
+    names = [*(f"pixel{index}" for index in range(500)), "Outcomes"]
     pd.DataFrame([range(501)], columns=names).to_csv(tmp_path / "train.csv", index=False)
-    with pytest.raises(Mistake, match=r"there are \['Outcome', .*\] and 481 more columns") as refused:
+    with pytest.raises(Mistake, match=r"there are \['Outcomes', .*\] and 481 more columns") as refused:
         reference(config)
     assert len(str(refused.value)) < 1000
 

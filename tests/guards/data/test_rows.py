@@ -14,7 +14,8 @@ from tables import fields, numbers, spec, table, typed, understood
 from guards import Mistake
 from guards.config import parse
 from guards.data.rows import check_known, load_rows, rows_from_table
-from guards.data.table import TableColumn, as_texts
+from guards.data.table import Table, TableColumn, as_texts
+from guards.data.table_file import read_table
 from guards.notices import Notices
 
 NAN = np.nan
@@ -168,3 +169,43 @@ def test_missing_strings_of_the_config(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("length,mass,age,colour,y\n1,?,3,?,ant\n")
     rows = load_rows(tmp_path / "t.csv", TABLE, toys.schema(), toys.CLASSES)
     assert np.array_equal(rows.x.numpy(), [[1, NAN, 3, NAN]], equal_nan=True)
+
+
+def test_categories_in_another_writing_are_warned_of(tmp_path: Path) -> None:
+    """A category in other capitals, with spaces, or composed in another way is warned of; another one is not."""
+    schema, _ = understood(spec({"name": "a"}), table(a=fields("ant", "caf\u00e9")))
+    notices = Notices()
+    other = table(a=fields("ant", "cafe\u0301", "Ant", "ant ", "fly", None))
+    rows_from_table(other, schema, label="y", classes=(), notices=notices)
+    (warning,) = notices.warnings
+    assert warning.startswith(
+        "t.csv, column 'a': categories are written in another way than in the reference in 3 rows"
+    )
+    assert "(row 1: 'cafe\u0301' for 'caf\u00e9')" in warning
+    notices = Notices()
+    (tmp_path / "t.csv").write_text("length,mass,age,colour,y\n1,2,3,fly,ant\n1,2,3,blue,ant\n1,2,3,BLUE,ant\n")
+    load_rows(tmp_path / "t.csv", TABLE, toys.schema(), toys.CLASSES, notices)
+    (warning,) = notices.warnings
+    assert "in 1 row (row 2: 'BLUE' for 'blue')" in warning
+
+
+def test_a_column_in_another_writing_is_named() -> None:
+    """If a column is there under a name that differs only in its writing, the sentence says so."""
+    schema, _ = understood(spec({"name": "caf\u00e9"}), Table(Path("t.csv"), {"caf\u00e9": numbers(1, 2)}))
+    for name in ("cafe\u0301", "Caf\u00e9"):
+        with refused(f"t.csv: no column 'caf\u00e9'; there is {name!r}, which differs only in capitals, spaces or the"):
+            rows_from_table(table(**{name: numbers(1, 2)}, b=numbers(1, 2)), schema, label="y", classes=())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_missing_numbers_of_the_config(tmp_path: Path, suffix: str) -> None:
+    """A number that the config says is missing is missing in every file, however the number is written."""
+    frame = pd.DataFrame({"length": [1.5, -999.0], "mass": [-999, 2], "age": [2**60, -999], "colour": ["red", "-999"]})
+    path = tmp_path / f"t{suffix}"
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    columns = read_table(path, missing=("-999.0",)).columns
+    assert [pd.isna(columns[name].cells).tolist() for name in ("length", "mass", "age", "colour")] == [
+        *([False, True], [True, False], [False, True], [False, True])
+    ]
+    assert as_texts(columns["age"].cells) == [str(2**60), None]
+    assert as_texts(read_table(path, missing=("7", "x")).columns["mass"].cells) == ["-999", "2"]
