@@ -57,6 +57,9 @@ class Independence:
             found = self._run(experiment.rows, experiment.name)
             differs = self._differs(base, found, experiment.index)
             if differs is not None and not self._is_rounding(experiment, differs):
+                after = self._differs(base, self._run(self.sample, "after other batches"), index)
+                if after is not None:  # no matter of neighbours: the same batch gets other answers than before
+                    raise Mistake(self._changing(after, "the same rows get other answers after another batch"))
                 raise Mistake(self._mixing(differs, experiment, base, found))
         if (differs := self._differs(base, self._run(self.sample, "after other batches"), index)) is not None:
             raise Mistake(self._changing(differs, "the same rows get other answers after another batch"))
