@@ -17,6 +17,8 @@ __all__ = ["show", "show_quality"]
 SHOWN_COLUMNS, SHOWN_CLASSES, SHOWN_NAMES = 40, 20, 10
 EXAMPLE_WIDTH, SHORTEST, WIDE = 16, 4, 100
 TYPES = {"csv": "CSV"}
+HEADS = ("column", "kind", "in file", "missing", "imputed", "scale", "examples")
+"""The table of columns: a narrow one leaves out what is imputed, and one type for all columns is in the title."""
 
 
 def show(summary: Summary, console: Console) -> None:
@@ -50,19 +52,26 @@ def _show_input(summary: Summary, console: Console) -> None:
         console.print(f"{line}\n{counted}", highlight=False, markup=False)
         return
     inputs = [column for column in summary["columns"] if column["role"] == "input"]
-    scaled = any(column["scale"] not in (None, 1.0) for column in inputs)
-    grid = Grid(title=f"{len(inputs)} columns, in the model's order\n{counted}")
-    heads = ["column", "kind", "in file", "missing", "imputed", *(["scale"] if scaled else []), "examples"]
+    types = {_type(column) for column in inputs}
+    shown = {
+        "in file": len(types) > 1,
+        "imputed": console.width >= WIDE,
+        "scale": any(column["scale"] not in (None, 1.0) for column in inputs),
+    }
+    source = f" (in the file: {types.pop()})" if len(types) == 1 else ""
+    grid = Grid(title=f"{len(inputs)} columns, in the model's order{source}\n{counted}")
+    heads = [head for head in HEADS if shown.get(head, True)]
     for head in heads:
         grid.add_column(head, justify="right" if head in {"missing", "scale"} else "left", no_wrap=True)
-    lines = [_cells(column, 16 if console.width < WIDE else 32, scaled=scaled) for column in inputs[:SHOWN_COLUMNS]]
+    cells = [_cells(column, 16 if console.width < WIDE else 32) for column in inputs[:SHOWN_COLUMNS]]
+    lines = [[each[head] for head in heads[:-1]] for each in cells]
     # The examples get the width that the other columns leave, and are cut if it is too small.
     taken = sum(max(cell_len(line[at]) for line in [heads, *lines]) + 3 for at in range(len(heads) - 1))
     room = max(console.width - taken - 4, len("examples"))
-    for column, cells in zip(inputs, lines, strict=False):
+    for column, entries in zip(inputs, lines, strict=False):
         width = min(EXAMPLE_WIDTH, max(room // 3 - 2, SHORTEST))
         examples = _cut(", ".join(_cut(text, width) for text in column["examples"]), room)
-        grid.add_row(*map(escape, cells), escape(examples))
+        grid.add_row(*map(escape, entries), escape(examples))
     console.print(grid)
     if len(inputs) > SHOWN_COLUMNS:
         console.print(f"and {len(inputs) - SHOWN_COLUMNS} more columns", highlight=False)
@@ -72,17 +81,22 @@ def _show_input(summary: Summary, console: Console) -> None:
             console.print(f"{what}: {named(others, SHOWN_COLUMNS, quoted=False)}", highlight=False, markup=False)
 
 
-def _cells(column: ColumnSummary, name_width: int, *, scaled: bool) -> list[str]:
+def _cells(column: ColumnSummary, name_width: int) -> dict[str, str]:
     imputed, missing = column["imputed"], column["missing"] or 0.0
     count = "" if column["categories"] is None else f" {column['categories']}"
-    return [
-        _cut(column["name"], name_width),
-        f"{column['kind']}{count}",
-        TYPES.get(column["type"], column["type"]),
-        "0" if not missing else f"{missing:.1%}" if missing >= 0.001 else "< 0.1%",  # noqa: PLR2004
-        "none" if imputed is None else f"{imputed:.4g}" if isinstance(imputed, float) else _cut(imputed, EXAMPLE_WIDTH),
-        *(["" if column["scale"] in (None, 1.0) else f"{column['scale']:g}"] if scaled else []),
-    ]
+    fill = f"{imputed:.4g}" if isinstance(imputed, float) else _cut(str(imputed), EXAMPLE_WIDTH)
+    return {
+        "column": _cut(column["name"], name_width),
+        "kind": f"{column['kind']}{count}",
+        "in file": _type(column),
+        "missing": "0" if not missing else f"{missing:.1%}" if missing >= 0.001 else "< 0.1%",  # noqa: PLR2004
+        "imputed": "none" if imputed is None else fill,
+        "scale": "" if column["scale"] in (None, 1.0) else f"{column['scale']:g}",
+    }
+
+
+def _type(column: ColumnSummary) -> str:
+    return TYPES.get(column["type"], column["type"])
 
 
 def _cut(text: str, width: int) -> str:
