@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 
-NEEDS = {"service": "prometheus_client", "guards.cli": "typer"}
+NEEDS = {
+    "service": "prometheus_client",
+    "guards.cli": "typer",
+    "guards.data": "pandas",
+    "guards.preparation": "pandas",
+    "tables": "pandas",
+}
 """What those of our own packages need that are not of the library."""
 
 
