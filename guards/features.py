@@ -39,7 +39,7 @@ class Tap:
 
     Maps of more than two dimensions are averaged over all but the channels. ``captured`` holds what the pipeline's
     last pass gave (n, d). A pass with gradients listens in its own thread, by :meth:`traced`. If no layer can be
-    tapped, as in a scripted module, ``layer`` is None, and nothing is captured.
+    tapped, as in a scripted module or in one without a linear layer, ``layer`` is None, and nothing is captured.
     """
 
     def __init__(self, net: nn.Module, feature_layer: str | None, last_linear: str | None) -> None:
@@ -65,8 +65,6 @@ class Tap:
                 lambda _m, args, kwargs: self._capture((*args, *kwargs.values())[0], channels_last=True),
                 with_kwargs=True,
             )
-        else:
-            raise Mistake("model.features: the model has no linear layer: name the submodule whose output is a feature")
 
     def _tap_output(self, net: nn.Module, name: str) -> None:
         modules = dict(net.named_modules())

@@ -203,6 +203,11 @@ class TorchModel(nn.Module):
         width = width_of(raw, len(prepared), outputs)
         self.binary = width == 1 and outputs in (None, 2)
         if self.tap.layer is None:
+            if not isinstance(self.net, torch.jit.ScriptModule):  # its own note says more
+                notices.note(
+                    "model.features: the model has no linear layer, so that the features that guards look at are the "
+                    "model's own outputs; name a submodule to use its output"
+                )
             return 2 if self.binary else width
         if not runs:
             raise Mistake(

@@ -256,7 +256,6 @@ def test_logits_with_gradients() -> None:
         (Gives(lambda y: y.sum()), "model: it returned shape () for 4 rows; the first size is rows"),
         (Gives(lambda y: y[:2]), "model: it returned shape (2, 2) for 4 rows; the first size is rows"),
         (Gives(lambda y: y), "model: it returned shape (4, 2), but model.task and classes need (4, 5)"),
-        (nn.Sequential(nn.ReLU()), "model.features: the model has no linear layer: name the submodule"),
     ],
 )
 def test_unfit_module_is_refused(net: nn.Module, sentence: str) -> None:
@@ -264,6 +263,17 @@ def test_unfit_module_is_refused(net: nn.Module, sentence: str) -> None:
     with pytest.raises(Mistake) as refused:
         wrap(net, 3, outputs=5)
     assert str(refused.value).startswith(sentence)
+
+
+def test_a_model_without_a_linear_layer_has_its_outputs_as_features() -> None:
+    """Guards look at the outputs of a fully convolutional network, and a note says so."""
+    notices = Notices()
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = TorchModel(net, example=torch.rand(4, 1, 6, 6), outputs=5, notices=notices)
+    found = model(torch.rand(7, 1, 6, 6))
+    assert torch.equal(found.features, found.logits)
+    assert found.features.shape == (7, 5)
+    assert "the model has no linear layer" in notices.notes[0]
 
 
 class Tapped(nn.Module):
