@@ -39,9 +39,13 @@ def test_no_id_is_made_twice() -> None:
 
 def test_a_forked_process_makes_other_ids() -> None:
     """What is prepared for ids is not inherited."""
-    script = "import os; from service.request_id import new_id; new_id(); os.fork(); print(new_id()[12:], flush=True)"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert len(set(told.split())) == 2
+    script = (
+        "import os; from service.request_id import new_id; new_id(); child = os.fork(); print(new_id()[12:], flush=True)\n"
+        "if child: raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert len(set(told.stdout.split())) == 2, told
 
 
 def test_a_callers_id_is_kept() -> None:
