@@ -40,7 +40,8 @@ def test_no_id_is_made_twice() -> None:
 def test_a_forked_process_makes_other_ids() -> None:
     """What is prepared for ids is not inherited."""
     script = (
-        "import os; from service.request_id import new_id; new_id(); child = os.fork(); print(new_id()[12:], flush=True)\n"
+        "import os; from service.request_id import new_id; new_id()\n"
+        "child = os.fork(); print(new_id()[12:], flush=True)\n"
         "if child: raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
