@@ -12,7 +12,6 @@ from guards.config import Config
 from guards.data.calibration_rows import examine_calibration
 from guards.data.input_columns import Reading
 from guards.data.reference import ReferenceFile, first_rows, read_reference, read_rows
-from guards.data.value_spread import spread_of
 from guards.examination import examine, refuse_missing
 from guards.loading import make_model
 from guards.model import TorchModel
@@ -78,7 +77,7 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     schema, model = _choose(reference.readings, make, config, notices)
     classes = tuple(map(str, range(model.outputs))) if classes is None else classes
     step()
-    train, heldout = read_rows(reference, config, folder, notices, schema=schema, classes=classes)
+    schema, train, heldout = read_rows(reference, config, folder, notices, schema=schema, classes=classes)
     with together:
         examine_calibration(config, folder, train, heldout, classes, notices)
     with together:
@@ -95,8 +94,6 @@ def prepare(config: Config, folder: Path, notices: Notices, step: Callable[[], N
     )
     _refuse_made_up(config, schema, model, train)
     step()
-    spread = None if config.input.kind == "tabular" else spread_of(train.x)
-    schema = schema.model_copy(update={"spread": spread})
     return Prepared(config, reference, schema, classes, model, program, train, heldout)
 
 

@@ -12,10 +12,11 @@ from guards.cli.notices import print_notices, refuse_warnings
 from guards.cli.understanding.likely_causes import judge
 from guards.cli.understanding.quality import sampled_outputs
 from guards.cli.understanding.show import show, show_quality
-from guards.cli.understanding.summary import accuracies, summarise
+from guards.cli.understanding.summary import Summary, accuracies, summarise
 from guards.config_parts import check_parts
 from guards.notices import Notices
 from guards.preparation import Prepared, prepare
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = ["progress_bars", "run", "understand"]
@@ -30,9 +31,7 @@ def run(config_path: Path, console: Console, *, as_json: bool = False, strict: b
         Mistake: something in the config or a file is wrong.
     """
     notices, report = Notices(), Console(quiet=as_json)
-    prepared = understand(config_path, notices, console)
-    summary = summarise(prepared)
-    show(summary, report)
+    prepared, summary = understand(config_path, notices, console, report)
     seed = prepared.config.reference.seed
     outputs = {
         part: sampled_outputs(prepared.model, rows, seed=seed)
@@ -52,12 +51,14 @@ def run(config_path: Path, console: Console, *, as_json: bool = False, strict: b
         sys.stdout.write(json.dumps(document) + "\n")
     refuse_warnings(notices, console, strict=strict)
     print_notices(notices, console)
-    warned = f", with {len(notices.warnings)} warning{'s'[: len(notices.warnings) > 1]}" if notices.warnings else ""
+    warned = f", with {counted(len(notices.warnings), 'warning')}" if notices.warnings else ""
     report.print(f"{config_path}: ready to fit{warned}", highlight=False, markup=False, soft_wrap=True)
 
 
-def understand(config_path: Path, notices: Notices, console: Console) -> Prepared:
+def understand(config_path: Path, notices: Notices, console: Console, report: Console) -> tuple[Prepared, Summary]:
     """Read a config, its files and its model, and make every guard and monitor without fitting one.
+
+    What was understood is printed on ``report``.
 
     Raises:
         Mistake: something in the config or a file is wrong.
@@ -71,7 +72,9 @@ def understand(config_path: Path, notices: Notices, console: Console) -> Prepare
     except Mistake:
         print_notices(notices, console)  # a note may explain the mistake
         raise
-    return prepared
+    summary = summarise(prepared)
+    show(summary, report)
+    return prepared, summary
 
 
 def progress_bars(console: Console) -> Progress:

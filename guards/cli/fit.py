@@ -14,8 +14,8 @@ from guards.cli.check import progress_bars, understand
 from guards.cli.intervals import proportion, with_interval
 from guards.cli.notices import print_notices, refuse_warnings
 from guards.cli.understanding.likely_causes import judge
-from guards.cli.understanding.show import show, show_quality
-from guards.cli.understanding.summary import accuracies, summarise
+from guards.cli.understanding.show import show_quality
+from guards.cli.understanding.summary import accuracies
 from guards.false_alarms import FalseAlarms
 from guards.fitting import Fitted, fit
 from guards.notices import Notices
@@ -41,9 +41,7 @@ def run(
         Mistake: something in the config or a file is wrong.
     """
     notices, report = Notices(), Console(quiet=as_json)
-    prepared = understand(config_path, notices, console)
-    summary = summarise(prepared)
-    show(summary, report)
+    prepared, summary = understand(config_path, notices, console, report)
     refuse_warnings(notices, console, strict=strict)
     with progress_bars(console) as progress:
 

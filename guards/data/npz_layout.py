@@ -85,9 +85,9 @@ def scaled(x: Array, schema: InputSchema, path: Path, notices: Notices) -> npt.N
 
 def not_finite(rows: npt.NDArray[np.float32], schema: InputSchema, path: Path) -> str | None:
     """Say which value of images or tensors is the first that is not finite in float32; None if all are."""
-    _, faults = schema.take(rows)
-    if not faults:
+    if np.isfinite(rows).all():  # ten times as quick as a search for the place
         return None
+    _, faults = schema.take(rows)
     row, place = faults[0].row, tuple(map(int, faults[0].place))
     return (
         f"{path}, row {row}, place {list(place)}: the value is {rows[row][place]:g} in float32; a row of kind "

@@ -116,8 +116,8 @@ def read_rows(
     *,
     schema: InputSchema,
     classes: tuple[str, ...],
-) -> tuple[Rows, Rows]:
-    """Give the rows for fitting and the rows for calibration.
+) -> tuple[InputSchema, Rows, Rows]:
+    """Give the schema with the spread of its values, the rows for fitting, and the rows for calibration.
 
     Raises:
         Mistake: a file cannot be read, or does not fit the schema.
@@ -145,13 +145,21 @@ def read_rows(
             )
         check_known(heldout, schema, path, notices)
         _check_finite(heldout, schema, path)
-        compare_spread(heldout, spread_of(train.x), kind=config.input.kind, path=path, notices=notices)
-        return train, heldout
+        schema = _with_spread(schema, train)
+        compare_spread(heldout, schema.spread, kind=schema.kind, path=path, notices=notices)
+        return schema, train, heldout
     notices.warn(
         "reference.calibration is not given: calibration rows are split off reference.path; if the model was "
         "trained on these rows, false alarms will be more frequent than the budget"
     )
-    return _split(train, config.reference.calibration_fraction, config.reference.seed)
+    train, heldout = _split(train, config.reference.calibration_fraction, config.reference.seed)
+    return _with_spread(schema, train), train, heldout
+
+
+def _with_spread(schema: InputSchema, train: Rows) -> InputSchema:
+    if schema.kind == "tabular":
+        return schema
+    return schema.model_copy(update={"spread": spread_of(train.x)})
 
 
 def _check_finite(rows: Rows, schema: InputSchema, path: Path) -> None:

@@ -38,8 +38,8 @@ def compare_spread(
     rows: Rows, reference: tuple[float, float] | None, *, kind: str, path: Path, notices: Notices
 ) -> None:
     """Warn if the rows of a file are on another scale than the reference, whose spread is given."""
-    found = spread_of(rows.x)
-    if reference is None or found is None or kind == "tabular":
+    found = None if reference is None or kind == "tabular" else spread_of(rows.x)
+    if reference is None or found is None:
         return
     (low, high), (first, last) = reference, found
     usual, width = high - low, last - first

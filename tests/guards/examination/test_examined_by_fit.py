@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import packed_sequences
 import pytest
 import strange_nets
 import torch
@@ -12,7 +13,6 @@ import toys
 
 from guards import Bundle, InputSchema, Mistake
 from guards.cli.configs import load_config
-from guards.fitting import fit
 from guards.notices import Notices
 from guards.preparation import Prepared, prepare
 from guards.selftest import made_up_rows
@@ -89,19 +89,7 @@ def test_precision_is_examined(tmp_path: Path) -> None:
 
 def test_sequences_that_must_have_a_length(tmp_path: Path) -> None:
     """A model of packed sequences is tried on rows of the reference, and its bundle can be loaded again."""
-    section = {"builder": "strange_nets:Packed", "classes": list(toys.CLASSES), "device": "cpu"}
-    config = load_config(toys.write(tmp_path, "tensor", model=section))
-    strange_nets.tokens(tmp_path)
-    made = prepare(config, tmp_path, Notices())
-    found = fit(
-        config,
-        schema=made.schema,
-        classes=made.classes,
-        model=made.model,
-        train=made.train,
-        heldout=made.heldout,
-    )
-    found.bundle.save(tmp_path / "bundle")
+    made = packed_sequences.write_bundle(tmp_path)
     bundle = Bundle.load(tmp_path / "bundle")
     assert torch.equal(bundle.model(made.train.x).logits, made.model(made.train.x).logits)
     assert bundle.self_test is not None
