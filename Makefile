@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install alibi serve demo test test-library test-service test-clients test-bare test-deploy lint bench bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
+.PHONY: install alibi serve demo test test-servers test-library test-service test-slow test-plain test-clients test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
 install: $(STAMP) alibi
 
 $(STAMP): pyproject.toml constraints.txt
@@ -40,15 +40,28 @@ serve: demo
 	$(BIN)/guardhouse serve $(DEMO) --config examples/digits/gateway.yaml --port $(PORT)
 
 # Coverage is measured in the library's own tests alone: it makes them a third slower, and the server runs in processes of
-# its own. `make -k test` goes on to the second half if the first one fails.
+# its own. `make -j2 -k test` runs two of the three parts at a time, the longest first, and goes on if one of them fails.
 LIBRARY := tests/guards tests/laws tests/conformance tests/plugin
-test: test-library test-service
+SERVERS := tests/chaos tests/e2e tests/security
+test: test-servers test-library test-service
+
+test-servers: $(STAMP) alibi
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(SERVERS)
 
 test-library: $(STAMP) alibi
 	$(BIN)/python -m pytest --cov=guards --cov-report=term:skip-covered --cov-fail-under=95 $(PYTEST_ARGS) $(LIBRARY)
 
 test-service: $(STAMP) alibi
-	$(BIN)/python -m pytest $(PYTEST_ARGS) tests $(LIBRARY:%=--ignore=%)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests $(LIBRARY:%=--ignore=%) $(SERVERS:%=--ignore=%)
+
+# What `make test` leaves out: every kill and stop many times, whole tours, compiled models. It takes about an hour.
+SLOW ?= tests
+test-slow: $(STAMP) alibi
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) $(SLOW)
+
+# The end-to-end tests once more, over servers that are started without BentoML.
+test-plain: $(STAMP) alibi
+	GUARDHOUSE_TEST_PLAIN=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/e2e tests/chaos
 
 # KServe's client pins versions that do not fit this project's: it gets an environment of its own.
 CLIENTS := .venv-clients
@@ -58,7 +71,7 @@ $(CLIENTS)/.installed:
 	touch $@
 
 test-clients: $(STAMP) $(CLIENTS)/.installed
-	GUARDHOUSE_KSERVE=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest $(PYTEST_ARGS) tests/protocols/test_clients.py
+	GUARDHOUSE_KSERVE=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest $(PYTEST_ARGS) tests/e2e/open_inference/test_v2_clients.py
 
 # The library with its own four dependencies and no extra: what needs one is skipped.
 BARE := .venv-bare
@@ -76,10 +89,19 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# `make bench BENCH="serving --before 6d4c29b"`: any benchmark, with its options.
+BENCH ?= serving
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
 
-# MLServer beside the others in the serving benchmark, from here on: its pins do not fit this project's.
+# LitServe and MLServer beside the others in the serving benchmark, from here on: their pins do not fit this project's.
+LITSERVE := .venv-litserve
+bench-litserve: $(STAMP) $(LITSERVE)/.installed
+$(LITSERVE)/.installed: constraints.txt
+	$(PYTHON) -m venv $(LITSERVE)
+	$(LITSERVE)/bin/python -m pip install --quiet litserve==0.2.19 $$(grep -E '^(torch|numpy)==' constraints.txt)
+	touch $@
+
 MLSERVER := .venv-mlserver
 bench-mlserver: $(STAMP) $(MLSERVER)/.installed
 $(MLSERVER)/.installed: constraints.txt

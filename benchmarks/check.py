@@ -1,9 +1,8 @@
 """How long `guardhouse check` and `fit` take: on the digits, and on a made-up table of 100,000 rows with 15 columns.
 
-With GUARDHOUSE_BEFORE, the folder of another checkout, its `fit` runs in turn with this one's.
+With `--before COMMIT`, the `fit` of that commit and the `fit` of this checkout run in turn.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -17,15 +16,17 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from rich.console import Console
 
-from benchmarks.machine import describe
-from guards.builder import call_builder
+from benchmarks.harness.checkout import unpack
+from benchmarks.harness.ratios import Spread, ratios
+from benchmarks.harness.report import print_document, print_table
+from benchmarks.harness.servers import ROOT
+from guards.model.builder import call_builder
 
-ROOT = Path(__file__).resolve().parent.parent
 ROWS, QUICK_ROWS = 100_000, 2_000
 ROUNDS, QUICK_ROUNDS = 5, 1
 NUMBERS, CATEGORIES = 10, 5
+ENDINGS = ("parquet", "csv")
 LEVELS = ("ash", "beech", "cedar", "elm", "fir", "oak")
 MODEL = """
 import torch
@@ -55,23 +56,29 @@ def build():
 """
 
 
-def main(*, quick: bool) -> None:
-    """Measure the commands in turns, and print the JSON document: medians of the rounds' seconds and ratios."""
-    console = Console(stderr=True)
+def main(*, quick: bool, before: str | None = None, rounds: int | None = None) -> None:
+    """Measure the commands in turns; print a table and the JSON document."""
+    rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    rows = QUICK_ROWS if quick else ROWS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        older = None if before is None else unpack(before, folder)
         subprocess.run([sys.executable, ROOT / "examples/digits/train.py"], check=True, capture_output=True)
         configs = {"digits": ROOT / "examples/digits/gateway.yaml"}
-        for ending in ("csv", "parquet"):
-            configs[f"table.{ending}"] = _table(folder / ending, ending, QUICK_ROWS if quick else ROWS)
-        found = {what: _measured(config, folder, QUICK_ROUNDS if quick else ROUNDS) for what, config in configs.items()}
-    for what, measured in found.items():
-        console.print(f"{what}: {measured}", highlight=False)
-    print(json.dumps({"machine": describe(), "rows": QUICK_ROWS if quick else ROWS, "commands": found}, indent=1))
+        for ending in ENDINGS[:1] if quick else ENDINGS:
+            configs[f"table.{ending}"] = _table(folder / ending, ending, rows)
+        found = {what: _measured(config, folder, rounds, older) for what, config in configs.items()}
+    for figure in ("seconds", "processor_seconds"):
+        print_table(f"{figure.replace('_', ' ')}: medians", {what: each[figure] for what, each in found.items()})
+    print_table(
+        f"ratios of processor time, round by round: median [least, greatest] of {rounds}",
+        {what: {name: str(each) for name, each in row["ratios"].items()} for what, row in found.items()},
+    )
+    print_document("check", quick=quick, rows=rows, rounds=rounds, before=before, commands=found)
 
 
 def _table(folder: Path, ending: str, rows: int) -> Path:
-    """Write a table of which the model knows most labels, with a few missing values, and its config."""
+    """Write a table with a few missing values, most of whose labels the model knows, and its config."""
     folder.mkdir()
     code = MODEL.format(
         levels=len(LEVELS), inputs=NUMBERS + 3 * CATEGORIES, numbers=NUMBERS, columns=NUMBERS + CATEGORIES
@@ -116,36 +123,44 @@ def _made_up(rows: int, seed: int) -> tuple[pd.DataFrame, torch.Tensor]:
     return frame, torch.tensor(np.column_stack([numbers, codes]), dtype=torch.float32)
 
 
-def _measured(config: Path, folder: Path, rounds: int) -> dict[str, Any]:
+def _measured(config: Path, folder: Path, rounds: int, older: Path | None) -> dict[str, Any]:
     """Time the commands in turns: medians of seconds, and of the ratios of processor time to this checkout's `fit`.
 
-    A machine that others use, too, shows in the seconds; in the processor's time it hardly does.
+    A machine that others use, too, shows in the seconds; in the processor's time it hardly does. Leave if a command
+    fails.
     """
     fit = ["fit", str(config), "--out", str(folder / "bundle")]
-    commands = {"check": (["check", str(config)], ROOT), "fit": (fit, ROOT)}
-    if "GUARDHOUSE_BEFORE" in os.environ:
-        commands["fit before"] = (fit, Path(os.environ["GUARDHOUSE_BEFORE"]))
+    commands = {"fit": (fit, ROOT), "check": (["check", str(config)], ROOT)}
+    if older is not None:
+        commands["fit before"] = (fit, older)
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     busy: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, (arguments, root) in commands.items():
-            start = time.perf_counter()
-            environment = os.environ | {"PYTHONPATH": str(root)}
-            command = [sys.executable, "-m", "service", *arguments]
-            with subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=root, env=environment
-            ) as process:
-                _, status, used = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-            seconds[name].append(time.perf_counter() - start)
-            busy[name].append(used.ru_utime + used.ru_stime)
-    found: dict[str, Any] = {
-        "seconds": {name: round(statistics.median(each), 2) for name, each in seconds.items()},
-        "processor_seconds": {name: round(statistics.median(each), 2) for name, each in busy.items()},
+            taken, used = _timed(arguments, root)
+            seconds[name].append(taken)
+            busy[name].append(used)
+    beside: dict[str, Spread] = {f"fit / {name}": ratios(busy["fit"], busy[name]) for name in commands if name != "fit"}
+    return {
+        "seconds": {name: statistics.median(each) for name, each in seconds.items()},
+        "processor_seconds": {name: statistics.median(each) for name, each in busy.items()},
+        "ratios": beside,
     }
-    for name in busy.keys() - {"fit"}:
-        ratios = [fit / other for fit, other in zip(busy["fit"], busy[name], strict=True)]
-        found[f"fit / {name}"] = [round(value, 2) for value in (statistics.median(ratios), min(ratios), max(ratios))]
-    return found
+
+
+def _timed(arguments: list[str], root: Path) -> tuple[float, float]:
+    """Run a command of a checkout; return its seconds, and its seconds of processor time."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "service", *arguments]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    ) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
+    return time.perf_counter() - start, used.ru_utime + used.ru_stime

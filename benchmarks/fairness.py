@@ -1,10 +1,8 @@
 """False alarms and delays of the groups monitor's intervals, beside a z-test looked at as often; what counting costs.
 
-Needs torch, pydantic, safetensors and numpy alone. The seeds are not those the mixture was tuned on.
+The seeds are not those the mixture was tuned on.
 """
 
-import json
-import sys
 import time
 from typing import Any
 
@@ -12,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.machine import describe
-from guards.columns import Column
-from guards.monitor import Context
-from guards.monitors.groups import Groups, GroupsParams
-from guards.rate_comparisons import least_log_evidence, log_evidence
-from guards.schema import InputSchema
-from guards.types import Batch, ModelOutput, Outcome, Prediction, Verdict
+from benchmarks.harness.report import print_document, print_table
+from guards.input.column import Column
+from guards.input.schema import InputSchema
+from guards.monitors.base import Context
+from guards.monitors.groups.monitor import Groups
+from guards.monitors.groups.params import GroupsParams
+from guards.statistics.rate_comparisons import least_log_evidence, log_evidence
+from guards.types import Batch, ModelOutput, Prediction, Result, Verdict
 
 Floats = npt.NDArray[np.float64]
 ALPHA, Z95 = 0.05, 1.959963984540054
@@ -34,29 +33,22 @@ SEED = 2024
 
 def main(*, quick: bool) -> None:
     """Measure, print tables and the JSON document."""
-    runs, labels = (100, 10_000) if quick else (1000, 100_000)
+    runs, labels = (40, 10_000) if quick else (1000, 100_000)
     false_alarms = [_false_alarms(name, *null, runs, labels) for name, null in NULLS.items()]
     delays = [_delays(name, *gap, share, runs) for name, gap in GAPS.items() for share in SHARES]
     cost = _cost(200 if quick else 2000)
-    for row in false_alarms:
-        sys.stderr.write(
-            f"{row['null']:28} false alarms {row['false_alarms']:6.1%}  z-test {row['z_test_false_alarms']:6.1%}\n"
-        )
-    for row in delays:
-        sys.stderr.write(
-            f"{row['gap']:28} {row['alarmed']:15} rows a group: median {row['median']:5.0f}, mean {row['mean']:5.0f}, "
-            f"9 of 10 within {row['p90']:5.0f}\n"
-        )
-    sys.stderr.write(f"counting {cost['observe_us_per_row']:.2f} us a row, a report {cost['report_ms']:.0f} ms\n")
-    document = {
-        "machine": describe(),
-        "runs": runs,
-        "labels": labels,
-        "false_alarms": false_alarms,
-        "delays": delays,
-        "cost": cost,
-    }
-    sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    print_table(
+        "runs with a false alarm, though groups are equal",
+        {row["null"]: {"intervals": row["false_alarms"], "z-test": row["z_test_false_alarms"]} for row in false_alarms},
+    )
+    print_table(
+        "rows a group until a gap is found",
+        {f"{row['gap']}, {row['alarmed']}": {key: row[key] for key in ("median", "mean", "p90")} for row in delays},
+    )
+    print_table("cost", {"groups": cost})
+    print_document(
+        "fairness", quick=quick, runs=runs, labels=labels, false_alarms=false_alarms, delays=delays, cost=cost
+    )
 
 
 def _false_alarms(name: str, rate: float, ratio: int, runs: int, labels: int) -> dict[str, Any]:
@@ -85,7 +77,7 @@ def _false_alarms(name: str, rate: float, ratio: int, runs: int, labels: int) ->
 def _alarms(h1: Floats, n1: Floats, h2: Floats, n2: Floats, alpha: float) -> npt.NDArray[np.bool_]:
     """Test a difference of zero at each of the counts (s,): at one point first, since the least is no larger there."""
     pooled = np.clip((h1 + h2) / (n1 + n2), 1e-7, 1 - 1e-7)[:, None]
-    found = log_evidence(h1, n1, h2, n2, pooled, pooled)[:, 0] >= -np.log(alpha)
+    found: npt.NDArray[np.bool_] = log_evidence(h1, n1, h2, n2, pooled, pooled)[:, 0] >= -np.log(alpha)
     at = np.flatnonzero(found)
     if len(at):
         counts = (h1[at], n1[at], h2[at], n2[at])
@@ -132,7 +124,7 @@ def _cost(batches: int) -> dict[str, float]:
     probabilities = torch.softmax(logits, 1)
     none = torch.zeros((1, 64), dtype=torch.bool)
     verdict = Verdict(("ood",), none.float(), none.float(), none, None, torch.zeros(64, dtype=torch.int64), {})
-    outcome = Outcome(
+    outcome = Result(
         ModelOutput(logits, logits), Prediction(probabilities=probabilities, label=probabilities.argmax(1)), verdict
     )
     batch = Batch(torch.randint(2, (64, 1), generator=generator).float())

@@ -1,35 +1,35 @@
-"""What the guards add to a forward pass of a ResNet-50-sized network, on the GPU where there is one.
+"""What the guards add to a forward pass of a ResNet-50-sized network, on the GPU if there is one.
 
-Needs torch, pydantic, safetensors and numpy alone: no server. The bare network and the guarded pipeline take turns on
+No server is started. The bare network and the guarded pipeline take turns on
 the same rows, and their ratio is taken pair by pair.
 """
 
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.machine import describe
+from benchmarks.harness.report import print_document, print_table
 from benchmarks.stacks.resnet import ResNet50
-from guards.calibration import Calibration
-from guards.conformal import Classifier
-from guards.detector import Detector
+from guards.calibration.p_values import Calibration
+from guards.calibration.prediction_sets import Classifier
+from guards.detectors.base import Detector
 from guards.detectors.confidence import Confidence, ConfidenceParams
 from guards.detectors.mahalanobis import Mahalanobis, MahalanobisParams
 from guards.detectors.ranges import Ranges, RangesParams
-from guards.model import Precision, TorchModel
+from guards.input.schema import InputSchema
+from guards.model.torch_model import Precision, TorchModel
 from guards.pipeline import Guard, Pipeline
-from guards.schema import InputSchema
 from guards.types import Batch, ModelOutput, Reference
 
 CLASSES = 1000
 FITTED_ROWS = 2048
 WARM_UP = 3
-BATCHES = (1, 8, 32, 128)
+BATCHES: tuple[int, ...] = (1, 8, 32, 128)
 
 
 def main(*, quick: bool) -> None:
@@ -41,7 +41,7 @@ def main(*, quick: bool) -> None:
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if gpu else ("float32",)
     if quick:
         batches, pairs, precisions = batches[:1], 3, precisions[:1]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for precision in precisions:
         for compiled in (False,) if quick else (False, True):
             model, pipeline = _pipeline(device, size, precision, compiled=compiled)
@@ -65,9 +65,17 @@ def main(*, quick: bool) -> None:
                     f"{precision:9} {'compiled' if compiled else 'eager':8} batch {batch:4}: bare "
                     f"{rows[-1]['bare_ms']:8.3f} ms, guards add {rows[-1]['added']:7.2%}\n"
                 )
-    sys.stdout.write(
-        json.dumps({"machine": describe(), "image_size": size, "pairs": pairs, "rows": rows}, indent=1) + "\n"
+    names = ("precision", "compiled", "batch")
+    print_table(
+        "what the guards add to a forward pass, pair by pair",
+        {
+            f"{row['precision']}, {'compiled' if row['compiled'] else 'eager'}, batch {row['batch']}": {
+                key: value for key, value in row.items() if key not in names
+            }
+            for row in rows
+        },
     )
+    print_document("gpu", quick=quick, image_size=size, pairs=pairs, rows=rows)
 
 
 def _pipeline(device: torch.device, size: int, precision: Precision, *, compiled: bool) -> tuple[TorchModel, Pipeline]:

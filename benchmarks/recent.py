@@ -1,18 +1,16 @@
 """How rarely recent figures raise a false alarm, and how soon a late change raises one.
 
-Streams of labels are looked at every 50 labels, in the windows of :mod:`guards.recent`. Needs torch and numpy alone.
+Streams of labels are looked at every 50 labels, in the windows of :mod:`guards.statistics.recent_blocks`.
 """
 
-import json
-import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.machine import describe
-from guards.rate_comparisons import least_log_evidence, log_evidence
-from guards.recent import ALPHA, BLOCK_ROWS, RUN_LENGTH, WINDOWS
+from benchmarks.harness.report import print_document, print_table
+from guards.statistics.rate_comparisons import least_log_evidence, log_evidence
+from guards.statistics.recent_blocks import ALPHA, BLOCK_ROWS, RUN_LENGTH, WINDOWS
 
 Floats = npt.NDArray[np.float64]
 LOOK, CLEAN, LATE = 50, 20_000, 2000
@@ -32,27 +30,26 @@ def main(*, quick: bool) -> None:
     runs = 20 if quick else 1000
     accuracy = [_accuracy(rows, tolerance, runs) for rows in HELDOUT for tolerance in TOLERANCES]
     groups = [_groups(tolerance, runs) for tolerance in (0.0, 0.05)]
-    for row in [*accuracy, *groups]:
-        sys.stderr.write(
-            f"{row['what']:44} false alarms {row['false_alarms']:6.1%} of {runs}; "
-            + "; ".join(f"{change}: {delay}" for change, delay in row["delays"].items())
-            + "\n"
-        )
-    document = {
-        "machine": describe(),
-        "runs": runs,
-        "clean_labels": CLEAN,
-        "run_length": RUN_LENGTH,
-        "accuracy": accuracy,
-        "groups": groups,
-    }
-    sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    print_table(
+        f"false alarms of {runs} runs, and labels from a change to the alarm: the median, and the 90th percentile",
+        {
+            row["what"]: {
+                "false alarms": row["false_alarms"],
+                **{change: f"{found['median']}, {found['p90']}" for change, found in row["delays"].items()},
+            }
+            for row in [*accuracy, *groups]
+        },
+    )
+    print_document(
+        "recent", quick=quick, runs=runs, clean_labels=CLEAN, run_length=RUN_LENGTH, accuracy=accuracy, groups=groups
+    )
 
 
 def _accuracy(heldout: int, tolerance: float, runs: int) -> dict[str, Any]:
     """Let each stream have held-out rows of its own; after the clean labels the accuracy falls."""
     generator = np.random.default_rng(SEED)
-    false, delays = 0, {f"to {fall:g}": [] for fall in FALLS}  # type: dict[str, list[float]]
+    false = 0
+    delays: dict[str, list[float]] = {f"to {fall:g}": [] for fall in FALLS}
     for run in range(runs):
         right = generator.binomial(heldout, ACCURACY)
         clean = generator.random(CLEAN) < ACCURACY
@@ -77,7 +74,8 @@ def _groups(tolerance: float, runs: int) -> dict[str, Any]:
     """Let two groups of changing sizes have one rate, and then rates apart; two statistics share the alarm."""
     generator = np.random.default_rng(SEED + 1)
     changes = {f"{RATE:g} and {RATE + gap:g}": gap for gap in GAPS}
-    false, delays = 0, {name: [] for name in changes}  # type: dict[str, list[float]]
+    false = 0
+    delays: dict[str, list[float]] = {name: [] for name in changes}
     for run in range(runs):
         group = generator.random(CLEAN + LATE) < HALF
         draw = generator.random(CLEAN + LATE)
@@ -111,7 +109,7 @@ def _spans(start: int, labels: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[
 
 
 def _exceeds(counts: tuple[Floats, Floats, Floats, Floats], bar: float, alpha: float) -> npt.NDArray[np.bool_]:
-    """Tell where the first rate less the second has an interval above the bar, as ``difference_interval`` finds it."""
+    """Find pairs whose first rate less the second has an interval above the bar, as ``difference_interval`` does."""
     h1, n1, h2, n2 = counts
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (n1 > 0) & (n2 > 0) & (h1 / n1 - h2 / n2 > bar)
@@ -142,6 +140,6 @@ def _row(what: str, false: int, delays: dict[str, list[float]], runs: int) -> di
 
 
 def _delay(found: Floats) -> dict[str, float | None]:
-    """Give the labels to the alarm; None where the late labels were too few for it."""
+    """Give the labels to the alarm; None if the late labels were too few for an alarm."""
     median, most = (float(np.quantile(found, q, method="higher")) for q in (0.5, 0.9))
     return {"median": median if np.isfinite(median) else None, "p90": most if np.isfinite(most) else None}

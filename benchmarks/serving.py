@@ -1,122 +1,156 @@
-"""Throughput and latency of the gateway beside what it stands on and what else there is, interleaved in one run.
+"""Throughput, latency and processor time of the gateway beside what it stands on and what else there is.
 
-Every round starts each stack in turn on the same cores and loads it with wrk (Debian package `wrk`), so that the
-machine's moods hit all of them; figures are ratios within a round, given as median, minimum and maximum over rounds.
+In every round all stacks are started, and then each load goes to every stack in turn (wrk, Debian package `wrk`), so
+that figures that are compared are seconds apart. Ratios are taken round by round. Rows per core-second, and processor
+time a request by role of process, say the same on a busy machine as on a quiet one.
 """
 
-import json
 import math
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.load import Load, check, loads, need_wrk, wrk
-from benchmarks.machine import describe
-from benchmarks.servers import GUARDS, ROOT, Stack, bare, gateway, mlserver, running
+from benchmarks.harness.checkout import unpack
+from benchmarks.harness.load import Load, check, loads, need_wrk, wrk
+from benchmarks.harness.loop import Loop, looping
+from benchmarks.harness.measure import Figures, measure, medians
+from benchmarks.harness.other_servers import installed_others
+from benchmarks.harness.ratios import Spread, ratios
+from benchmarks.harness.report import print_document, print_table
+from benchmarks.harness.servers import GUARDS, Server, Stack, gateway, running
 
-OTHERS = ("unguarded", "bare BentoML", "MLServer")
+OURS, UNGUARDED, BEFORE, ON, OFF = "guarded", "unguarded", "before", "monitors and store on", "monitors and store off"
+LOOP = "model in a loop"
+MONITORS = [{"name": "drift", "kind": "sequential"}, {"name": "streams", "kind": "bins"}]
+RATIOS = {
+    "rows_per_second": "rows/s",
+    "rows_per_core_second": "rows/core-s",
+    "cpu_us_per_request": "CPU",
+    "p50_ms": "p50",
+    "p99_ms": "p99",
+}
+"""The figures whose ratios are given: the first two are better if above 1, the others if below."""
+LOOP_RATIOS = ("rows_per_second", "rows_per_core_second")
+"""The loop answers no request: it has no latency."""
+ROUNDS, SECONDS, WARM_UP_SECONDS, TRIALS = 5, 5.0, 1.0, 15
+QUICK_SECONDS, QUICK_TRIALS, QUICK_CLIENTS = 1.0, 2, (8, 16)
+Round = dict[str, dict[str, Figures]]
+"""Figures by load and by stack."""
 
 
-def main(*, quick: bool) -> None:
-    """Measure, print a table and the JSON document."""
+def main(
+    *, quick: bool, before: str | None = None, stacks: Sequence[str] | None = None, rounds: int | None = None
+) -> None:
+    """Measure, print tables and the JSON document; ``before`` is a commit whose server takes its turn, too."""
     need_wrk()
-    rounds, seconds = (1, 1.0) if quick else (3, 5.0)
+    rounds = rounds or (1 if quick else ROUNDS)
+    seconds = QUICK_SECONDS if quick else SECONDS
+    sent = [load for load in loads() if not quick or load.clients in QUICK_CLIENTS]
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory() as folder:
-        stacks = [gateway(name, guards, Path(folder)) for name, guards in (("guarded", GUARDS), ("unguarded", []))]
-        stacks += [stack for stack in (bare(), mlserver()) if stack is not None]
-        if stacks[-1].name != "MLServer":
-            console.print("MLServer is left out: it is not installed (make bench-mlserver)")
-        measured: list[dict[str, dict[str, float]]] = []
-        ceilings: list[float] = []
-        for round_number in range(rounds):
-            results: dict[str, dict[str, float]] = {}
-            for stack in stacks:
-                with running(stack, Path(folder)) as port:
-                    check(stack, loads()[0], port)
-                    for load in loads():
-                        if load.header_length is not None and stack.binary_path is None:
-                            continue
-                        console.print(f"round {round_number + 1}/{rounds}: {stack.name}, {load.name}", highlight=False)
-                        results[f"{stack.name}, {load.name}"] = _measure(stack, load, port, seconds, Path(folder))
-            loop = subprocess.run(
-                [sys.executable, "-m", "benchmarks.stacks.loop", str(seconds / 4)],
-                capture_output=True, check=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )  # fmt: skip
-            ceilings.append(max(json.loads(loop.stdout).values()))
-            measured.append(results)
-    document = {"machine": describe(), "rounds": rounds, "seconds": seconds, **_summary(measured, ceilings)}
-    _show(document, console)
-    print(json.dumps(document, indent=1))
+    with tempfile.TemporaryDirectory() as name, looping(QUICK_TRIALS if quick else TRIALS) as loop:
+        folder = Path(name)
+        chosen = _stacks(folder, before, stacks, console, quick=quick)
+        measured: list[Round] = []
+        batch_rows: list[dict[str, int | None]] = []
+        for number in range(rounds):
+            with ExitStack() as stopping:
+                servers = [stopping.enter_context(running(stack, folder)) for stack in chosen]
+                batch_rows.append({server.stack.name: server.batch_rows for server in servers})
+                console.print(f"round {number + 1}/{rounds}; batch rows chosen at start: {batch_rows[-1]}")
+                measured.append(_round(servers[:: -1 if number % 2 else 1], sent, loop, seconds))
+    found = {load.name: _compared(load.name, [stack.name for stack in chosen], measured) for load in sent}
+    for name, (figures, beside) in found.items():
+        print_table(f"{name}: medians over the rounds", {stack: _row(each) for stack, each in figures.items()})
+        print_table(f"{name}: side by side, round by round: median [least, greatest] of {rounds}", _ratio_rows(beside))
+    print_document(
+        "serving", quick=quick, rounds=rounds, seconds=seconds, before=before, batch_rows=batch_rows,
+        loop={"batch_rows": loop.batch_rows, "rows_per_core_second": loop.by_size},
+        loads={name: {"medians": figures, "ratios": beside} for name, (figures, beside) in found.items()},
+        measured=measured,
+    )  # fmt: skip
 
 
-def _measure(stack: Stack, load: Load, port: int, seconds: float, folder: Path) -> dict[str, float]:
-    """Load a stack after a short warm-up; requests that failed are no rows."""
-    wrk(stack, load, port, max(1.0, seconds / 4), folder)
-    result = wrk(stack, load, port, seconds, folder)
-    good = result["requests"] - result["not_2xx"]
+def _stacks(
+    folder: Path, before: str | None, wanted: Sequence[str] | None, console: Console, *, quick: bool
+) -> list[Stack]:
+    """Fit the gateways that are wanted, and find the other stacks. Leave if there is no stack of a name."""
+    makers: dict[str, Callable[[str], Stack]] = {
+        OURS: lambda name: gateway(name, GUARDS, folder),
+        UNGUARDED: lambda name: gateway(name, [], folder),
+        ON: lambda name: gateway(name, GUARDS, folder, monitors=MONITORS),
+        OFF: lambda name: gateway(name, GUARDS, folder, store={"enabled": False}),
+    }
+    if before is not None:
+        makers[BEFORE] = lambda name: gateway(name, GUARDS, folder, root=unpack(before, folder))
+    others = {stack.name: stack for stack in installed_others(console)}
+    names = list(wanted or [name for name in [*makers, *others] if not quick or name not in (ON, OFF)])
+    unknown = [name for name in names if name not in makers and name not in others]
+    if unknown:
+        sys.exit(f"there is no stack {unknown[0]!r}; there are {', '.join([*makers, *others])}")
+    return [makers[name](name) if name in makers else others[name] for name in names]
+
+
+def _round(servers: Sequence[Server], sent: Sequence[Load], loop: Loop, seconds: float) -> Round:
+    """Send each load to every server in turn, and let the loop take its turn."""
+    found: Round = {}
+    for server in servers:
+        check(server)
+    for load in sent:
+        figures = found[load.name] = {}
+        for server in servers:
+            if load.suits(server.stack):
+                wrk(server, load, WARM_UP_SECONDS)
+                figures[server.stack.name] = measure(server, load, seconds)
+        figures[LOOP] = _loop(loop, seconds)
+    return found
+
+
+def _loop(loop: Loop, seconds: float) -> Figures:
+    rates = loop.measure(seconds / 2)
+    return Figures(
+        rows_per_second=rates["rows_per_second"],
+        p50_ms=math.nan,
+        p99_ms=math.nan,
+        rows_per_core_second=rates["rows_per_core_second"],
+        cpu_us_per_request=1e6 / rates["rows_per_core_second"],
+        failed_share=0.0,
+    )
+
+
+def _compared(
+    load: str, names: Sequence[str], measured: Sequence[Round]
+) -> tuple[dict[str, Figures], dict[str, dict[str, Spread]]]:
+    """Return the medians of every stack that took a load, and the ratios between stacks."""
+    rounds = {name: [each[load][name] for each in measured] for name in [*names, LOOP] if name in measured[0][load]}
+    pairs = [(OURS, name) for name in rounds if name not in (OURS, ON, OFF)] + [(ON, OFF)]
+    beside = {
+        f"{ours} / {other}": _ratios(rounds[ours], rounds[other], LOOP_RATIOS if other == LOOP else tuple(RATIOS))
+        for ours, other in pairs
+        if ours in rounds and other in rounds
+    }
+    return {name: medians(each) for name, each in rounds.items()}, beside
+
+
+def _ratios(ours: Sequence[Figures], other: Sequence[Figures], keys: Sequence[str]) -> dict[str, Spread]:
+    return {key: ratios([getattr(each, key) for each in ours], [getattr(each, key) for each in other]) for key in keys}
+
+
+def _ratio_rows(beside: dict[str, dict[str, Spread]]) -> dict[str, dict[str, str]]:
+    return {pair: {RATIOS[key]: str(each) for key, each in found.items()} for pair, found in beside.items()}
+
+
+def _row(figures: Figures) -> dict[str, object]:
+    roles = ", ".join(f"{role} {spent:.0f}" for role, spent in figures.roles.items() if round(spent))
     return {
-        "rows_per_second": good * load.rows / result["seconds"],
-        "p50_ms": result["p50_ms"],
-        "p99_ms": result["p99_ms"],
-        "failed_share": (result["not_2xx"] + result["broken"]) / max(1.0, result["requests"]),
+        "rows/s": figures.rows_per_second,
+        "p50 ms": figures.p50_ms,
+        "p99 ms": figures.p99_ms,
+        "rows/core-s": figures.rows_per_core_second,
+        "CPU us/request": figures.cpu_us_per_request,
+        "by role": roles,
+        "failed": f"{figures.failed_share:.1%}",
     }
-
-
-def _summary(measured: list[dict[str, dict[str, float]]], ceilings: list[float]) -> dict[str, object]:
-    """Give medians, and the ratios round by round with their spread."""
-    names = list(measured[0])
-    figures = {
-        name: {key: statistics.median(results[name][key] for results in measured) for key in measured[0][name]}
-        for name in names
-    }
-    ratios = {}
-    for name in names:
-        stack, _, load = name.partition(", ")
-        if stack != "guarded":
-            continue
-        for other in OTHERS:
-            beside = f"{other}, {load}"
-            if beside in names:
-                for key in ("rows_per_second", "p99_ms"):
-                    ratios[f"guarded / {other}, {load}, {key}"] = _spread(
-                        [_ratio(results[name][key], results[beside][key]) for results in measured]
-                    )
-        ratios[f"guarded / model in a loop, {load}, rows_per_second"] = _spread(
-            [results[name]["rows_per_second"] / ceiling for results, ceiling in zip(measured, ceilings, strict=True)]
-        )
-    return {"model_in_a_loop_rows_per_second": statistics.median(ceilings), "figures": figures, "ratios": ratios}
-
-
-def _ratio(figure: float, beside: float) -> float:
-    return figure / beside if beside else math.nan
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "minimum": min(values), "maximum": max(values)}
-
-
-def _show(document: dict[str, object], console: Console) -> None:
-    figures, ratios = document["figures"], document["ratios"]
-    assert isinstance(figures, dict)  # noqa: S101
-    assert isinstance(ratios, dict)  # noqa: S101
-    grid = Table("stack, load", "rows/s", "p50 ms", "p99 ms", "failed", title="medians over the rounds")
-    for name, row in figures.items():
-        grid.add_row(
-            name,
-            f"{row['rows_per_second']:.0f}",
-            f"{row['p50_ms']:.2f}",
-            f"{row['p99_ms']:.1f}",
-            f"{row['failed_share']:.1%}",
-        )
-    console.print(grid)
-    grid = Table("ratio", "median", "minimum", "maximum", title="side by side, round by round")
-    for name, row in ratios.items():
-        grid.add_row(name, *(f"{row[key]:.2f}" for key in ("median", "minimum", "maximum")))
-    console.print(grid)

@@ -1,110 +1,128 @@
-"""What remembering costs: predictions with the store and without, side by side, and outcomes a second into SQLite."""
+"""What the store costs: predictions with the store and without, side by side, and rows a second into SQLite alone."""
 
-import json
 import sys
 import tempfile
 import time
-import urllib.request
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from shutil import which
 
 import numpy as np
 import orjson
-import yaml
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.machine import describe
-from benchmarks.serving import Load, Stack, _loads, _running, _spread, _stacks, _wrk
-from guards.records import Records
-from service.answer import Answer
-from service.columns import Answered, Block
-from service.database import Database, parse_url
-from service.editions import Edition
-from service.monitoring import Tallies
-from service.protocols.outcomes import MAX_OUTCOMES, decode, encode
-from service.store import Store
+from benchmarks.harness.load import Load, check, loads, need_wrk, wrk
+from benchmarks.harness.measure import Figures, measure
+from benchmarks.harness.ratios import Spread, ratios
+from benchmarks.harness.report import print_document, print_table
+from benchmarks.harness.servers import GUARDS, Server, gateway, running
+from guards.config.store import StoreConfig
+from guards.monitors.answered_rows import Records
+from service.front.protocols.feedback import MAX_OUTCOMES, decode, encode
+from service.messages.answer import Answer
+from service.monitoring.sums import Tallies
+from service.store.local_store import LocalStore, StoreSettings
+from service.store.remote_store import RemoteStore
+from service.store.rows import Answered
+from service.store.served_versions import Edition
+from service.store.store_client import StoreClient
 
 CLASSES = ("no", "yes")
 BATCH_ROWS, BATCH_ROWS_SERVED = 64, 4
+CLIENTS = (8, 16)
+ROUNDS, SECONDS, BODIES, WARM_UP_SECONDS = 5, 5.0, 20, 1.0
+QUICK_SECONDS, QUICK_BODIES = 1.0, 2
+STORED, NOT_STORED = "stored", "not stored"
+OWN_PROCESS, THIS_PROCESS = "in its own process", "in the engine's process"
+LIMITS = StoreConfig(retention_days=1e6)  # the rows are of the year 1970
+EDITION = Edition("bench", "1", "", {"m": ""}, CLASSES, thresholds={"a": 0.01, "b": 0.01})
+SETTINGS = StoreSettings(EDITION, LIMITS, max_jobs=1, keep_jobs_seconds=1)
+RATIOS = {"rows_per_second": "rows/s", "rows_per_core_second": "rows/core-s", "p99_ms": "p99"}
+Round = dict[str, dict[str, Figures]]
+"""Figures by load and by stack."""
 
 
-def main(*, quick: bool) -> None:
-    """Measure, print a table and the JSON document."""
-    if which("wrk") is None:
-        sys.exit("the store benchmark needs wrk: apt-get install wrk")
-    rounds, seconds, bodies = (1, 1.0, 4) if quick else (5, 5.0, 20)
+def main(*, quick: bool, rounds: int | None = None) -> None:
+    """Measure, print tables and the JSON document."""
+    need_wrk()
+    rounds = rounds or (1 if quick else ROUNDS)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ratios = _beside(folder, rounds, seconds, console)
-        document = {"machine": describe(), "rounds": rounds, "seconds": seconds, "stored / not stored": ratios,
-                    **_directly(folder, bodies)}  # fmt: skip
-    grid = Table("figure", "value", title="the store, SQLite")
-    for load, ratio in ratios.items():
-        spread = f"{ratio['median']:.3f} ({ratio['minimum']:.3f} to {ratio['maximum']:.3f})"
-        grid.add_row(f"stored / not stored, {load}", spread)
-    for key in ("outcomes_per_second", "predictions_per_second", "device_thread_microseconds_per_row"):
-        grid.add_row(key.replace("_", " "), f"{document[key]:.2f}")
-    console.print(grid)
-    print(json.dumps(document, indent=1))
+        measured = _beside(
+            folder, rounds, QUICK_SECONDS if quick else SECONDS, CLIENTS[:1] if quick else CLIENTS, console
+        )
+        direct = {
+            name: _directly(store, QUICK_BODIES if quick else BODIES)
+            for name, store in (
+                (OWN_PROCESS, RemoteStore(folder / "socket", f"sqlite:///{folder / 'there.db'}", SETTINGS)),
+                (THIS_PROCESS, LocalStore.open(f"sqlite:///{folder / 'here.db'}", SETTINGS)),
+            )
+        }
+    beside = {load: _ratios([each[load] for each in measured]) for load in measured[0]}
+    print_table(
+        f"stored / not stored, round by round: median [least, greatest] of {rounds}",
+        {load: {RATIOS[key]: str(each) for key, each in row.items()} for load, row in beside.items()},
+    )
+    keys = direct[OWN_PROCESS]
+    print_table(
+        "the store alone, SQLite",
+        {key.replace("_", " "): {name: found[key] for name, found in direct.items()} for key in keys},
+    )
+    print_document("store", quick=quick, rounds=rounds, ratios=beside, measured=measured, alone=direct)
 
 
-def _beside(folder: Path, rounds: int, seconds: float, console: Console) -> dict[str, dict[str, float]]:
-    """Load the same gateway with the store and without, in turn; give the ratios, round by round.
+def _beside(folder: Path, rounds: int, seconds: float, clients: Sequence[int], console: Console) -> list[Round]:
+    """Load the same gateway with the store and without, in turn.
 
-    Both run batches of one size: each start would choose its own by measurement, and differ by that. Rows for each
-    second of the server's processor time say the same as rows a second, and are moved less by what else runs here.
+    Both run batches of one size: each start would choose its own by measurement, and differ by that.
     """
-    fitted = _stacks(folder)[0]
-    path = folder / "guarded.yaml"
-    stacks: list[Stack] = []
-    for name, enabled in (("stored", True), ("not stored", False)):
-        config = yaml.safe_load(path.read_text())
-        config |= {"store": {"enabled": enabled}, "server": {"max_batch_rows": BATCH_ROWS_SERVED}}
-        changed = folder / f"{name.replace(' ', '-')}.yaml"
-        changed.write_text(yaml.safe_dump(config))
-        command = [str(changed) if part == str(path) else part for part in fitted.command]
-        stacks.append(replace(fitted, name=name, command=command))
-    loads = [load for load in _loads() if load.clients in (8, 16)]
-    ratios: dict[str, list[float]] = {}
-    for round_number in range(rounds):
-        figures: dict[str, dict[str, float]] = {}
-        for stack in stacks[:: 1 if round_number % 2 else -1]:
-            console.print(f"round {round_number + 1}/{rounds}: {stack.name}", highlight=False)
-            with _running(stack, folder) as port:
-                figures[stack.name] = _rates(stack, loads, port, seconds, folder)
-        for key, rate in figures["stored"].items():
-            ratios.setdefault(key, []).append(rate / figures["not stored"][key])
-    return {key: _spread(values) for key, values in ratios.items()}
+    limits = {"max_batch_rows": BATCH_ROWS_SERVED}
+    stacks = [
+        gateway(name, GUARDS, folder, server=limits, store={"enabled": enabled})
+        for name, enabled in ((STORED, True), (NOT_STORED, False))
+    ]
+    sent = [load for load in loads() if load.clients in clients]
+    measured = []
+    for number in range(rounds):
+        console.print(f"round {number + 1}/{rounds}", highlight=False)
+        with ExitStack() as stopping:
+            servers = [stopping.enter_context(running(stack, folder)) for stack in stacks]
+            measured.append(_round(servers[:: -1 if number % 2 else 1], sent, seconds))
+    return measured
 
 
-def _rates(stack: Stack, loads: list[Load], port: int, seconds: float, folder: Path) -> dict[str, float]:
-    rates: dict[str, float] = {}
-    for load in loads:
-        before = _counted(port)
-        rates[f"{load.name}, rows a second"] = _wrk(stack, load, port, seconds, folder)["rows_per_second"]
-        rows, processor = (now - then for now, then in zip(_counted(port), before, strict=True))
-        rates[f"{load.name}, rows a processor second"] = rows / processor
-    return rates
+def _round(servers: Sequence[Server], sent: Sequence[Load], seconds: float) -> Round:
+    found: Round = {}
+    for server in servers:
+        check(server)
+    for load in sent:
+        figures = found[load.name] = {}
+        for server in servers:
+            wrk(server, load, WARM_UP_SECONDS)
+            figures[server.stack.name] = measure(server, load, seconds)
+    return found
 
 
-def _counted(port: int) -> tuple[float, float]:
-    """Scrape the rows answered so far, and the processor time that the server took."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        samples = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
-    rows = sum(float(value) for name, _, value in samples if name.startswith("guardhouse_rows_total"))
-    return rows, sum(float(value) for name, _, value in samples if name == "process_cpu_seconds_total")
+def _ratios(measured: Sequence[dict[str, Figures]]) -> dict[str, Spread]:
+    return {
+        key: ratios(
+            [getattr(each[STORED], key) for each in measured], [getattr(each[NOT_STORED], key) for each in measured]
+        )
+        for key in RATIOS
+    }
 
 
-def _directly(folder: Path, bodies: int) -> dict[str, float]:
-    """Write predictions, then join their outcomes body by body, decoded and encoded as over HTTP; no server."""
-    database = Database(parse_url(f"sqlite:///{folder / 'bench.db'}"))
-    store = Store(database, Edition("bench", "1", "", {"m": ""}, CLASSES))
+def _directly(store: StoreClient, bodies: int) -> dict[str, float]:
+    """Write predictions, then join their outcomes body by body, decoded and encoded as over HTTP; no server.
+
+    The engine's microseconds are processor time of the asking thread, which holds the engine's interpreter lock for a
+    part of them.
+    """
+    store.prepare()
     rng = np.random.default_rng(1)
     ids = [f"{rng.integers(2**63):016x}-{i}" for i in range(bodies * MAX_OUTCOMES)]
-    noting, writing = 0.0, time.perf_counter()
+    noting, asking, writing = 0.0, 0.0, time.perf_counter()
     for start in range(0, len(ids), 4096):
         batches = []
         for first in range(start, min(start + 4096, len(ids)), BATCH_ROWS):
@@ -113,27 +131,32 @@ def _directly(folder: Path, bodies: int) -> dict[str, float]:
             began = time.perf_counter()
             batches.append(Answered.of(names, 0.0, answer, {"sex": answer.action}))
             noting += time.perf_counter() - began
-        block = Block(batches, classes=CLASSES, guards=("a", "b"))
-        store.write(block, _tally(block.records), _tally)
+        began = time.thread_time()
+        store.write(batches, _tally)
+        asking += time.thread_time() - began
     writing = time.perf_counter() - writing
     order = rng.permutation(len(ids)).tolist()
     sent = [
         orjson.dumps({"outcomes": [{"id": ids[i], "label": "yes"} for i in order[start : start + MAX_OUTCOMES]]})
         for start in range(0, len(ids), MAX_OUTCOMES)
     ]
-    joining = time.perf_counter()
+    learning, joining = 0.0, time.perf_counter()
     for body in sent:
         truths = decode(body, CLASSES)
+        began = time.thread_time()
         verdict = store.join(truths, _tally)
+        learning += time.thread_time() - began
         encode(verdict, truths)
         if len(verdict.accepted) != len(truths):
             sys.exit("an outcome was not accepted: the figure would mean nothing")
     joining = time.perf_counter() - joining
-    database.close()
+    store.close()
     return {
         "outcomes_per_second": len(ids) / joining,
         "predictions_per_second": len(ids) / writing,
         "device_thread_microseconds_per_row": 1e6 * noting / len(ids),
+        "engine_microseconds_per_stored_row": 1e6 * asking / len(ids),
+        "engine_microseconds_per_outcome": 1e6 * learning / len(ids),
     }
 
 

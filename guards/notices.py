@@ -16,7 +16,7 @@ class Notices:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
-    """The warnings that the order of the labels may be another: how well the model does can settle them."""
+    """Warnings that the labels may be in another order. The model's accuracy can show that the order is right."""
 
     def note(self, sentence: str) -> None:
         """Add a note, once."""
@@ -29,12 +29,12 @@ class Notices:
             self.warnings.append(sentence)
 
     def doubt(self, sentence: str) -> None:
-        """Add a warning that the order of the labels may be another."""
+        """Add a warning that the labels may be in another order."""
         self.warn(sentence)
         self.doubts.append(sentence)
 
     def settle(self) -> None:
-        """Make notes of the doubts about the order of the labels, since the model fits the order that was taken."""
+        """Turn the warnings about the order of the labels into notes: the model's answers fit the assumed order."""
         for sentence in self.doubts:
             if sentence in self.warnings:
                 self.warnings.remove(sentence)
@@ -42,7 +42,7 @@ class Notices:
         self.doubts.clear()
 
     def add(self, other: "Notices") -> None:
-        """Add what another part of the work found."""
+        """Add the notes and warnings of another part of the work."""
         for sentence in other.notes:
             self.note(sentence)
         for sentence in other.warnings:

@@ -1,4 +1,4 @@
-"""Rows of the past through pipeline and monitors, in order: when and what would have alarmed."""
+"""Runs recorded rows through the pipeline and the monitors in order, and lists the alarms that the rows raise."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypedDict
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guards.bundle import Bundle
-from guards.monitor import CountingMonitor, Monitor, State, Statistic
-from guards.monitors.groups import level_codes, of_requests
-from guards.run_model import CHUNK, refusing
-from guards.types import Batch, Outcome, Rows
+from guards.bundle.bundle import Bundle
+from guards.model.chunked_run import CHUNK, refusing
+from guards.monitors.base import Monitor, State, Statistic
+from guards.monitors.groups.monitor import level_codes, of_requests
+from guards.monitors.optional_methods import HasCounts, HasSnapshots
+from guards.types import Batch, Result, Rows
 
-__all__ = ["ALARMS", "Alarm", "Replay", "Reported", "Trace", "replay"]
-
-ALARMS = "drift_alarms_total"
-"""The counter, by ``stream``, in which a monitor counts the alarms that it raised."""
+__all__ = ["Alarm", "Replay", "Reported", "Trace", "replay"]
 
 
 class Alarm(TypedDict):
-    """An alarm, the row (from 0) at which it was raised, and the stream where the monitor tells streams apart."""
+    """An alarm: the row (from 0) that raised it, and its stream; None if the monitor does not count by stream."""
 
     monitor: str
     stream: str | None
@@ -30,7 +30,7 @@ class Alarm(TypedDict):
 
 
 class Reported(TypedDict):
-    """What a monitor has to say after the last row."""
+    """A monitor's state and figures after the last row."""
 
     kind: str
     state: State
@@ -47,33 +47,35 @@ class Replay(TypedDict):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """The monitors' reports on the way, by the monitor's name; ``rows`` says after how many rows each was made."""
+    """Reports made during a replay, by the monitor's name; ``rows[i]`` rows came before the reports number i."""
 
     rows: list[int] = field(default_factory=list)
     reports: dict[str, list[list[Statistic]]] = field(default_factory=dict)
 
 
 class Watched:
-    """A monitor that is shown rows in order, and the alarms that it raised, each at the very row.
+    """A monitor that observes rows in order, and its alarms, each with the exact row that raised it.
 
-    A monitor that counts its alarms, or of which all is a function of counts, and that gives snapshots is shown many
-    rows at once; where it alarmed in them, it is taken back and shown halves of them, until a single row is left. Any
-    other that may alarm is shown one row at a time: its state may come and go within a batch, or it could not be taken
-    back. Labels are known with their rows.
+    If a monitor can restore a snapshot, and counts its alarms or its rows, it observes many rows at once. If an alarm
+    was raised among these rows, the snapshot is restored and the monitor observes the two halves in turn, until a
+    single row is left. Any other monitor that may alarm observes one row at a time: its alarm may come and go within a
+    batch, or its snapshot cannot be restored. Labels become known together with their rows.
     """
 
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
         self.alarms: list[Alarm] = []
-        self._counts = any(series.metric == ALARMS for series in monitor.series())
+        counted = monitor.alarms()
+        self._counts_alarms = counted is not None
+        self._may_alarm = counted is None or bool(counted)
         self._raised = self._look()
-        may = not isinstance(monitor, CountingMonitor) or monitor.alarms
-        self._alarms_ever = self._counts or (may and type(monitor).state is not Monitor.state)
-        self._goes_back = (self._counts or isinstance(monitor, CountingMonitor)) and bool(monitor.snapshot())
+        self._counting = monitor if isinstance(monitor, HasCounts) else None
+        goes_back = isinstance(monitor, HasSnapshots) and bool(monitor.snapshot())
+        self._goes_back = goes_back and (self._counts_alarms or self._counting is not None)
 
-    def show(self, batch: Batch, outcome: Outcome, y: Tensor | None, start: int) -> None:
-        """Show rows, and their labels where there are any; the first is the stream's row ``start``."""
-        if not self._alarms_ever:
+    def show(self, batch: Batch, outcome: Result, y: Tensor | None, start: int) -> None:
+        """Let the monitor observe rows, with their labels y (n,) if known; the first row has the number ``start``."""
+        if not self._may_alarm:
             self._observe(batch, outcome, y)
             return
         step = len(batch) if self._goes_back else 1
@@ -81,17 +83,21 @@ class Watched:
             rows = slice(at, at + step)
             self._search(batch[rows], outcome[rows], None if y is None else y[rows], start + at)
 
-    def _search(self, batch: Batch, outcome: Outcome, y: Tensor | None, start: int) -> None:
-        # A snapshot may be the monitor's own arrays, which it goes on to count in.
-        saved = {key: array.copy() for key, array in self.monitor.snapshot().items()} if len(batch) > 1 else {}
+    def _search(self, batch: Batch, outcome: Result, y: Tensor | None, start: int) -> None:
+        # A snapshot may consist of the arrays that the monitor counts in, so it is copied before the monitor counts on.
+        saved: dict[str, npt.NDArray[np.generic]] = {}
+        if len(batch) > 1 and isinstance(self.monitor, HasSnapshots):
+            saved = {key: array.copy() for key, array in self.monitor.snapshot().items()}
         self._observe(batch, outcome, y)
         raised = self._look()
         if raised == self._raised:
             return
-        if len(batch) > 1:
+        if len(batch) > 1 and isinstance(self.monitor, HasSnapshots):
             self.monitor.restore(saved)
             if self._look() != self._raised:
-                raise RuntimeError(f"monitor {self.monitor.name}: taken back to its own snapshot, it counts otherwise")
+                raise RuntimeError(
+                    f"monitor {self.monitor.name}: with its own snapshot restored, it counts differently"
+                )
             middle = len(batch) // 2
             for rows in (slice(middle), slice(middle, len(batch))):
                 self._search(batch[rows], outcome[rows], None if y is None else y[rows], start + (rows.start or 0))
@@ -100,25 +106,31 @@ class Watched:
         self.alarms += [{"monitor": self.monitor.name, "stream": stream, "row": start} for stream in new]
         self._raised = raised
 
-    def _observe(self, batch: Batch, outcome: Outcome, y: Tensor | None) -> None:
+    def _observe(self, batch: Batch, outcome: Result, y: Tensor | None) -> None:
         with torch.inference_mode():
             self.monitor.observe(batch, outcome)
-            if y is not None and isinstance(self.monitor, CountingMonitor):
-                self.monitor.join(self.monitor.records_of(batch, outcome, y))
+            if y is not None and self._counting is not None:
+                self._counting.join(self._counting.records_of(batch, outcome, y))
 
-    def _look(self) -> dict[str | None, float]:
-        """Count the alarms so far by stream; of a monitor without such counters, say whether it is in alarm."""
-        if not self._counts:
-            return {None: float(self.monitor.state() == "alarm")}
-        return {s.labels.get("stream"): s.value for s in self.monitor.series() if s.metric == ALARMS}
+    def _look(self) -> dict[str | None, int]:
+        """Return the alarms so far by stream; if the monitor does not count alarms, 1 if its state is alarm, else 0."""
+        counted = self.monitor.alarms()
+        if counted is None:
+            return {None: int(self.monitor.state() == "alarm")}
+        return dict[str | None, int](counted.items())
 
 
 def replay(
     bundle: Bundle, rows: Rows, *, samples: int = 0, advance: Callable[[int], object] = lambda _: None
 ) -> tuple[Replay, Trace]:
-    """Run rows in order through pipeline and monitors, which must not have seen any; ``advance`` is told of each lot.
+    """Run rows in order through the pipeline and the monitors, which must not have seen any rows.
 
-    ``samples`` is about how many reports to keep on the way.
+    Returns the document of ``replay --json``, and about ``samples`` reports that were made on the way. ``advance`` is
+    called after each chunk of rows, with the number of rows in the chunk.
+
+    Raises:
+        Mistake: the model raises an exception for the rows.
+        RuntimeError: after a monitor restored its own snapshot, its alarms differ from before.
     """
     pipeline, device = bundle.pipeline(), bundle.model.device
     by_request = of_requests(bundle.monitors)
@@ -167,5 +179,5 @@ def _reported(monitor: Monitor) -> Reported:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no other numbers."""
+    """Return None for a number that JSON cannot hold."""
     return value if value is not None and math.isfinite(value) else None

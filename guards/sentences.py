@@ -18,7 +18,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def named(names: Sequence[object], most: int, *, noun: str = "", quoted: bool = True) -> str:
-    """Write names one after the other, in quotes or as they are; of many, the first, with a count of the others.
+    """Join names with commas, in quotes if ``quoted``; of more than ``most`` names, the first, and a count of the rest.
 
     >>> named(["a", "b", "c"], 2), named(["a", "b", "c"], 1, noun="column"), named([0, 1], 2, quoted=False)
     ("'a', 'b' and 1 more", "'a' and 2 more columns", '0, 1')
@@ -29,7 +29,7 @@ def named(names: Sequence[object], most: int, *, noun: str = "", quoted: bool = 
 
 
 def as_list(names: Iterable[str], most: int = 10) -> str:
-    """Write names as a list that can be pasted into a config; of many, the first.
+    """Write names as a list that can be pasted into a config; of more than ``most`` names, the first.
 
     >>> as_list(["NA", "?"])
     '["NA", "?"]'
@@ -41,7 +41,7 @@ def as_list(names: Iterable[str], most: int = 10) -> str:
 
 
 def row_numbers(rows: Sequence[int]) -> str:
-    """Name rows, counted from 0; of many, the first.
+    """List row numbers, counted from 0; of more than five rows, the first five.
 
     >>> row_numbers(range(7)), row_numbers([3])
     ('rows 0, 1, 2, 3, 4 and 2 more', 'row 3')
@@ -50,7 +50,7 @@ def row_numbers(rows: Sequence[int]) -> str:
 
 
 def first_line(error: BaseException, otherwise: str | None = None) -> str:
-    """Give the first line of an exception's text; of an empty text the exception's type, or ``otherwise``.
+    """Return the first line of an exception's text; if the text is empty, ``otherwise`` or the exception's type.
 
     >>> first_line(ValueError("too long: see below")), first_line(MemoryError()), first_line(EOFError(), "damaged")
     ('too long: see below', 'MemoryError', 'damaged')

@@ -1,14 +1,17 @@
-"""What travels through the pipeline: a batch of rows, what the model said of it, what the guards found."""
+"""The pipeline's data types: a batch of rows, the model's output for the batch, and the guards' findings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from guards.actions import Action
+from guards.errors import Mistake, Mistakes
+
 if TYPE_CHECKING:
-    from guards.schema import InputSchema
+    from guards.input.schema import InputSchema
 
 __all__ = [
     "Action",
@@ -17,67 +20,12 @@ __all__ = [
     "Mistake",
     "Mistakes",
     "ModelOutput",
-    "Outcome",
     "Prediction",
     "Reference",
+    "Result",
     "Rows",
     "Verdict",
 ]
-
-
-class Mistake(Exception):  # noqa: N818 - it is the user's, and named for what it is
-    """A mistake in a config, a file or a bundle: one actionable sentence for each."""
-
-    def __init__(self, *sentences: str) -> None:
-        super().__init__("\n".join(sentences))
-        self.sentences = sentences
-
-
-class Mistakes:
-    """Collects the mistakes of steps that do not need each other, so that a user hears of all of them at once.
-
-    >>> together = Mistakes()
-    >>> for name in ("a", "b"):
-    ...     with together:
-    ...         raise Mistake(f"{name} is wrong")
-    >>> together.sentences
-    ['a is wrong', 'b is wrong']
-    """
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    def __enter__(self) -> None:
-        """Begin a step."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        """Keep the step's mistake, and go on behind it; any other error is raised."""
-        if isinstance(error, Mistake):
-            self.sentences += [sentence for sentence in error.sentences if sentence not in self.sentences]
-        return isinstance(error, Mistake)
-
-    def refuse(self) -> None:
-        """End the steps.
-
-        Raises:
-            Mistake: there was one, or more.
-        """
-        if self.sentences:
-            raise Mistake(*self.sentences)
-
-
-class Action(IntEnum):
-    """What may happen to a row; where guards disagree, the strictest wins."""
-
-    ALLOW = 0
-    FLAG = 1
-    ABSTAIN = 2
-    REJECT = 3
-
-    @property
-    def label(self) -> str:
-        """The word on the wire and in configs."""
-        return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,18 +35,25 @@ class ModelOutput:
     logits: Tensor
     features: Tensor
 
+    @classmethod
+    def join(cls, parts: "Sequence[ModelOutput]") -> "ModelOutput":
+        """Concatenate outputs, in order."""
+        return cls(torch.cat([part.logits for part in parts]), torch.cat([part.features for part in parts]))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Rows as the client meant them: ``x`` (n, ...) float32, missing values NaN, unseen categories -1.
+    """Decoded rows: ``x`` (n, ...) float32, with NaN for missing values and -1 for unseen categories.
 
     ``groups`` holds level codes (n,) int64 by attribute, for attributes that come with the request.
-    ``output`` is there once the model has run.
+    ``output`` is None until the model has run. ``memo`` caches values that were computed from exactly these rows: if
+    two monitors need the same statistic, only the first computes it. A part of a batch has an empty memo.
     """
 
     x: Tensor
     groups: Mapping[str, Tensor] = field(default_factory=dict)
     output: ModelOutput | None = None
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -113,15 +68,27 @@ class Batch:
             output=None if output is None else ModelOutput(output.logits[rows], output.features[rows]),
         )
 
+    @classmethod
+    def join(cls, parts: "Sequence[Batch]") -> "Batch":
+        """Concatenate batches, in order; either all batches have an output, or none has."""
+        if len(parts) == 1:
+            return parts[0]
+        outputs = [part.output for part in parts if part.output is not None]
+        return cls(
+            x=torch.cat([part.x for part in parts]),
+            groups={name: torch.cat([part.groups[name] for part in parts]) for name in parts[0].groups},
+            output=ModelOutput.join(outputs) if outputs else None,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
     """Rows that detectors and monitors are fitted on, with the model's output for them.
 
-    ``y`` (n,) is the class index, or the value for regression. ``head`` is the model's last linear layer, where
-    there is one. ``temperature`` was fitted on rows that belong neither to these nor to the calibration rows. Where
-    these are held-out rows, ``train_hits`` says how many rows the model was trained on it gets right, and how many
-    there are, as far as their labels are known.
+    ``y`` (n,) is the class index, or the value for regression. ``head`` is the model's last linear layer, or None.
+    ``temperature`` was fitted on other rows, which are not calibration rows either. ``train_hits`` is given for
+    held-out rows, if labelled training rows are known: the number of training rows that the model predicts correctly,
+    and the number of training rows.
     """
 
     batch: Batch
@@ -153,7 +120,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What the model's output means: calibrated, with the set or interval that covers the truth at the stated rate.
+    """A calibrated prediction, with a set or interval that covers the true label or value at the stated rate.
 
     Classification: ``probabilities`` (n, k), ``label`` (n,) int64 and ``members`` (n, k) bool, the prediction set.
     Regression: ``value`` (n,) and ``interval`` (n, 2). Without labelled calibration rows there is no set or interval.
@@ -168,10 +135,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """What a detector found: ``score`` (n,), larger is stranger; the rest where there is any.
+    """A detector's findings: ``score`` (n,), larger is stranger. A field that the detector does not provide is None.
 
-    ``violated`` (n,) marks rows that break a declared bound, ``causes`` (n, c) what made each row strange, ``crashed``
-    (n,) the rows that the detector could not take.
+    ``violated`` (n,) marks rows that break a declared bound. ``causes`` (n, c) marks what made each row strange.
+    ``crashed`` (n,) marks rows on which the detector crashed.
     """
 
     score: Tensor
@@ -182,10 +149,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """All guards' answers: ``score``, ``p_value``, ``flagged`` are (g, n), ``action`` (n,) int64 of :class:`Action`.
+    """The guards' verdict: ``score``, ``p_value``, ``flagged`` are (g, n), ``action`` (n,) int64 of :class:`Action`.
 
-    ``flagged`` says what each guard found, also where the mode kept it from acting. A row on which a detector crashed
-    has p-value NaN and is not flagged by it. ``violated`` (g, n) is None where no guard knows declared bounds.
+    ``flagged`` shows what each guard found, even if shadow mode kept the flag from changing the action. If a detector
+    crashed on a row, the row's p-value is NaN and the guard does not flag the row. ``violated`` (g, n) is None if no
+    guard has declared bounds. ``causes`` holds the causes (n, c) of the guards that name causes, by the guard's name.
     """
 
     guards: tuple[str, ...]
@@ -198,8 +166,8 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """Everything the pipeline has to say of a batch."""
+class Result:
+    """The pipeline's result for a batch: the model's output, the prediction and the guards' verdict."""
 
     output: ModelOutput
     prediction: Prediction
@@ -209,10 +177,10 @@ class Outcome:
         """Count the rows."""
         return len(self.verdict.action)
 
-    def __getitem__(self, rows: slice) -> "Outcome":
+    def __getitem__(self, rows: slice) -> "Result":
         """Take some of the rows, in order."""
         prediction, verdict = self.prediction, self.verdict
-        return Outcome(
+        return Result(
             output=ModelOutput(self.output.logits[rows], self.output.features[rows]),
             prediction=Prediction(
                 **{
@@ -231,6 +199,35 @@ class Outcome:
             ),
         )
 
-    def first(self, rows: int) -> "Outcome":
-        """Take the first rows, and leave those that only filled the batch up."""
+    def first(self, rows: int) -> "Result":
+        """Take the first rows, and drop the rows that only padded the batch."""
         return self if rows == len(self) else self[:rows]
+
+    @classmethod
+    def join(cls, parts: "Sequence[Result]") -> "Result":
+        """Concatenate results, in order, without causes: only the answer to one request shows causes."""
+        if len(parts) == 1:
+            return parts[0]
+        verdicts, predictions = [part.verdict for part in parts], [part.prediction for part in parts]
+        known = any(verdict.violated is not None for verdict in verdicts)
+        violated = [v.flagged.new_zeros(v.flagged.shape) if v.violated is None else v.violated for v in verdicts]
+        return cls(
+            output=ModelOutput.join([part.output for part in parts]),
+            prediction=Prediction(
+                **{
+                    item.name: None
+                    if getattr(predictions[0], item.name) is None
+                    else torch.cat([getattr(each, item.name) for each in predictions])
+                    for item in fields(Prediction)
+                }
+            ),
+            verdict=Verdict(
+                guards=verdicts[0].guards,
+                score=torch.cat([each.score for each in verdicts], dim=1),
+                p_value=torch.cat([each.p_value for each in verdicts], dim=1),
+                flagged=torch.cat([each.flagged for each in verdicts], dim=1),
+                violated=torch.cat(violated, dim=1) if known else None,
+                action=torch.cat([each.action for each in verdicts]),
+                causes={},
+            ),
+        )

@@ -1,1 +1,1 @@
-"""The server: BentoML, Starlette and Prometheus around the library in ``guards``."""
+"""The server: serves a bundle of the library ``guards`` over HTTP and gRPC; see ``docs/architecture.md``."""

@@ -1,4 +1,4 @@
-"""The console script: ``guardhouse drain`` and ``wait`` without torch and all that the other commands import."""
+"""The console script ``guardhouse``. Its commands ``drain`` and ``wait`` start without importing torch."""
 
 import sys
 from importlib import import_module
@@ -12,13 +12,13 @@ def run() -> None:
     """Run the command line."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in LIGHT:
-        import typer  # noqa: PLC0415 - one of the two, and never both
+        import typer  # noqa: PLC0415 - only the light commands need it here
 
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        alone.command()(getattr(import_module(f"service.{name}"), name))
+        alone.command()(getattr(import_module(f"service.cli.{name}"), name))
         alone(args=sys.argv[2:], prog_name=f"guardhouse {name}")
         return
-    from service.cli import run as run_any  # noqa: PLC0415
+    from service.cli.commands import run as run_any  # noqa: PLC0415
 
     run_any()
 

@@ -9,41 +9,43 @@ from _bentoml_sdk.validators import TensorSchema
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLConfigException
 
-from service.door import Door
-from service.supervisor import restrain
+from service.lifecycle.door import Door
+from service.lifecycle.supervisor import restrain
 
-# BentoML points prometheus_client at files shared by its workers; with one worker, memory does.
+# BentoML makes prometheus_client write to files that its workers share. This server's counters are on the board.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 
-# Any row, as JSON has it. In this schema BentoML's own client writes a row that is an array as lists, too: it makes an
-# array of objects of every row, which leaves the values as they are.
+# Any row of JSON. BentoML's own client turns every row of this type into an array of objects. This leaves the values
+# as they are, and the client writes a row that is an array as lists.
 Row = Annotated[Any, TensorSchema("numpy-array", "object_")]
 
 
-class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
-    """A BentoML service with Door outside of every BentoML middleware, and exactly one worker."""
+class GuardedService(bentoml.Service[Any]):  # type: ignore[misc]
+    """A BentoML service whose workers are the fronts. :class:`Door` handles requests before any BentoML middleware."""
 
     def inject_config(self) -> None:
-        """Refuse what would do harm, or nothing (runs before any worker is started).
+        """Refuse BentoML settings that would do harm or have no effect. BentoML calls this before it starts a process.
 
-        Metrics, queue and monitors are one process's own, so there is one worker.
+        The setting ``workers`` is refused because the supervisor starts ``server.fronts`` workers.
         """
-        if "--fd" not in sys.argv:  # which a worker is given: this process is, or becomes, the supervisor
+        if "--fd" not in sys.argv:  # only a worker gets this option, so this process is or becomes the supervisor
             restrain()
         super().inject_config()
         if BentoMLContainer.http.cors.enabled.get():
             raise BentoMLConfigException(
-                "http.cors is BentoML's, which is behind this server's own doors and would do nothing: leave it out, "
+                "BentoML's http.cors would do nothing, because this server answers HTTP itself: leave it out, "
                 "and name the origins under `server.cors` in the gateway's config"
             )
         workers = BentoMLContainer.config.services[self.name].get()["workers"]
         if workers != 1:
-            raise BentoMLConfigException(f"workers is {workers!r}: one worker a process; scale by replicas")
+            raise BentoMLConfigException(
+                f"workers is {workers!r}: leave it out, and set `server.fronts` in the gateway's config"
+            )
 
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: ANN401 - BentoML's own signature
-        """Put Door in front (runs in the worker alone, before uvicorn is configured)."""
-        from service.wire import use_strict_protocol  # noqa: PLC0415 - the worker's alone
+        """Put the door in front of BentoML's application. BentoML calls this in a worker, before uvicorn's setup."""
+        from service.front.uvicorn_protocol import use_strict_protocol  # noqa: PLC0415 - only a worker needs it
 
         use_strict_protocol()
         return Door(super().to_asgi(is_main))
@@ -51,7 +53,7 @@ class Gatehouse(bentoml.Service[Any]):  # type: ignore[misc]
 
 @bentoml.service(
     name="Gateway",
-    service_class=Gatehouse,
+    service_class=GuardedService,
     workers=1,
     traffic={"timeout": 60},
     metrics={"enabled": False},

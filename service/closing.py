@@ -1,4 +1,4 @@
-"""Closing many things, one after the other: none that fails, or hangs, keeps the others from being closed."""
+"""Closing several parts in order: if one part fails to close or hangs, the other parts are closed all the same."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ LOG = logging.getLogger("guardhouse")
 
 
 class Step(NamedTuple):
-    """Something to close, and how long that may take."""
+    """A part to close, with its name for the log and the seconds that closing may take."""
 
     name: str
     seconds: float
@@ -20,7 +20,7 @@ class Step(NamedTuple):
 
 
 async def close_all(*steps: Step) -> None:
-    """Close everything in order; what fails, or takes too long, is logged and left behind."""
+    """Close every part in order. If a part fails or takes too long, log this and go on with the next part."""
     for step in steps:
         try:
             async with asyncio.timeout(step.seconds):
@@ -33,8 +33,8 @@ async def close_all(*steps: Step) -> None:
 
 @contextlib.contextmanager
 def optional(what: str) -> Iterator[None]:
-    """Go on after a failure, which costs ``what``, and a line of the log that says so."""
+    """Go on after a failure of the block, and log a warning: ``what`` is the sentence that says what is lost."""
     try:
         yield
-    except Exception as failure:  # noqa: BLE001 - whatever it is, what follows matters more
+    except Exception as failure:  # noqa: BLE001 - the block is optional, whatever fails in it
         LOG.warning("%s: %s: %s", what, type(failure).__name__, failure)

@@ -1,4 +1,4 @@
-"""Write the dashboards of deploy/grafana as JSON, which is what Grafana reads, beside the code they are made by."""
+"""Writes the dashboards of deploy/grafana as JSON files for Grafana, beside the code that makes them."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ FOLDER = ROOT / "deploy" / "grafana" / "dashboards"
 
 
 def render() -> dict[str, str]:
-    """Give the JSON of every dashboard by its file's name."""
+    """Give the JSON of every dashboard by the name of its file."""
     encoder = JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False)
     return {
         f"{module.__name__.rpartition('.')[2]}.json": encoder.encode(module.dashboard()) + "\n"

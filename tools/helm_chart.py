@@ -1,4 +1,4 @@
-"""Write the Helm chart of deploy/chart: the objects of deploy/base, with what differs between models as values."""
+"""Writes the Helm chart of deploy/chart from the objects of deploy/base; what differs between models are values."""
 
 import subprocess
 import sys
@@ -21,11 +21,11 @@ TEMPLATED = {
         "{{- with .Values.storageClass }}\n  storageClassName: {{ . | quote }}\n{{- end }}\n"
     ),
 }
-"""What stands in the objects, and the expression that takes its place; a longer name comes before its beginning."""
+"""Expressions by the text that they replace in the objects; a text comes before any text that is its beginning."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as blocks."""
+    """Writes texts of several lines as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -36,7 +36,7 @@ _Dumper.add_representer(str, _text)
 
 
 def template(objects: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """Return the objects as a template, and the values with which it renders them as they are."""
+    """Return the objects as a template, and the values with which the template renders the same objects."""
     values: dict[str, Any] = {"image": None, "bundle": None, "storageClass": "", "resources": None, "config": None}
     names = {}
     for each in objects:

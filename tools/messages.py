@@ -1,9 +1,9 @@
-"""Write the messages that the gRPC server speaks: service/protocols/grpc_*_pb2.py.
+"""Writes the modules of the gRPC server's messages: service/front/protocols/grpc_*_pb2.py.
 
-The Open Inference Protocol's definition is published in KServe's package, Triton's additions to it in Triton's client,
-health and reflection in gRPC's own packages. Their descriptors go through the protocol buffer compiler of grpcio-tools,
-so that a server needs none of these. The messages get a descriptor pool of their own: any client of the protocol
-defines the same names, and could not be imported into the same process otherwise.
+The definition of the Open Inference Protocol is in KServe's package, Triton's additions are in Triton's client, and
+health and reflection are in gRPC's packages. The compiler of grpcio-tools turns their descriptors into modules, so that
+a server needs none of these packages. The modules use a descriptor pool of their own. Every client of the protocol
+defines messages of the same names, and could not be imported into the same process otherwise.
 
     pip install --no-deps kserve==0.20.0
     pip install grpcio-tools==1.76.0 grpcio-{health-checking,reflection}==1.76.0 'tritonclient[grpc]==2.73.0'
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-FOLDER = Path(__file__).resolve().parent.parent / "service" / "protocols"
+FOLDER = Path(__file__).resolve().parent.parent / "service" / "front" / "protocols"
 SHARED, OWN = "_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()"
 HEADER = """\
 # {what}.
@@ -33,13 +33,13 @@ TRITON_FIELDS = {
         "name", "version", "last_inference", "inference_count", "execution_count", "inference_stats",
     },
 }  # fmt: skip
-"""Of messages with many more fields, those that this server has something to say of."""
+"""The fields that are kept, by message: the messages have many more fields, which this server never fills."""
 
 
 def published(package: str, path: str) -> FileDescriptorProto:
-    """Read a definition; in a process of its own, since two of them define the same names.
+    """Read a definition in a separate process, since two definitions have the same names.
 
-    The file is run by itself: the package around it would import much more.
+    The file is run alone: its package would import much more.
     """
     file = str(distribution(package).locate_file(path))
     code = "import runpy, sys; sys.stdout.buffer.write(runpy.run_path(sys.argv[1])['DESCRIPTOR'].serialized_pb)"
@@ -62,7 +62,7 @@ def add_triton(file: FileDescriptorProto) -> None:
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in known:  # a message inside of another comes with that one
+        if name in seen or name not in known:  # an inner message comes with the outer message
             continue
         seen.add(name)
         found = known[name]
@@ -108,7 +108,7 @@ def main() -> None:
     health = published("grpcio-health-checking", "grpc_health/v1/health_pb2.py")
     write(health, "grpc_health_v1", f"gRPC's health messages, {authors}", "grpcio-health-checking")
     reflection = published("grpcio-reflection", "grpc_reflection/v1alpha/reflection_pb2.py")
-    for message in reflection.message_type:  # version 1 has the same messages under another name
+    for message in reflection.message_type:  # version 1 has the same messages under other names
         for field in (field for field in message.field if field.type_name):
             field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
     for method in reflection.service[0].method:

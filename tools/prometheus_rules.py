@@ -1,4 +1,4 @@
-"""Write the PrometheusRule objects of deploy/components/monitoring: one for each file of rules in deploy/prometheus."""
+"""Writes the PrometheusRules of deploy/components/monitoring, one for each file of rules in deploy/prometheus."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ HEADER = "# Written by `make prometheus-rules` from deploy/prometheus; do not ed
 
 
 def wrapped(path: Path) -> str:
-    """Return a file of rules as the ``spec`` of an object, line by line, so that its comments stay."""
+    """Return a file of rules as the ``spec`` of an object; the lines are copied, so that the comments stay."""
     name = path.name.removesuffix(".rules.yaml")
     lines = path.read_text(encoding="utf-8").splitlines()
     head = ["apiVersion: monitoring.coreos.com/v1", "kind: PrometheusRule", "metadata:", f"  name: guardhouse-{name}"]

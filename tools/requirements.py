@@ -1,6 +1,7 @@
-"""Write requirements.txt: what a bento needs to serve, pinned as constraints.txt has it.
+"""Writes requirements.txt: the packages that a bento needs to serve, in the versions of constraints.txt.
 
-BentoML takes neither a constraints file nor extras, so the closure of ``guardhouse[serve,explain]`` is spelt out.
+BentoML takes neither a constraints file nor extras. So the file lists ``guardhouse[serve,explain]`` with everything
+that it requires, directly or not.
 """
 
 import sys
@@ -15,7 +16,7 @@ HEADER = "# Written by `make requirements` from constraints.txt; do not edit.\n"
 
 
 def closure(requirement: str) -> set[str]:
-    """Name every installed distribution that a requirement brings along."""
+    """Name every installed distribution that a requirement needs, directly or not."""
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = [Requirement(requirement)]
     while waiting:

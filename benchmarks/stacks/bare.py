@@ -14,7 +14,7 @@ class Bare:
     def __init__(self) -> None:
         self.model = build()
 
-    @bentoml.api(batchable=True, max_batch_size=64)
+    @bentoml.api(batchable=True, max_batch_size=64)  # type: ignore[untyped-decorator]  # BentoML has no types
     def predict(self, instances: np.ndarray) -> np.ndarray:
         """Answer probabilities (n, 10)."""
         with torch.inference_mode():

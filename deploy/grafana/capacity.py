@@ -1,4 +1,4 @@
-"""Capacity: load, waiting, how busy the devices are, memory, and what a prediction costs."""
+"""Capacity: load, waiting, how busy the devices are, memory, and the cost of a prediction."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -8,7 +8,7 @@ RATE = "$__rate_interval"
 
 
 def dashboard() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     return make("capacity", "Capacity", "The signals that scaling goes by, batches, memory, and cost.", rows())
 
 

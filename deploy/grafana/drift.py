@@ -1,4 +1,4 @@
-"""Drift: how far each stream is from its reference, what the monitors hold against it, and which bins it is in."""
+"""Drift: each stream's distance from its reference, the monitors' evidence against it, and its bins."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -9,7 +9,7 @@ STREAM = f'{WINDOW}, stream="$stream"'
 
 
 def dashboard() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     variables = [choice("window", "1h", "1d"), label("stream", f"guardhouse_reference_rows{{{OF}}}")]
     return make(
         "drift", "Drift", "Streams of rows against the reference that the bundle was fitted on.", rows(), variables
@@ -65,7 +65,7 @@ def rows() -> list[Row]:
                 ),
                 lines(
                     "Population stability index",
-                    "About 0 without drift; the alerts' limits are 0.1 and 0.25, where chance does not explain it.",
+                    "About 0 without drift; the alerts' limits are 0.1 and 0.25, if chance does not explain it.",
                     Query(f"guardhouse:drift_psi{{{WINDOW}}}", "{{stream}}"),
                     unit="short",
                     width=12,

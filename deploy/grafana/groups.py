@@ -36,7 +36,7 @@ DIFFERENCES: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (
 
 
 def dashboard() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     counted = f"guardhouse_group_predictions_total{{{OF}"
     variables = [
         label("attribute", f"{counted}}}"),
@@ -90,7 +90,7 @@ def rows() -> list[Row]:
                 lines(
                     "Labelled",
                     (
-                        "Share of answered rows whose labels have come: where it depends on the decision, "
+                        "Share of answered rows whose labels have come: if it depends on the decision, "
                         "rates that need labels mislead."
                     ),
                     Query(f"guardhouse:label_coverage:ratio1d{{{BY}}}", "{{group}}"),

@@ -1,4 +1,4 @@
-"""Guards: what they flag against what they may, whether their p-values are still uniform, and what they cost."""
+"""Guards: their flags against their budget, whether their p-values are still uniform, and their cost."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -10,7 +10,7 @@ BATCH = f'{OF}, stage=~"input_guards|model|output_guards"'
 
 
 def dashboard() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     variables = [label("guard", f"guardhouse_guard_rows_total{{{OF}}}")]
     return make(
         "guards",
@@ -35,7 +35,7 @@ def rows() -> list[Row]:
                 ),
                 lines(
                     "Flag rate over threshold, 1h",
-                    "1 on clean rows; the alert's limit is 2, where chance does not explain it.",
+                    "1 on clean rows; the alert's limit is 2, if chance does not explain it.",
                     Query(
                         f"guardhouse:guard_flags:ratio1h{{{OF}}} / (guardhouse:guard_threshold:ratio{{{OF}}} > 0)",
                         "{{guard}}",
@@ -47,7 +47,7 @@ def rows() -> list[Row]:
                     "Significance, 1h",
                     (
                         "Signed root of the likelihood ratio of flags against calibration, in standard "
-                        "errors; none where a guard flags less than it may."
+                        "errors; no value if a guard flags less than it may."
                     ),
                     Query(f"guardhouse:guard_flags:z1h{{{OF}}}", "{{guard}}"),
                     unit="short",
@@ -108,7 +108,7 @@ def rows() -> list[Row]:
                 ),
                 number(
                     "Calibration rows",
-                    "Held-out rows that p-values are counted from; 1e9 where the bundle does not say.",
+                    "Held-out rows from which p-values are computed; 1e9 if the bundle does not say.",
                     Query(f"guardhouse:calibration_rows:max{{{OF}}}", "{{model}}"),
                     unit="short",
                     width=6,

@@ -1,4 +1,4 @@
-"""Overview: what is asked and answered, how fast, and what is left of the objectives."""
+"""Overview: requests and answers, their speed, and what is left of the objectives."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -9,7 +9,7 @@ BURN = ("5m", "1h", "6h", "3d")
 
 
 def dashboard() -> Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     return make("overview", "Overview", "Traffic, errors, latency, objectives and what was done to rows.", rows())
 
 

@@ -1,4 +1,4 @@
-"""What all dashboards share: one look for each kind of panel, the variables, and which series are meant."""
+"""The parts that all dashboards share: one look for each kind of panel, the variables, and the choice of series."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Variable = Builder[models.VariableModel]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A PromQL expression, and what its series are called in the legend."""
+    """A PromQL expression, and the name of its series in the legend."""
 
     expr: str
     legend: str = ""

@@ -1,4 +1,4 @@
-"""``guardhouse check``: prints what ``fit`` would understand of a model and its files, and the model's accuracy."""
+"""``guardhouse check``: prints how ``fit`` would understand a model and its files, and how accurate the model is."""
 
 import json
 import sys
@@ -7,15 +7,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from guards.cli.configs import load_config
-from guards.cli.notices import print_notices, refuse_warnings
-from guards.cli.understanding.likely_causes import judge
-from guards.cli.understanding.quality import sampled_outputs
+from guards.bundle.model_quality.likely_causes import judge
+from guards.bundle.model_quality.quality import sampled_outputs
+from guards.bundle.preparation import Prepared, prepare
+from guards.cli.printed_notices import print_notices, refuse_warnings
 from guards.cli.understanding.show import show, show_quality
 from guards.cli.understanding.summary import Summary, accuracies, summarise
-from guards.config_parts import check_parts
+from guards.config.load import load_config
 from guards.notices import Notices
-from guards.preparation import Prepared, prepare
 from guards.sentences import counted
 from guards.types import Mistake
 
@@ -25,7 +24,7 @@ __all__ = ["progress_bars", "run", "understand"]
 def run(config_path: Path, console: Console, *, as_json: bool = False, strict: bool = False) -> None:
     """Read and examine everything, and print what was understood, for people or as one JSON document.
 
-    ``console`` shows progress, notes and warnings. ``strict`` makes warnings mistakes.
+    ``console`` shows progress, notes and warnings. ``strict`` turns warnings into mistakes.
 
     Raises:
         Mistake: something in the config or a file is wrong.
@@ -56,9 +55,7 @@ def run(config_path: Path, console: Console, *, as_json: bool = False, strict: b
 
 
 def understand(config_path: Path, notices: Notices, console: Console, report: Console) -> tuple[Prepared, Summary]:
-    """Read a config, its files and its model, and make every guard and monitor without fitting one.
-
-    What was understood is printed on ``report``.
+    """Read a config, its files and its model, and print on ``report`` what was understood.
 
     Raises:
         Mistake: something in the config or a file is wrong.
@@ -68,7 +65,6 @@ def understand(config_path: Path, notices: Notices, console: Console, report: Co
         with progress_bars(console) as progress:
             loading = progress.add_task("data", total=3)
             prepared = prepare(config, config_path.resolve().parent, notices, lambda: progress.advance(loading))
-            check_parts(config, prepared.schema, prepared.classes)
     except Mistake:
         print_notices(notices, console)  # a note may explain the mistake
         raise
@@ -78,7 +74,7 @@ def understand(config_path: Path, notices: Notices, console: Console, report: Co
 
 
 def progress_bars(console: Console) -> Progress:
-    """Make the bars that show how far a command is."""
+    """Make the progress bars of a command."""
     return Progress(
         TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table as Grid
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from guards.bundle import Bundle
-from guards.cli.intervals import proportion
+from guards.bundle.bundle import Bundle
 from guards.data.rows import load_rows
 from guards.data.value_spread import compare_spread
+from guards.model.chunked_run import CHUNK, refusing
 from guards.notices import Notices
 from guards.pipeline import Pipeline
-from guards.run_model import CHUNK, refusing
-from guards.types import Batch, Outcome, Rows
+from guards.statistics.proportions import proportion
+from guards.types import Batch, Result, Rows
 
 __all__ = ["Detection", "Evaluation", "evaluate", "show"]
 
@@ -26,7 +26,7 @@ LARGEST = float(np.finfo(np.float64).max)
 
 
 class Detection(TypedDict):
-    """How one guard, or any, tells suspect rows from clean ones; None where there is nothing to measure with."""
+    """How well one guard, or any of them, tells suspect rows from clean rows; None if a figure cannot be measured."""
 
     auroc: float | None
     aupr: float | None
@@ -37,7 +37,7 @@ class Detection(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """The JSON document of ``evaluate --json``; ``r2`` is of regression."""
+    """The JSON document of ``evaluate --json``; ``r2`` is None for a classification, ``accuracy`` for a regression."""
 
     rows: dict[str, int]
     accuracy: float | None
@@ -48,7 +48,7 @@ class Evaluation(TypedDict):
 
 
 def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices | None = None) -> Evaluation:
-    """Run both files through the pipeline.
+    """Run the clean and the suspect file through the pipeline, and measure the guards and the model.
 
     Raises:
         Mistake: a file does not fit the bundle.
@@ -77,25 +77,25 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     }
 
 
-def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Outcome]:
-    outcomes = []
+def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Result]:
+    results = []
     for start in range(0, len(rows), CHUNK):
         x = rows.x[start : start + CHUNK].to(bundle.model.device)
         with refusing(bundle.model, x):
-            outcomes.append(pipeline(Batch(x)))
-    return outcomes
+            results.append(pipeline(Batch(x)))
+    return results
 
 
-def _stack(run: list[Outcome], name: str) -> Floats:
-    return torch.cat([getattr(outcome.verdict, name) for outcome in run], dim=1).double().cpu().numpy()
+def _stack(run: list[Result], name: str) -> Floats:
+    return torch.cat([getattr(result.verdict, name) for result in run], dim=1).double().cpu().numpy()
 
 
-def _quality(bundle: Bundle, rows: Rows, run: list[Outcome]) -> tuple[float | None, float | None, float | None]:
-    """Give accuracy, R2 and coverage, as far as there are labels."""
+def _quality(bundle: Bundle, rows: Rows, run: list[Result]) -> tuple[float | None, float | None, float | None]:
+    """Give accuracy, R2 and coverage; each is None if the labels or the model's task do not allow it."""
     if rows.y is None:
         return None, None, None
     y = rows.y.to(bundle.model.device)
-    predictions = [outcome.prediction for outcome in run]
+    predictions = [result.prediction for result in run]
     if bundle.classes:
         label = torch.cat([p.label for p in predictions if p.label is not None])
         members = [p.members for p in predictions if p.members is not None]

@@ -1,4 +1,4 @@
-"""``guardhouse explain``: why the model answered one row of a file as it did."""
+"""``guardhouse explain``: explains the model's answer for one row of a file."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
-from guards.bundle import Bundle
-from guards.cli.notices import noticing
+from guards.bundle.bundle import Bundle
+from guards.cli.printed_notices import noticing
 from guards.data.rows import load_rows
-from guards.explainer import NotExplainableError
-from guards.explanation import Question, UnfitQuestionError, WithheldError, check
-from guards.explanation import explain as explain_rows
-from guards.pictures import NoPictureError, picture
-from guards.run_model import run_model
+from guards.explainers.base import NotExplainableError
+from guards.explanations.explain import Question, UnfitQuestionError, WithheldError, check
+from guards.explanations.explain import explain as explain_rows
+from guards.explanations.pictures import NoPictureError, picture
+from guards.model.chunked_run import run_model
 from guards.types import Mistake
 
 __all__ = ["explain", "show"]
@@ -24,10 +24,10 @@ MOST_SHOWN = 20
 def explain(
     bundle: Bundle, row: str, *, method: str | None = None, target: str | None = None, out: Path | None = None
 ) -> dict[str, Any]:
-    """Explain one row, ``FILE:17``, and draw it into ``out``.
+    """Explain the row ``row``, such as ``FILE:17``, and draw the explanation into the PNG file ``out``.
 
     Raises:
-        Mistake: there is no such row, or it cannot be explained so.
+        Mistake: there is no such row, or the row cannot be explained by this method for this target.
     """
     path, _, number = row.rpartition(":")
     if not path or not number.isdecimal():
@@ -56,7 +56,7 @@ def explain(
 
 
 def show(document: dict[str, Any], out: Path | None, console: Console) -> None:
-    """Print an explanation for people: the largest contributions first."""
+    """Print an explanation as a table, the largest contributions first."""
     values = document["attributions"]
     what = document["target"] or document["label"] or "the value"
     if isinstance(values, dict):

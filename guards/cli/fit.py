@@ -1,4 +1,4 @@
-"""``guardhouse fit``: from a config to a bundle."""
+"""``guardhouse fit``: fits the bundle of a config, saves the bundle, and prints what was understood and measured."""
 
 import json
 import sys
@@ -9,16 +9,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
-from guards.bundle import Bundle
+from guards.bundle.bundle import Bundle
+from guards.bundle.false_alarms import FalseAlarms
+from guards.bundle.fit import fit_prepared
+from guards.bundle.fit_rows import Fitted
 from guards.cli.check import progress_bars, understand
-from guards.cli.intervals import proportion, with_interval
-from guards.cli.notices import print_notices, refuse_warnings
-from guards.cli.understanding.likely_causes import judge
+from guards.cli.printed_notices import print_notices, refuse_warnings
 from guards.cli.understanding.show import show_quality
 from guards.cli.understanding.summary import accuracies
-from guards.false_alarms import FalseAlarms
-from guards.fitting import Fitted, fit
 from guards.notices import Notices
+from guards.statistics.proportions import proportion, with_interval
 
 __all__ = ["run"]
 
@@ -34,8 +34,8 @@ def run(
 ) -> Fitted:
     """Prepare, fit, save, and print what was understood and what was fitted, for people or as one JSON document.
 
-    ``console`` shows progress, notes and warnings; ``remarks`` write more sentences about the bundle. ``strict`` makes
-    warnings mistakes, and then no bundle is written.
+    ``console`` shows progress, notes and warnings; each of ``remarks`` writes one more sentence about the bundle.
+    ``strict`` turns warnings into mistakes: then no bundle is written.
 
     Raises:
         Mistake: something in the config or a file is wrong.
@@ -48,35 +48,23 @@ def run(
         def track(steps: range, stage: str) -> Iterable[int]:
             return progress.track(steps, description=stage)
 
-        fitted = fit(
-            prepared.config,
-            schema=prepared.schema,
-            classes=prepared.classes,
-            model=prepared.model,
-            train=prepared.train,
-            heldout=prepared.heldout,
-            program=prepared.program,
-            track=track,
-        )
-        found = judge(prepared, {"train": fitted.train, "calibration": fitted.heldout}, notices)
-        for warning in fitted.warnings:
-            notices.warn(warning)
+        fitted = fit_prepared(prepared, notices, track=track)
         refuse_warnings(notices, console, strict=strict)
         saving = progress.add_task("saving", total=1)
-        bundle = fitted.bundle.save(out, source=config_path.read_text(encoding="utf-8"))
+        bundle_id = fitted.bundle.save(out, source=config_path.read_text(encoding="utf-8"))
         progress.advance(saving)
     print_notices(notices, console)
-    show_quality(found, summary["rows"], report)
+    show_quality(fitted.quality, summary["rows"], report)
     _print(fitted, report)
     for remark in remarks:
         report.print(remark(fitted.bundle), highlight=False, markup=False, soft_wrap=True)
-    report.print(f"{out}  {bundle.id}", highlight=False, markup=False, soft_wrap=True)
+    report.print(f"{out}  {bundle_id}", highlight=False, markup=False, soft_wrap=True)
     if as_json:
         document = {
             **summary,
-            "accuracy": accuracies(found),
+            "accuracy": accuracies(fitted.quality),
             "guards": _guards(fitted),
-            "bundle": bundle.id,
+            "bundle": bundle_id,
             "notes": notices.notes,
             "warnings": notices.warnings,
         }
@@ -85,7 +73,7 @@ def run(
 
 
 def _guards(fitted: Fitted) -> dict[str, dict[str, Any]]:
-    """Write the closing table as JSON: each guard by its name, and ``any`` of them."""
+    """Give the closing table as JSON: one entry for each guard by its name, and ``any`` for all guards together."""
     guards = {
         report.name: {"share": report.share, "threshold": report.threshold, **_measured(report.false_alarms)}
         for report in fitted.guards

@@ -1,4 +1,4 @@
-"""``guardhouse groups``: the group table of a running server, printed and drawn."""
+"""``guardhouse groups``: prints and draws the rates of each group that a running server reports."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,13 +25,13 @@ COMPARED = (
 RECENT = tuple(f"recent_{name}" for name in COMPARED)
 DRAWN = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy", "mean_error")
 DEPENDENT = (
-    "labels come for some predictions and never for others: rates that need labels are of the former alone, as where "
-    "only approved loans are ever repaid"
+    "labels come for some predictions and never for others, as if only approved loans are ever repaid: rates that need "
+    "labels only count the predictions whose labels can come"
 )
 
 
 class Figure(TypedDict):
-    """One statistic, as ``/monitors`` gives it."""
+    """One statistic, as ``/monitors`` reports the statistic."""
 
     name: str
     value: float | None
@@ -41,7 +41,7 @@ class Figure(TypedDict):
 
 
 class Watched(TypedDict):
-    """One monitor, as ``/monitors`` gives it."""
+    """One monitor, as ``/monitors`` reports the monitor."""
 
     kind: str
     state: str
@@ -50,10 +50,10 @@ class Watched(TypedDict):
 
 
 def fetch(url: str, *, of: str = "bundle", client: httpx.Client | None = None) -> dict[str, Watched]:
-    """Ask a server for its groups monitors by name; ``of`` says whose rows, as the server's query does.
+    """Ask a server for its groups monitors by name; ``of`` is the query parameter that says which rows are counted.
 
     Raises:
-        Mistake: there is no such ``of``, or it does not answer as a server of ours does, or watches no groups.
+        Mistake: there is no such ``of``, the server does not answer as a Guardhouse server, or has no groups monitor.
     """
     if of not in SCOPES:
         raise Mistake(f"--of {of}: there are {', '.join(SCOPES)}")
@@ -85,7 +85,7 @@ def _answer(client: httpx.Client, url: str) -> Any:  # noqa: ANN401 - JSON
 
 
 def show(monitors: Mapping[str, Watched], console: Console) -> None:
-    """Print a table for each monitor, of what has rows."""
+    """Print one table for each monitor; statistics that rest on no rows are left out."""
     for name, monitor in monitors.items():
         since = "" if monitor["since"] is None else f" since {monitor['since']}"
         grid = Grid(title=f"{name}: {monitor['state']}{since}")
@@ -138,7 +138,7 @@ def draw(monitors: Mapping[str, Watched], out: Path) -> None:
 
 
 def _intervals(axes: Any, figures: Sequence[tuple[str, Figure]]) -> None:  # noqa: ANN401 - matplotlib's
-    """Draw a point and a bar for each figure, from top to bottom."""
+    """Draw each statistic as a point with a bar for its interval, from top to bottom."""
     colours: dict[str, str] = {}
     for place, (_, figure) in enumerate(figures):
         colour = colours.setdefault(figure["name"], f"C{len(colours)}")

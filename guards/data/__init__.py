@@ -1,1 +1,1 @@
-"""Reading data files: from a path to columns or arrays, and from those to rows of a schema."""
+"""Reads data files into columns or arrays, and turns columns or arrays into rows of a schema."""

@@ -1,4 +1,4 @@
-"""From a Parquet or Feather file, or a folder of Parquet parts, to a table, with the types of the file."""
+"""Reads a table, with its types, from a Parquet or Feather file, or from a folder of Parquet parts."""
 
 import json
 from collections import Counter
@@ -26,7 +26,7 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
-    """Read a file by its name, or all Parquet files of a folder, in the order of their names.
+    """Read one file, or all Parquet files of a folder in the order of their names; the name's suffix tells the format.
 
     Folders named ``column=value`` are columns, as Hive and Spark write them. An index that pandas wrote is left out,
     with a note, unless its name is ``wanted``.
@@ -36,7 +36,7 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
     """
     try:
         table = _folder(path, notices) if path.is_dir() else _file(path)
-        table.validate(full=True)  # a damaged Feather file would else crash the process
+        table.validate(full=True)  # otherwise a damaged Feather file would crash the process
     except (pa.ArrowException, OSError, ValueError) as broken:
         reason = first_line(broken, "damaged")
         raise Mistake(f"{path}: cannot be read as a table: {reason}") from broken
@@ -89,7 +89,7 @@ def _folder(path: Path, notices: Notices) -> pa.Table:
                 | (Counter(first.names) - Counter(table.schema.names))
             )
             raise Mistake(
-                f"{part}: the columns differ from those of {read[0].name} "
+                f"{part}: the columns are not the columns of {read[0].name} "
                 f"({f'only one of the two has {odd[0]!r}' if odd else 'the columns come in another order'}); "
                 "write all parts with the same columns"
             )
@@ -117,7 +117,7 @@ def _with_partitions(table: pa.Table, part: Path, folder: Path) -> pa.Table:
                 "folders in it"
             )
         text = None if value == NO_VALUE else unquote(value)
-        # Marked as untyped: a folder's name has no type, and `year=2024` may mean the number.
+        # The column is marked as untyped: a folder's name has no type, and `year=2024` may mean the number.
         field = pa.field(unquote(column), pa.string(), metadata={b"untyped": b""})
         table = table.append_column(field, pa.array([text] * table.num_rows, pa.string()))
     return table
@@ -138,7 +138,7 @@ def _pandas_index(table: pa.Table) -> list[str]:
 
 
 def _pandas_categories(table: pa.Table) -> set[str]:
-    """Name the columns that were categories in pandas, also if Parquet keeps only their numbers.
+    """Name the columns that were categories in pandas, even if Parquet only keeps the numbers of the categories.
 
     A pandas column of Arrow's dictionary type has no metadata: its texts are stored in the order of their first rows.
     """

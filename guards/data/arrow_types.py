@@ -1,4 +1,4 @@
-"""From an Arrow array to a column: each type of Arrow has its type of column."""
+"""Turns an Arrow array into a column of a table; Arrow's type decides the column's type."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def column_of(values: pa.ChunkedArray, *, categorical: bool = False, untyped: bo
 
 
 def _stored(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Give extension types as the type that stores them, and run-length encoded values one by one."""
+    """Replace an extension type by the type that stores its values, and run-length encoded values by single values."""
     while isinstance(values.type, pa.BaseExtensionType):
         chunks = [chunk.storage for chunk in values.chunks]
         values = pa.chunked_array(chunks, type=values.type.storage_type)
@@ -56,7 +56,7 @@ def _stored(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _dictionary(values: pa.ChunkedArray, *, categorical: bool) -> TableColumn:
-    """Read a dictionary. Its order is kept if it is ``categorical``: other texts are in the order of their rows."""
+    """Read a dictionary. Its order is kept if ``categorical``; otherwise the order is only that of the first rows."""
     values = values.unify_dictionaries()
     entries = values.chunk(0).dictionary if values.num_chunks else pa.array([], values.type.value_type)
     inner = column_of(pa.chunked_array([entries]))
@@ -71,7 +71,7 @@ def _dictionary(values: pa.ChunkedArray, *, categorical: bool) -> TableColumn:
 
 
 def _numbers(values: pa.ChunkedArray) -> Cells | None:
-    """Give numbers as float64, int64 or uint64, or as objects if they are too large and some are missing."""
+    """Give numbers as float64, int64 or uint64; as objects if some are missing and some too large for float64."""
     if kinds.is_decimal(values.type) and values.type.scale <= 0:
         exact = [None if value is None else int(value) for value in values.to_pylist()]
         if max((abs(value) for value in exact if value is not None), default=0) > np.iinfo(np.int64).max:
@@ -93,7 +93,7 @@ def _texts(values: pa.ChunkedArray) -> tuple[Cells, ColumnType]:
     if kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind):
         return _objects(values), "text"
     if kinds.is_timestamp(kind) or kinds.is_date(kind) or kinds.is_time(kind):
-        # An instant is stored in UTC: without its zone it needs no database of zones, which a machine may not have.
+        # An instant is stored in UTC. Without its zone it needs no database of time zones: a machine may have none.
         zone = "Z" if kinds.is_timestamp(kind) and kind.tz is not None else ""
         plain = values.cast(pa.timestamp(kind.unit)) if zone else values
         texts = pc.replace_substring(plain.cast(pa.string()), " ", "T")

@@ -1,4 +1,4 @@
-"""Checks of the calibration rows: are there enough, of every class, and none that the model was trained on?"""
+"""Checks that the calibration rows are enough, have every class, and are not rows that the model was trained on."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guards.config import Config
-from guards.conformal import temperature_rows
-from guards.heldout_rows import guard_without_turn, too_few_rows
+from guards.calibration.prediction_sets import temperature_rows
+from guards.config.config import Config
+from guards.config.heldout_rows import guard_without_turn, too_few_rows
 from guards.notices import Notices
 from guards.sentences import named
 from guards.types import Mistake, Rows
@@ -79,8 +79,9 @@ def _compare(path: Path, calibration: Path, train: Rows, heldout: Rows, notices:
 def row_hashes(x: Tensor, y: Tensor | None) -> Hashes:
     """Hash each row of ``x`` (n, ...) float32 with its label, if there is one: (n,) uint64.
 
-    Equal rows have the same hash; all NaN are equal, and so are 0 and -0. Two rows that differ share a hash
-    with a probability near 2^-64: each value's bits are mixed and multiplied by a random odd number, and added up.
+    Equal rows have the same hash; all NaN are equal, and so are 0 and -0. Two different rows have the same hash with a
+    probability near 2^-64: the bits of each value are mixed and multiplied by a random odd number, and the products
+    are added up.
     """
     values = x.reshape(len(x), -1)
     factors = _factors(values.shape[1])
@@ -94,7 +95,7 @@ def row_hashes(x: Tensor, y: Tensor | None) -> Hashes:
 
 
 def _factors(places: int) -> Hashes:
-    """Give an odd number for each place of a row, and one for its label."""
+    """Give a random odd number for each place of a row, and one more for the row's label."""
     numbers = np.random.default_rng(0).integers(1 << 63, dtype=np.uint64, size=places + 1)
     return numbers * np.uint64(2) + np.uint64(1)
 
@@ -137,10 +138,11 @@ def copied_rows(train: Rows, heldout: Rows) -> int:
 def shared_rows(train: Hashes, heldout: Hashes) -> tuple[int, float, float]:
     """Count the held-out rows that are also among the training rows.
 
-    Gives the count, its mean if chance alone had divided the rows between the files, and a bound on the probability of
-    so many then, given how often each row comes in both files together: small tables repeat themselves honestly. Of a
-    row that comes g times, k ~ Binomial(g, p) are held out, with p the held-out share of all rows, and k count unless
-    all g are held out. The bound is Chernoff's: the least of E[exp(l S)] exp(-l s) over l.
+    Gives the count, its mean, and a bound on the probability of so large a count. The mean and the bound hold if chance
+    alone divided the rows between the files, given how often each row comes in both files together: the rows of a small
+    table may repeat by chance. If a row comes g times, then k ~ Binomial(g, p) of its copies are held out, with p the
+    held-out share of all rows; the k copies are counted unless all g are held out. The bound is Chernoff's: the least
+    value of E[exp(l S)] exp(-l s) over l.
     """
     values, index = np.unique(np.concatenate([train, heldout]), return_inverse=True)
     ours = np.bincount(index[: len(train)], minlength=len(values))
@@ -166,7 +168,7 @@ def _compare_classes(train: Tensor, heldout: Tensor, classes: tuple[str, ...], n
     for name, other in (("reference.path", "reference.calibration"), ("reference.calibration", "reference.path")):
         here, there = counts[name], counts[other]
         share = there / max(1, there.sum())
-        # A rare class may be absent by chance: is an absence improbable if the class is as frequent here as there?
+        # A rare class may be absent by chance. Is the absence improbable if the class is as frequent in both files?
         absent = (here == 0) & (share > 0) & ((1 - share) ** here.sum() < IMPROBABLE)
         if absent.any():
             names = named([classes[index] for index in np.flatnonzero(absent)], SHOWN)

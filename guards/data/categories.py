@@ -1,4 +1,4 @@
-"""The categories of a column, in the order of their indices, and what is odd about them."""
+"""Finds the categories of a column in the order of their indices, and warns of odd categories."""
 
 from collections.abc import Sequence
 
@@ -23,8 +23,8 @@ ORDER = "write the order that the model was trained with as `categories` of the 
 def categories_of(name: str, column: TableColumn, values: Values, notices: Notices) -> tuple[str, ...]:
     """Sort the categories of a column of the reference as texts, false before true.
 
-    A warning says that the order is doubtful if the file declares another order, or if the texts are numbers whose
-    order by value is another.
+    A warning says that the order is doubtful if the file declares another order, or if the texts are numbers that have
+    another order by value.
     """
     names = [str(text) for text in values.texts] or [""]
     if all(map(is_boolean, names)):
@@ -49,9 +49,9 @@ def categories_of(name: str, column: TableColumn, values: Values, notices: Notic
 
 
 def check_categories(name: str, values: Values, notices: Notices, *, meant: bool) -> None:
-    """Say what is odd about the categories of a column of the reference.
+    """Warn of odd categories in a column of the reference.
 
-    Many categories are not odd if they are ``meant`` to be categories, or if another warning doubts the column.
+    Many categories are not odd if they are ``meant`` as categories, or if another warning already doubts the column.
     """
     names = [str(text) for text in values.texts]
     rows = values.count(np.ones(len(names), dtype=np.bool_))

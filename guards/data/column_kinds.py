@@ -1,15 +1,15 @@
-"""What each column of a reference is: its kind, its categories, and the value that replaces a missing value."""
+"""Finds the kind of each column of a reference, its categories, and the value that replaces a missing value."""
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from guards.columns import Column, ColumnSpec, Kind
 from guards.data.categories import categories_of, check_categories
 from guards.data.distinct_values import Mask, Values
 from guards.data.number_columns import check_numbers, numbers_of
 from guards.data.table import Table, TableColumn
 from guards.data.text_formats import digits, led_by_zeros, likeliest, marks
+from guards.input.column import Column, ColumnSpec, Kind
 from guards.notices import Notices
 from guards.sentences import as_list
 from guards.types import Mistake
@@ -18,9 +18,9 @@ __all__ = ["WRONG_NUMBER", "resolve_columns"]
 
 FEW = 50
 MANY_UNKNOWN = 0.1
-"""Above this share of the values it is improbable that only rare categories were left out on purpose."""
+"""If more than this share of the values is unknown, it is improbable that only rare categories were left out."""
 FEW_WORDS, MANY_NUMBERS = 3, 20
-"""So few different texts among so many different numbers are no categories, however many rows have the texts."""
+"""At most so many different texts among at least so many different numbers are no categories."""
 NOTHING = TableColumn(np.empty(0, dtype=object), "untyped")
 DROP = "give the column `drop: true` in input.columns"
 MEANT = "declare `kind: categorical` if the values are meant as categories"
@@ -30,7 +30,7 @@ WRONG_NUMBER = "if the value means missing, add the value to the column's `missi
 def resolve_columns(
     names: list[str], declared: dict[str, ColumnSpec], table: Table, notices: Notices
 ) -> tuple[Column, ...]:
-    """Find what some columns of the reference are, as far as it is not declared.
+    """Find the kind, the categories and the imputed value of some columns, unless the config declares them.
 
     Raises:
         Mistake: a column is not of its declared kind, or its kind cannot be found; one sentence per column.
@@ -84,7 +84,7 @@ def _resolved(name: str, spec: ColumnSpec, column: TableColumn, notices: Notices
 
 
 def _check_bounds(name: str, spec: ColumnSpec, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
-    """Say how many rows of the reference (n,) break what the config declares of a numeric column."""
+    """Warn if rows of the reference (n,) break the bounds that the config declares for a numeric column."""
     low = -np.inf if spec.minimum is None else spec.minimum
     high = np.inf if spec.maximum is None else spec.maximum
     for key, broken in {
@@ -104,7 +104,7 @@ def _check_bounds(name: str, spec: ColumnSpec, numbers: npt.NDArray[np.float64],
 
 
 def _check_declared(name: str, values: Values, unknown: Mask, notices: Notices) -> None:
-    """Say which texts (m,) of the reference are none of the declared categories."""
+    """Warn of texts (m,) of the reference that are not among the declared categories."""
     if not unknown.any():
         return
     rows, every = values.count(unknown), int(values.counts.sum())
@@ -117,7 +117,7 @@ def _check_declared(name: str, values: Values, unknown: Mask, notices: Notices) 
 
 
 def _most_frequent(column: Column, values: Values, codes: npt.NDArray[np.float64]) -> float:
-    """Give the index of the most frequent category; if several are equally frequent, of the first by name.
+    """Give the index of the most frequent category; of equally frequent categories, the first by name counts.
 
     ``codes`` (m,) are the indices of the texts.
     """
@@ -127,10 +127,10 @@ def _most_frequent(column: Column, values: Values, codes: npt.NDArray[np.float64
 
 
 def _kind(name: str, column: TableColumn, values: Values, notices: Notices) -> Kind:
-    """Find a column's kind from its type and its values, and say what is doubtful about it.
+    """Find a column's kind from its type and its values, and warn if the kind is doubtful.
 
     Raises:
-        Mistake: the column has no value to tell its kind from.
+        Mistake: the column has no value that would show its kind.
     """
     if not len(values.texts):
         raise Mistake(f"column {name!r} has no value in any row: declare its `kind` in input.columns, or {DROP}")
@@ -177,7 +177,7 @@ def _kind_of_texts(name: str, column: TableColumn, values: Values, notices: Noti
 
 
 def _check_rest(name: str, column: TableColumn, values: Values, rest: Mask, notices: Notices) -> None:
-    """Say what the texts of ``rest`` (m,), which are neither numbers nor marks of a gap, look like."""
+    """Warn of texts ``rest`` (m,) that are neither numbers nor marks of a missing value; say what they look like."""
     numbers, zeros = values.numeral, led_by_zeros(values)
     if not (rest & ~zeros).any() and digits(values)[numbers].all():
         if column.type in ("untyped", "text"):

@@ -1,4 +1,4 @@
-"""Decimal commas, in files whose fields are not separated by commas."""
+"""Reads decimal commas as points, in files whose fields are not separated by commas."""
 
 from pathlib import Path
 

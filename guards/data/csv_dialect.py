@@ -1,9 +1,9 @@
-"""How a CSV file separates its fields, and on which line its header is, found from the first lines."""
+"""Finds from the first lines of a CSV file how its fields are separated, and which line is the header."""
 
 import csv
 import io
 import re
-from _csv import Reader  # the type of what csv.reader gives
+from _csv import Reader  # the type of csv.reader's result
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,13 +41,13 @@ class Dialect:
 
 
 def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
-    """Find how the fields are separated, and skip comments before the header; say what is not plain CSV.
+    """Find how the fields are separated, and skip comments before the header; a notice says what is not plain CSV.
 
     Raises:
         Mistake: the fields are separated by spaces.
     """
     sample, lines = _sample(text)
-    told = re.fullmatch(r'"?sep=(.)"?\s*', lines[0]) if lines else None  # Excel's own way
+    told = re.fullmatch(r'"?sep=(.)"?\s*', lines[0]) if lines else None  # Excel writes this line
     if told:
         return Dialect(told[1], _spaced(sample, told[1]), skipped=1, marked=False)
     comments = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -73,7 +73,7 @@ def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
 
 
 def _sample(text: str) -> tuple[str, list[str]]:
-    """Give the first whole lines: in a wide table they are longer than the usual sample."""
+    """Give a sample of the first whole lines; in a wide table these are longer than the usual sample."""
     stream = io.StringIO(text[:LONGEST], newline="")
     lines = list(islice(stream, LINES))
     while stream.tell() < SAMPLE and (line := stream.readline()):
@@ -82,9 +82,9 @@ def _sample(text: str) -> tuple[str, list[str]]:
 
 
 def _width(sample: str, delimiter: str) -> int:
-    """Count the columns, if the first records agree on their number; else give 0."""
+    """Count the columns if the first records all have the same number of columns; else give 0."""
     try:
-        # Not strict, and without the last record if there are many: the sample may end within a quoted field.
+        # The reader is not strict, and the last of many records does not count: the sample may end in a quoted field.
         records = [row for row in csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter) if row]
     except csv.Error:
         return 0
@@ -112,7 +112,7 @@ def _by_spaces(lines: list[str]) -> bool:
 
 
 def _other_delimiter(lines: list[str]) -> str | None:
-    """Find what stands equally often in all lines, if it separates fields elsewhere, as in files of Hive."""
+    """Find an unusual delimiter, such as Hive's, that comes equally often in all lines; None if there is none."""
     lines = [line for line in lines[:RECORDS] if line.strip()]
     for mark in OTHERS:
         counts = {line.count(mark) for line in lines}

@@ -1,4 +1,4 @@
-"""From a CSV file to a table: every line has as many fields as the header, or the file is refused."""
+"""Reads a table from a CSV file, and refuses the file unless every line has as many fields as the header."""
 
 import csv
 import re
@@ -32,9 +32,8 @@ ALMOST_ALL = 0.9
 def read_csv(path: Path, missing: tuple[str, ...], wanted: AbstractSet[str], notices: Notices) -> Table:
     """Read a CSV file: cells are ``str``, the empty field and the strings ``missing`` are None.
 
-    Columns whose names are ``wanted`` are never taken for row numbers.
-
-    Compressed files, other delimiters, comments before the header and decimal commas are read, with a note.
+    Columns whose names are ``wanted`` are never taken for row numbers. Compressed files, other delimiters, comments
+    before the header and decimal commas are read, with a note.
 
     Raises:
         Mistake: the file is not a text, or its text is not a table.
@@ -75,7 +74,7 @@ def _first_change(before: Sequence[str], after: Sequence[str]) -> str:
 
 
 def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[list[str], Cells]:
-    """Give the header and the fields (n, d), None if empty; an empty field after every line is taken off."""
+    """Give the header and the fields (n, d); an empty field is None. An empty field that ends every line is dropped."""
     try:
         records = [row for row in dialect.reader(text) if not _blank(row)]
     except csv.Error:
@@ -106,7 +105,7 @@ def _fields(text: str, dialect: Dialect, path: Path, notices: Notices) -> tuple[
 
 
 def _repeated_header(header: list[str], text: str, dialect: Dialect, path: Path) -> str:
-    """Say on which line the header stands again; the caller knows that there is such a line."""
+    """Say which line repeats the header; the caller knows that there is such a line."""
     reader = dialect.reader(text)
     lines = [reader.line_num + dialect.skipped for row in reader if row == header]
     return f"{path}, line {lines[1]}: the line repeats the header, as if two files were joined; delete the line"
@@ -161,13 +160,13 @@ def _advice(error: str) -> str:
 
 
 def _is_data(named: list[tuple[str, Cells]]) -> bool:
-    """Whether the first line is a row: numbers stand above numbers, and texts above texts that are the same."""
+    """Whether the first line is a row of data: it has numbers above numbers, and texts above equal texts."""
     names = [name for name, _ in named]
     numbers = [float(name) for name in names if NUMBER.fullmatch(name)]
     if not numbers:
         return False
     ordered = len(numbers) == len(names) and numbers == sorted(set(numbers))
-    # Counted columns, or years; wavelengths if they are so many that no row is in order by chance.
+    # Names may be numbers in order: counts, years, or wavelengths if they are so many that chance does not order a row.
     if ordered and (len(names) >= MANY or all(name.isdecimal() for name in names)):
         return False
     return all(

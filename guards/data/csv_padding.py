@@ -1,4 +1,4 @@
-"""Spaces around the fields of a text file that only align them."""
+"""Removes the spaces that only align the fields of a text file."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def without_padding(columns: dict[str, TableColumn], path: Path, notices: Notice
 
 
 def _one_side(texts: pa.Array) -> bool:
-    """Whether there are spaces before the texts or behind them, but not both."""
+    """Whether there are spaces before the texts or after the texts, but not both."""
     left = pc.all(pc.equal(texts, pc.utf8_ltrim(texts, " "))).as_py()
     right = pc.all(pc.equal(texts, pc.utf8_rtrim(texts, " "))).as_py()
     return bool(left != right)

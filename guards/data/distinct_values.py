@@ -1,4 +1,4 @@
-"""The different values of a column, as texts: all questions about a column are asked of these, not of every cell."""
+"""The different values of a column, as texts: checks of a column look at each value once, and not at every cell."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from guards.data.table import TableColumn, as_texts
-from guards.spelling import NUMERAL
+from guards.input.spelling import NUMERAL
 
 __all__ = ["Mask", "Values", "matching"]
 
@@ -22,7 +22,7 @@ LONGEST = 40
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """The different values of a column in the order of their first rows.
+    """The m different values of a column of n rows, in the order of their first rows.
 
     ``texts`` (m,) are strings, ``counts`` (m,) how many rows have each value, ``firsts`` (m,) its first row, and
     ``codes`` (n,) the place of each row's value in ``texts``, -1 if the row has no value.
@@ -60,32 +60,32 @@ class Values:
 
     @cached_property
     def numeral(self) -> Mask:
-        """Which texts (m,) are decimal numbers, with spaces around them at most; not 007, inf, 0x1F or 1_000."""
+        """Which texts (m,) are decimal numbers, perhaps with spaces around them; 007, inf, 0x1F and 1_000 are none."""
         return matching(self.texts, rf"^\s*{NUMERAL}\s*$")
 
     @cached_property
     def numbers(self) -> npt.NDArray[np.float64]:
-        """The texts (m,) as numbers; NaN for those that are none."""
+        """The texts (m,) as numbers; NaN for a text that is no number."""
         numbers = np.full(len(self.texts), np.nan)
         numbers[self.numeral] = self.texts[self.numeral].astype(np.float64)
         return numbers
 
     def among(self, texts: Iterable[str]) -> Mask:
-        """Tell which texts (m,) are among some."""
+        """Tell which texts (m,) of this column are among ``texts``."""
         wanted = set(texts)
         return np.array(
             [text in wanted for text in self.texts] if wanted else [False] * len(self.texts), dtype=np.bool_
         )
 
     def example(self, which: Mask) -> str:
-        """Show the first row that has one of some texts (m,)."""
+        """Show the first row that has one of the texts marked by ``which`` (m,)."""
         place = int(np.flatnonzero(which)[self.firsts[which].argmin()])
         text = str(self.texts[place])
         shown = repr(text) if len(text) <= LONGEST else f"{text[:LONGEST]!r}..."
         return f"row {self.firsts[place]}: {shown}"
 
     def count(self, which: Mask) -> int:
-        """Count the rows that have one of some texts (m,)."""
+        """Count the rows that have one of the texts marked by ``which`` (m,)."""
         return int(self.counts[which].sum())
 
 
@@ -93,6 +93,6 @@ FOUND: WeakKeyDictionary[TableColumn, Values] = WeakKeyDictionary()
 
 
 def matching(texts: npt.NDArray[np.object_], pattern: str) -> Mask:
-    """Tell which texts (m,) match a pattern of RE2, in capitals or not."""
+    """Tell which texts (m,) match a pattern of RE2; capitals do not matter."""
     found = pc.match_substring_regex(pa.array(texts, type=pa.large_string()), pattern, ignore_case=True)
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""The index of a table: a column of row numbers or row names beside the data."""
+"""Leaves out the index of a table: a column of row numbers or row names beside the data."""
 
 import re
 from collections.abc import Set as AbstractSet
@@ -43,7 +43,7 @@ def without_row_numbers(columns: Named, wanted: AbstractSet[str], path: Path, no
 
 
 def say_left_out(column: str, cells: npt.NDArray[Any], path: Path, notices: Notices) -> None:
-    """Say that an index is left out: a note if it holds whole numbers, a warning if not, since it may be data."""
+    """Say that an index is left out: in a note if it holds whole numbers, else in a warning, since it may be data."""
     told = f"{path}: {column} is left out as an index of the rows"
     if _whole(cells):
         notices.note(f"{told}; if the column holds data, give the column a name")

@@ -1,4 +1,4 @@
-"""Which columns of a file are inputs of the model: those that the config lists, and what becomes of the rest."""
+"""Decides which columns of a file are inputs of the model: the columns that the config lists, and perhaps the rest."""
 
 from dataclasses import dataclass, field
 
@@ -7,8 +7,8 @@ import numpy as np
 from guards.data.column_kinds import resolve_columns
 from guards.data.distinct_values import Values
 from guards.data.table import GROUP, Table, as_texts, choices
+from guards.input.schema import InputSchema, InputSpec
 from guards.notices import Notices
-from guards.schema import InputSchema, InputSpec
 from guards.sentences import as_list
 from guards.types import Mistake
 
@@ -19,9 +19,10 @@ FEW = 50
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read the config's list of columns: the schema, or the mistake that leaves none; and what was noticed.
+    """One way to read the config's list of columns: its ``schema``, or the ``mistake`` why there is no schema.
 
-    ``left_out`` are the columns of the file that are neither inputs nor the label.
+    ``notices`` are the notes and warnings about this reading. ``left_out`` are the columns of the file that are
+    neither inputs nor the label.
     """
 
     schema: InputSchema | None
@@ -42,10 +43,11 @@ class Reading:
 
 
 def readings(spec: InputSpec, table: Table | None, *, label: str) -> tuple[Reading, ...]:
-    """Complete the config's input with what the reference table has: columns, kinds, categories, imputed values.
+    """Complete the config's input from the reference table: with columns, kinds, categories and imputed values.
 
-    If the config lists some columns and does not say what the rest is, there are two readings: with the rest as inputs,
-    and without. The caller tries which reading the model takes. ``table`` is None for images and tensors.
+    If the config lists some columns and does not say what the others are, there are two readings: one with the others
+    as inputs, and one without. The caller tries which reading the model takes. ``table`` is None for images and
+    tensors.
     """
     if table is None:
         return (Reading(InputSchema(kind=spec.kind, shape=spec.shape or ())),)
@@ -78,7 +80,7 @@ def _reading(spec: InputSpec, table: Table, label: str, *, drop: bool) -> Readin
 
 
 def _inputs(spec: InputSpec, table: Table, label: str, *, drop: bool) -> list[str]:
-    """Name the model's inputs in its order: as listed if all columns or the inputs alone are, else as in the file."""
+    """Name the inputs in the model's order: the list's order if it names all inputs, else the file's order."""
     listed_names = [column.name for column in spec.columns]
     absent = [name for name in listed_names if name not in table.columns]
     if absent:

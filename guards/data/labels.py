@@ -1,4 +1,4 @@
-"""Labels of data files: their names, their order, and the index or value of each row's label."""
+"""Reads the labels of data files: finds their names and their order, and turns each row's label into a number."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from guards.columns import check_name
 from guards.data.distinct_values import Values
 from guards.data.name_order import alike, by_value, folded, is_boolean, is_number, other_order
 from guards.data.number_columns import numbers_of
 from guards.data.table import TableColumn
 from guards.data.text_formats import DATE, likeliest
+from guards.input.column import check_name
+from guards.input.spelling import Spellings, key_of
 from guards.notices import Notices
 from guards.sentences import as_list, row_numbers
-from guards.spelling import Spellings, key_of
 from guards.types import Mistake
 
 __all__ = ["class_names", "indices", "resolve_classes", "targets"]
@@ -29,9 +29,9 @@ REGRESSION = "if the model predicts a number, set model.task to regression; if n
 def resolve_classes(
     declared: tuple[str, ...] | None, labels: TableColumn | None, *, regression: bool, notices: Notices
 ) -> tuple[str, ...] | None:
-    """Give the labels: declared, or sorted from the reference; () for a regression.
+    """Give the class labels: declared by the config, or sorted from the reference; () for a regression.
 
-    None says that only the model's width can tell how many labels there are.
+    None means that only the number of the model's outputs can tell how many classes there are.
 
     Raises:
         Mistake: the reference's labels cannot name classes, or their order is not sure.
@@ -146,7 +146,7 @@ def _declared_by_the_file(names: list[str], categories: tuple[str, ...]) -> tupl
 
 
 def indices(labels: TableColumn, classes: tuple[str, ...], path: Path) -> torch.Tensor:
-    """Turn labels into class indices (n,) int64: a label is the class of that name, or the same number or boolean.
+    """Turn labels into class indices (n,) int64; a label means the class of its name, or of the same number or boolean.
 
     Raises:
         Mistake: a row has no label, or its label is not one of the classes.
@@ -173,7 +173,7 @@ def indices(labels: TableColumn, classes: tuple[str, ...], path: Path) -> torch.
 
 
 def _hint(text: str, classes: tuple[str, ...]) -> str:
-    """Say what a label that is no class may have been meant for."""
+    """Say which class a label may mean, although it is not the name of any class."""
     twin = next((name for name in classes if folded(name) == folded(text)), None)
     if twin is not None:
         return f": write {twin!r}, in the same capitals, spaces and Unicode form"

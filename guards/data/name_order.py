@@ -1,10 +1,10 @@
-"""The order of names: by value, by a scale of words, by the alphabet; and names that are hard to tell apart."""
+"""Orders names by value, by a scale of words or by the alphabet, and finds names that are hard to tell apart."""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from guards.spelling import key_of
+from guards.input.spelling import key_of
 
 __all__ = ["SCALES", "alike", "by_value", "folded", "is_boolean", "is_number", "other_order", "scale_of"]
 
@@ -44,7 +44,7 @@ def is_boolean(name: str) -> bool:
 
 
 def by_value(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort names that are all numbers, or all booleans, by their value."""
+    """Sort names by their value; all names must be numbers, or all booleans."""
     return tuple(sorted(names, key=lambda name: (key_of(name)[1], name)))
 
 
@@ -78,19 +78,19 @@ def other_order(names: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _start(name: str) -> tuple[float, int]:
-    """Tell where a range begins: "<5" before 5, and ">5" and "5+" after it."""
+    """Tell where a range begins: "<5" begins before 5, ">5" and "5+" after 5."""
     beyond = 1 if ">" in name or "+" in name or "≥" in name else -1 if "<" in name or "≤" in name else 0
     return float(re.findall(NUMBER, name)[0]), beyond
 
 
 def _chunks(name: str) -> list[tuple[str, float]]:
-    """Split a name at its numbers: the texts before them are compared as texts, and the numbers as numbers."""
+    """Split a name into texts, which are compared as texts, and the numbers that follow them, compared as numbers."""
     pieces = re.split(rf"({NUMBER})", name)
     return [(text, float(number)) for text, number in zip(pieces[::2], [*pieces[1::2], "-1"], strict=True)]
 
 
 def folded(name: str) -> str:
-    """Give a name without what only its writing makes: capitals, spaces, and how Unicode composes its letters.
+    """Give a name without differences of writing: capitals, spaces, and the way in which Unicode composes letters.
 
     >>> folded("  New\u00a0York") == folded("new york"), folded("e\u0301") == folded("\u00c9")
     (True, True)

@@ -1,4 +1,4 @@
-"""From .npz arrays to rows."""
+"""Reads an .npz file, and turns its arrays into rows of a schema."""
 
 import struct
 import zipfile
@@ -15,8 +15,8 @@ from guards.data.npz_arrays import Arrays, chosen, label_texts
 from guards.data.npz_labels import npz_labels
 from guards.data.npz_layout import laid_out, scaled
 from guards.data.table import GROUP, Table, TableColumn, as_texts, exists
+from guards.input.schema import InputSchema, InputSpec
 from guards.notices import Notices
-from guards.schema import InputSchema, InputSpec
 from guards.sentences import first_line
 from guards.types import Mistake, Rows
 
@@ -24,7 +24,7 @@ __all__ = ["read_npz", "rows_from_npz", "table_of_npz"]
 
 DAMAGED = (
     *(ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, struct.error),
-    *(zipfile.BadZipFile, zlib.error, RuntimeError),  # RuntimeError: encrypted, or compressed in another way
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),  # RuntimeError: encrypted, or of an unknown compression
 )
 
 
@@ -51,7 +51,7 @@ def read_npz(path: Path, *, label: str = "y", required: bool = False, notices: N
 
 
 def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, path: Path) -> Table:
-    """Name the columns of a tabular `x` (n, d), which holds numbers and category indices.
+    """Turn a tabular `x` (n, d), which holds numbers and category indices, into a table with names of columns.
 
     Raises:
         Mistake: the declared columns do not fit `x`.
@@ -75,12 +75,12 @@ def table_of_npz(arrays: Mapping[str, np.ndarray[Any, Any]], spec: InputSpec, pa
 
 
 def _flat(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Take the last axis off rows (n, d, 1)."""
+    """Drop the last axis of rows (n, d, 1)."""
     return x[..., 0] if x.ndim == 3 and x.shape[2] == 1 else x  # noqa: PLR2004
 
 
 def _names(x: np.ndarray[Any, Any], spec: InputSpec, path: Path) -> list[str]:
-    """Name the columns of x (n, d): as declared if all are, else by number."""
+    """Name the columns of x (n, d) as the config does if it declares all of them, else by number."""
     given = [column.name for column in spec.columns]
     counted = [f"x{index}" for index in range(x.shape[1])] if x.ndim == 2 else []  # noqa: PLR2004
     if counted and len(given) == len(counted):
@@ -99,7 +99,7 @@ def rows_from_npz(
     spec: InputSpec | None = None,
     notices: Notices | None = None,
 ) -> Rows:
-    """Turn arrays into rows; uint8 images and tensors are divided by 255, ``classes`` is empty for a regression.
+    """Turn arrays into rows. Images and tensors of uint8 are divided by 255; ``classes`` is empty for a regression.
 
     ``spec`` is the config's input, which names the columns of `x` if the schema has fewer than `x`.
 
@@ -129,7 +129,7 @@ def _columns(x: np.ndarray[Any, Any], schema: InputSchema, spec: InputSpec | Non
     try:
         names = [] if spec is None or x.ndim != 2 else _names(x, spec, path)  # noqa: PLR2004
     except Mistake:
-        names = []  # the config names other columns: the shapes say what is wrong
+        names = []  # the config names other columns: the comparison of shapes below says what is wrong
     if not set(schema.names) <= set(names):
         raise Mistake(
             f"{path}: a row of `x` has shape {list(x.shape[1:])}, the config's input has {list(schema.shape)}"

@@ -1,4 +1,4 @@
-"""The arrays of an .npz file that are read: rows, labels and groups, whatever their names are."""
+"""Chooses the arrays of an .npz file that hold the rows, the labels and the groups."""
 
 from pathlib import Path
 from typing import Any

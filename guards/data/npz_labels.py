@@ -1,4 +1,4 @@
-"""The labels of an .npz file: class indices or names, or the values of a regression."""
+"""Reads the labels of an .npz file: class indices, class names, or the values of a regression."""
 
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def _whole(y: Labels, path: Path, notices: Notices) -> Labels:
 
 
 def _in_range(y: Labels, classes: tuple[str, ...], path: Path, notices: Notices) -> None:
-    """Check class indices; say so if they are also the names of other classes.
+    """Check class indices; a notice says so if the indices are also the names of other classes.
 
     Raises:
         Mistake: a number is no index of a class.

@@ -1,4 +1,4 @@
-"""The rows of an .npz file in the shape and on the scale that the config's input has."""
+"""Brings the rows of an .npz file into the shape and onto the scale of the config's input."""
 
 from itertools import permutations
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from guards.input.schema import InputSchema
 from guards.notices import Notices
-from guards.schema import InputSchema
 from guards.types import Mistake
 
 __all__ = ["laid_out", "not_finite", "scaled"]
@@ -16,12 +16,12 @@ __all__ = ["laid_out", "not_finite", "scaled"]
 Array = npt.NDArray[Any]
 BYTE = 255
 DARK = 100
-"""Pictures with pixels up to 255 reach beyond this, and others, such as those of 0 to 16, do not."""
+"""Pixels from 0 to 255 reach beyond this value; pixels on other scales, such as 0 to 16, do not."""
 AXES = 3
 
 
 def laid_out(x: Array, shape: tuple[int, ...], path: Path, notices: Notices) -> Array:
-    """Give rows (n, *shape); an axis of length 1 that is missing or stands elsewhere is put in place, with a note.
+    """Give rows (n, *shape); if an axis of length 1 is missing or in another place, it is corrected, with a note.
 
     Raises:
         Mistake: the rows have another shape.
@@ -37,7 +37,7 @@ def laid_out(x: Array, shape: tuple[int, ...], path: Path, notices: Notices) -> 
         return x.reshape(len(x), *shape)
     told = f"{path}: a row of `x` has shape {list(given)}, the config's input has {list(shape)}"
     if len(given) == len(shape) <= AXES:
-        # Channels last is the usual case: it is tried first.
+        # Channels last is the most frequent cause, and is tried first.
         orders = (
             [(1, 2, 0), *permutations(range(len(shape)))] if len(shape) == AXES else permutations(range(len(shape)))
         )
@@ -55,12 +55,12 @@ def laid_out(x: Array, shape: tuple[int, ...], path: Path, notices: Notices) -> 
 def scaled(x: Array, schema: InputSchema, path: Path, notices: Notices) -> npt.NDArray[np.float32]:
     """Give images and tensors (n, *shape) as float32; uint8 is divided by 255, as in requests.
 
-    Values that are not finite are warned of: a server refuses such rows, but guards can be measured on them.
+    Values that are not finite cause a warning only: a server refuses such rows, but guards can be measured on them.
 
     Raises:
         Mistake: a value of an image is outside of [0, 1].
     """
-    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which is found next
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is found below
         rows = x.astype(np.float32, order="C", copy=x.dtype == np.uint8)
     unsound = not_finite(rows, schema, path) if x.dtype.kind == "f" else None
     if unsound is not None:
@@ -84,8 +84,8 @@ def scaled(x: Array, schema: InputSchema, path: Path, notices: Notices) -> npt.N
 
 
 def not_finite(rows: npt.NDArray[np.float32], schema: InputSchema, path: Path) -> str | None:
-    """Say which value of images or tensors is the first that is not finite in float32; None if all are."""
-    if np.isfinite(rows).all():  # ten times as quick as a search for the place
+    """Name the first value of images or tensors that is not finite in float32; None if all are finite."""
+    if np.isfinite(rows).all():  # ten times faster than the search for the place
         return None
     _, faults = schema.take(rows)
     row, place = faults[0].row, tuple(map(int, faults[0].place))

@@ -1,4 +1,4 @@
-"""Columns of numbers: reads their values, and says what is odd about the numbers."""
+"""Reads columns of numbers, and warns of odd numbers."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,15 +7,15 @@ import pandas as pd
 from guards.data.distinct_values import Mask, Values
 from guards.data.table import TableColumn
 from guards.data.text_formats import led_by_zeros, likeliest
+from guards.input.spelling import key_of
 from guards.notices import Notices
 from guards.sentences import counted
-from guards.spelling import key_of
 from guards.types import Mistake
 
 __all__ = ["check_numbers", "numbers_of"]
 
 EXACT = 2**24
-"""float32 holds every whole number up to here."""
+"""float32 holds every whole number up to this one."""
 MERGED = 0.1
 SENTINELS = (-999.0, -9999.0, -99999.0, -999999.0)
 LEAST_ROWS = 50
@@ -23,9 +23,9 @@ DAYS = (19000101, 21001231)
 
 
 def numbers_of(column: TableColumn, place: str, *, missing: tuple[str, ...] = (), hint: str) -> npt.NDArray[np.float64]:
-    """Read a column as numbers (n,), NaN for missing; true and false are 1 and 0, and ``missing`` are no values.
+    """Read a column as numbers (n,), NaN for missing values; true is 1, false is 0, and ``missing`` texts mean missing.
 
-    ``place`` leads the sentence of a mistake, and ``hint`` ends it.
+    The sentence of a mistake begins with ``place`` and ends with ``hint``.
 
     Raises:
         Mistake: a value is no number.
@@ -41,7 +41,7 @@ def numbers_of(column: TableColumn, place: str, *, missing: tuple[str, ...] = ()
         if kind == "boolean":
             numbers[index] = float(bool(value))
     if not values.numeral.all():
-        zeros = led_by_zeros(values)  # the column is one of numbers, so that 007 is 7
+        zeros = led_by_zeros(values)  # the column holds numbers, so 007 means 7
         numbers[zeros] = values.texts[zeros].astype(np.float64)
     gap = values.among(missing) | np.isin(numbers, marked)
     odd = np.isnan(numbers) & ~gap
@@ -57,7 +57,7 @@ def numbers_of(column: TableColumn, place: str, *, missing: tuple[str, ...] = ()
 
 
 def check_numbers(name: str, column: TableColumn, numbers: npt.NDArray[np.float64], notices: Notices) -> None:
-    """Say what is odd about a column of the reference; its ``numbers`` (n,) are NaN if missing."""
+    """Warn of odd numbers in a column of the reference; ``numbers`` (n,) are its values, NaN if missing."""
     present = numbers[np.isfinite(numbers)]  # values that are not finite are refused with their row
     if not len(present):
         notices.warn(
@@ -76,7 +76,7 @@ def check_numbers(name: str, column: TableColumn, numbers: npt.NDArray[np.float6
             "true` in input.columns"
         )
     elif max(-low, high) > EXACT and bool(np.all(present == np.floor(present))):
-        different = len(pd.unique(column.cells))  # of the file's own digits, which float64 may not tell apart either
+        different = len(pd.unique(column.cells))  # cells, not numbers: float64 may merge different digits of the file
         merged = different - len(np.unique(present.astype(np.float32)))
         if merged > MERGED * different:
             notices.warn(

@@ -1,4 +1,4 @@
-"""The reference of a config: its columns, its labels, and the rows for fitting and for calibration."""
+"""Reads the reference of a config: its columns, its labels, and the rows for fitting and for calibration."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guards.config import Config
+from guards.config.config import Config
 from guards.data.input_columns import Reading, readings
 from guards.data.labels import resolve_classes
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
@@ -18,16 +18,16 @@ from guards.data.rows import check_known, load_rows, rows_from_table
 from guards.data.table import Table, TableColumn, choices, exists
 from guards.data.table_file import read_table
 from guards.data.value_spread import compare_spread, spread_of
+from guards.input.schema import InputSchema
 from guards.notices import Notices
-from guards.schema import InputSchema
 from guards.types import Mistake, Rows
 
 __all__ = ["ReferenceFile", "first_rows", "read_reference", "read_rows"]
 
 CHANNELS = (1, 3, 4)
-"""How many channels a picture usually has."""
+"""The numbers of channels that a picture usually has."""
 FIRST = 4
-"""Rows on which a model is tried before all of them are read."""
+"""How many rows a model is tried on before all rows are read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class ReferenceFile:
 
     ``readings`` are the ways to read ``input.columns``; if there are two, the model tells which is meant. ``table`` has
     the file's columns (also of an .npz, if the input is tabular), ``arrays`` the arrays of an .npz. ``classes`` is None
-    if only the model's width can tell how many classes there are, and empty for a regression.
+    if only the number of the model's outputs can tell how many classes there are, and empty for a regression.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class ReferenceFile:
 
 
 def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceFile:
-    """Read the reference, and say what its columns and its labels are.
+    """Read the reference, and find out what its columns and its labels are.
 
     Raises:
         Mistake: the file cannot be read, or does not fit the config.
@@ -92,10 +92,10 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
 
 
 def first_rows(reference: ReferenceFile, schema: InputSchema) -> Tensor | None:
-    """Give the first rows (n, ...) of images or tensors; None of a table, or if they are too few, or not finite.
+    """Give the first rows (n, ...) of images or tensors; None for a table, or if rows are too few or not finite.
 
     Raises:
-        Mistake: they do not fit the schema.
+        Mistake: the rows do not fit the schema.
     """
     if schema.kind == "tabular" or reference.arrays is None:
         return None
@@ -103,7 +103,7 @@ def first_rows(reference: ReferenceFile, schema: InputSchema) -> Tensor | None:
     try:
         x = rows_from_npz({"x": every[:FIRST]}, schema, classes=(), path=reference.path).x
     except Mistake:
-        rows_from_npz({"x": every}, schema, classes=(), path=reference.path)  # the sentence gives figures of all rows
+        rows_from_npz({"x": every}, schema, classes=(), path=reference.path)  # so the sentence has figures of all rows
         raise
     return x if len(x) == FIRST and bool(x.isfinite().all()) else None
 

@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from guards.columns import Column
-from guards.config import Config
+from guards.config.config import Config
 from guards.data.column_kinds import WRONG_NUMBER
 from guards.data.distinct_values import Mask, Values
 from guards.data.labels import indices, targets
@@ -16,8 +15,9 @@ from guards.data.npz import read_npz, rows_from_npz
 from guards.data.number_columns import numbers_of
 from guards.data.table import GROUP, Table, TableColumn, as_texts, choices
 from guards.data.table_file import read_table
+from guards.input.column import Column
+from guards.input.schema import InputSchema
 from guards.notices import Notices
-from guards.schema import InputSchema
 from guards.sentences import as_list, counted
 from guards.types import Mistake, Rows
 
@@ -49,7 +49,7 @@ def rows_from_table(
 ) -> Rows:
     """Turn a table into rows; the label's column need not be there, ``group_NAME`` columns become groups.
 
-    ``notices`` hear of categories that are written in another way than the known ones.
+    ``notices`` get a warning if categories are written in another way than the known categories.
 
     Raises:
         Mistake: a column is missing or not of its kind, or a label is not known.
@@ -75,9 +75,9 @@ def rows_from_table(
 
 
 def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -> None:
-    """Refuse rows with a categorical column none of whose values is a category, as if it were of another type.
+    """Refuse rows if no value of a categorical column is a known category: the column may have another type there.
 
-    If the column has very many categories, such as names of persons, the rows are only warned of.
+    If the column has very many categories, such as names of persons, a warning takes the place of the refusal.
 
     Raises:
         Mistake: there is such a column.
@@ -99,7 +99,7 @@ def check_known(rows: Rows, schema: InputSchema, path: Path, notices: Notices) -
 
 
 def _encodable(column: Column, cells: TableColumn, path: Path, notices: Notices) -> npt.NDArray[np.float64]:
-    """Read a column of a file as numbers, or as indices of its categories, found by name: (n,) float64."""
+    """Read a column of a file as numbers, or as the indices of its categories' names: (n,) float64."""
     place = f"{path}, column {column.name!r}"
     if cells.type == "nested":
         raise Mistake(f"{place}: the column holds lists, structures or bytes; write a single value into each row")
@@ -114,7 +114,7 @@ def _encodable(column: Column, cells: TableColumn, path: Path, notices: Notices)
 
 
 def _check_writing(column: Column, values: Values, unknown: Mask, place: str, notices: Notices) -> None:
-    """Warn of texts (m,) that are no categories only because they are written in another way."""
+    """Warn of texts (m,) that would be categories if they were written as in the reference."""
     if not unknown.any():
         return
     known = {folded(name): name for name in column.categories or ()}

@@ -1,4 +1,4 @@
-"""A table as its file has it: columns by name, each with the type that the file gives the column."""
+"""A table as it is in its file: columns by name, each with the type that the file gives the column."""
 
 import difflib
 from collections import Counter
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from guards.data.name_order import folded
+from guards.input.spelling import key_of
 from guards.sentences import counted
-from guards.spelling import key_of
 from guards.types import Mistake
 
 __all__ = [
@@ -29,17 +29,17 @@ __all__ = [
 ]
 
 GROUP = "group_"
-"""Columns whose names begin so hold groups of the rows, and are no input of the model."""
+"""A column whose name begins with this text holds groups of the rows, and is no input of the model."""
 
 ColumnType = Literal["untyped", "text", "number", "boolean", "category", "date", "nested"]
-"""``untyped`` is a field of a CSV: text that may stand for anything. The others are types of the file.
+"""A column of a CSV is ``untyped``: its texts may mean anything. The others are types that the file declares.
 
-``nested`` is whatever has no single value per row: lists, structures, bytes.
+A ``nested`` column has no single value per row: it holds lists, structures or bytes.
 """
 
 POINTER = b"version https://git-lfs.github.com/"
 EXACT = 2**53
-"""Beyond this number float64 does not hold every whole number."""
+"""float64 holds every whole number up to this one, and not every number beyond it."""
 MANY = 20
 
 
@@ -48,9 +48,9 @@ class TableColumn:
     """One column of a file.
 
     ``cells`` (n,) is float64 with NaN for missing, int64 or uint64 without missing values, or object: ``str``,
-    ``bool``, ``int``, ``float``, with None for missing. ``categories`` are those that the file declares (a dictionary
-    or a category type), in the file's order, which is the order of their codes; ``ordered`` says that the file calls
-    the order meaningful.
+    ``bool``, ``int``, ``float``, with None for missing. ``categories`` are the categories that the file declares (by a
+    dictionary or a category type), in the order of their codes in the file; ``ordered`` is true if the file declares
+    the order as meaningful.
     """
 
     cells: npt.NDArray[Any]
@@ -63,7 +63,7 @@ class TableColumn:
         return len(self.cells)
 
     def with_missing(self, *, also: tuple[str, ...]) -> "TableColumn":
-        """Give the column with some values as missing: texts that are written so, and numbers that are equal."""
+        """Give the column with more missing values: the texts ``also``, and the numbers that these texts mean."""
         if not also:
             return self
         keys = {key for key in map(key_of, also) if key[0] == "number"}
@@ -94,7 +94,7 @@ class Table:
 
 
 def _as_floats(cells: npt.NDArray[Any]) -> bool:
-    """Whether float64 holds the cells exactly, so that NaN can stand for a missing one."""
+    """Whether float64 holds all cells exactly, so that NaN can stand for a missing value."""
     return cells.dtype.kind == "f" or (cells.dtype.kind in "iu" and bool((np.abs(cells.astype(float)) <= EXACT).all()))
 
 
@@ -111,7 +111,7 @@ def as_texts(values: npt.NDArray[Any]) -> list[str | None]:
 
 
 def choices(name: str, names: Sequence[str]) -> str:
-    """Say which names there are instead of one that is missing; if they are many, the most similar names."""
+    """Say which names there are if ``name`` is not among them; of many names, only the most similar."""
     twin = next((other for other in names if folded(other) == folded(name)), None)
     if twin is not None:
         return (
@@ -125,7 +125,7 @@ def choices(name: str, names: Sequence[str]) -> str:
 
 
 def exists(path: Path, *, folder: bool = False) -> None:
-    """Refuse a path that names no file, or a pointer to one; a folder will do if ``folder`` is given.
+    """Refuse a path at which there is no file, or only a pointer of Git LFS; ``folder`` also allows a folder.
 
     Raises:
         Mistake: there is no such file, or the file only says where Git LFS has the data.
@@ -141,7 +141,7 @@ def exists(path: Path, *, folder: bool = False) -> None:
 
 
 def unlike_names(names: Sequence[str], path: Path) -> None:
-    """Refuse names of columns if two names are the same, or a name is empty.
+    """Refuse names of columns if two names are equal, or a name is empty.
 
     Raises:
         Mistake: two columns have the same name, or a column has none.

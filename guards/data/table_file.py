@@ -1,4 +1,4 @@
-"""Reads a table from a file of any format, which the file's name tells."""
+"""Reads a table from a file; the file's name tells its format."""
 
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -18,18 +18,16 @@ OTHERS = {
     ".h5": "HDF5", ".hdf5": "HDF5", ".hdf": "HDF5", ".mat": "a MATLAB file", ".db": "a database",
     ".sqlite": "a database", ".pt": "a torch file", ".pth": "a torch file",
 }  # fmt: skip
-"""Files of tables that are not read, and what they are."""
+"""Formats of tables that cannot be read, by the suffix of a file's name."""
 
 
 def read_table(
     path: Path, *, missing: tuple[str, ...] = (), wanted: AbstractSet[str] = frozenset(), notices: Notices | None = None
 ) -> Table:
-    """Read a table by column, with the types of the file; the strings ``missing`` mean no value, too.
+    """Read a table by column, with the types of the file; the strings ``missing`` also mean a missing value.
 
-    An index of the rows is left out, unless its name is ``wanted``.
-
-    Parquet (.parquet, .pq, a folder of parts), Feather (.feather, .arrow), else CSV (.csv, .tsv, .txt, also .gz, .bz2,
-    .xz, .zst and .zip).
+    An index of the rows is left out, unless its name is ``wanted``. The formats are Parquet (.parquet, .pq, a folder of
+    parts), Feather (.feather, .arrow), and else CSV (.csv, .tsv, .txt, also .gz, .bz2, .xz, .zst and .zip).
 
     Raises:
         Mistake: the file is missing, or is no table in one of these formats.

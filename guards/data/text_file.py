@@ -19,7 +19,7 @@ __all__ = ["read_text"]
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
-    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16, whose mark is its beginning
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16, whose mark is the beginning of this mark
     (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
@@ -47,10 +47,10 @@ SAMPLE = 4096
 
 
 def read_text(path: Path, notices: Notices) -> str:
-    """Read a text file: .gz, .bz2, .xz, .zst and .zip are decompressed, a byte order mark says the encoding.
+    """Read a text file. .gz, .bz2, .xz, .zst and .zip are decompressed; a byte order mark tells the encoding.
 
     Raises:
-        Mistake: the file cannot be read or decompressed, is not a text, or is not in UTF-8.
+        Mistake: the file cannot be read or decompressed, is no text, or has no mark and is not in UTF-8.
     """
     try:
         raw = _decompressed(path)

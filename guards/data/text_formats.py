@@ -1,4 +1,4 @@
-"""Formats of texts that are not plain numbers: dates, money, percentages, decimal commas, lists, marks of a gap."""
+"""Patterns of texts that are no plain numbers: dates, money, percentages, decimal commas, lists, missing values."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ DAY = "|".join(
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A way to write values: what the values are, the pattern of a value, and what a user can do."""
+    """One way to write values: ``what`` the values are, the pattern of a value, and ``advice`` for the user."""
 
     what: str
     pattern: str
@@ -130,7 +130,7 @@ UNITS = Form(
     "write plain numbers into the file, and the unit into the column's name",
 )
 FEWEST = 10
-"""With fewer different values, such as "36 months" and "60 months", or "<5" and ">5", these are categories."""
+"""Fewer different values, such as "36 months" and "60 months", or "<5" and ">5", are taken as categories."""
 
 
 def marks(values: Values) -> Mask:
@@ -144,12 +144,12 @@ def digits(values: Values) -> Mask:
 
 
 def led_by_zeros(values: Values) -> Mask:
-    """Tell which texts (m,) have a zero before another digit, as codes and no numbers do."""
+    """Tell which texts (m,) have a zero before another digit, as codes have and numbers have not."""
     return matching(values.texts, r"^\s*[+-]?0[0-9]+\s*$")
 
 
 def likeliest(values: Values, among: Mask) -> tuple[Form, Mask] | None:
-    """Find the form of at least half of some texts (m,), by rows, and which texts have it."""
+    """Find the form that the texts ``among`` (m,) have in at least half of their rows, and which texts have it."""
     found = [(form, among & matching(values.texts, form.pattern)) for form in FORMS]
     if values.count(among) and int(among.sum()) >= FEWEST:
         found += [(form, among & matching(values.texts, form.pattern)) for form in (UNITS, SIGNS)]

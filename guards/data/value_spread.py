@@ -1,4 +1,4 @@
-"""The scale of images and tensors: the range of most values of a file, compared with the reference."""
+"""Compares the scale of a file's images or tensors, the range of most values, with the reference."""
 
 import math
 from pathlib import Path
@@ -14,12 +14,12 @@ __all__ = ["compare_spread", "spread_of"]
 VALUES = 1 << 20
 QUANTILES = (0.05, 0.95)
 FEWEST = 30
-"""Fewer rows do not show a scale."""
+"""The least number of rows that shows a scale."""
 TIMES = 3.0
 PICTURE_TIMES = 10.0
-"""Pictures have one scale, [0, 1], and honest ones may be dark: only a much smaller spread is another scale."""
+"""Pictures have one scale, [0, 1], and sound pictures may be dark: only a much smaller spread is another scale."""
 BELOW = 0.1
-"""The share of the spread that lies below zero, from which on negative values are not accidental."""
+"""If at least this share of the spread lies below zero, negative values are not accidental."""
 
 
 def spread_of(x: Tensor) -> tuple[float, float] | None:
@@ -28,7 +28,7 @@ def spread_of(x: Tensor) -> tuple[float, float] | None:
         return None
     values, row = x.reshape(-1), x[0].numel()
     step = max(1, len(values) // VALUES)
-    while math.gcd(step, row) > 1:  # else every value would be of the same few places of a row
+    while math.gcd(step, row) > 1:  # otherwise all values would come from the same few places of a row
         step += 1
     low, high = torch.quantile(values[::step].double(), torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
     return low, high
@@ -37,7 +37,7 @@ def spread_of(x: Tensor) -> tuple[float, float] | None:
 def compare_spread(
     rows: Rows, reference: tuple[float, float] | None, *, kind: str, path: Path, notices: Notices
 ) -> None:
-    """Warn if the rows of a file are on another scale than the reference, whose spread is given."""
+    """Warn if the rows of a file are on another scale than the ``reference``, given by its spread."""
     found = None if reference is None or kind == "tabular" else spread_of(rows.x)
     if reference is None or found is None:
         return
@@ -46,7 +46,7 @@ def compare_spread(
     if not usual or not width:
         return
     told = (
-        f"{path}: 90 % of the values lie from {first:.3g} to {last:.3g}, but those of the reference from {low:.3g} to "
+        f"{path}: 90 % of the values lie from {first:.3g} to {last:.3g}, but the reference's values from {low:.3g} to "
         f"{high:.3g}"
     )
     most = PICTURE_TIMES if kind == "image" else TIMES

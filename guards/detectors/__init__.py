@@ -1,1 +1,1 @@
-"""Built-in detectors, one a file."""
+"""The built-in detectors, one in each file."""

@@ -1,11 +1,11 @@
-"""Is the model unsure? The temperature-scaled softmax response."""
+"""Detects rows for which the model is unsure, by the temperature-scaled softmax response."""
 
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from guards.detector import Detector, Params
+from guards.detectors.base import Detector, Params
 from guards.types import Batch, Reference
 
 __all__ = ["Confidence", "ConfidenceParams"]
@@ -18,7 +18,7 @@ class ConfidenceParams(Params):
 
 
 class Confidence(Detector):
-    """One minus the largest calibrated probability: a guess at "is f(x) wrong?", not at "is x foreign?".
+    """One minus the largest calibrated probability: the score detects wrong answers, and not foreign rows.
 
     Hendrycks & Gimpel 2017, "A baseline for detecting misclassified and out-of-distribution examples".
     """
@@ -32,9 +32,10 @@ class Confidence(Detector):
         super().__init__()
         self.params = params
         self.register_buffer("temperature", torch.ones(()))
+        self._one = torch.tensor(1.0, dtype=torch.float32)  # torch would turn a number into a tensor in each call
 
     def fit(self, reference: Reference) -> Self:
-        """Take the temperature, which was fitted on rows of its own.
+        """Take the reference's temperature, which was fitted on separate rows.
 
         Raises:
             ValueError: the model is no classifier.
@@ -48,4 +49,4 @@ class Confidence(Detector):
     def score(self, batch: Batch) -> Tensor:
         """Score each row by the probability that is not on the predicted label."""
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        return 1 - torch.softmax(batch.output.logits / self.temperature, dim=1).amax(1)
+        return self._one - torch.softmax(batch.output.logits / self.temperature, dim=1).amax(1)

@@ -1,15 +1,18 @@
-"""Is the row foreign? Distance of the features to the nearest class, in the classes' shared covariance."""
+"""Detects foreign rows, by the distance of their features to the nearest class in the classes' shared covariance."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from guards.detector import Detector, Params
+from guards.detectors.base import Detector, Params
 from guards.types import Batch, Reference
 
 __all__ = ["Mahalanobis", "MahalanobisParams"]
+
+NO_LENGTH = 1e-12
+"""Shorter feature vectors are not scaled to length 1, so that a vector of zeros stays zero."""
 
 
 class MahalanobisParams(Params):
@@ -18,19 +21,20 @@ class MahalanobisParams(Params):
     kind: Literal["mahalanobis"] = "mahalanobis"
     normalise: bool | Literal["both"] = Field(
         default="both",
-        description="scale each feature vector to length 1 first; both: the stranger of scaled and as it is",
+        description="true: each feature vector is scaled to length 1 first; both: the larger of the two scores",
     )
     shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
         default="auto",
-        description="how far the covariance is drawn to a multiple of the identity; auto: the oracle approximation",
+        description="weight of a multiple of the identity in the covariance; auto: oracle-approximating shrinkage",
     )
 
 
 class Mahalanobis(Detector):
     """Log of one plus the squared Mahalanobis distance to the nearest class mean; one mean for regression.
 
-    By default the larger of two such scores, each standardised on the reference: of the features as they are, which
-    see a slip of units by its length, and of the features scaled to length 1, which see a foreign direction.
+    By default the score is the larger of two such scores, each standardised on the reference. The first score uses the
+    features as they are: a wrong unit makes them longer. The second score uses the features scaled to length 1: a
+    foreign row has another direction.
 
     Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples and adversarial attacks";
     with ``normalise`` the features of Mueller & Hein 2025, "Mahalanobis++"; shrinkage of Chen et al. 2010, "Shrinkage
@@ -48,12 +52,12 @@ class Mahalanobis(Detector):
 
     def __init__(self, params: MahalanobisParams) -> None:
         super().__init__()
-        self.params = params
+        self.params, self._normalise = params, params.normalise
         for name in ("centre", "projection", "offset", "level", "spread"):
             self.register_buffer(name, torch.empty(0))
 
     def fit(self, reference: Reference) -> Self:
-        """Estimate class means (labels, or the predicted ones where there are none) and the shared covariance.
+        """Estimate the means of the classes (of the predicted classes without labels), and the shared covariance.
 
         Raises:
             ValueError: there are fewer than two rows, or a feature is not finite.
@@ -75,17 +79,29 @@ class Mahalanobis(Detector):
         self.centre, self.projection, self.offset = (torch.stack(part).float() for part in zip(*fitted, strict=True))
         distance = self._distance(output.features)
         self.level = distance.mean(1, keepdim=True)
-        # Never near zero: in a view where the reference rows are all alike, rounding would drown the other.
+        # Never near zero: if all reference rows are alike in one view, its rounding errors would drown the other view.
         self.spread = distance.std(1, keepdim=True).clamp_min(0.01)
         return self
 
     def score(self, batch: Batch) -> Tensor:
-        """Score each row by its distance to the nearest class, in the view where it is the stranger."""
+        """Score each row by its distance to the nearest class, in the view in which the row is stranger."""
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        return ((self._distance(batch.output.features) - self.level) / self.spread).amax(0)
+        features = batch.output.features
+        if torch.is_inference_mode_enabled():
+            return self._score_in_place(features)
+        return ((self._distance(features) - self.level) / self.spread).amax(0)
+
+    def _score_in_place(self, features: Tensor) -> Tensor:
+        """Compute the same bits without a gradient: in place, so that a few rows take less time."""
+        d, projection = features.shape[1], self.projection
+        projected = torch.baddbmm(self.offset, self._views(features).sub_(self.centre), projection)
+        white = projected.narrow(2, 0, d)
+        nearest = projected.narrow(2, d, projection.shape[2] - d).amin(2)
+        squared: Tensor = torch.linalg.vecdot(white, white)
+        return squared.add_(nearest).clamp_min_(0).log1p_().sub_(self.level).div_(self.spread).amax(0)
 
     def _gaussian(self, features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Fit one view: its centre (1, d), and what turns a centred row f into whitened coordinates and class terms.
+        """Fit one view: centre (1, d), and projection and offset of a centred row f to whitened axes and class terms.
 
         With w = f W and class means m, |w - m|^2 = |w|^2 + (|m|^2 - 2 w m): one product with [W, -2 W m'] gives both.
         """
@@ -101,17 +117,20 @@ class Mahalanobis(Detector):
         return centre[None], projection, offset[None]
 
     def _distance(self, features: Tensor) -> Tensor:
-        """Log of one plus the squared distance to the nearest class: (views, n)."""
+        """Compute the log of one plus the squared distance to the nearest class: (views, n)."""
         projected = torch.baddbmm(self.offset, self._views(features) - self.centre, self.projection)
         white, classes = projected[..., : features.shape[1]], projected[..., features.shape[1] :]
         squared: Tensor = torch.linalg.vecdot(white, white) + classes.amin(2)
         return squared.clamp_min(0).log1p()
 
     def _views(self, features: Tensor) -> Tensor:
-        scaled = nn.functional.normalize(features, dim=1)
-        if self.params.normalise == "both":
+        """Give the features of each view, in newly allocated memory: (views, n, d)."""
+        if self._normalise is False:
+            return features[None].clone()
+        scaled: Tensor = features / torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp_min(NO_LENGTH)
+        if self._normalise == "both":
             return torch.stack([features, scaled])
-        return (scaled if self.params.normalise else features)[None]
+        return scaled[None]
 
     def _shrink(self, covariance: Tensor, n: int) -> Tensor:
         d = len(covariance)
@@ -124,6 +143,6 @@ class Mahalanobis(Detector):
             amount = self.params.shrinkage
         level = trace / d
         eye = torch.eye(d, dtype=covariance.dtype, device=covariance.device)
-        # A floor far below the scale of the features keeps the factorisation alive where a feature never varies.
+        # A floor far below the scale of the features lets the factorisation succeed even if a feature never varies.
         floor = 1e-6 * level + 1e-12
         return (1 - amount) * covariance + (amount * level + floor) * eye

@@ -12,19 +12,19 @@ from guards.examination.output_values import refuse_not_finite, warn_of_constant
 from guards.examination.precision import compare_precision
 from guards.examination.row_independence import Independence
 from guards.examination.trace import Trace
-from guards.forward_errors import forward_error
-from guards.model import TorchModel
-from guards.model_outputs import Declared
+from guards.input.schema import InputSchema
+from guards.model.forward_errors import forward_error
+from guards.model.outputs import Declared
+from guards.model.torch_model import TorchModel
 from guards.notices import Notices
-from guards.schema import InputSchema
 from guards.types import Mistake
 
 __all__ = ["examine", "refuse_missing", "refuse_not_finite"]
 
 SAMPLE = 31
-"""Rows that are run in every experiment; no power of two, which is what batches are filled up to."""
+"""How many rows every experiment runs; no power of two, since batches are filled up to powers of two."""
 TRACED, SLOW_SECONDS = 7, 0.25
-"""Rows that are traced. If one pass with these rows takes longer, they also are the sample."""
+"""How many rows are traced. If the model is slow, these rows are also the sample."""
 
 
 @torch.inference_mode()
@@ -38,14 +38,14 @@ def examine(
     largest: int,
     notices: Notices,
 ) -> None:
-    """Examine a model on reference rows (m, ...), and set what its outputs mean.
+    """Examine a model on reference rows (m, ...), and set the meaning of its outputs.
 
     A few of the rows, evenly spaced, are run alone, twice, in other orders, beside other rows and in every size of
     batch that a server with batches of up to ``largest`` rows fills up to. Each row must get the same answer: the same
     probabilities within 1e-5, the same values within 1e-5 of the largest. The features must not change either.
 
     Raises:
-        Mistake: answers or features change, or the outputs are not finite, or not what is declared.
+        Mistake: answers or features change, or the outputs are not finite, or contradict the declared meaning.
     """
     precision, model.precision = model.precision, "float32"
     try:
@@ -53,7 +53,7 @@ def examine(
             few = rows[spaced(len(rows), TRACED)].to(model.device)
             started = time.perf_counter()
             trace = _traced(model, few)
-            if time.perf_counter() - started > SLOW_SECONDS:  # a first pass may be slow by itself
+            if time.perf_counter() - started > SLOW_SECONDS:  # once more, since a first pass is often slow
                 started = time.perf_counter()
                 answers(model, few, classification=False)
             slow = time.perf_counter() - started > SLOW_SECONDS

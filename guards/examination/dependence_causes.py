@@ -19,7 +19,7 @@ RANDOM = (
 )
 REDUCTIONS = ("mean", "sum", "var", "std", "amax", "amin", "max", "min", "logsumexp", "var_mean", "std_mean", "median")
 NORMS = ("linalg_vector_norm", "norm")
-"""Their axes are behind the kind of norm."""
+"""Operations whose axes are the argument after the kind of norm."""
 SHOWN = 3
 
 
@@ -93,7 +93,7 @@ def _same(a: object, b: object) -> bool:
 
 
 def _named(net: nn.Module, kinds: type | tuple[type, ...], which: Callable[[Any], bool]) -> str:
-    """Name the modules of some kinds that are ``which``, with their types; nothing if there is none."""
+    """Name the modules of some kinds for which ``which`` is true, with their types; empty if there is none."""
     names = [
         f"{name!r} ({type(module).__name__})"
         for name, module in net.named_modules()
@@ -128,8 +128,8 @@ def _batch_norm(trace: Trace) -> str:
         tensor = operation.tensor
         if "batch_norm" not in operation.name or tensor is None or tensor.shape[:1] != (trace.rows,):
             continue
-        # native_batch_norm(input, weight, bias, mean, variance, training, ...); those with running statistics alone
-        # are named otherwise.
+        # native_batch_norm(input, weight, bias, mean, variance, training, ...); a batch norm that only uses its running
+        # statistics is an operation of another name.
         if any(argument is True for argument in operation.args[3:6]):
             return (
                 "a batch norm normalises by the batch's own mean: write F.batch_norm(..., training=self.training) "
@@ -167,7 +167,7 @@ def _reduction_over_rows(trace: Trace) -> str:
 
 
 def _padded_to_the_longest(trace: Trace) -> str:
-    if not any(trace.named("_pack_padded_sequence")):  # the way back is no operation of its own
+    if not any(trace.named("_pack_padded_sequence")):  # unpacking records no operation of its own
         return ""
     return (
         "pad_packed_sequence, if it is used, fills up to the longest sequence of the batch, so that a mean over "

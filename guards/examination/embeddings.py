@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from guards.columns import Column
-from guards.imputation import Imputation
+from guards.input.column import Column
+from guards.input.imputation import Imputation
+from guards.input.schema import InputSchema
 from guards.notices import Notices
-from guards.schema import InputSchema
 from guards.sentences import first_line
 from guards.types import Mistake
 

@@ -1,4 +1,4 @@
-"""Experiments: the same rows in other batches must get the same answers."""
+"""Puts the same rows into other batches, and compares the answers, which must be the same."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from guards.model import TorchModel
+from guards.model.torch_model import TorchModel
 from guards.types import Mistake
 
 __all__ = ["Answers", "Deviation", "Experiment", "answers", "deviation", "experiments", "spaced"]
@@ -36,27 +36,27 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """The largest difference: in what (``probability``, ``value`` or ``features``), its size, and its row."""
+    """The largest difference: ``what`` differs (``probability``, ``value`` or ``features``), its size, and its row."""
 
     what: str
     size: float
     row: int
 
     def __str__(self) -> str:
-        """Say it for a sentence."""
+        """Give the size and what differs, as a part of a sentence."""
         relative = "" if self.what == "probability" else " of the largest"
         size = f"{self.size:.2g}" if self.what == "probability" else f"{self.size:.2%}"
         return f"{size}{relative} in the {self.what}"
 
 
 def spaced(rows: int, most: int) -> Tensor:
-    """Give the numbers of at most that many rows, evenly spaced over a file that may be sorted; at least two."""
+    """Give the numbers of at most ``most`` rows, but at least two, evenly spaced over a file that may be sorted."""
     return torch.linspace(0, rows - 1, max(2, min(most, rows))).round().long()
 
 
 @torch.inference_mode()
 def answers(model: TorchModel, rows: Tensor, *, classification: bool) -> Answers:
-    """Run rows (n, ...) without compiling.
+    """Run rows (n, ...) through the model, without compiling the model.
 
     Raises:
         Mistake: the answers or the features do not have one entry per row.
@@ -85,7 +85,7 @@ def experiments(rows: Tensor, others: Tensor, sizes: list[int]) -> Iterator[Expe
 
 
 def deviation(base: Answers, found: Answers, index: Tensor, *, classification: bool) -> Deviation | None:
-    """Compare the first answers of a batch with those of the same rows before; None if they are the same."""
+    """Compare the first answers of a batch with the earlier answers for the same rows; None if they are the same."""
     index = index.to(base.given.device)
     pairs = [
         ("probability" if classification else "value", base.given, found.given, TOLERANCE, classification),

@@ -1,4 +1,4 @@
-"""Experiments in float64: a deviation that stays in float64 is not rounding."""
+"""Repeats experiments in float64: a deviation that stays in float64 is not rounding."""
 
 import copy
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from guards.examination.experiments import Answers, Deviation, Experiment, answers, deviation
-from guards.imputation import Imputation
-from guards.model import TorchModel
+from guards.input.imputation import Imputation
+from guards.model.torch_model import TorchModel
 
 __all__ = ["Float64Copy"]
 
@@ -21,7 +21,7 @@ SMALL = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Float64Copy:
-    """A copy of a model's parts in float64, and the sample's answers; both are None if the module cannot run so."""
+    """A copy of a model's parts in float64, and the sample's answers; both are None if the model has no float64 run."""
 
     model: TorchModel
     parts: tuple[nn.Module, Imputation | None] | None

@@ -2,8 +2,8 @@
 
 import torch
 
-from guards.model import TorchModel
-from guards.schema import InputSchema
+from guards.input.schema import InputSchema
+from guards.model.torch_model import TorchModel
 from guards.types import Mistake
 
 __all__ = ["refuse_missing"]

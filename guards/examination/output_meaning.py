@@ -1,9 +1,9 @@
-"""Finds whether outputs are logits, probabilities or log-probabilities, by the last operation and the values."""
+"""Finds out from the last operation and the values whether outputs are logits, probabilities or log-probabilities."""
 
 from torch import Tensor
 
 from guards.examination.trace import Operation, Trace
-from guards.model_outputs import Declared, Meaning
+from guards.model.outputs import Declared, Meaning
 from guards.notices import Notices
 from guards.types import Mistake
 
@@ -18,10 +18,10 @@ DECLARE = "set model.output to logits, probabilities or log_probabilities"
 
 
 def find_meaning(trace: Trace, outputs: Tensor, declared: Declared, *, binary: bool, notices: Notices) -> Meaning:
-    """Say what outputs (n, k) of reference rows are; ``binary`` says that the one output is of ``classes[1]``.
+    """Find out what the outputs (n, k) of reference rows are; ``binary``: the only output is about ``classes[1]``.
 
     Raises:
-        Mistake: the values contradict what is declared, or it cannot be told what they are.
+        Mistake: the values contradict the declared meaning, or do not show which meaning they have.
     """
     last, width = trace.last(), outputs.shape[1]
     likeness = _likeness(outputs, HALF_TOLERANCE if trace.outputs.dtype.itemsize == 2 else TOLERANCE)  # noqa: PLR2004
@@ -77,7 +77,7 @@ def _sure(last: Operation) -> bool:
 
 
 def _likeness(outputs: Tensor, tolerance: float) -> Meaning | None:
-    """Say what the values could be: None if they are neither probabilities nor logarithms of them."""
+    """Say what the values could be; None if they are neither probabilities nor logarithms of probabilities."""
     within = bool(((outputs >= -tolerance) & (outputs <= 1 + tolerance)).all())
     if outputs.shape[1] == 1:
         return "probabilities" if within else None

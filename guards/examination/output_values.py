@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from guards.examination.experiments import Answers
-from guards.model import TorchModel
+from guards.input.schema import InputSchema
+from guards.model.torch_model import TorchModel
 from guards.notices import Notices
-from guards.schema import InputSchema
 from guards.sentences import named
 from guards.types import Mistake
 
@@ -24,7 +24,7 @@ def refuse_not_finite(
     numbers: Tensor | None = None,
     whose: str = "reference",
 ) -> None:
-    """Refuse outputs (n, k) and features (n, d) of reference rows (n, ...) that hold NaN or infinity.
+    """Refuse outputs (n, k) and features (n, d) of reference rows (n, ...) if they hold NaN or infinity.
 
     ``numbers`` (n,) are the rows' numbers in their file, counted from 0; default: 0 to n - 1.
 
@@ -69,7 +69,7 @@ def warn_of_constants(model: TorchModel, sample: Tensor, base: Answers, notices:
     if _constant(base.given):
         notices.warn(
             f"model: it gives the same answer for all {len(sample)} reference rows that were tried: are its weights "
-            "those of training, and the inputs on the scale of training?"
+            "the trained weights, and are the inputs scaled as in training?"
         )
     elif _constant(base.features):
         notices.warn(

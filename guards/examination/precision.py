@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from guards.examination.experiments import answers, spaced
-from guards.model import TorchModel
+from guards.model.torch_model import TorchModel
 from guards.notices import Notices
 from guards.types import Mistake
 
@@ -64,7 +64,7 @@ def _given(model: TorchModel, rows: Tensor, classification: bool) -> Tensor:
 
 
 def _at_least(count: int, rows: int, z: float = 1.96) -> float:
-    """Give the lower end of Wilson's 95 % interval of a share."""
+    """Give the lower end of Wilson's 95 % interval of the share ``count / rows``."""
     share = count / rows
     middle, half = share + z * z / (2 * rows), z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
     return (middle - half) / (1 + z * z / rows)

@@ -11,8 +11,8 @@ from guards.examination.dependence_causes import changed_state, drawing, mixing,
 from guards.examination.experiments import Answers, Deviation, Experiment, answers, deviation, experiments
 from guards.examination.float64 import Float64Copy
 from guards.examination.trace import Trace
-from guards.forward_errors import forward_error
-from guards.model import TorchModel
+from guards.model.forward_errors import forward_error
+from guards.model.torch_model import TorchModel
 from guards.notices import Notices
 from guards.sentences import first_line
 from guards.types import Mistake
@@ -20,7 +20,7 @@ from guards.types import Mistake
 __all__ = ["Independence"]
 
 SECONDS = 5.0
-"""For all batch sizes together. If they would take longer, only the smallest and the largest are tried."""
+"""Seconds for all batch sizes together. If they would take longer, only the smallest and the largest are tried."""
 SECONDS_OF_LARGEST = 60.0
 LARGEST_VALUES = 2**28
 """The most values of a batch that is tried: 1 GiB of float32."""
@@ -44,7 +44,7 @@ class Independence:
         """Run all experiments, with batches of up to ``largest`` rows, and give the sample's answers.
 
         Raises:
-            Mistake: an answer changes, or a batch is not taken.
+            Mistake: an answer changes, or the model does not take a batch.
         """
         index = torch.arange(len(self.sample))
         base = self._run(self.sample, "in a batch")
@@ -58,7 +58,8 @@ class Independence:
             differs = self._differs(base, found, experiment.index)
             if differs is not None and not self._is_rounding(experiment, differs):
                 after = self._differs(base, self._run(self.sample, "after other batches"), index)
-                if after is not None:  # no matter of neighbours: the same batch gets other answers than before
+                # If the same batch gets other answers than before, the rows beside a row are not the cause.
+                if after is not None:
                     raise Mistake(self._changing(after, "the same rows get other answers after another batch"))
                 raise Mistake(self._mixing(differs, experiment, base, found))
         if (differs := self._differs(base, self._run(self.sample, "after other batches"), index)) is not None:
@@ -73,8 +74,8 @@ class Independence:
                 )
             else:
                 self.notices.note(
-                    f"model: something {how}: so little may be rounding, and the model does not run in float64, which "
-                    "would tell; does forward stop at a tolerance, or compute over the rows?"
+                    f"model: something {how}: so small a change may be rounding, and the model does not run in "
+                    "float64, which would show the cause; does forward stop at a tolerance, or compute over the rows?"
                 )
         return base
 
@@ -102,7 +103,7 @@ class Independence:
             raise Mistake(self._refused(rows, name, raised)) from raised
 
     def _refused(self, rows: Tensor, name: str, raised: Exception) -> str:
-        """Say why a batch is not taken, though another batch is."""
+        """Say why the model does not take a batch, although it takes another batch."""
         text = str(raised)
         if isinstance(raised, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
             return (
@@ -120,7 +121,7 @@ class Independence:
         return f"{said}; it takes a batch of {len(self.sample)} rows, but not {len(rows)} ({name})"
 
     def _is_rounding(self, experiment: Experiment, differs: Deviation) -> bool:
-        """Tell whether a deviation is rounding: then only a fraction is left in float64."""
+        """Tell whether a deviation is rounding; if so, only a fraction of it is left in float64."""
         if self.in_float64 is None:
             self.in_float64 = Float64Copy.of(self.model, self.sample, classification=self.classification)
         if not self.in_float64.explains(experiment, differs):
@@ -149,7 +150,7 @@ class Independence:
         )
 
     def _changing(self, differs: Deviation, what: str) -> str:
-        """Say why two calls differ: with a fixed seed random numbers become equal, but a kept state does not."""
+        """Say why two calls differ: a fixed seed makes random numbers equal, but not a state that is kept."""
         net = self.model.net
         seeded = []
         for _ in range(2):
@@ -174,7 +175,7 @@ class Independence:
 
     @torch.inference_mode(mode=False)
     def _with_gradients(self, base: Answers, index: Tensor) -> None:
-        """Compare with the pass that explanations use, in which gradients are on."""
+        """Compare the answers with those of a pass with gradients on, which explanations use."""
         prepared = self.model.prepare(self.sample.clone()).clone()
         try:
             with torch.enable_grad():

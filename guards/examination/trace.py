@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from guards.model import TorchModel, taken_at_once
+from guards.model.torch_model import TorchModel, taken_at_once
 
 __all__ = ["Operation", "Trace"]
 
@@ -25,7 +25,7 @@ SAME_VALUES = frozenset(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """One operation of torch: its name without overload, its arguments, and the tensors that it gave."""
+    """One operation of torch: its name without the overload, its arguments, and the tensors that it returned."""
 
     name: str
     args: tuple[Any, ...]
@@ -46,10 +46,10 @@ class Trace:
     operations: list[Operation] = field(default_factory=list)
 
     @classmethod
-    @torch.inference_mode(mode=False)  # in which torch does not take operations such as linear apart
+    @torch.inference_mode(mode=False)  # inference mode does not split operations such as linear
     @torch.no_grad()
     def of(cls, model: TorchModel, prepared: Tensor) -> Self:
-        """Run prepared rows (n, ...)."""
+        """Run prepared rows (n, ...) and record the operations."""
         prepared = taken_at_once(prepared, model.least_rows, model.most_rows)
         trace = cls(len(prepared))
         with _Recording(trace.operations):
@@ -57,19 +57,19 @@ class Trace:
         return trace
 
     def last(self) -> Operation | None:
-        """Give the operation whose values are the outputs, behind those that only move or shape them."""
+        """Give the operation that computed the outputs' values; later operations only move or shape the values."""
         return next((each for each in self._backwards() if each.name not in SAME_VALUES or each.tensor is None), None)
 
     @property
     def clamps(self) -> bool:
-        """Whether the outputs are clamped behind that operation."""
+        """Whether the outputs are clamped after the operation that computed them."""
         last = self.last()
         return any(
             each.name.startswith("clamp") for each in takewhile(lambda each: each is not last, self._backwards())
         )
 
     def _backwards(self) -> Iterator[Operation]:
-        """Go from the outputs back, through the first argument of each operation."""
+        """Go back from the outputs, through the first argument of each operation."""
         wanted: Tensor | None = self.outputs
         for operation in reversed(self.operations):
             if any(tensor is wanted for tensor in operation.gave):
@@ -78,18 +78,18 @@ class Trace:
 
     @property
     def softmax_over_rows(self) -> bool:
-        """Whether a softmax over axis 0 gives the outputs: then they mean nothing."""
+        """Whether the outputs come from a softmax over axis 0, which is the rows: then they mean nothing."""
         last = self.last()
         over = last is not None and last.name.endswith("softmax") and last.args[1:2] == (0,)
         return over and self.outputs.ndim > 1
 
     @property
     def squeezes(self) -> bool:
-        """Whether a squeeze() names no axis, or the first: it drops the axis of the rows if there is one row."""
+        """Whether a squeeze() names no axis or the first axis, and so drops the axis of the rows of a single row."""
         return any(len(each.args) == 1 or each.args[1] in (0, [0]) for each in self.named("squeeze"))
 
     def named(self, *names: str) -> Iterator[Operation]:
-        """Go through the operations of these names."""
+        """Go through the operations that have one of these names."""
         return (operation for operation in self.operations if operation.name in names)
 
 
@@ -100,7 +100,7 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Keep torch from importing its compiler for this, which takes more than a second."""
+        """Keep torch from importing its compiler for the recording: the import takes more than a second."""
         return False
 
     def __torch_dispatch__(

@@ -1,1 +1,1 @@
-"""Built-in explainers, one a file."""
+"""The built-in explainers, one in each file."""

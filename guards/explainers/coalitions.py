@@ -1,21 +1,24 @@
-"""Which inputs are switched together between a row and a baseline, and what the subject makes of it."""
+"""Coalitions of players, as Shapley values have them: a player is one input, or several that change together.
+
+A coalition's players have the row's values, and all other players have the baseline's.
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
-from guards.schema import InputSchema
-from guards.subject import Subject
+from guards.explainers.explained_function import Subject
+from guards.input.schema import InputSchema
 
-__all__ = ["grouped", "outputs", "spread"]
+__all__ = ["outputs", "players_of", "spread"]
 
 
-def grouped(schema: InputSchema, most: int) -> Tensor:
-    """Number the groups of inputs, ``most`` at most, in the shape of a row.
+def players_of(schema: InputSchema, most: int) -> Tensor:
+    """Give each input's player, numbered from 0, in the shape of a row: at most ``most`` players, or all columns.
 
-    A table's are its columns. An image's are square patches of all channels, as small as fits; a tensor's are equal
-    runs of its elements.
+    The players of a table are its columns. The players of an image are square patches of all channels, as small as
+    fits. The players of a tensor are equal runs of its elements.
     """
     if schema.kind == "image":
         _, height, width = schema.shape
@@ -30,17 +33,19 @@ def grouped(schema: InputSchema, most: int) -> Tensor:
     return (torch.arange(size) // run).view(schema.shape)
 
 
-def outputs(subject: Subject, row: Tensor, baseline: Tensor, target: Tensor, groups: Tensor, present: Tensor) -> Tensor:
-    """Give the number (m,) float64 for coalitions ``present`` (m, g): the row's groups there, the baseline's else."""
+def outputs(
+    subject: Subject, row: Tensor, baseline: Tensor, target: Tensor, players: Tensor, present: Tensor
+) -> Tensor:
+    """Give the number (m,) float64 for each coalition; ``present`` (m, g) marks the players of each coalition."""
     numbers = []
-    groups = groups.to(row.device)
+    players = players.to(row.device)
     for few in torch.split(present, 256):
-        mixed = torch.where(few.to(row.device)[:, groups], row, baseline)
+        mixed = torch.where(few.to(row.device)[:, players], row, baseline)
         numbers.append(subject.evaluate(mixed, target.expand(len(few))).double().cpu())
     return torch.cat(numbers)
 
 
-def spread(contributions: Tensor, groups: Tensor, row: Tensor) -> Tensor:
-    """Share each group's contribution (g,) equally among its inputs: the row's shape (1, ...)."""
-    sizes = groups.flatten().bincount(minlength=len(contributions))
-    return (contributions / sizes)[groups][None].to(row.device)
+def spread(contributions: Tensor, players: Tensor, row: Tensor) -> Tensor:
+    """Share each player's contribution (g,) equally among the player's inputs: the row's shape (1, ...)."""
+    sizes = players.flatten().bincount(minlength=len(contributions))
+    return (contributions / sizes)[players][None].to(row.device)

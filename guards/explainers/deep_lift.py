@@ -1,4 +1,4 @@
-"""DeepLIFT: each layer hands the change of its output back to its inputs, in one backward pass."""
+"""DeepLIFT: each layer distributes the change of its output over its inputs, in one backward pass."""
 
 import warnings
 from typing import ClassVar, Literal
@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from guards.detector import Params
-from guards.explainer import Explainer, NotExplainableError
+from guards.detectors.base import Params
+from guards.explainers.base import Explainer, NotExplainableError
 from guards.sentences import first_line
 
 __all__ = ["DeepLift", "DeepLiftParams"]
@@ -19,15 +19,19 @@ class DeepLiftParams(Params):
 
     method: Literal["deep_lift"] = "deep_lift"
     tolerance: float = Field(
-        default=0.1, gt=0, lt=1, description="share of the output's change that may be missed; beyond it: refused"
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="share of the output's change that contributions may miss; if they miss more, the row is refused",
     )
 
 
 class DeepLift(Explainer):
-    """Captum's DeepLIFT with the rescale rule, which sees rectifiers and the like only where they are modules.
+    """Captum's DeepLIFT with the rescale rule, which is applied only to activations that are modules.
 
-    Where a model calls them as functions the rule is not applied, and where a pool's maximum lies elsewhere at the
-    baseline a part is lost: contributions then do not add up, which ``convergence_delta`` says; by far, and it refuses.
+    If a model calls activations as functions, the rule is not applied to them. If a pool's maximum lies elsewhere at
+    the baseline, a part of the change is lost. Then the contributions do not add up: ``convergence_delta`` shows the
+    difference, and an explanation whose difference exceeds the tolerance is refused.
     Shrikumar, Greenside & Kundaje 2017, "Learning important features through propagating activation differences".
     """
 
@@ -35,10 +39,10 @@ class DeepLift(Explainer):
     params: DeepLiftParams
 
     def attribute(self, row: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
-        """Hand the change from the baseline back to the inputs.
+        """Distribute the change of the output from the baseline over the inputs.
 
         Raises:
-            NotExplainableError: the model is made of what the rule cannot follow.
+            NotExplainableError: the rule cannot follow the operations of the model.
         """
         from captum.attr import DeepLift as Captum  # noqa: PLC0415 - an extra, and slow to import
 
@@ -46,7 +50,7 @@ class DeepLift(Explainer):
         inputs = tuple(part.detach().clone().requires_grad_() for part in ends)
         try:
             with warnings.catch_warnings():
-                # That it sets hooks, which is known; and one of torch's, that a hook is on a whole module.
+                # Captum warns that it sets hooks, and torch warns of a hook on a whole module: both are intended.
                 warnings.filterwarnings("ignore", category=UserWarning, module=r"captum\..*")
                 warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
                 values = Captum(self.subject).attribute(inputs, starts, additional_forward_args=(target,))
@@ -60,7 +64,7 @@ class DeepLift(Explainer):
         if bool(missing > self.params.tolerance * change.abs() + 1e-4):
             raise NotExplainableError(
                 f"deep_lift: its contributions miss {missing.item():.3g} of the change of {change.item():.3g}: it "
-                "follows rectifiers and the like only where they are modules (nn.ReLU), and maxima in part; use "
+                "follows rectifiers and similar functions only if they are modules (nn.ReLU), and maxima in part; use "
                 "integrated_gradients, or make them modules"
             )
         return merged

@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from guards.detector import Params
-from guards.explainer import Explainer
-from guards.explainers.coalitions import grouped
+from guards.detectors.base import Params
+from guards.explainers.base import Explainer
+from guards.explainers.coalitions import players_of
 
 __all__ = ["FeatureAblation", "FeatureAblationParams"]
 
@@ -16,7 +16,7 @@ class FeatureAblationParams(Params):
     """Parameters of feature ablation."""
 
     method: Literal["feature_ablation"] = "feature_ablation"
-    groups: int = Field(default=1024, ge=1, le=65536, description="most patches of an image, or runs of a tensor")
+    groups: int = Field(default=1024, ge=1, le=65536, description="the most patches of an image, or runs of a tensor")
 
 
 class FeatureAblation(Explainer):
@@ -30,15 +30,15 @@ class FeatureAblation(Explainer):
     params: FeatureAblationParams
 
     def attribute(self, row: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
-        """Replace one group at a time; a patch's pixels share what it loses."""
+        """Replace one player at a time; a patch's pixels share what the output loses."""
         from captum.attr import FeatureAblation as Captum  # noqa: PLC0415 - an extra, and slow to import
 
-        groups = grouped(self.subject.schema, self.params.groups).to(row.device)
+        players = players_of(self.subject.schema, self.params.groups).to(row.device)
         lost: Tensor = Captum(self.subject.evaluate).attribute(
             row,
             baselines=baseline,
             additional_forward_args=(target,),
-            feature_mask=groups[None],
+            feature_mask=players[None],
             perturbations_per_eval=64,
         )
-        return lost / groups.flatten().bincount()[groups]
+        return lost / players.flatten().bincount()[players]

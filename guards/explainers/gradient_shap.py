@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from guards.detector import Params
-from guards.explainer import Explainer, seed_of
+from guards.detectors.base import Params
+from guards.explainers.base import Explainer, seed_of
 
 __all__ = ["GradientShap", "GradientShapParams"]
 
@@ -26,18 +26,18 @@ class GradientShapParams(Params):
 
 
 class GradientShap(Explainer):
-    """The mean of gradient times change, at one random place in each of equal pieces of the path.
+    """The mean of gradient times change, at one random place in each of the equal pieces of a path.
 
-    Captum's draws every place from the whole path and from the global random state; this is drawn of the row's own
-    content, and in strata, which leaves a fraction of the variance. Erion et al. 2021, "Improving performance of deep
-    learning models with axiomatic attribution priors and expected gradients".
+    Captum's implementation draws every place from the whole path, with the global random state. Here a row's content
+    seeds the draws, and each piece of the path has one draw, which leaves a fraction of the variance. Erion et al.
+    2021, "Improving performance of deep learning models with axiomatic attribution priors and expected gradients".
     """
 
     Params: ClassVar[type[Params]] = GradientShapParams
     params: GradientShapParams
 
     def attribute(self, row: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
-        """Average over the path.
+        """Average gradient times change over the path from the baseline to the row.
 
         Raises:
             NotExplainableError: the model is not differentiable in a categorical column that matters here.

@@ -7,8 +7,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from guards.detector import Params
-from guards.explainer import Explainer
+from guards.detectors.base import Params
+from guards.explainers.base import Explainer
 
 __all__ = ["IntegratedGradients", "IntegratedGradientsParams"]
 
@@ -19,10 +19,18 @@ class IntegratedGradientsParams(Params):
     """Parameters of integrated gradients."""
 
     method: Literal["integrated_gradients"] = "integrated_gradients"
-    steps: int = Field(default=32, ge=2, le=1024, description="gradient evaluations along the path to begin with")
-    max_steps: int = Field(default=256, ge=2, le=4096, description="they are doubled until the tolerance, up to this")
+    steps: int = Field(default=32, ge=2, le=1024, description="gradient evaluations at first")
+    max_steps: int = Field(
+        default=256,
+        ge=2,
+        le=4096,
+        description="the most gradient evaluations; they are doubled until the tolerance holds",
+    )
     tolerance: float = Field(
-        default=1e-3, gt=0, lt=1, description="share of the output's change that the plain quadrature may miss"
+        default=1e-3,
+        gt=0,
+        lt=1,
+        description="share of the output's change that the contributions may miss before steps are doubled",
     )
 
     @model_validator(mode="after")
@@ -33,14 +41,15 @@ class IntegratedGradientsParams(Params):
 
 
 class IntegratedGradients(Explainer):
-    """The gradients along the straight path from the baseline, integrated where they change.
+    """The integral of the gradients along the straight path from the baseline to the row, by an adaptive rule.
 
     A rectifier network's gradient is piecewise constant along the path, so high-order rules gain nothing: 256
-    Gauss-Legendre nodes leave 0.2 % of the change on a small convolutional network. This is the trapezoid rule on a
-    mesh whose intervals are halved where the gradients at both ends differ most, until what it misses of the known
-    change of output is within the tolerance. What is then left is closed by the least change of the two weights of
-    each interval (which stay within it), in proportion to how far its ends disagree: that brings the attributions
-    nearer to the true integral, too, and ``convergence_delta`` to rounding.
+    Gauss-Legendre nodes miss 0.2 % of the change on a small convolutional network. So the trapezoid rule is used on a
+    mesh: the intervals whose ends have the most different gradients are halved, until the rule misses no more of the
+    known change of the output than the tolerance. The part still missing is closed by the least change of each
+    interval's two weights (which stay between 0 and 1), in proportion to the difference between the gradients at the
+    interval's ends. This brings the attributions nearer to the true integral, and ``convergence_delta`` down to
+    rounding errors.
 
     Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep networks".
     """
@@ -58,7 +67,7 @@ class IntegratedGradients(Explainer):
         gaps = tuple(end - start for end, start in zip(ends, starts, strict=True))
 
         def slopes(places: Tensor) -> tuple[Tensor, Tensor]:
-            """Give the output (m,) and the slope along the path by element (m, d) at places (m,) of it."""
+            """Give the output (m,), and each element's slope along the path (m, d), at places (m,) of the path."""
             points = tuple(
                 start + places.to(gap.dtype).view(-1, *[1] * (gap.ndim - 1)) * gap
                 for start, gap in zip(starts, gaps, strict=True)
@@ -99,12 +108,12 @@ def _integrate(slopes: Slopes, params: IntegratedGradientsParams, device: torch.
 
 
 def _weights(width: Tensor, along: Tensor, change: Tensor) -> Tensor:
-    """Give each interval's share for its first end (k,): a half, moved as little as makes the rule complete."""
+    """Give the weight of each interval's first end (k,): a half, moved by the least that makes the rule complete."""
     first = torch.full_like(width, 0.5)
     lever = width * (along[:-1] - along[1:])
     power = (lever * lever).sum()
     if power > 0:
-        for _ in range(3):  # what a weight at its limit cannot take, the others do
+        for _ in range(3):  # if a weight reaches its limit, the others take the rest
             missing = (width * (first * along[:-1] + (1 - first) * along[1:])).sum() - change
             first = (first - missing * lever / power).clamp(0, 1)
     return first

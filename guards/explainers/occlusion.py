@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from guards.detector import Params
-from guards.explainer import Explainer
+from guards.detectors.base import Params
+from guards.explainers.base import Explainer
 
 __all__ = ["Occlusion", "OcclusionParams"]
 
@@ -21,16 +21,18 @@ class OcclusionParams(Params):
     window: int | None = Field(
         default=None,
         ge=1,
-        description="side of an image's window; default: an eighth of the image's, at least 3",
+        description="side of an image's window in pixels; default: an eighth of the image's side, at least 3",
     )
-    positions: int = Field(default=1024, ge=1, le=65536, description="most windows; the stride follows from it")
+    positions: int = Field(
+        default=1024, ge=1, le=65536, description="the most windows; the stride follows from this number"
+    )
 
 
 class Occlusion(Explainer):
-    """Captum's occlusion: a square window slides over an image; over a table or tensor it is one element.
+    """Captum's occlusion: a square window slides over an image; in a table or tensor the window is one element.
 
-    Where windows overlap, an element gets the mean of what they lose. Zeiler & Fergus 2014, "Visualizing and
-    understanding convolutional networks".
+    An element in several windows gets the mean of the windows' losses. A tensor with more elements than ``positions``
+    has windows of several elements. Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks".
     """
 
     Params: ClassVar[type[Params]] = OcclusionParams
@@ -38,7 +40,7 @@ class Occlusion(Explainer):
     params: OcclusionParams
 
     def attribute(self, row: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
-        """Slide the window."""
+        """Slide the window over the row, and attribute the output's loss to the elements in the window."""
         from captum.attr import Occlusion as Captum  # noqa: PLC0415 - an extra, and slow to import
 
         window, strides = self._window(tuple(row.shape[1:]))

@@ -1,11 +1,11 @@
-"""Saliency: how steeply the output changes with each input, right where the row is."""
+"""Saliency: the slope of the output in each input, at the row."""
 
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from guards.detector import Params
-from guards.explainer import Explainer
+from guards.detectors.base import Params
+from guards.explainers.base import Explainer
 
 __all__ = ["Saliency", "SaliencyParams"]
 
@@ -17,11 +17,11 @@ class SaliencyParams(Params):
 
 
 class Saliency(Explainer):
-    """The gradient with its sign, in output per unit of the input as sent: quick, and blind to what lies further off.
+    """The gradient with its sign, in units of output per unit of the input as sent: quick, and local to the row.
 
-    A category's is the directional derivative from the baseline's embedding to its own. Simonyan, Vedaldi & Zisserman
-    2014, "Deep inside convolutional networks"; with the sign, since without it a random
-    model's looks like a trained one's.
+    For an embedded category it is the directional derivative from the baseline's embedding to the category's embedding.
+    Simonyan, Vedaldi & Zisserman 2014, "Deep inside convolutional networks". The sign is kept, because without signs
+    the saliency of a random model looks like the saliency of a trained model.
     """
 
     Params: ClassVar[type[Params]] = SaliencyParams

@@ -1,1 +1,1 @@
-"""Built-in monitors, one a file."""
+"""The built-in monitors, and the base class of all monitors."""

@@ -1,12 +1,12 @@
-"""The streams of a deployment, counted into the bins of their reference: the raw material of every drift figure."""
+"""Counts the rows of every stream by the reference's bins; figures of drift are computed from these counts."""
 
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from guards.monitor import Context, Monitor, MonitorParams, Series, Statistic
-from guards.streams import StreamParams, Streams
-from guards.types import Batch, Outcome, Reference
+from guards.monitors.base import Context, Monitor, MonitorParams, Series, Statistic
+from guards.monitors.streams import StreamParams, Streams
+from guards.types import Batch, Reference, Result
 
 __all__ = ["Bins", "BinsParams"]
 
@@ -28,17 +28,17 @@ class Bins(Monitor):
         self.streams = Streams(params, context)
         self.counts = np.zeros(self.streams.size, dtype=np.int64)
 
-    def fit(self, reference: Reference, outcome: Outcome) -> Self:
+    def fit(self, reference: Reference, outcome: Result) -> Self:
         """Set the bins' edges at the reference's quantiles, and count the reference into them."""
         self.streams.fit(reference, outcome)
         return self
 
-    def observe(self, batch: Batch, outcome: Outcome) -> None:
+    def observe(self, batch: Batch, outcome: Result) -> None:
         """Count every row once in every stream."""
         self.counts += self.streams.count(batch, outcome).cpu().numpy()
 
     def report(self) -> list[Statistic]:
-        """Say how many rows each stream has seen; drift figures are made of the counters, over all replicas."""
+        """Give the number of rows of each stream; Prometheus computes drift from the counters of all replicas."""
         rows = int(self.counts[: len(next(iter(self.streams.bins.values())))].sum())
         return [Statistic("rows", float(rows), None, rows, {"stream": name}) for name in self.streams.bins]
 

@@ -1,14 +1,14 @@
-"""The accuracy of recent rows, and whether it has fallen since the held-out rows."""
+"""The accuracy of recent rows, and whether it is lower than the accuracy on the held-out rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from guards.confidence_sequences import rate_interval
-from guards.groups.differences import rate
-from guards.monitor import Statistic
-from guards.rate_comparisons import difference_interval
-from guards.recent import ALPHA, ENOUGH_ROWS
+from guards.monitors.base import Statistic
+from guards.monitors.groups.differences import rate
+from guards.statistics.confidence_sequences import rate_interval
+from guards.statistics.rate_comparisons import difference_interval
+from guards.statistics.recent_blocks import ALPHA, ENOUGH_ROWS
 
 __all__ = ["RecentAccuracy", "drop_statistic", "rate_statistic"]
 
@@ -18,28 +18,28 @@ Share = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class RecentAccuracy:
-    """Windows of more and more recent rows, against the ``heldout`` rows; see :mod:`guards.recent`."""
+    """Compares windows of recent rows with the ``heldout`` rows: see :mod:`guards.statistics.recent_blocks`."""
 
     heldout: Share
     windows: Sequence[Share]
     tolerance: float
 
     def shown(self) -> tuple[Statistic, Statistic]:
-        """Give the accuracy, and its loss, of the shortest window with labels enough, or else of the longest."""
+        """Give accuracy and loss of the shortest window with enough labels; if no window has enough, of the longest."""
         right, rows = self._shown()
         return rate_statistic("recent_accuracy", right, rows, {}), self._loss((right, rows))
 
     def outside(self) -> Statistic | None:
-        """Give the loss of the shortest window whose interval lies beyond the tolerance, if any does."""
+        """Give the loss of the shortest window whose interval lies above the tolerance; None if no interval does."""
         for window in self.windows:
-            if self._estimate(window) > self.tolerance:  # its interval holds the estimate
+            if self._estimate(window) > self.tolerance:  # the interval contains the estimate
                 loss = self._loss(window)
                 if loss.interval is not None and loss.interval[0] > self.tolerance:
                     return loss
         return None
 
     def is_beyond(self) -> bool:
-        """Tell whether the loss that is shown is beyond the tolerance."""
+        """Return whether the loss of the window that :meth:`shown` chooses is above the tolerance."""
         return self._estimate(self._shown()) > self.tolerance
 
     def _shown(self) -> Share:
@@ -54,15 +54,15 @@ class RecentAccuracy:
 
 
 def rate_statistic(name: str, hits: int, n: int, labels: dict[str, str]) -> Statistic:
-    """Give a share of ``n`` rows."""
+    """Give the rate of ``hits`` among ``n`` rows, with its confidence sequence."""
     low, high = rate_interval(hits, n)
     value = float(rate(hits, n))
     return Statistic(name, value if n else None, (float(low), float(high)) if n else None, int(n), labels)
 
 
-@lru_cache(maxsize=32)  # a state is asked for with every report, and of the rows of before no other ever comes
+@lru_cache(maxsize=32)  # each report asks for the same few pairs again
 def drop_statistic(name: str, before: Share, after: Share, alpha: float = 0.05) -> Statistic:
-    """Give one accuracy less another."""
+    """Give the accuracy ``before`` less the accuracy ``after``, with its confidence sequence."""
     n = min(before[1], after[1])
     low, high = difference_interval(before, after, alpha)
     value = float(rate(*before) - rate(*after))

@@ -1,4 +1,4 @@
-"""Conformance checks for whoever writes a detector or a monitor: what every one of them owes the pipeline.
+"""Conformance checks for authors of plug-ins: the rules that every detector, monitor and explainer must keep.
 
 ::
 
@@ -8,17 +8,21 @@
     class TestNearest:
         pass
 
-gives the class one test method for each check and kind of input. The methods run under pytest or any other runner, and
-need nothing but what the library itself needs. :func:`example` says what the made-up rows are.
+adds one test method to the class for each check and kind of input. The methods run under pytest or any other runner,
+and need no package beyond the library's own dependencies. :func:`example` describes the rows that the checks use.
+:func:`monitor_conformance` and :func:`explainer_conformance` do the same for monitors and explainers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from guards.detector import Detector, Params
-from guards.monitor import Monitor, MonitorParams
+from guards.detectors.base import Detector, Params
+from guards.explainers.base import Explainer
+from guards.monitors.base import Monitor, MonitorParams
 from guards.testing.detectors import DetectorChecks
 from guards.testing.example import KINDS, Example, Kind, Task, example
+from guards.testing.explained_model import explained
+from guards.testing.explainers import ExplainerChecks
 from guards.testing.monitors import MonitorChecks
 
 __all__ = [
@@ -27,18 +31,22 @@ __all__ = [
     "detector_checks",
     "detector_conformance",
     "example",
+    "explainer_checks",
+    "explainer_conformance",
     "monitor_checks",
     "monitor_conformance",
 ]
 
 Check = Callable[[], None]
+ON_REFUSAL = ("constructor_takes_params_and_subject", "params_are_closed", "refusal_is_kept")
+"""The checks that remain for an explainer which refuses a kind of input."""
 C = TypeVar("C", bound=type)
 
 
 def detector_checks(
     detector: type[Detector], params: Params | None = None, *, kind: Kind, task: Task = "classification"
 ) -> dict[str, Check]:
-    """Give the checks by name; one that fails raises AssertionError, or what the detector itself raised."""
+    """Give the checks by name; a check that fails raises AssertionError, or the detector's own exception."""
     return _named(DetectorChecks(detector, detector.Params() if params is None else params, kind, task))
 
 
@@ -49,7 +57,7 @@ def detector_conformance(
     kinds: Sequence[Kind] = KINDS,
     task: Task = "classification",
 ) -> Callable[[C], C]:
-    """Decorate a test class with every check, for each kind of input that the detector is meant for."""
+    """Add every check to a test class, for each kind of input that the detector accepts."""
     return _as_methods({kind: detector_checks(detector, params, kind=kind, task=task) for kind in kinds})
 
 
@@ -60,7 +68,7 @@ def monitor_checks(
     kind: Kind,
     task: Task = "classification",
 ) -> dict[str, Check]:
-    """Give the checks by name; an ``ordered`` monitor's figures may depend on the order of the rows."""
+    """Give the checks by name; for an ``ordered`` monitor, the check on the order of the rows is left out."""
     checks = _named(MonitorChecks(monitor, params, kind, task))
     if monitor.ordered:
         del checks["order_does_not_matter"]
@@ -74,11 +82,32 @@ def monitor_conformance(
     kinds: Sequence[Kind] = KINDS,
     task: Task = "classification",
 ) -> Callable[[C], C]:
-    """Decorate a test class with every check, for each kind of input that the monitor is meant for."""
+    """Add every check to a test class, for each kind of input that the monitor accepts."""
     return _as_methods({kind: monitor_checks(monitor, params, kind=kind, task=task) for kind in kinds})
 
 
-def _named(checks: DetectorChecks | MonitorChecks) -> dict[str, Check]:
+def explainer_checks(
+    explainer: type[Explainer], params: Params | None = None, *, kind: Kind, task: Task = "classification"
+) -> dict[str, Check]:
+    """Give the checks by name; if the explainer refuses the kind of input, the checks of explanations are left out."""
+    checks = _named(ExplainerChecks(explainer, explainer.Params() if params is None else params, kind, task))
+    if explainer.refusal(explained(kind, task).subject.schema) is not None:
+        return {name: checks[name] for name in ON_REFUSAL}
+    return checks
+
+
+def explainer_conformance(
+    explainer: type[Explainer],
+    params: Params | None = None,
+    *,
+    kinds: Sequence[Kind] = KINDS,
+    task: Task = "classification",
+) -> Callable[[C], C]:
+    """Add every check to a test class, for each kind of input that the explainer takes."""
+    return _as_methods({kind: explainer_checks(explainer, params, kind=kind, task=task) for kind in kinds})
+
+
+def _named(checks: DetectorChecks | MonitorChecks | ExplainerChecks) -> dict[str, Check]:
     return {name: getattr(checks, name) for name in vars(type(checks)) if not name.startswith("_")}
 
 

@@ -1,22 +1,22 @@
-"""What every detector owes the pipeline, one check a method."""
+"""The rules that every detector must keep, one check in each method."""
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from guards.calibration import Calibration
-from guards.detector import Detector, Params
+from guards.calibration.p_values import Calibration
+from guards.detectors.base import Detector, Params
+from guards.testing.comparison import equal, require_close, seed_everything
 from guards.testing.example import (
     ROWS,
     STRANGE,
     Example,
     Kind,
     Task,
+    check_constructor,
     check_params,
     example,
     reloaded,
@@ -36,21 +36,25 @@ STANDARD_DEVIATIONS = 5.0
 
 @dataclass(frozen=True)
 class DetectorChecks:
-    """The checks of one detector on one kind of input; public methods alone are checks."""
+    """The checks of one detector on one kind of input; every public method is a check."""
 
     _detector: type[Detector]
     _params: Params
     _kind: Kind
     _task: Task
 
+    def constructor_takes_params(self) -> None:
+        """The constructor takes the parameters, and needs nothing else."""
+        check_constructor(self._detector, ("params",))
+
     def fit_gives_itself(self) -> None:
-        """``fit`` answers the detector it was called on."""
+        """``fit`` returns the detector on which it was called."""
         detector = self._detector(self._params)
         with torch.no_grad():
             require(detector.fit(self._example().reference) is detector, "fit must return self")
 
     def score_is_one_float_per_row(self) -> None:
-        """A score is (n,) float32 whatever n, one row included."""
+        """A score is (n,) float32 for any number n of rows, down to one row."""
         detector, rows = self._fitted()
         for count in (len(rows), 2, 1):
             score = _score(detector, rows[:count])
@@ -59,20 +63,20 @@ class DetectorChecks:
             require(score.dtype == torch.float32, f"a score of {score.dtype}, expected torch.float32")
 
     def score_is_deterministic(self) -> None:
-        """The same rows have the same scores, to the bit, whatever the random state."""
+        """The same rows get bitwise the same scores, whatever the random state."""
         detector, rows = self._fitted()
-        _seed(1)
+        seed_everything(1)
         first = _score(detector, rows)
-        _seed(2)
-        require(_equal(first, _score(detector, rows)), "the same rows scored twice have different scores")
+        seed_everything(2)
+        require(equal(first, _score(detector, rows)), "the same rows scored twice have different scores")
 
     def fit_is_deterministic(self) -> None:
         """The same reference and parameters give the same detector, whatever the random state."""
-        _seed(1)
+        seed_everything(1)
         detector, rows = self._fitted()
-        _seed(2)
+        seed_everything(2)
         again, _ = self._fitted()
-        _require_close(_score(detector, rows), _score(again, rows), "two fits on one reference give different scores")
+        require_close(_score(detector, rows), _score(again, rows), "two fits on one reference give different scores")
 
     def rows_are_scored_alone(self) -> None:
         """A row's score does not depend on how the batch is cut, down to one row."""
@@ -81,100 +85,100 @@ class DetectorChecks:
             whole = answer(rows)
             for cuts in BOUNDARIES:
                 pieces = [answer(rows[a:b]) for a, b in pairwise(cuts)]
-                _require_close(whole, torch.cat(pieces), "a row's score depends on the batch it comes in")
+                require_close(whole, torch.cat(pieces), "a row's score depends on the batch it comes in")
 
     def rows_are_scored_in_any_order(self) -> None:
-        """A row's score does not depend on its place, or on which rows are its neighbours."""
+        """A row's score does not depend on its place in the batch, or on the other rows."""
         detector, rows = self._fitted()
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
         for answer in _answers(detector):
-            _require_close(answer(rows)[order], answer(take(rows, order)), "a row's score depends on its place")
+            require_close(answer(rows)[order], answer(take(rows, order)), "a row's score depends on its place")
 
     def strange_row_costs_itself_alone(self) -> None:
-        """NaN, infinity or a huge number in one row leaves the other rows' scores as they are."""
+        """NaN, infinity or a huge number in one row does not change the scores of other rows."""
         detector, rows = self._fitted()
         others = torch.arange(len(rows)) != 3  # noqa: PLR2004 - any row
         for value in STRANGE:
             strange = with_strange_row(rows, 3, value)
             for answer in _answers(detector):
                 before, after = answer(rows)[others], answer(strange)[others]
-                _require_close(before, after, f"{value} in one row changes another row's score")
+                require_close(before, after, f"{value} in one row changes another row's score")
 
     def nothing_is_mutated(self) -> None:
-        """Neither fitting nor scoring writes into what it was given."""
+        """Neither fitting nor scoring changes its arguments."""
         made = self._example()
         before = [tensor.clone() for tensor in tensors_of(made)]
         with torch.no_grad():
             detector = self._detector(self._params).fit(made.reference)
-        require(all(map(_equal, before, tensors_of(made))), "fit writes into the reference")
+        require(all(map(equal, before, tensors_of(made))), "fit writes into the reference")
         for answer in _answers(detector):
             answer(made.rows)
-        require(all(map(_equal, before, tensors_of(made))), "score, causes or violations write into the batch")
+        require(all(map(equal, before, tensors_of(made))), "score, causes or violations write into the batch")
 
     def scoring_teaches_nothing(self) -> None:
-        """A detector learns from the reference alone: what it has scored does not change what it says."""
+        """A detector learns from the reference alone: scoring rows does not change later scores."""
         detector, rows = self._fitted()
         state = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
         first = _score(detector, rows)
         for value in STRANGE:
             _score(detector, with_strange_row(rows, 0, value))
-        same = all(_equal(tensor, state[name]) for name, tensor in detector.state_dict().items())
+        same = all(equal(tensor, state[name]) for name, tensor in detector.state_dict().items())
         require(same, "scoring changes the detector's state")
-        require(_equal(first, _score(detector, rows)), "scoring other rows changes what rows score")
+        require(equal(first, _score(detector, rows)), "scoring other rows changes the scores of rows")
 
     def state_survives_a_bundle(self) -> None:
-        """A fresh instance with the fitted one's buffers gives the same scores, to the bit."""
+        """A new detector with the buffers of a fitted detector gives bitwise the same scores."""
         detector, rows = self._fitted()
         restored = reloaded(self._detector(self._params), detector)
         known = restored.state_dict().keys() == detector.state_dict().keys()
-        require(known, "fit makes buffers that a fresh instance has not got; register them all in the constructor")
+        require(known, "fit makes buffers that a new instance lacks; register all buffers in the constructor")
         for before, after in zip(_answers(detector), _answers(restored), strict=True):
-            same = _equal(before(rows), after(rows))
-            require(same, "restored from its buffers, the detector gives other scores; keep fitted state in buffers")
+            same = equal(before(rows), after(rows))
+            require(same, "a detector restored from its buffers gives other scores; keep fitted state in buffers")
 
     def unlabelled_reference_is_fitted_or_refused(self) -> None:
-        """Without labels ``fit`` works, or says with ValueError that it needs them."""
+        """Without labels ``fit`` works, or raises a ValueError that says why not."""
         reference = replace(self._example().reference, y=None)
         try:
             with torch.no_grad():
                 self._detector(self._params).fit(reference)
         except ValueError as refused:
-            require(bool(str(refused)), "a refusal needs a sentence")
+            require(bool(str(refused)), "the ValueError needs a message")
 
     def model_output_is_declared(self) -> None:
-        """A detector that does not say ``needs_output`` scores rows before the model has run, and scores them alike."""
+        """A detector without ``needs_output`` gives the same scores before the model has run."""
         if not self._detector.needs_output:
             detector, rows = self._fitted()
             early = replace(rows, output=None, groups={})
-            require(_equal(_score(detector, rows), _score(detector, early)), "the score depends on the model's output")
+            require(equal(_score(detector, rows), _score(detector, early)), "the score depends on the model's output")
 
     def params_are_closed(self) -> None:
-        """The parameters refuse an unknown key, and survive JSON."""
+        """The parameters refuse an unknown key, and are the same after a round trip through JSON."""
         check_params(self._params)
 
     def causes_have_names(self) -> None:
-        """Causes are (n, c) bool with c different names, violations (n,) bool; or there are none."""
+        """Causes are None, or (n, c) bool with c different names; violations are None, or (n,) bool."""
         detector, rows = self._fitted()
         causes, violations, names = detector.causes(rows), detector.violations(rows), detector.cause_names()
-        require(len(set(names)) == len(names), "a cause's name is there twice")
+        require(len(set(names)) == len(names), "two causes have the same name")
         shape = None if causes is None else (tuple(causes.shape), causes.dtype)
         require(shape in (None, ((len(rows), len(names)), torch.bool)), f"causes are {shape}, with {len(names)} names")
         shape = None if violations is None else (tuple(violations.shape), violations.dtype)
         require(shape in (None, ((len(rows),), torch.bool)), f"violations are {shape}")
 
     def examine_says_what_its_parts_say(self) -> None:
-        """``examine`` finds what ``score``, ``violations`` and ``causes`` find, and no causes unless asked."""
+        """``examine`` finds what ``score``, ``violations`` and ``causes`` find; ``causes=False`` leaves causes out."""
         detector, rows = self._fitted()
         with torch.inference_mode():
             full, brief = detector.examine(rows, causes=True), detector.examine(rows, causes=False)
             parts = (detector.score(rows), detector.violations(rows), detector.causes(rows))
-        require(brief.causes is None, "examine gives causes that nobody asked for")
+        require(brief.causes is None, "examine gives causes although causes=False")
         agreed = zip((full.score, full.violated, full.causes, brief.score), (*parts, parts[0]), strict=True)
-        same = all(a is b if a is None or b is None else _equal(a, b) for a, b in agreed)
+        same = all(a is b if a is None or b is None else equal(a, b) for a, b in agreed)
         require(same, "examine gives another score, violations or causes than the methods of that name")
 
     def clean_rows_have_honest_p_values(self) -> None:
-        """Calibrated on clean rows, other clean rows have p-values that are no smaller than uniform ones."""
+        """After calibration on clean rows, the p-values of other clean rows are no smaller than uniform p-values."""
         detector, rows = self._fitted()
         calibration = Calibration.from_scores(_score(detector, self._example().calibration))
         p_value = torch.cat([calibration.p_value(_score(detector, rows[i : i + 1])) for i in range(len(rows))])
@@ -184,10 +188,10 @@ class DetectorChecks:
             spread = (m * rate * (1 - rate) * (n + 1 + m) / (n + 2)) ** 0.5  # of the beta-binomial law
             hits = int((p_value <= level).sum())
             honest = hits <= m * rate + STANDARD_DEVIATIONS * spread
-            require(honest, f"{hits} of {m} clean rows have p <= {level:g}, where {m * rate:.1f} are expected")
+            require(honest, f"{hits} of {m} clean rows have p <= {level:g}, but {m * rate:.1f} are expected")
 
     def device_is_followed(self) -> None:
-        """Moved to another device, the detector scores rows that are there; a check only where there is one."""
+        """After a move to a CUDA device the detector scores rows on that device alike; no check without a device."""
         if torch.cuda.is_available():
             detector, rows = self._fitted()
             assert rows.output is not None  # noqa: S101
@@ -195,7 +199,7 @@ class DetectorChecks:
             moved = Batch(rows.x.cuda(), {name: codes.cuda() for name, codes in rows.groups.items()}, output)
             here, there = _score(detector, rows), _score(detector.cuda(), moved)
             require(there.is_cuda, "a score left the device of its rows")
-            _require_close(here, there.cpu(), "another device gives other scores")
+            require_close(here, there.cpu(), "another device gives other scores")
 
     def _example(self) -> Example:
         return example(self._kind, self._task)
@@ -212,7 +216,7 @@ def _score(detector: Detector, rows: Batch) -> Tensor:
 
 
 def _answers(detector: Detector) -> list[Callable[[Batch], Tensor]]:
-    """Everything a detector says of rows, as functions that give a tensor."""
+    """Give everything that a detector computes for rows, as functions that return a tensor."""
 
     @torch.inference_mode()
     def causes(rows: Batch) -> Tensor:
@@ -225,26 +229,3 @@ def _answers(detector: Detector) -> list[Callable[[Batch], Tensor]]:
         return torch.zeros(len(rows)) if found is None else found.float()
 
     return [lambda rows: _score(detector, rows), causes, violations]
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a.isnan(), b.isnan()) and torch.equal(_blank(a), _blank(b))
-
-
-def _blank(tensor: Tensor) -> Tensor:
-    return torch.where(tensor.isnan(), torch.zeros_like(tensor), tensor)
-
-
-def _require_close(a: Tensor, b: Tensor, sentence: str) -> None:
-    """Require equality but for rounding: bit-equality is not promised over batch shapes."""
-    finite = a[a.isfinite()]
-    spread = float(finite.std()) if len(finite) > 1 else 0.0
-    close = a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-3 * spread + 1e-6, equal_nan=True)
-    if not close:
-        raise AssertionError(sentence)
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the state that a detector might draw from

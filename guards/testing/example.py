@@ -1,5 +1,6 @@
-"""The made-up rows that the checks run on, and what both sets of checks need."""
+"""The example rows that the checks run on, and the helpers that checks of detectors and of monitors share."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -10,13 +11,13 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from guards.columns import Column
-from guards.conformal import Classifier, Regressor
-from guards.detector import Params
-from guards.folder import named_state, plain, restored
-from guards.monitor import Context
-from guards.schema import InputSchema
-from guards.types import Batch, ModelOutput, Outcome, Reference, Verdict
+from guards.bundle.files import named_state, plain, restored
+from guards.calibration.prediction_sets import Classifier, Regressor
+from guards.detectors.base import Params
+from guards.input.column import Column
+from guards.input.schema import InputSchema
+from guards.monitors.base import Context
+from guards.types import Batch, ModelOutput, Reference, Result, Verdict
 
 __all__ = [
     "KINDS",
@@ -25,6 +26,7 @@ __all__ = [
     "Example",
     "Kind",
     "Task",
+    "check_constructor",
     "check_params",
     "example",
     "reloaded",
@@ -47,7 +49,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """Rows of one kind: ``reference`` to fit on, and two exchangeable lots of clean rows with the model's output.
+    """Rows of one kind: ``reference`` to fit on, and two exchangeable sets of clean rows with the model's output.
 
     A table has the numeric columns ``height``, ``weight`` and ``age`` and the categorical ``colour`` (red, green,
     blue); some values are missing or unseen. Every batch has the attribute ``region`` with level codes 0 to 2. The
@@ -59,8 +61,8 @@ class Example:
     calibration: Batch
     rows: Batch
 
-    def outcome(self, batch: Batch) -> Outcome:
-        """Judge rows as a pipeline would, with p-values made up of each row's own values."""
+    def outcome(self, batch: Batch) -> Result:
+        """Judge rows as a pipeline would, with p-values computed from each row's own values."""
         assert batch.output is not None  # noqa: S101 - every batch of an example has one
         score = batch.x.flatten(1).nan_to_num(1.0, 1.0, 1.0).sum(1)
         p_value = torch.sigmoid(torch.stack([score, -score]))
@@ -72,12 +74,12 @@ class Example:
             prediction = Classifier(unlabelled, coverage=0.9, temperature=1.5)(batch.output)
         else:
             prediction = Regressor(unlabelled, coverage=0.9)(batch.output)
-        return Outcome(batch.output, prediction, verdict)
+        return Result(batch.output, prediction, verdict)
 
 
 @torch.inference_mode()
 def example(kind: Kind, task: Task = "classification", *, count: int = ROWS, seed: int = 0) -> Example:
-    """Make ``count`` rows for each purpose, the same for the same seed; inference tensors, as they are when served."""
+    """Make ``count`` rows for each of the three sets. Equal seeds give equal rows; all are inference tensors."""
     generator = torch.Generator().manual_seed(seed)
     shape, outputs = SHAPES[kind], len(CLASSES) if task == "classification" else 1
     columns = tuple(Column(name=name, kind="numeric") for name in ("height", "weight", "age"))
@@ -117,7 +119,7 @@ def take(batch: Batch, index: Tensor) -> Batch:
 def with_strange_row(batch: Batch, row: int, value: float) -> Batch:
     """Copy a batch, with ``value`` in every place of one row: the input, the features, the logits.
 
-    A table's category is missing or unseen then: the schema lets no other number through.
+    In a table the category of that row becomes missing or unseen, because a schema never yields another number there.
     """
     copy = take(batch, torch.arange(len(batch)))
     assert copy.output is not None  # noqa: S101
@@ -129,7 +131,7 @@ def with_strange_row(batch: Batch, row: int, value: float) -> Batch:
 
 
 def tensors_of(value: object) -> list[Tensor]:
-    """Find every tensor in a batch, a reference or an outcome."""
+    """Find every tensor in a batch, a reference or a result."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
@@ -142,18 +144,27 @@ def tensors_of(value: object) -> list[Tensor]:
 
 
 def reloaded(fresh: M, fitted: nn.Module) -> M:
-    """Give a fresh instance the state of a fitted one by way of a safetensors file, as a bundle does."""
+    """Load the state of a fitted module into a new one by way of safetensors, as a bundle does."""
     return restored(fresh, load(save(plain(named_state("it", fitted)))), "it")
 
 
 def require(condition: bool, sentence: str) -> None:
-    """Fail a check; an assert statement would vanish under ``python -O``."""
+    """Fail a check if the condition is false; ``python -O`` would remove an assert statement."""
     if not condition:
         raise AssertionError(sentence)
 
 
+def check_constructor(plugin: type, arguments: tuple[str, ...]) -> None:
+    """Require a constructor that takes ``arguments`` in this order, and that needs nothing else."""
+    given = ", ".join(arguments)
+    try:
+        inspect.signature(plugin).bind(*arguments)
+    except TypeError as refused:
+        require(condition=False, sentence=f"{plugin.__name__} must be made by {plugin.__name__}({given}): {refused}")
+
+
 def check_params(params: Params) -> None:
-    """Require a closed model that a config's JSON can hold."""
+    """Require parameters that refuse unknown keys, and that are the same after a round trip through JSON."""
     kind = type(params)
     try:
         kind.model_validate({**params.model_dump(), "no_such_key": 1})

@@ -1,4 +1,4 @@
-"""Every counter of /metrics through every way of stopping, as a real Prometheus sees it: nothing is counted twice."""
+"""The counters of /metrics through every way to stop a server, as a real Prometheus sees them: none counts twice."""
 
 import re
 import shutil
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from example_folders import TABLE_CONFIG, write_table
 from gateways import Gateway, fit_all, free_port
-from made_up import TABLE_CONFIG, write_table
 from prometheus import Prometheus
 
 if TYPE_CHECKING:

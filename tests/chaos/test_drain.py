@@ -1,4 +1,4 @@
-"""`guardhouse drain`: a server that takes its leave first, and is stopped later."""
+"""`guardhouse drain`: the server becomes unready first, and is stopped later."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
-import psutil
 import pytest
+from example_folders import NAP
+from fresh_client import FRESH
 from gateways import cli, read_answer
-from made_up import NAP
 
-from service.presence import present
+from service.lifecycle.pidfile import present
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -43,22 +43,15 @@ def drain(gateway: "Gateway") -> Callable[..., str]:
     return run
 
 
-def test_idle_connections_are_closed_when_a_server_drains(gateway: "Gateway", drain: Callable[..., str]) -> None:
-    """A kept connection without a request outlives uvicorn's five seconds, and ends within a moment of the drain."""
-    with gateway.connect(8) as idle:
+def test_a_draining_server_goes_on_answering(gateway: "Gateway", drain: Callable[..., str]) -> None:
+    """Readiness is withdrawn, answers end connections, idle connections end now and not before, nothing is refused."""
+    with gateway.connect() as idle, httpx.Client(base_url=gateway.url, timeout=30) as kept:
         idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_answer(idle).status == 200
-        idle.settimeout(6)
+        idle.settimeout(6)  # uvicorn alone closes an idle connection after five seconds
         with pytest.raises(TimeoutError):
             idle.recv(1)
-        drain("--seconds", "0")
-        idle.settimeout(3)
-        assert idle.recv(1) == b""
-
-
-def test_a_draining_server_goes_on_answering(gateway: "Gateway", drain: Callable[..., str]) -> None:
-    """Readiness is withdrawn and every answer ends its connection, also one kept since before; nothing is refused."""
-    with httpx.Client(base_url=gateway.url) as kept:
+        idle.settimeout(30)
         before = kept.post("/predict", json=ROW)
         assert "connection" not in before.headers
         said = drain("--seconds", "0").splitlines()
@@ -74,6 +67,7 @@ def test_a_draining_server_goes_on_answering(gateway: "Gateway", drain: Callable
             assert answer.status_code == 200
             assert answer.headers["connection"] == "close"
             assert answer.json()["predictions"][0]["value"] == before.json()["predictions"][0]["value"]
+        assert idle.recv(1) == b""
     assert gateway.client.get("/livez").status_code == 200
     drain("--seconds", "0")  # again, which changes nothing
     assert gateway.client.get("/livez").status_code == 200
@@ -86,8 +80,8 @@ def test_stop_waits_for_what_is_in_flight(gateway: "Gateway", drain: Callable[..
     """With --stop the command returns when the last request has its answer and the server is gone."""
     nap = {"instances": [{"a": NAP, "b": 1, "c": 3}]}
     with ThreadPoolExecutor(1) as pool:
-        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=20)
-        gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 1)
+        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        gateway.wait_in_flight(asleep)
         gateway.leaving = True
         said = drain("--seconds", "0.1", "--stop")
         assert asleep.done()
@@ -110,15 +104,15 @@ def test_a_server_that_leaves_by_itself_is_no_failure(gateway: "Gateway", drain:
     assert gateway.wait() == 0
 
 
-def test_a_worker_that_dies_is_no_server_that_left(gateway: "Gateway", drain: Callable[..., str]) -> None:
-    """With --stop the supervisor of a worker that was killed meanwhile is stopped, before it starts another."""
-    (worker,) = psutil.Process(gateway.process.pid).children()
+def test_a_front_that_dies_is_no_server_that_left(gateway: "Gateway", drain: Callable[..., str]) -> None:
+    """With --stop a server is stopped, too, whose only front was killed meanwhile: another one is being started."""
+    (front,) = gateway.fronts
     with ThreadPoolExecutor(1) as pool:
         draining = pool.submit(drain, "--seconds", "60", "--stop")
         gateway.wait_for(lambda _: any(server.draining for server in present(gateway.state)))
         gateway.leaving = True
         gateway.expected.append("WARNING|circus|restart")
-        worker.kill()
+        front.kill()
         assert draining.result().splitlines()[-1].startswith("it left after ")
     assert gateway.wait() == 0
-    assert not worker.is_running()
+    assert not front.is_running()

@@ -1,4 +1,4 @@
-"""A server's life: loading, serving, losing its worker, draining, and what it says when it cannot begin."""
+"""A server's life: loading, serving, losing a process, draining, and the errors of a server that cannot start."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -15,18 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import psutil
 import pytest
 import yaml
+from container_users import as_user
+from example_folders import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
+from fresh_client import FRESH
 from gateways import cli, free_port
-from made_up import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
 from safetensors.torch import load_file, save_file
-from users import as_user
+from waiting import until
 
-import service.cli
-from guards.types import Mistake
-from service.metrics import Metrics
-from service.runtime import Runtime, load
+import service.cli.commands
+from guards.bundle.bundle import Bundle
+from guards.errors import Mistake
+from service.engine.engine import Engine
+from service.lifecycle.shutdown import DRAIN_SECONDS, LAST_SECONDS
+from service.messages.board import Board
+from service.telemetry.metrics.engine import EngineMetrics
+from service.telemetry.metrics.plain_families import FamiliesFile
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -37,123 +42,123 @@ VALUE = "/v1/models/value"
 
 
 @pytest.fixture
-def serve(bundles: "Bundles") -> Iterator[Callable[..., "Gateway"]]:
-    """Start servers that are stopped at the end, in order, whatever happened."""
-    started: list[Gateway] = []
-
-    def start(name: str, **options: Any) -> "Gateway":
-        started.append(bundles.serve(name, **options))
-        return started[-1]
-
-    yield start
-    for gateway in started:
-        gateway.stop()
+def gate(tmp_path: Path) -> Path:
+    """Give a file that keeps a model from being built, as long as the file exists."""
+    path = tmp_path / "gate"
+    path.touch()
+    return path
 
 
-def test_loading_serving_and_draining(serve: Callable[..., "Gateway"]) -> None:
-    """Readiness follows the model in and out, requests in flight are answered, and the process leaves with 0."""
-    gateway = serve("values", MADE_UP_BUILD_SECONDS="2").wait_listening()
-    _is_loading(gateway)
+def test_loading_serving_and_draining(serve: Callable[..., "Gateway"], gate: Path) -> None:
+    """Readiness follows the model in and out, nobody waits for it, requests in flight are answered, and all end."""
+    gateway = serve("values", MADE_UP_BUILD_GATE=str(gate))
+    _keeps_nobody_waiting(gateway, gate)
     gateway.wait_ready()
     assert gateway.client.get(VALUE).json() == {"name": "value", "ready": True}
     processes = gateway._processes()
-    with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=gateway.url) as kept:
+    with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=gateway.url, timeout=30) as kept:
         assert kept.post("/predict", json=ROW).status_code == 200
         nap = {"instances": [{"a": NAP, "b": 1, "c": 2.5}]}
-        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=20)
-        _until(lambda: gateway._scrape()["guardhouse_inflight_requests"] == 1)
+        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        gateway.wait_in_flight(asleep)
         asked = time.monotonic()
         gateway.terminate()
-        _until(lambda: gateway.client.get("/readyz").status_code == 503)
-        refused = gateway.client.get("/readyz")
-        assert "shutting down" in refused.json()["detail"]
-        assert refused.headers["connection"] == "close"
-        late = kept.post("/predict", json=ROW, timeout=20)  # a request on its way when the signal came
-        _until(lambda: _refuses(gateway.port))
+        if (refused := _not_ready(gateway)) is not None:
+            assert "shutting down" in refused.json()["detail"]
+            assert refused.headers["connection"] == "close"
+        try:
+            assert kept.post("/predict", json=ROW).status_code == 200  # on its way when the signal came
+        except httpx.TransportError:
+            assert time.monotonic() - asked > DRAIN_SECONDS  # this process has stalled: idle connections are closed
+        until(lambda: _refuses(gateway.port))
         assert time.monotonic() - asked > 0.8
-        assert not asleep.done() or asleep.result().status_code == 200
         answered = asleep.result()
-    assert answered.status_code == late.status_code == 200
+    assert answered.status_code == 200
     assert answered.json()["predictions"][0]["value"] == pytest.approx(3 * NAP - 2 + 2.5, abs=1e-4)
     assert gateway.wait() == 0
-    assert time.monotonic() - asked < 20
     assert not [process for process in processes if process.is_running()]
     assert not gateway.surprises()
 
 
-def _is_loading(gateway: "Gateway") -> None:
+def _keeps_nobody_waiting(gateway: "Gateway", gate: Path) -> None:
+    """Ask from the first connection that is taken until the model is there: every question has its answer at once."""
+
+    def ask(method: str, path: str) -> int:
+        return FRESH.request(method, f"{gateway.url}{path}", json=ROW if method == "POST" else None).status_code
+
+    def ask_all() -> list[int]:
+        asked = [("GET", "/livez"), ("GET", "/readyz"), ("POST", "/predict")]
+        return [one.result() for one in [pool.submit(ask, *question) for question in asked]]
+
+    until(lambda: not _refuses(gateway.port))
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(20):
+            assert ask_all() == [200, 503, 503]  # the model cannot be built yet, and nobody waits for that
+        _is_loading(gateway, refused=20)
+        gate.unlink()
+        seen = [ask_all()]
+        while seen[-1] != [200, 200, 200]:
+            seen.append(ask_all())
+    assert {tuple(codes) for codes in seen} <= {(200, 503, 503), (200, 200, 503), (200, 503, 200), (200, 200, 200)}
+
+
+def _is_loading(gateway: "Gateway", refused: int) -> None:
     """Check every path of a server whose model is not there yet."""
     assert gateway.client.get("/livez").status_code == 200
     assert "loading" in gateway.client.get("/readyz").json()["detail"]
     for path in ("/predict", f"{VALUE}:predict", f"{VALUE}:explain"):
-        refused = gateway.client.post(path, json=ROW)
-        assert refused.status_code == 503
-        assert "loading" in refused.json()["detail"]
+        answer = gateway.client.post(path, json=ROW)
+        assert answer.status_code == 503
+        assert "loading" in answer.json()["detail"]
     assert gateway.client.get(f"{VALUE}/monitors").status_code == 503
     assert gateway.client.get(VALUE).json() == {"name": "value", "ready": False}
     metrics = gateway.metrics()
-    assert metrics['guardhouse_shed_requests_total{reason="loading"}'] == 4
+    assert metrics['guardhouse_shed_requests_total{reason="loading"}'] == refused + 4
     assert gateway.client.get("/openapi.json").status_code == gateway.client.get("/docs").status_code == 200
 
 
-def _until(true: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def _not_ready(gateway: "Gateway") -> httpx.Response | None:
+    """Ask until a server that leaves says that it is not ready; None if this process has stalled until it had left."""
+    last = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        try:
+            answer = gateway.client.get("/readyz")
+        except httpx.TransportError:
+            assert time.monotonic() - last > DRAIN_SECONDS
+            return None
+        if answer.status_code == 503:
+            return answer
+        last = asked
 
 
 def _refuses(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
     except ConnectionRefusedError:
         return True
     return False
 
 
-def test_loading_keeps_nobody_waiting(serve: Callable[..., "Gateway"]) -> None:
-    """From the first connection that is taken until the model is there, every question has its answer at once."""
-    gateway = serve("values", MADE_UP_BUILD_SECONDS="1")
-    _until(lambda: not _refuses(gateway.port), 60)
-    took: list[float] = []
-
-    def ask(method: str, path: str) -> int:
-        asked = time.monotonic()
-        status = httpx.request(method, f"{gateway.url}{path}", json=ROW if method == "POST" else None).status_code
-        took.append(time.monotonic() - asked)
-        return status
-
-    with ThreadPoolExecutor(16) as pool:
-        ready, refused = [], []
-        while not (ready and any(one.done() and one.result() == 200 for one in ready)):
-            alive = pool.submit(ask, "GET", "/livez")
-            ready.append(pool.submit(ask, "GET", "/readyz"))
-            refused.append(pool.submit(ask, "POST", "/predict"))
-            assert alive.result() == 200
-            time.sleep(0.02)
-    assert {one.result() for one in ready} == {one.result() for one in refused} == {200, 503}
-    assert max(took) < 0.5
-
-
-def test_leaving_while_loading(serve: Callable[..., "Gateway"]) -> None:
-    """A server that is told to go before its model is there goes."""
-    gateway = serve("values", MADE_UP_BUILD_SECONDS="20").wait_listening()
+def test_leaving_while_loading(serve: Callable[..., "Gateway"], gate: Path) -> None:
+    """A server that gets SIGTERM before its model is loaded ends."""
+    gateway = serve("values", MADE_UP_BUILD_GATE=str(gate)).wait_listening()
     gateway.terminate()
-    assert gateway.wait(18) == 0
+    assert gateway.wait() == 0
 
 
 @pytest.mark.slow
-def test_a_killed_worker_comes_back(serve: Callable[..., "Gateway"]) -> None:
-    """The supervisor starts a new worker where one was killed at work; it serves, and nothing is in flight in it."""
+def test_a_killed_front_comes_back(serve: Callable[..., "Gateway"]) -> None:
+    """If a front is killed at work, the supervisor starts another one; it serves, and nothing is in flight in it."""
     gateway = serve("values").wait_ready()
-    (worker,) = psutil.Process(gateway.process.pid).children()
+    (front,) = gateway.fronts
     nap = {"instances": [{"a": NAP, "b": 1, "c": 4}]}
     with ThreadPoolExecutor(1) as pool:
-        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=20)
-        gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 1)
-        worker.send_signal(signal.SIGKILL)
+        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        gateway.wait_in_flight(asleep)
+        front.send_signal(signal.SIGKILL)
         gateway.expected.append("WARNING|circus|restart")
-        worker.wait(10)
+        front.wait(10)
         assert isinstance(asleep.exception(), httpx.TransportError)
     gateway.wait_ready()
     assert gateway._scrape()["guardhouse_inflight_requests"] == 0
@@ -168,13 +173,18 @@ def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"], user: s
 
     def send(_: int) -> None:
         fresh = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(base_url=gateway.url, limits=fresh, timeout=10) as client, suppress(httpx.ConnectError):
+        with httpx.Client(base_url=gateway.url, limits=fresh, timeout=30) as client, suppress(httpx.ConnectError):
             while True:
-                statuses.append(client.post("/predict", json=ROW).status_code)
+                asked = time.monotonic()
+                try:
+                    statuses.append(client.post("/predict", json=ROW).status_code)
+                except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                    # A server that leaves waits for a request that long. This process has stalled for longer.
+                    assert time.monotonic() - asked > LAST_SECONDS
 
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(send, i) for i in range(8)]
-        time.sleep(0.4)
+        until(lambda: len(statuses) > 100 or any(one.done() for one in running))
         gateway.terminate()
         for one in running:
             one.result()
@@ -217,7 +227,7 @@ def test_a_damaged_bundle_is_never_ready(bundles: "Bundles", tmp_path: Path) -> 
     _flip_a_byte(bundle)
     gateway = Gateway(bundle, bundles.config("values"), tmp_path, PYTHONPATH=bundles.python_path).wait_listening()
     gateway.expected.append('"level": "critical".*sha256 differs')
-    _until(lambda: "loading" not in gateway.client.get("/readyz").text, 20)
+    until(lambda: "loading" not in gateway.client.get("/readyz").text)
     for path, method in (("/readyz", "GET"), ("/predict", "POST")):
         refused = gateway.client.request(method, path, content=json.dumps(ROW))
         assert refused.status_code == 503
@@ -226,6 +236,15 @@ def test_a_damaged_bundle_is_never_ready(bundles: "Bundles", tmp_path: Path) -> 
     gateway.stop()
     assert "Traceback" not in gateway.log()
     assert gateway.log().count("critical") == 1
+
+
+def an_engine(bundle: Path, folder: Path, code: Path, *, state: Path | None) -> Engine:
+    """Load a bundle, and make the engine of it as the engine's process does."""
+    loaded = Bundle.load(bundle, folder=code)
+    Board.make(folder / "board", 1)
+    board = Board(folder / "board")
+    metrics = EngineMetrics([guard.name for guard in loaded.config.guards], [])
+    return Engine(loaded, board, metrics, families=FamiliesFile(folder / "families"), state=state)
 
 
 @pytest.mark.parametrize(
@@ -240,17 +259,17 @@ def test_every_damage_is_told_in_a_sentence(
     shutil.copytree(bundles.bundle("values"), bundle)
     damage(bundle)
     with pytest.raises(Mistake, match=reason):
-        Runtime(load(bundle, bundles.config("values"), None), Metrics({}, []))
+        an_engine(bundle, tmp_path, bundles.config("values").parent, state=None)
 
 
 def test_state_that_cannot_be_restored_does_not_keep_the_model(
     bundles: "Bundles", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fault while monitors are restored costs what they had seen, and no prediction."""
-    monkeypatch.setattr("service.runtime.Snapshots", lambda *_, **__: {}["lost"])
-    runtime = Runtime(load(bundles.bundle("values"), bundles.config("values"), None), Metrics({}, []), state=tmp_path)
-    runtime.monitoring.close()
-    assert runtime.snapshots is None
+    monkeypatch.setattr("service.engine.engine.Snapshots", lambda *_, **__: {}["lost"])
+    engine = an_engine(bundles.bundle("values"), tmp_path, bundles.config("values").parent, state=tmp_path)
+    engine.monitoring.close()
+    assert engine._snapshots is None
     assert "the monitors start anew, and a restart forgets them: KeyError: 'lost'" in caplog.text
 
 
@@ -259,7 +278,7 @@ def test_a_builder_that_cannot_be_found_is_a_sentence(bundles: "Bundles", monkey
     monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(bundles.config("values").parent)])
     monkeypatch.delitem(sys.modules, "made_up_value", raising=False)
     with pytest.raises(Mistake, match="GUARDHOUSE_CONFIG"):
-        load(bundles.bundle("values"), None, None)
+        Bundle.load(bundles.bundle("values"))
 
 
 # What may and may not change at deploy time
@@ -297,7 +316,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Run `guardhouse serve` in this process up to where it would become the server, and give its complaint."""
+    """Run `guardhouse serve` in this process until it would become the server, and return its complaint."""
 
     def serve(*arguments: str | Path, **environment: str) -> str:
         for name in list(os.environ):
@@ -308,7 +327,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr("sys.argv", ["guardhouse", "serve", *map(str, arguments)])
         monkeypatch.setattr("os.chdir", pytest.fail)
         with pytest.raises(SystemExit) as left:
-            service.cli.run()
+            service.cli.commands.run()
         assert left.value.code == 2
         said = capsys.readouterr()
         assert said.out == ""
@@ -374,7 +393,7 @@ def test_mistakes_of_a_start_are_sentences(
 
 
 def test_a_mistake_in_the_config_is_named(bundles: "Bundles", refused: Refused) -> None:
-    """A misspelt key of the deployed config is told by its dotted place."""
+    """A misspelt key of the deployed config is named by its dotted place."""
     config = _changed(bundles, "values", VALUE_CONFIG | {"server": {"max_batch_row": 4}}, "misspelt.yaml")
     assert "server.max_batch_row: unknown key" in refused(bundles.bundle("values"), "--config", config)
 
@@ -403,5 +422,5 @@ def test_more_workers_are_refused(bundles: "Bundles", tmp_path: Path) -> None:
         BENTOML_CONFIG=str(config), BENTOML_HOME=os.fspath(tmp_path),
     )  # fmt: skip
     assert done.returncode != 0
-    assert "workers is 2: one worker" in done.stderr + done.stdout
+    assert "workers is 2: leave it out" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr + done.stdout

@@ -1,4 +1,4 @@
-"""One thread, so that the checks neither wait for one another nor round differently."""
+"""Sets torch to one thread, so that the checks neither wait for one another nor round differently."""
 
 import torch
 

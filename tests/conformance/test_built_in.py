@@ -1,12 +1,12 @@
-"""Every registered detector and monitor, put through the checks that third parties get."""
+"""Every registered detector, monitor and explainer passes the checks that third parties' plug-ins get."""
 
 from typing import Any, get_args
 
 import pytest
 from alibi_here import LACKING
 
-from guards.registry import registered
-from guards.testing import detector_checks, example, monitor_checks
+from guards.config.plugins import registered
+from guards.testing import detector_checks, example, explainer_checks, monitor_checks
 from guards.testing.example import KINDS, Task
 
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -21,6 +21,8 @@ REFUSED = {
 OF_ALIBI = {"name": "w", "window": 60, "average_run_length": 600, "reference_rows": 100}
 ONLINE = {"name": "o", "window": 5, "every": 2, "expected_run_time": 20, "bootstraps": 200, "reference_rows": 60}
 QUICK_OF_ALIBI = {"alibi_ks", "alibi_tabular", "alibi_chi2"}
+LONG = {("groups", 1, "image"), ("groups", 1, "tensor")}
+"""A monitor, the index of its parameters, and a kind of input: a minute of what the other kinds show, too."""
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
     **{
         f"alibi_{name}": [OF_ALIBI]
@@ -29,6 +31,9 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "alibi_context_mmd": [{**OF_ALIBI, "window": 20, "average_run_length": 100, "reference_rows": 50}],
     **{f"alibi_{name}_online": [ONLINE] for name in ("mmd", "lsdd", "cvm")},
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
+    "kernel_shap": [{"samples": 256}, {"samples": 64, "groups": 5}],
+    "occlusion": [{}, {"window": 2, "positions": 9}],
+    "feature_ablation": [{}, {"groups": 5}],
     "bins": [{"name": "streams"}, {"name": "coarse", "bins": 2, "projections": 0}],
     "sequential": [{"name": "drift"}, {"name": "clean", "include": "clean", "epoch": 7, "bins": 3, "projections": 2}],
     "accuracy": [{"name": "accuracy"}, {"name": "strict", "tolerance": 0.0}],
@@ -44,14 +49,16 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
 def parametrised(group: str) -> list[Any]:
     """Every class of a group, with each of its parameters, kinds of input and tasks."""
 
-    def marks(name: str, kind: str) -> list[pytest.MarkDecorator]:
+    def marks(name: str, index: int, kind: str) -> list[pytest.MarkDecorator]:
+        if (name, index, kind) in LONG:
+            return [pytest.mark.slow]
         if name.startswith("alibi_") and LACKING is not None:
             return [pytest.mark.skip(reason=LACKING)]
         quick = not name.startswith("alibi_") or (name in QUICK_OF_ALIBI and kind == "tabular")
         return [] if quick or (name, kind) in REFUSED else [pytest.mark.slow]
 
     return [
-        pytest.param(name, params, kind, task, id=f"{name}-{index}-{kind}-{task}", marks=marks(name, kind))
+        pytest.param(name, params, kind, task, id=f"{name}-{index}-{kind}-{task}", marks=marks(name, index, kind))
         for name in registered(group)
         for index, params in enumerate(PARAMETERS.get(name, [{}]))
         for kind in KINDS
@@ -85,4 +92,13 @@ def test_monitor(name: str, params: dict[str, Any], kind: Any, task: Task) -> No
             monitor(chosen, example(kind, task).context)
         return
     for check in monitor_checks(monitor, chosen, kind=kind, task=task).values():
+        check()
+
+
+@pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("explainers"))
+def test_explainer(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
+    """A built-in explainer passes every check for every kind of input and task."""
+    explainer = registered("explainers")[name]
+    chosen = explainer.Params.model_validate({"method": name, **params})
+    for check in explainer_checks(explainer, chosen, kind=kind, task=task).values():
         check()

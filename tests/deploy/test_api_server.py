@@ -1,4 +1,4 @@
-"""Every build by a real kube-apiserver: strict server-side apply, and every pod admitted under `restricted`."""
+"""A real kube-apiserver accepts every build by strict server-side apply, and admits every pod under `restricted`."""
 
 import copy
 from collections.abc import Iterator

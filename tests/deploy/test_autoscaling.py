@@ -1,4 +1,4 @@
-"""Autoscaling by HPA and by KEDA: the same in both, on a figure that is recorded, and steady in a monitoring outage."""
+"""Autoscaling by HPA and by KEDA: both use one recorded figure, and hold the size if monitoring fails."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from manifests import BUILDS, DEPLOY, Object, gateways, of_kind, only, rendered
 
-from benchmarks.capacity_hpa import Autoscaler, Policy, Rules, average_value, value
+from benchmarks.autoscaling.hpa import Autoscaler, Policy, Rules, average_value, value
 
 RULES = DEPLOY / "prometheus"
 CAPACITY = RULES / "capacity.rules.yaml"

@@ -1,4 +1,4 @@
-"""Where bundles come from: a claim, an image or an object store, for the gateway and for a canary."""
+"""Bundles come from a claim, an image or an object store, for the gateway and for a canary."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from manifests import (
     selects,
 )
 
-from service.wait import BundleFiles
+from service.cli.wait import BundleFiles
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -56,7 +56,7 @@ def test_a_canary_shares_the_route_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("build", [build for build in BUILDS if build.startswith("canary") or "canary" in build])
 def test_a_canary_has_a_bundle_of_its_own(build: str) -> None:
-    """Wherever bundles come from, the canary's source is another than the stable one's."""
+    """Whatever the source of bundles is, the canary's bundle comes from another source than the stable one."""
     objects = rendered(build)
     stable, canary = sorted(gateways(objects), key=lambda each: each.name)
 
@@ -119,7 +119,7 @@ def test_the_fetch_goes_on_until_the_named_bundle_is_whole(bundles: "Bundles", t
         assert fetching.poll() is None, "it has taken half of a bundle"
         for file in whole.iterdir():
             shutil.copy(file, store)
-        assert fetching.wait(timeout=20) == 0
+        assert fetching.wait(timeout=60) == 0
     assert BundleFiles(served.rename(tmp_path / "digits")).fault() is None
 
 

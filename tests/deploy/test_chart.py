@@ -1,4 +1,4 @@
-"""The Helm chart: the objects of the base, equal to what kustomize makes of the same values."""
+"""The Helm chart makes the same objects as kustomize makes of the base with the same values."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The tool checkov over every build and the image: no check fails, and every check that is skipped says why."""
+"""The tool checkov finds no fault in any build or in the image, and every skipped check has a reason."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What single components promise: routes, what Prometheus is told, narrow policies, addresses."""
+"""What single components promise: routes, labels for Prometheus, narrow policies, addresses."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from manifests import BUILDS, DEPLOY, ROOT, Object, config, gateways, of_kind, only, rendered, selects, workloads
 
-from guards.config import parse
+from guards.config.config import parse
 
 RULES = DEPLOY / "prometheus"
 MONITORED = [build for build, names in BUILDS.items() if "monitoring" in names]
@@ -65,7 +65,7 @@ def test_the_route_leads_to_a_service() -> None:
 
 
 def test_grpc_has_the_port_that_the_config_is_told() -> None:
-    """The config key in the component's comment makes the gateway listen where container, Service and policy say."""
+    """With the key from the component's comment, the gateway listens on the port of container, Service and policy."""
     objects = rendered("base + grpc")
     text = (DEPLOY / "components" / "grpc" / "kustomization.yaml").read_text()
     (server,) = re.findall(r"`server: (\{.*?\})`", text)
@@ -139,7 +139,7 @@ def test_nothing_passes_that_no_policy_names(build: str) -> None:
 
 
 class TestNetworkPolicies:
-    """Who reaches the gateway's pods, and where their names are looked up, by Kubernetes' rules for policies."""
+    """Which pods reach the gateway's pods, and that DNS is allowed, by Kubernetes' rules for network policies."""
 
     @pytest.fixture(params=["base", "base + gateway", "base + monitoring", "cpu + all with an HPA", "kserve + all"])
     def build(self, request: pytest.FixtureRequest) -> str:
@@ -185,7 +185,7 @@ class TestNetworkPolicies:
         return False
 
     def test_other_tenants_pods_reach_nothing(self, build: str) -> None:
-        """Pods of a namespace that nobody has let in, whatever it calls itself, do not reach the gateway."""
+        """Pods of a namespace that no policy admits do not reach the gateway, whatever labels they have."""
         assert not self.lets_in(build, "another-tenant")
         assert not self.lets_in(build, "default", **{"app.kubernetes.io/name": "guardhouse"})
         assert not self.lets_in(build, "kube-system")
@@ -232,7 +232,7 @@ def test_whoever_is_told_an_address_may_go_there(variable: str, policy: str, por
 
 
 def test_addresses_are_services_of_the_build() -> None:
-    """The addresses of Redis and, by the comment that makes its Secret, of PostgreSQL are those of their Services."""
+    """The addresses of Redis and (in the comment that makes its Secret) of PostgreSQL are their Services' addresses."""
     objects = rendered("cpu + all with an HPA")
     services = {each["metadata"]["name"]: each["spec"]["ports"][0]["port"] for each in of_kind(objects, "Service")}
     (workload,) = gateways(objects)

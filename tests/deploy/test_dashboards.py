@@ -1,4 +1,4 @@
-"""The dashboards' JSON: made by the code beside it, and laid out so that a reader finds their way."""
+"""The dashboards' JSON is what the code beside it makes, and is laid out in a readable order."""
 
 import json
 import re
@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from scrapes import scrape_of
 
-from service.gpu import Gpu, Reading
-from service.metrics.model import ModelMetrics
+from service.telemetry.gpu import Gpu, Reading
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "grafana" / "dashboards"
@@ -85,8 +86,12 @@ def test_a_reader_chooses_source_namespace_and_job(name: str) -> None:
 def test_what_only_a_gpu_tells_is_called_so_by_the_server() -> None:
     """Series of GPUs, which no test here can scrape, have the names and labels that a server with one gives them."""
     reading = Reading(memory={"used": 1}, utilization=0.5, watts=300.0)
-    metrics = ModelMetrics([], list, "cuda:0", {}, gpu=cast("Gpu", SimpleNamespace(read=lambda: reading)))
-    families = {family.name: set(family.samples[0].labels) for family in metrics.collect() if family.samples}
+    scrape = scrape_of(device="cuda:0", gpu=cast("Gpu", SimpleNamespace(read=lambda: reading)))
+    families = {
+        family.name: set(family.samples[0].labels)
+        for family in text_string_to_metric_families(scrape)
+        if family.samples
+    }
     texts = [path.read_text(encoding="utf-8") for path in (FOLDER / "capacity.json", RULES)]
     asked = set(re.findall(r"guardhouse_(?:gpu|device_memory)_\w+", " ".join(texts)))
     assert asked == {name for name in families if re.match("guardhouse_(gpu|device_memory)", name)}

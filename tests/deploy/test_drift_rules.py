@@ -1,4 +1,4 @@
-"""Drift in PromQL: promtool runs the rules over made-up scrapes, and scipy says what must come out."""
+"""Drift in PromQL: promtool runs the rules over made-up scrapes, and scipy computes the expected figures."""
 
 import shutil
 import subprocess
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import drift
+import drift_figures
 import numpy as np
 import pytest
 import yaml
-from drift import ORDERED, Counts, figures, spell
+from drift_figures import ORDERED, Counts, figures, spell
 from scipy.stats import chi2, norm
 
-from guards.cli.configs import load_config
 from guards.cli.rules import PSI_CRITICAL, PSI_WARNING, ROWS, RUNBOOK, SIGNIFICANCE, Z, render
-from guards.streams import StreamParams
+from guards.config.load import load_config
+from guards.monitors.streams import StreamParams
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "drift.rules.yaml"
@@ -71,7 +71,7 @@ class Deployment:
 
 
 def _equals(name: str, labels: Mapping[str, str], value: float) -> dict[str, Any]:
-    """Ask whether a figure is a value: to 1e-6 of it, or to 1e-9 where rounding is all there is."""
+    """Say whether a figure equals a value: to 1e-6 of it, or to 1e-9 if the value is 0 up to rounding."""
     off = f"abs({spell(f'guardhouse:drift_{name}', **labels)} - ({value!r}))"
     return _asks(f"{off} <= bool {max(1e-6 * abs(value), 1e-9)!r}", labels)
 
@@ -102,7 +102,7 @@ def run(
     *,
     every: str = "1h",
 ) -> subprocess.CompletedProcess[str]:
-    """Let promtool evaluate the rules on an hour of scrapes: at its end, or more often where alerts are to be held."""
+    """Let promtool evaluate the rules on an hour of scrapes: at the end, or more often if alerts must hold."""
     test = {"input_series": series, "interval": "1m", "promql_expr_test": asked, "alert_rule_test": alerts}
     path = folder / "drift.test.yaml"
     document = {"rule_files": [str(RULES)], "evaluation_interval": every, "tests": [test]}
@@ -115,7 +115,7 @@ def passes(done: subprocess.CompletedProcess[str]) -> None:
 
 
 NONE = dict.fromkeys(ORDERED, 0)
-EVEN = NONE | dict.fromkeys(map(str, range(drift.BINS)), 97) | {"missing": 30}
+EVEN = NONE | dict.fromkeys(map(str, range(drift_figures.BINS)), 97) | {"missing": 30}
 ALIKE = dict.fromkeys(("a", "unseen", "missing"), 0)
 
 
@@ -126,7 +126,7 @@ def drawn(rng: np.random.Generator, names: Sequence[str], shares: Any, rows: int
 def ordered(seed: int, *, shift: float, rows: int, missing: float = 0.03, beyond: float = 0.0) -> tuple[Counts, ...]:
     """Draw two replicas' rows and a reference of ten equal bins; ``beyond`` rows lie outside all the reference."""
     rng = np.random.default_rng(seed)
-    slope = 1 + shift * np.linspace(-1, 1, drift.BINS)
+    slope = 1 + shift * np.linspace(-1, 1, drift_figures.BINS)
     inside = (1 - missing - beyond) * slope / slope.sum()
     shares = [beyond / 2, *inside, beyond / 2, missing]
     return drawn(rng, ORDERED, shares, rows // 2), drawn(rng, ORDERED, shares, rows - rows // 2), EVEN
@@ -242,7 +242,7 @@ def test_models_behind_one_prometheus_are_kept_apart(tmp_path: Path) -> None:
 
 @promtool
 def test_an_instance_that_changed_its_bundle_is_left_out(tmp_path: Path) -> None:
-    """Rows that may be of either of two bundles are nobody's, and break nothing for the other replica."""
+    """Rows that may belong to either of two bundles count for neither, and the other replica's figures stay right."""
     deployment = Deployment({"confidence": ordered(1, shift=0.2, rows=3000)})
     info = spell(
         "guardhouse_build_info", **deployment.labels, instance="10.0.0.2:3000", model="digits", bundle="before"
@@ -256,7 +256,7 @@ def test_an_instance_that_changed_its_bundle_is_left_out(tmp_path: Path) -> None
 @promtool
 @pytest.mark.parametrize(("until", "there"), [(57, True), (50, False)])
 def test_figures_outlive_a_gap_and_not_the_bundle(until: int, there: bool, tmp_path: Path) -> None:
-    """A few minutes without any scrape change nothing; a bundle that nobody serves any more has no figures."""
+    """A few minutes without any scrape change nothing; a bundle that no server serves any more has no figures."""
     deployment = Deployment({"confidence": ordered(1, shift=0.2, rows=3000)}, until=until)
     asked = [_number(f'{FIGURES}, window="1h"', 7 if there else 0)]
     for name, stream, value in deployment.expected() if there else ():
@@ -308,7 +308,7 @@ def test_clean_rows_of_many_levels(rows: int, has_index: bool, tmp_path: Path) -
 
 @promtool
 def test_a_level_that_takes_over_is_found_among_many(tmp_path: Path) -> None:
-    """Where all other levels are too sparse to be compared, one with a fifth of the rows is drift, and an alarm."""
+    """A level with a fifth of the rows is drift and raises the alarm, even if all other levels are too rare."""
     share = np.full(LEVELS, 0.8 / LEVELS)
     share[7] += 0.2
     deployment = Deployment({"column:city": levels(LEVELS, share, 2 * LEVELS, 2 * LEVELS)})
@@ -328,7 +328,7 @@ def test_a_level_that_takes_over_is_found_among_many(tmp_path: Path) -> None:
 
 @promtool
 def test_alerts_need_significance_size_and_rows(tmp_path: Path) -> None:
-    """What alarms is significant, material and of 500 rows or more: each alone does not, and names are shown whole."""
+    """An alarm needs significance, size and 500 rows together, and shows names in full."""
     streams = {
         **STREAMS,
         "significant and small": ordered(11, shift=0.42, rows=50_000),

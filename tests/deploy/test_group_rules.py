@@ -1,4 +1,4 @@
-"""The recording rules of groups against fairlearn, by promtool: two replicas, one of which restarts."""
+"""The recording rules of groups against fairlearn, run by promtool over two replicas, one of which restarts."""
 
 import shutil
 import subprocess
@@ -191,7 +191,7 @@ def test_alerts(tmp_path: Path) -> None:
 
 
 def test_labels_that_never_come_alert(tmp_path: Path) -> None:
-    """Where no row that was predicted ``no`` ever gets a label, that is said."""
+    """If no row that was predicted ``no`` ever gets a label, an alert fires."""
     cells = counts(3)
     made = traffic(cells)
     never = [s for s in made["input_series"] if 'predicted="no"' in s["series"]]

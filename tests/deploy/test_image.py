@@ -42,7 +42,7 @@ def test_hadolint_finds_nothing(dockerfile: Path) -> None:
 
 
 def test_a_bundles_image_is_readable_for_the_gateway() -> None:
-    """Whoever has fitted the bundle under whatever umask, the image's files are the gateway's user's to read."""
+    """The image's user may read the bundle, whichever user fitted it under whatever umask."""
     copy = re.findall(r"^COPY --chown=(\d+):(\d+) --chmod=(\d+) \. /$", BUNDLE.read_text(), flags=re.MULTILINE)
     ((uid, gid, mode),) = copy
     (workload,) = gateways(rendered("base + bundle-from-image"))
@@ -79,7 +79,7 @@ def test_the_base_is_slim_and_has_a_version(instructions: list[tuple[str, str]])
 
 
 def test_torch_comes_from_where_the_builder_says(instructions: list[tuple[str, str]]) -> None:
-    """One argument tells a CPU image from a CUDA one: the index for torch, which is installed first."""
+    """One argument, the index for torch, which is installed first, makes a CPU image or a CUDA image."""
     assert arguments(instructions, "ARG") == ['TORCH_INDEX=""']
     (installing,) = (each for each in arguments(instructions, "RUN") if "TORCH_INDEX" in each)
     _, pinned, torch, rest = installing.split(" && ")
@@ -89,7 +89,7 @@ def test_torch_comes_from_where_the_builder_says(instructions: list[tuple[str, s
 
 
 def test_the_command_is_there(instructions: list[tuple[str, str]], bento: Path) -> None:
-    """The bento has what makes the command `guardhouse`, the entry point, on the path; one port is told of."""
+    """The bento has the command `guardhouse` on its path and the entry point, and its image exposes one port."""
     project = tomllib.loads((bento / "src" / "pyproject.toml").read_text())["project"]
     assert "guardhouse" in project["scripts"]
     assert all((bento / "src" / name).is_file() for name in (project["readme"], *project["license-files"]))

@@ -1,4 +1,4 @@
-"""KServe: the Deployment as an InferenceService, and a runtime for bundles that KServe fetches itself."""
+"""KServe: the Deployment as an InferenceService, and a runtime for bundles that KServe fetches."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import yaml
 from kubernetes_validate import validate
 from manifests import DEPLOY, RUNTIME, SEVERAL, SHARED, gateways, kustomize, of_kind, only, refusal, rendered
 
-from guards.config import parse
+from guards.config.config import parse
 
 pytestmark = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kubectl, which renders the manifests, is absent"
@@ -57,7 +57,7 @@ BESIDE_THE_POD = {"namespace", "monitoring"}
 
 @pytest.mark.parametrize("name", sorted(COMPONENTS - BESIDE_THE_POD - {"kserve"}))
 def test_a_component_that_reaches_no_pod_is_refused(name: str) -> None:
-    """After KServe has taken the Deployment away, a component that patches it fails to build and says where to go."""
+    """After KServe has removed the Deployment, a component that patches it fails to build, with the way out."""
     assert "this-component-goes-before-kserve" in refusal("overlays/kserve", name)
 
 

@@ -1,4 +1,4 @@
-"""What the manifests under deploy/ promise to Kubernetes, and to whoever edits them, in every build."""
+"""The promises of the manifests under deploy/, to Kubernetes and to their editors, in every build."""
 
 import json
 import os
@@ -33,7 +33,7 @@ from manifests import (
     workloads,
 )
 
-from guards.config import differences, parse
+from guards.config.config import differences, parse
 
 DATA = Path(os.environ.get("GUARDHOUSE_DATA", ROOT.parent / "shared" / "data"))
 CRDS = Path(os.environ.get("GUARDHOUSE_CRDS", DATA.parent / "crds"))
@@ -76,14 +76,14 @@ def accepted(text: str) -> bool:
 
 
 def test_every_folder_is_tested() -> None:
-    """An overlay or component that is not among what is rendered here would be checked by nobody."""
+    """An overlay or component that is not rendered here would be checked by no test."""
     used = {DEPLOY / folder for folder in (*LAYERS, *(folder for folder, *_ in BUILDS.values()))}
     used |= {DEPLOY / "components" / name for _, *names in BUILDS.values() for name in names}
     assert {path.parent for path in DEPLOY.rglob("kustomization.yaml")} == used
 
 
 def test_kubernetes_knows_every_field(objects: list[Object]) -> None:
-    """Every core object passes the strict schema of its kind, where a misspelt field is an error."""
+    """Every core object passes the strict schema of its kind; a misspelt field would be an error."""
     assert all(accepted(json.dumps(each)) for each in [*objects, LOADER] if not is_custom(each))
 
 
@@ -106,7 +106,7 @@ def test_one_namespace_enforces_the_restricted_profile(objects: list[Object]) ->
     "overlay", ["base", *(f"overlays/{name}" for name in ("cpu", "gpu", "canary", "kserve", "dev"))]
 )
 def test_an_overlay_leaves_the_namespace_to_its_user(overlay: str) -> None:
-    """Base and overlays name no namespace and make none: `kubectl delete -k` takes nobody's namespace away."""
+    """Base and overlays name no namespace and make none, so `kubectl delete -k` removes nobody's namespace."""
     objects = kustomize(DEPLOY / overlay)
     assert not of_kind(objects, "Namespace")
     assert not [each for each in objects if "namespace" in each["metadata"]]
@@ -121,7 +121,7 @@ def test_every_object_has_the_common_labels(objects: list[Object]) -> None:
 
 
 def test_objects_by_hand_have_the_common_labels() -> None:
-    """So have the objects that are applied by hand; a runtime of a whole cluster is nobody's instance."""
+    """Objects that are applied by hand have them, too; a runtime of a whole cluster has no instance."""
     for path in BY_HAND:
         found = yaml.safe_load(path.read_text())["metadata"]["labels"].keys()
         assert found >= (LABELS - {"app.kubernetes.io/instance"} if path == RUNTIME else LABELS)
@@ -238,7 +238,7 @@ def test_selectors_match_one_kind_of_pod(objects: list[Object]) -> None:
 
 
 def test_a_budget_lets_nodes_be_drained(objects: list[Object]) -> None:
-    """One replica at a time may be evicted, be there two or one."""
+    """One replica at a time may be evicted, whether there are two or one."""
     for budget in of_kind(objects, "PodDisruptionBudget"):
         assert budget["spec"]["maxUnavailable"] == 1
         assert "minAvailable" not in budget["spec"]
@@ -405,7 +405,7 @@ def test_the_base_serves_the_digits_example(copy: str) -> None:
 
 
 def test_the_gpu_overlay_insists_on_its_gpu() -> None:
-    """One GPU a pod, a toleration for its taint, and the base's config, `device: cuda` apart."""
+    """A pod has one GPU and a toleration for its taint; the config is the base's, except for `device: cuda`."""
     base, gpu = rendered("base"), rendered("overlays/gpu")
     (plain,), (workload,) = gateways(base), gateways(gpu)
     assert workload.container["resources"]["limits"]["nvidia.com/gpu"] == 1

@@ -1,4 +1,4 @@
-"""The two files of pins: alibi-detect holds back its own environment, and nothing that serves."""
+"""The two files of pins: alibi-detect only restricts its own environment, and no package that serves."""
 
 import re
 from importlib.metadata import version
@@ -30,5 +30,5 @@ def test_alibi_detect_holds_back_nothing_that_serves() -> None:
 
 @pytest.mark.parametrize("name", ["numpy", "pillow", "torch"])
 def test_what_is_tested_is_what_is_pinned(name: str) -> None:
-    """This environment has the pins of what serves, not those of alibi-detect or of an earlier installation."""
+    """This environment has the pinned versions of the server, not alibi-detect's or those of an earlier install."""
     assert version(name).partition("+")[0] == str(pins("requirements.txt")[name]) == str(pins("constraints.txt")[name])

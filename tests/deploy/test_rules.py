@@ -1,4 +1,4 @@
-"""Every rule of deploy/prometheus: promtool's unit tests, what they leave out, and whether they can fail."""
+"""Every rule of deploy/prometheus has unit tests for promtool; these tests pass, and each of them can fail."""
 
 import copy
 import re
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.metrics import SECONDS, STAGE_SECONDS
-from service.metrics.model import P_VALUES
+from service.telemetry.metrics.engine import P_VALUES
+from service.telemetry.metrics.seat_counts import SECONDS, STAGE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "deploy" / "prometheus").glob("*.rules.yaml"))
@@ -138,7 +138,7 @@ def test_every_alert_says_what_to_do(alert: Document) -> None:
 
 
 def test_the_runbook_has_no_section_without_its_alert() -> None:
-    """Sections of alerts that are gone are gone too, and each says what it means, where to look and what to do."""
+    """The runbook has a section for each alert and no other, and each has a meaning, checks and a remedy."""
     text = RUNBOOK.read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## (Guardhouse\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     anchors = {alert["annotations"]["runbook_url"].partition("#")[2] for alert in rules("alert")}

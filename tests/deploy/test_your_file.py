@@ -1,4 +1,4 @@
-"""The one file that a user edits: examples/digits/kustomization.yaml beside a model of the user's."""
+"""The one file that a user edits: examples/digits/kustomization.yaml, beside a user's own model."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def own_model(tmp_path: Path) -> Path:
 
 
 def bundle_names(objects: list[Object], workload: Workload) -> set[str]:
-    """Return the names of the bundle that a gateway's containers are told."""
+    """Return the names of the bundle in a gateway's containers."""
     maps = {each["metadata"]["name"]: each["data"] for each in of_kind(objects, "ConfigMap")}
     variables = [each for container in workload.containers for each in container.get("env", [])]
     named = [each["valueFrom"]["configMapKeyRef"] for each in variables if each["name"] == "BUNDLE_NAME"]
@@ -122,7 +122,7 @@ def test_the_readme_names_every_overlay_and_component() -> None:
 
 
 def test_the_example_deploys_itself() -> None:
-    """The kustomization in examples/digits builds where it stands, serves that folder's files, needs no operator."""
+    """The kustomization in examples/digits builds in place, serves that folder's files, and needs no operator."""
     folder = ROOT / "examples" / "digits"
     objects = kustomize(folder)
     (workload,) = gateways(objects)

@@ -1,11 +1,11 @@
-"""5 % errors reach a real Alertmanager by a real Prometheus, soon, also after an hour in which there were none."""
+"""5 % errors reach a real Alertmanager through a real Prometheus, soon, even after an hour without errors."""
 
 import contextlib
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from drift import spell
+from drift_figures import spell
+from fresh_client import FRESH
 from gateways import free_port
 from prometheus import Prometheus
+from waiting import until
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 NAMES = ("slo.rules.yaml", "capacity.rules.yaml", "guards.rules.yaml")
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass(slots=True)
 class Traffic:
-    """What a gateway would have counted: so many requests a second, all answered until they begin to fail."""
+    """What a gateway would have counted: a rate of requests, all answered until some begin to fail."""
 
     began: float = field(default_factory=time.time)
     failing_since: float = float("inf")
@@ -57,7 +59,7 @@ class Traffic:
 
 @contextlib.contextmanager
 def exporting(traffic: Traffic) -> Iterator[str]:
-    """Serve the counters to whoever scrapes them."""
+    """Serve the counters over HTTP."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -84,7 +86,7 @@ def exporting(traffic: Traffic) -> Iterator[str]:
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[str]:
-    """Run an Alertmanager that tells nobody."""
+    """Run an Alertmanager that sends nothing."""
     url = f"http://127.0.0.1:{free_port()}"
     config = tmp_path / "alertmanager.yaml"
     config.write_text(yaml.safe_dump({"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}))
@@ -95,7 +97,7 @@ def alertmanager(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "alertmanager.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait(lambda: ready(url), 60)
+        until(lambda: ready(url), 60, pause=0.2)
         yield url
     finally:
         process.terminate()
@@ -104,20 +106,13 @@ def alertmanager(tmp_path: Path) -> Iterator[str]:
 
 def ready(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/-/ready", timeout=30).status_code == 200
+        return FRESH.get(f"{url}/-/ready", timeout=30).status_code == 200
     return False
-
-
-def wait(true: Callable[[], object], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.2)
 
 
 def alerts(alertmanager: str) -> list[Mapping[str, Any]]:
     """Ask which alerts of ours have come."""
-    found: list[Mapping[str, Any]] = httpx.get(f"{alertmanager}/api/v2/alerts", timeout=30).json()
+    found: list[Mapping[str, Any]] = FRESH.get(f"{alertmanager}/api/v2/alerts", timeout=30).json()
     return [alert for alert in found if alert["labels"]["alertname"].startswith("Guardhouse")]
 
 
@@ -142,7 +137,7 @@ def test_errors_reach_the_alertmanager(alertmanager: str, tmp_path: Path) -> Non
             assert prometheus.number('max({__name__=~"guardhouse:slo_burn:.*"})') == 0
             assert not alerts(alertmanager)
             traffic.failing_since = time.time()
-            wait(lambda: page(alertmanager), 120)
+            until(lambda: page(alertmanager), 120, pause=0.2)
             alert = page(alertmanager)
             assert alert is not None
             assert (alert["labels"]["namespace"], alert["labels"]["job"]) == ("shop", "guardhouse")
@@ -170,7 +165,7 @@ def test_errors_after_a_clean_hour_reach_it_within_three_minutes(alertmanager: s
             )
             assert page(alertmanager) is None
             traffic.failing_since = time.time()
-            wait(lambda: page(alertmanager), 180)
+            until(lambda: page(alertmanager), 180, pause=0.2)
         finally:
             prometheus.stop()
 

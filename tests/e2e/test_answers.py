@@ -1,4 +1,4 @@
-"""What a client gets back: every action, every kind of input, every door."""
+"""What a client gets back for every action and every kind of input, by every protocol."""
 
 import base64
 import io
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-from gateways import same_answer
-from made_up import (
+from example_folders import (
     ABSTAINED,
     ALLOWED,
     BROKEN,
@@ -23,12 +22,13 @@ from made_up import (
     WIRED,
     loans,
 )
-from made_up import (
+from example_folders import (
     images as draw,
 )
+from gateways import NEEDS_BENTOML, same_answer
 from PIL import Image
 
-from service.protocols.pixels import LIKE_BYTES, OUTSIDE
+from service.front.protocols.pixels import LIKE_BYTES, OUTSIDE
 
 if TYPE_CHECKING:
     from gateways import Gateway
@@ -83,7 +83,7 @@ def test_the_model_is_named(table: "Gateway") -> None:
 
 
 def test_detail_shows_visible_guards(table: "Gateway") -> None:
-    """With detail every visible guard tells its p-value, and causes where it flagged."""
+    """With detail the answer has each visible guard's p-value, and causes if the guard flagged."""
     allowed, rejected = table.predict([ALLOWED, REJECTED], parameters=DETAIL)
     assert list(allowed["guards"]) == ["quality", "ood", "confidence", "wire"]
     for guard in allowed["guards"].values():
@@ -97,7 +97,7 @@ def test_detail_shows_visible_guards(table: "Gateway") -> None:
 
 @pytest.mark.parametrize("parameters", [None, {}, {"detail": False}])
 def test_without_detail_no_score_is_shown(table: "Gateway", parameters: dict[str, bool] | None) -> None:
-    """Scores help an attacker: they are there only where they are asked for."""
+    """Scores help an attacker: an answer has them only if the request asks for them."""
     (said,) = table.predict([FLAGGED], parameters=parameters)
     assert "guards" not in said
 
@@ -295,7 +295,7 @@ def test_regression_answers_value_and_interval(values: "Gateway") -> None:
 
 
 def test_an_answer_that_is_no_number_is_withheld(values: "Gateway") -> None:
-    """Where the model gives NaN there is no answer: abstain, with its neighbours untouched."""
+    """If the model gives NaN for a row, the row's action is abstain, and the other rows are untouched."""
     before, broken, after = values.predict([[1, 1, 1], [BROKEN, 1, 1], [1, 1, 1]])
     assert (broken["action"], broken["label"]) == ("abstain", None)
     assert not {"value", "interval"} & broken.keys()
@@ -303,7 +303,7 @@ def test_an_answer_that_is_no_number_is_withheld(values: "Gateway") -> None:
 
 
 def test_prediction_sets_hold_likely_labels(table: "Gateway") -> None:
-    """A prediction set names labels from the likeliest down: one where the model is sure, both where it is not."""
+    """A prediction set lists labels, the likeliest first: one label if the model is sure, both if it is not."""
     sure, unsure = table.predict([ALLOWED, FLAGGED])
     assert sure["prediction_set"] == ["yes"]
     assert sorted(unsure["prediction_set"]) == ["no", "yes"]
@@ -319,6 +319,7 @@ def test_predict_and_v1_give_equal_bytes(table: "Gateway", rows: int) -> None:
     assert table.post(body).content == table.post(body, "/predict").content
 
 
+@NEEDS_BENTOML
 @pytest.mark.filterwarnings("ignore")  # whatever BentoML and its dependencies deprecate is theirs
 def test_bentoml_client_works_unchanged(table: "Gateway") -> None:
     """BentoML's own client calls `predict` by its name and gets the v1 answer."""
@@ -332,6 +333,7 @@ def test_bentoml_client_works_unchanged(table: "Gateway") -> None:
     assert "quality" in detailed["predictions"][0]["guards"]
 
 
+@NEEDS_BENTOML
 @pytest.mark.filterwarnings("ignore")  # whatever BentoML and its dependencies deprecate is theirs
 def test_bentoml_client_sends_arrays(images: "Gateway", table: "Gateway") -> None:
     """BentoML's own client sends arrays of rows as they are, beside lists, objects and files."""
@@ -429,7 +431,7 @@ def test_explanations_add_up(values: "Gateway", parameters: dict[str, Any]) -> N
 
 
 def test_explanation_of_a_label(images: "Gateway") -> None:
-    """The target is the predicted label, or the one that is asked for; an image's attributions have its shape."""
+    """The target is the predicted label or the requested one; an image's attributions have the image's shape."""
     image = draw(np.array([1]), seed=6)[0]
     for parameters, target in (({}, "green"), ({"target": "red"}, "red")):
         body = {"instances": [encoded(image)], "parameters": parameters}

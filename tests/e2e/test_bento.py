@@ -1,4 +1,4 @@
-"""A bento: built without a network, and served from somewhere else."""
+"""A bento is built without a network, and served from another folder."""
 
 import shutil
 import subprocess
@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 from bentos import bento_environment
+from fresh_client import FRESH
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,13 +40,13 @@ def test_bento_pins_what_the_project_pins(bento: Path) -> None:
 
 
 def test_bento_serves_from_another_folder(bento: Path, bundles: "Bundles", tmp_path: Path) -> None:
-    """A bento answers like the checkout, also where a folder called `service` lies beside it."""
+    """A bento answers like the checkout, even if a folder called `service` lies beside it."""
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "__init__.py").write_text("raise RuntimeError('the wrong service')\n")
     with _served(bento, bundles, tmp_path) as url:
-        answer = httpx.post(f"{url}/predict", json={"instances": [{"a": 2.5, "b": 1, "c": 0.5}]})
+        answer = FRESH.post(f"{url}/predict", json={"instances": [{"a": 2.5, "b": 1, "c": 0.5}]})
         assert answer.json()["predictions"][0]["value"] == pytest.approx(3 * 2.5 - 2 + 0.5, abs=0.5)
-        assert httpx.get(f"{url}/v1/models").json() == {"models": ["value"]}
+        assert FRESH.get(f"{url}/v1/models").json() == {"models": ["value"]}
 
 
 @contextmanager
@@ -79,7 +80,7 @@ def _served(bento: Path, bundles: "Bundles", folder: Path) -> Iterator[str]:
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz").status_code == 200
+        return FRESH.get(f"{url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
 

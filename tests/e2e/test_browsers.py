@@ -1,12 +1,10 @@
-"""What browsers ask for: leave for pages of other origins, and where the time of an answer went."""
+"""What browsers need: permission for pages of other origins, and the times of an answer's stages."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
 import yaml
 from gateways import cli
 
@@ -18,24 +16,11 @@ ROW = [1.0, 2.0, 0.5]
 ASKED = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type, x-request-id"}
 
 
-@pytest.fixture(scope="module")
-def open_to_pages(bundles: Any) -> "Iterator[Gateway]":
-    """Serve with CORS for one origin."""
-    path: Path = bundles.config("values")
-    config = yaml.safe_load(path.read_text())
-    config["server"]["cors"] = {"origins": [PAGE], "headers": ["X-Extra"], "max_age_seconds": 60}
-    changed = path.with_name("cors.yaml")
-    changed.write_text(yaml.safe_dump(config))
-    gateway = bundles.serve("values", config=changed)
-    yield gateway.wait_ready()
-    gateway.stop()
-
-
-def test_preflights(open_to_pages: "Gateway") -> None:
+def test_preflights(restricted: "Gateway") -> None:
     """A listed origin gets leave, without the page's cookies; a stranger gets none, and neither makes a series."""
-    before = set(open_to_pages.metrics())
+    before = set(restricted.metrics())
     for path in ("/v1/models/value:predict", "/v2/models/value/infer", "/predict", "/nowhere"):
-        granted = httpx.options(open_to_pages.url + path, headers={"Origin": PAGE, **ASKED})
+        granted = httpx.options(restricted.url + path, headers={"Origin": PAGE, **ASKED})
         assert granted.status_code == 204
         assert granted.headers["Access-Control-Allow-Origin"] == PAGE
         assert granted.headers["Access-Control-Max-Age"] == "60"
@@ -44,17 +29,17 @@ def test_preflights(open_to_pages: "Gateway") -> None:
         allowed = granted.headers["Access-Control-Allow-Headers"].lower()
         assert all(name in allowed for name in ("content-type", "x-request-id", "inference-header", "x-extra"))
         assert "POST" in granted.headers["Access-Control-Allow-Methods"]
-        refused = open_to_pages.client.options(path, headers={"Origin": STRANGER, **ASKED})
+        refused = restricted.client.options(path, headers={"Origin": STRANGER, **ASKED})
         assert refused.status_code == 403
         assert "server.cors.origins" in refused.json()["detail"]
         assert "Access-Control-Allow-Origin" not in refused.headers
-    assert set(open_to_pages.metrics()) == before
-    assert open_to_pages.metrics()['guardhouse_requests_total{code="204",route="preflight"}'] == 4
+    assert set(restricted.metrics()) == before
+    assert restricted.metrics()['guardhouse_requests_total{code="204",route="preflight"}'] == 4
 
 
-def test_pages_may_read_answers(open_to_pages: "Gateway") -> None:
-    """Answers to pages of a listed origin say so, errors too; to all others nothing is said but that it depends."""
-    client = open_to_pages.client
+def test_pages_may_read_answers(restricted: "Gateway") -> None:
+    """Answers to pages of a listed origin allow it, errors too; others only say that they depend on the origin."""
+    client = restricted.client
     for body, code in (({"instances": [ROW]}, 200), ({}, 422)):
         answer = client.post("/v1/models/value:predict", json=body, headers={"Origin": PAGE})
         assert answer.status_code == code
@@ -87,7 +72,7 @@ def test_bentomls_own_cors_is_refused(bundles: Any, tmp_path: Path) -> None:
 
 
 def test_server_timing_for_who_asks(values: "Gateway") -> None:
-    """A client that asks is told the milliseconds of each part, by v1 and v2; nobody else is."""
+    """Only a client that asks gets the milliseconds of each stage, by v1 and v2."""
     tensors = [{"name": n, "datatype": "FP32", "shape": [1], "data": [v]} for n, v in zip("abc", ROW, strict=True)]
     asked = {"X-Server-Timing": "1"}
     for path, body in (

@@ -1,4 +1,4 @@
-"""A server whose model is compiled, under load: the answers of the one whose model is not, and no graph made anew."""
+"""A server with a compiled model under load gives the answers of the plain model, and never compiles again."""
 
 import json
 import os
@@ -14,10 +14,11 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from example_folders import COLOURS
+from example_folders import images as draw
+from fresh_client import FRESH
 from gateways import same_answer
-from made_up import COLOURS
-from made_up import images as draw
-from oip import binary_request, json_answer, json_request
+from v2_client import binary_request, json_answer, json_request
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -145,22 +146,22 @@ def test_compiled_answers_are_the_plain_ones(plain: "Gateway", compiled: "Gatewa
 
 
 def test_explanations_compile_nothing(compiled: "Gateway") -> None:
-    """An explanation judges its rows in the shapes of predictions, too."""
+    """Explanations of any number of rows compile nothing: the process that explains runs the model as it is."""
     before = compiled.log().count(RECOMPILING)
     for rows in (1, 3, 5, 7, 32):
         body = {"instances": ROWS[:rows].tolist(), "parameters": {"steps": 2}}
-        response = httpx.post(f"{compiled.url}/v1/models/colours:explain", json=body, timeout=60)
+        response = FRESH.post(f"{compiled.url}/v1/models/colours:explain", json=body, timeout=60)
         assert response.status_code == 200, response.text
     assert compiled.log().count(RECOMPILING) == before, compiled.log()[-3000:]
 
 
 def test_without_a_compiler(serve: Callable[..., "Gateway"]) -> None:
-    """Where nothing can be compiled the server says so, and what to do, instead of starting for ever."""
+    """If nothing can be compiled, the server is never ready, and `/readyz` gives the reason and the remedy."""
     gateway = serve(compiled=True, CXX="no-such-compiler")
     gateway.wait_listening()
     gateway.expected += ["model.compile"]
     for _ in range(1200):
-        response = httpx.get(f"{gateway.url}/readyz", timeout=60)
+        response = FRESH.get(f"{gateway.url}/readyz", timeout=60)
         assert response.status_code == 503
         if "loading" not in response.json()["detail"]:
             break

@@ -1,13 +1,14 @@
-"""What the server says of its own interface."""
+"""The documents in which the server describes its own interface."""
 
 import json
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
+from example_folders import ALLOWED, COLOURS
+from fresh_client import FRESH
+from gateways import NEEDS_BENTOML
 from jsonschema import ValidationError
-from made_up import ALLOWED, COLOURS
 from openapi_spec_validator import validate
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def test_docs_are_for_people(table: "Gateway") -> None:
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
 
 
+@NEEDS_BENTOML
 def test_bentoml_schema_is_served(table: "Gateway") -> None:
     """BentoML's own clients find the schema of the one endpoint."""
-    document = httpx.get(f"{table.url}/schema.json").json()
+    document = FRESH.get(f"{table.url}/schema.json").json()
     assert [route["route"] for route in document["routes"]] == ["/predict"]

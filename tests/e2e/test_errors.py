@@ -1,4 +1,4 @@
-"""Every row of the contract's table of errors that this version covers."""
+"""The rows of the contract's table of errors that this version covers."""
 
 import base64
 import io
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-from gateways import differing, faults_allowed, read_answer
-from made_up import ALLOWED, CRASH_MODEL, NAP
+from example_folders import ALLOWED, CRASH_MODEL, HELD, NAP, VALUE_CONFIG
+from fresh_client import FRESH
+from gateways import ON_THE_DEVICE, differing, faults_allowed, read_answer
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def places(response: httpx.Response) -> list[list[Any]]:
 )
 @pytest.mark.parametrize("path", ["/v1/models/loans:predict", "/predict", "/v1/models/loans:explain"])
 def test_not_json_is_400(table: "Gateway", body: bytes, path: str) -> None:
-    """What is no JSON, not UTF-8, says a key twice or nests too deep is refused by every door alike."""
+    """A body that is no JSON, is not UTF-8, repeats a key or nests too deep is refused by every door alike."""
     response = table.post(body, path)
     assert response.status_code == 400
     assert response.json()["errors"] == []
@@ -109,7 +110,7 @@ def test_bad_timeout_is_400(table: "Gateway", path: str, seconds: str) -> None:
     ],
 )
 def test_unknown_paths_are_404(table: "Gateway", method: str, path: str) -> None:
-    """There is one answer to every path that is none of ours, and one series that counts it."""
+    """Every unknown path gets the same answer, and one series counts them."""
     before = table.metrics()
     assert table.client.request(method, path).status_code == 404
     moved = differing(table.metrics(), before, "guardhouse_requests_total{code=")
@@ -119,7 +120,7 @@ def test_unknown_paths_are_404(table: "Gateway", method: str, path: str) -> None
 @pytest.mark.parametrize("path", ["/v1/models/loans:predict", "/v1/models/loans:explain", "/predict"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_wrong_methods_of_post_paths_are_405(table: "Gateway", method: str, path: str) -> None:
-    """A path that takes POST says so."""
+    """Another method on a path that takes POST is answered 405 with `Allow: POST`."""
     response = table.client.request(method, path)
     assert response.status_code == 405
     assert response.headers["Allow"] == "POST"
@@ -132,7 +133,7 @@ def test_wrong_methods_of_post_paths_are_405(table: "Gateway", method: str, path
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 def test_wrong_methods_of_get_paths_are_405(table: "Gateway", method: str, path: str) -> None:
-    """A path that takes GET says so, and that HEAD comes with it."""
+    """Another method on a path that takes GET is answered 405, and `Allow` lists GET and HEAD."""
     response = table.client.request(method, path)
     assert response.status_code == 405
     assert response.headers["Allow"] == "GET, HEAD"
@@ -142,13 +143,11 @@ def test_wrong_methods_of_get_paths_are_405(table: "Gateway", method: str, path:
 
 
 def test_declared_length_is_refused_before_the_body(images: "Gateway") -> None:
-    """Where Content-Length is over the limit, the answer comes before one byte of the body."""
-    started = time.monotonic()
+    """If Content-Length is over the limit, the answer comes before one byte of the body."""
     answer = images.raw(
         b"POST /v1/models/colours:predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Content-Length: 65537\r\nX-Request-ID: big\r\n\r\n"
     )
-    assert time.monotonic() - started < 2
     assert answer.status == 413
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["connection"] == "close"
@@ -156,7 +155,7 @@ def test_declared_length_is_refused_before_the_body(images: "Gateway") -> None:
 
 
 def test_expecting_client_is_not_told_to_continue(images: "Gateway") -> None:
-    """A client that asks first, with Expect: 100-continue, is told no at once."""
+    """A client that sends Expect: 100-continue with too long a body is refused at once."""
     answer = images.raw(
         b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Expect: 100-continue\r\nContent-Length: 999999\r\n\r\n"
@@ -304,7 +303,7 @@ TABLE_FAULTS: list[tuple[str, list[list[Any]]]] = [
 
 @pytest.mark.parametrize(("body", "expected"), TABLE_FAULTS, ids=lambda value: str(value)[:60])
 def test_faults_of_a_table_are_listed_by_place(table: "Gateway", body: str, expected: list[list[Any]]) -> None:
-    """Each fault of a well-formed body is told with its place; 422."""
+    """Each fault of a well-formed body is listed with its place; the status is 422."""
     response = table.post(body.encode())
     assert response.status_code == 422, response.text
     assert sorted(places(response), key=str) == sorted(expected, key=str)
@@ -380,7 +379,7 @@ IMAGE_FAULTS: list[tuple[str, list[Any]]] = [
 
 @pytest.mark.parametrize(("instance", "place"), IMAGE_FAULTS, ids=lambda value: str(value)[:40])
 def test_faults_of_an_image_are_listed_by_place(images: "Gateway", instance: str, place: list[Any]) -> None:
-    """An image that cannot be decoded, or nested lists of another shape, are told with their place; 422."""
+    """An image that cannot be decoded and nested lists of another shape are listed with their places; 422."""
     body = f'{{"instances": [{_nested()}, {instance}]}}'
     response = images.post(body.encode())
     assert response.status_code == 422, response.text
@@ -388,7 +387,7 @@ def test_faults_of_an_image_are_listed_by_place(images: "Gateway", instance: str
 
 
 def test_truncated_images_are_not_called_base64(images: "Gateway") -> None:
-    """What is base64 and no image is told as such, so that the right end of it gets mended."""
+    """If the base64 is sound and the image is not, the fault is the image's, so that the right side is corrected."""
     for instance in (_file(cut=60), _file(cut=20), _file(kind="JPEG", cut=100)):
         (error,) = images.post(f'{{"instances": [{instance}]}}'.encode()).json()["errors"]
         assert "base64" not in error["msg"]
@@ -447,31 +446,29 @@ def test_crashing_model_is_one_500(table: "Gateway") -> None:
 
 
 @contextmanager
-def busy(gateway: "Gateway", seconds: float, waiting: int) -> Iterator[None]:
-    """Keep the model asleep, with so many rows in the queue behind it."""
-    nap = {"instances": [{"a": NAP, "b": 1, "c": seconds}]}
+def busy(gateway: "Gateway", waiting: int) -> Iterator[None]:
+    """Keep the model asleep in the block, with so many rows in the queue behind it."""
+    nap = {"instances": [{"a": NAP, "b": 1, "c": HELD}]}
     behind = {"instances": [{"a": 1, "b": 1, "c": 1}] * waiting}
-    left_the_queue = 'guardhouse_stage_duration_seconds_count{stage="queue"}'
-    before = gateway.metrics()[left_the_queue]
+    before = gateway.metrics()[ON_THE_DEVICE]
     with ThreadPoolExecutor(2) as pool:
-        asleep = pool.submit(httpx.post, f"{gateway.url}/predict", json=nap, timeout=20)
-        # The nap must be in its batch before anything can queue behind it.
-        gateway.wait_for(lambda metrics: metrics[left_the_queue] > before)
-        queued = pool.submit(httpx.post, f"{gateway.url}/predict", json=behind, timeout=20) if waiting else None
-        gateway.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] >= waiting)
-        yield
+        with gateway.holding_naps():
+            asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap)
+            # The nap must be in its batch before anything can queue behind it.
+            gateway.wait_for(lambda metrics: metrics[ON_THE_DEVICE] > before)
+            queued = pool.submit(FRESH.post, f"{gateway.url}/predict", json=behind) if waiting else None
+            gateway.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] >= waiting)
+            yield
         assert asleep.result().status_code == 200
         assert queued is None or queued.result().status_code == 200
 
 
 def test_full_queue_is_503_at_once(values: "Gateway") -> None:
-    """What the queue cannot hold is refused at once, with the time to come again, and counted by its reason."""
+    """Requests beyond the queue are refused at once, with Retry-After, and counted by their reason."""
     before = values.metrics()
-    with busy(values, 2, waiting=8):
+    with busy(values, waiting=8):
         after = values.metrics()
-        started = time.monotonic()
         response = values.post({"instances": [[1, 1, 1]]})
-        assert time.monotonic() - started < 1
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) >= 1
         assert values.post(b"{").status_code == 503  # what there is no room for is not even read
@@ -485,11 +482,11 @@ def test_full_queue_is_503_at_once(values: "Gateway") -> None:
 
 
 def test_deadline_that_cannot_be_met_is_503(values: "Gateway") -> None:
-    """A request that would only be answered after its deadline is told so while it can still go elsewhere."""
+    """A request that could be answered only after its deadline is refused at once, while it can still go elsewhere."""
     for _ in range(2):  # batches took long of late
         values.predict([[NAP, 1, 0.4]])
     before = values.metrics()
-    with busy(values, 2, waiting=4):
+    with busy(values, waiting=4):
         response = values.post({"instances": [[1, 1, 1]]}, X_Request_Timeout="0.05")
     assert response.status_code == 503
     assert differing(values.metrics(), before)['guardhouse_shed_requests_total{reason="deadline"}'] == 1
@@ -498,8 +495,9 @@ def test_deadline_that_cannot_be_met_is_503(values: "Gateway") -> None:
 def test_passed_deadline_is_504(values: "Gateway") -> None:
     """A request is answered when its own deadline passes, whatever the model is doing."""
     started = time.monotonic()
-    response = values.post({"instances": [[NAP, 1, 1.5]]}, X_Request_Timeout="0.2")
-    assert 0.15 < time.monotonic() - started < 1.2
+    with values.holding_naps():
+        response = values.post({"instances": [[NAP, 1, HELD]]}, X_Request_Timeout="0.2")
+    assert time.monotonic() - started > 0.15
     assert response.status_code == 504
 
 
@@ -507,15 +505,17 @@ def test_servers_own_deadline_holds(values: "Gateway") -> None:
     """A caller may ask for less time than the config gives, and not for more."""
     response = values.post({"instances": [[NAP, 1, 0.1]]}, X_Request_Timeout="1e9")
     assert response.status_code == 200
+    seconds = VALUE_CONFIG["server"]["timeout_seconds"]
     started = time.monotonic()
-    response = values.post({"instances": [[NAP, 1, 5.6]]}, X_Request_Timeout="inf")
+    with values.holding_naps():
+        response = values.post({"instances": [[NAP, 1, HELD]]}, X_Request_Timeout="inf")
     assert response.status_code == 504
-    assert time.monotonic() - started > 4.9
+    assert time.monotonic() - started > seconds - 0.1
 
 
 def test_client_that_leaves_harms_nobody(values: "Gateway") -> None:
     """A client that hangs up while it waits is forgotten, and its rows are not counted as waiting."""
-    with busy(values, 0.6, waiting=0):
+    with busy(values, waiting=0):
         body = json.dumps({"instances": [[1, 1, 1]] * 8}).encode()
         for _ in range(3):
             with values.connect() as connection:
@@ -540,25 +540,28 @@ ENDS = {
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_rows_of_clients_that_left_are_not_computed(values: "Gateway", how: str, protocol: str) -> None:
     """A client that leaves costs the next one a batch at most and is 499; no monitor, store or total has its rows."""
+    values.predict([[1, 1, 1]])  # behind whatever an earlier test left on the device
     before = values.metrics()
-    rows = [[NAP, 1, 1.5]] * 8
+    rows = [[NAP, 1, HELD]] * 8
     body, path = {"instances": rows}, "/predict"
     if protocol == "v2":
         tensor = {"name": "x", "datatype": "FP32", "shape": [8, 3], "data": rows}
         body, path = {"inputs": [tensor]}, "/v2/models/value/infer"
-    with values.connect() as connection:
-        connection.sendall(_request(path, body))
-        values.wait_for(
-            lambda metrics: metrics["guardhouse_queue_rows"] == 8 - values.batch_rows
-        )  # the others are on the device
-        ENDS[how](connection)
-    started = time.monotonic()
-    values.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] == 0, seconds=1.2)
-    assert values.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2)
-    assert time.monotonic() - started < 2.5  # and not the 3 seconds of both batches
-    moved = differing(values.metrics(), before)
     route = {"v1": "/predict", "v2": "/v2/models/{name}/infer"}[protocol]
-    assert moved[f'guardhouse_requests_total{{code="499",route="{route}"}}'] == 1
+    left = f'guardhouse_requests_total{{code="499",route="{route}"}}'
+    with values.holding_naps():
+        with values.connect() as connection:
+            connection.sendall(_request(path, body))
+            values.wait_for(
+                lambda metrics: metrics["guardhouse_queue_rows"] == 8 - values.batch_rows
+            )  # the others are on the device
+            ENDS[how](connection)
+        values.wait_for(lambda metrics: metrics[left] > before[left])
+    values.wait_for(lambda metrics: metrics["guardhouse_queue_rows"] == 0)
+    assert values.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2)
+    moved = differing(values.metrics(), before)
+    assert moved["guardhouse_batch_rows_count"] == 2  # the batch that was on the device, and the one just now
+    assert moved[left] == 1
     for total in ("rows_total", "store_rows_total", 'stream_bin_total{stream="column:a"'):
         names = [name for name in moved if name.startswith(f"guardhouse_{total.partition('{')[0]}")]
         names = [name for name in names if "stream=" not in name or 'stream="column:a"' in name]
@@ -582,15 +585,20 @@ def test_a_half_closed_client_gets_its_answer(values: "Gateway") -> None:
 def test_feedback_of_a_client_that_left_is_stored(values: "Gateway") -> None:
     """Outcomes that arrived whole count, whether or not their client waits to hear of it."""
     values.predict([[1, 1, 1]], ids=["left-early"])
-    with values.connect() as connection:
-        connection.sendall(_request("/v1/models/value:feedback", {"outcomes": [{"id": "left-early", "label": 2}]}))
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        time.sleep(0.01)
-    end = time.monotonic() + 5
-    again = {"outcomes": [{"id": "left-early", "label": 2}]}
-    time.sleep(0.5)
-    assert values.post(again, "/v1/models/value:feedback").json()["duplicate"] == ["left-early"]
-    assert time.monotonic() < end
+    path, outcome = "/v1/models/value:feedback", {"outcomes": [{"id": "left-early", "label": 2}]}
+
+    def arrived() -> float:
+        return sum(n for name, n in values.metrics().items() if "requests_total" in name and ":feedback" in name)
+
+    before, pause = arrived(), 0.01
+    while arrived() == before:  # a reset discards what a server has not read: a server that stalls never sees it
+        with values.connect() as connection:
+            connection.sendall(_request(path, outcome))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            time.sleep(pause)
+        time.sleep(0.5)
+        pause *= 4
+    assert values.post(outcome, path).json()["duplicate"] == ["left-early"]
 
 
 def _request(path: str, body: object) -> bytes:
@@ -602,12 +610,12 @@ def _request(path: str, body: object) -> bytes:
 
 
 def test_concurrent_explanations_are_bounded(values: "Gateway") -> None:
-    """Explanations wait in a short line of their own; the rest is told to come again, and predictions go on."""
+    """Few explanations wait in a queue of their own; more are refused with Retry-After, and predictions go on."""
     before = values.metrics()
     bodies = [{"instances": [[1 + i / 100, 1, 1]] * 8, "parameters": {"steps": 256}} for i in range(48)]
     with ThreadPoolExecutor(48) as pool:
         running = [
-            pool.submit(httpx.post, f"{values.url}/v1/models/value:explain", json=body, timeout=60) for body in bodies
+            pool.submit(FRESH.post, f"{values.url}/v1/models/value:explain", json=body, timeout=60) for body in bodies
         ]
         assert values.predict([[1, 1, 1]])[0]["action"] == "allow"
         answers = [one.result() for one in running]

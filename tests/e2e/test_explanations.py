@@ -1,4 +1,4 @@
-"""Explanations over HTTP: methods, targets, pictures, answers that come later, and what each client may ask."""
+"""Explanations over HTTP: methods, targets, pictures, answers that come later, and limits for each client."""
 
 import json
 import time
@@ -9,9 +9,10 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from example_folders import ABSTAINED, ALLOWED, FATAL, FLAGGED, NAP, TABLE_COLUMNS, TABLE_CONFIG
+from example_folders import images as draw
+from fresh_client import FRESH
 from gateways import differing, faults_allowed
-from made_up import ABSTAINED, ALLOWED, FATAL, FLAGGED, NAP, TABLE_COLUMNS, TABLE_CONFIG, VALUE_CONFIG
-from made_up import images as draw
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -97,7 +98,7 @@ def test_label_that_is_asked_for(table: "Gateway") -> None:
 
 
 def test_guard_that_is_asked_for(table: "Gateway") -> None:
-    """A guard's score is explained by contributions where it has gradients, else by its causes."""
+    """A guard's score is explained by contributions if it has gradients, and otherwise by its causes."""
     found = explain(table, TABLE, FLAGGED, method="shapley", target="guard:ood")
     assert found["label"] is None
     change = found["output_value"] - found["baseline_value"]
@@ -143,7 +144,7 @@ def test_explaining_counts_no_rows(table: "Gateway") -> None:
 
 @pytest.mark.parametrize("parameters", [{}, {"target": "red", "method": "occlusion"}, {"target": "guard:ood"}])
 def test_picture_of_an_image(images: "Gateway", parameters: dict[str, Any]) -> None:
-    """One image is answered by a picture where the client prefers one."""
+    """One image is answered with a picture if the client prefers pictures."""
     body = {"instances": [(draw(np.array([1]), seed=3)[0] / 255).tolist()], "parameters": parameters}
     response = images.post(body, f"{IMAGES}:explain", Accept="image/png")
     assert response.status_code == 200, response.text
@@ -152,7 +153,7 @@ def test_picture_of_an_image(images: "Gateway", parameters: dict[str, Any]) -> N
 
 
 def test_picture_of_a_table(table: "Gateway") -> None:
-    """A row of a table is drawn as bars; JSON where it weighs as much."""
+    """A row of a table is drawn as bars; the answer is JSON if the client accepts both equally."""
     body = {"instances": [ALLOWED], "parameters": {"method": "shapley"}}
     accepts = {"image/*": "image/png", "image/png, application/json;q=0.5": "image/png", "*/*": "application/json",
                "application/json, image/png": "application/json", "image/png;q=x": "application/json"}  # fmt: skip
@@ -177,7 +178,7 @@ def test_picture_is_of_one_row(images: "Gateway") -> None:
 
 
 def test_answer_that_comes_later(values: "Gateway") -> None:
-    """The client is sent elsewhere, where the same answer is once it is made, as often as it is asked for."""
+    """The client gets an address, at which the same answer stands, once it is made, for any number of requests."""
     body = {"instances": [[1.5, 0.5, 2]], "ids": ["later"]}
     at_once = values.post(body, f"{VALUES}:explain").json()
     response = values.post(body, f"{VALUES}:explain", Prefer="respond-async, wait=10")
@@ -200,7 +201,7 @@ def test_picture_that_comes_later(images: "Gateway") -> None:
 
 
 def test_refusal_that_comes_later(values: "Gateway") -> None:
-    """What cannot be explained is told where the answer would be; what can be seen at once, at once."""
+    """A refusal that takes time stands at the answer's address; a refusal that can be seen at once comes at once."""
     body = {"instances": [[1, 1, 1], [900, -900, 0]]}
     response = values.post(body, f"{VALUES}:explain", Prefer="respond-async")
     answer = wait(values, response.headers["location"])
@@ -211,7 +212,7 @@ def test_refusal_that_comes_later(values: "Gateway") -> None:
 
 
 def test_unknown_explanation_is_404(values: "Gateway") -> None:
-    """An id that was never given has nothing, and makes no series."""
+    """An unknown id is answered 404, and makes no series."""
     for name in ("x", "a" * 200, "%2e%2e", ""):
         assert values.client.get(f"/v1/explanations/{name}").status_code == 404
     assert values.client.get("/v1/explanations/a/b").status_code == 404
@@ -222,31 +223,20 @@ def test_unknown_explanation_is_404(values: "Gateway") -> None:
 # Bounds
 
 
-@pytest.fixture(scope="module")
-def strict(bundles: "Bundles") -> Any:
-    """Serve the regression with few explanations a client, and short deadlines."""
-    document = VALUE_CONFIG | {"explain": {"rate": 12, "burst": 3, "max_rows": 2}}
-    path = bundles.config("values").with_name("strict.yaml")
-    path.write_text(yaml.safe_dump(document))
-    gateway = bundles.serve("values", config=path).wait_ready()
-    yield gateway
-    gateway.stop()
-
-
-def test_client_that_asks_too_often_waits(strict: "Gateway") -> None:
-    """Beyond its burst a client is told when to come again, and its predictions go on."""
+def test_client_that_asks_too_often_waits(restricted: "Gateway") -> None:
+    """Beyond its burst a client is refused with Retry-After, and its predictions go on."""
     codes = []
     for i in range(8):  # no explanation is needed to be refused: what is wrong with these is seen at once
         body = {"instances": [[1, 1, i / 10]], "parameters": {"method": "guess"}}
-        response = strict.post(body, f"{VALUES}:explain")
+        response = restricted.post(body, f"{VALUES}:explain")
         codes.append(response.status_code)
         if response.status_code == 429:
             assert 1 <= int(response.headers["retry-after"]) <= 5
     assert codes[:3] == [422] * 3
     assert codes.count(429) >= 2
     assert set(codes) == {422, 429}
-    assert strict.predict([[1, 1, 1]])[0]["action"] == "allow"
-    moved = strict.metrics()
+    assert restricted.predict([[1, 1, 1]])[0]["action"] == "allow"
+    moved = restricted.metrics()
     assert moved['guardhouse_shed_requests_total{reason="explain_rate"}'] == codes.count(429)
 
 
@@ -266,7 +256,7 @@ def test_rows_without_an_answer_are_explained_where_allowed(bundles: "Bundles") 
 
 
 def test_deadline_ends_an_explanation(values: "Gateway") -> None:
-    """An explanation past its deadline is ended where it is, and the next one is answered."""
+    """An explanation past its deadline is ended at once, and the next one is answered."""
     explain(values, VALUES, [1, 1, 0.875])  # the process is there
     before = values.metrics()
     started = time.monotonic()
@@ -289,7 +279,7 @@ def test_questions_of_clients_that_left_keep_nobody_waiting(values: "Gateway") -
 
         def leave(_: int) -> None:
             with pytest.raises(httpx.ReadTimeout):
-                httpx.post(f"{values.url}{VALUES}:explain", json=long, timeout=0.5)
+                FRESH.post(f"{values.url}{VALUES}:explain", json=long, timeout=0.5)
 
         list(pool.map(leave, range(3)))
         assert explain(values, VALUES, [1, 1, 0.84375])["output_value"] == pytest.approx(1.84375, abs=1e-4)
@@ -318,7 +308,7 @@ def test_concurrent_methods_get_their_own_answers(values: "Gateway") -> None:
     with ThreadPoolExecutor(6) as pool:
         bodies = [{"instances": [row], "parameters": {"method": "shapley"}} for row in rows]
         answers = list(
-            pool.map(lambda body: httpx.post(f"{values.url}{VALUES}:explain", json=body, timeout=30), bodies)
+            pool.map(lambda body: FRESH.post(f"{values.url}{VALUES}:explain", json=body, timeout=30), bodies)
         )
     for row, answer in zip(rows, answers, strict=True):
         (found,) = json.loads(answer.content)["explanations"]

@@ -1,4 +1,4 @@
-"""Feedback over HTTP: every door's predictions can be joined, and every answer and count is exact."""
+"""Feedback over HTTP: the predictions of every protocol can be joined, and every answer and counter is exact."""
 
 import json
 from collections.abc import Iterator
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
-import yaml
+from feedback_totals import FEEDBACK, NO, NONE, YES, confusion, feedback, outcomes, report
 from gateways import cli, differing, free_port
-from ledger import FEEDBACK, NO, NONE, YES, confusion, feedback, outcomes, report
-from oip import Speaker, binary_request, columns, head, json_request, packed, speak, unpacked
+from v2_client import Speaker, binary_request, columns, head, json_request, packed, speak, unpacked
 
-from service.protocols import grpc_predict_v2_pb2 as messages
+from service.front.protocols import grpc_predict_v2_pb2 as messages
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -88,7 +87,7 @@ def test_every_door_is_recorded_alike(speaker: Speaker, door: Any) -> None:
 
 
 def test_what_becomes_of_outcomes(speaker: Speaker) -> None:
-    """Accepted, sent twice, in conflict with the first, of an id nobody has heard of; and each is counted."""
+    """Accepted, repeated, conflicting and unknown outcomes are answered and counted."""
     gateway = speaker.gateway
     gateway.predict([YES, NO, NONE], ids=["w-1", "w-2", "w-3"])
     before = gateway.metrics()
@@ -125,7 +124,7 @@ def test_an_id_used_again_is_the_first_predictions(speaker: Speaker) -> None:
 
 
 def test_a_label_that_is_not_the_models_refuses_all(speaker: Speaker) -> None:
-    """Nothing of such a body is stored, and the places of the faults are told."""
+    """Nothing of such a body is stored, and the faults are listed with their places."""
     gateway = speaker.gateway
     gateway.predict([YES], ids=["strict"])
     body = {"outcomes": [{"id": "strict", "label": "yes"}, {"id": "strict", "label": "perhaps"}]}
@@ -145,7 +144,20 @@ def test_a_large_body(speaker: Speaker) -> None:
     assert gateway.client.post(FEEDBACK, json=outcomes([*ids, "more"], "yes")).status_code == 422
 
 
-def test_the_command_sends_a_file(speaker: Speaker, tmp_path: Path) -> None:
+def in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: Any) -> Any:
+    """Run the command line in this process; give its status, output and error output."""
+    import service.cli.commands
+
+    monkeypatch.setattr("sys.argv", ["guardhouse", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        service.cli.commands.run()
+    said = capsys.readouterr()
+    return int(left.value.code or 0), said.out, said.err
+
+
+def test_the_command_sends_a_file(
+    speaker: Speaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`guardhouse feedback` loads a CSV, prints what became of it, and the same file again counts once."""
     speaker.gateway.predict([YES, NO], ids=["c-1", "c-2"])
     file = tmp_path / "labels.csv"
@@ -154,18 +166,18 @@ def test_the_command_sends_a_file(speaker: Speaker, tmp_path: Path) -> None:
     done = cli(*command, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"accepted": 2, "duplicate": [], "conflicting": [], "unknown": ["c-3"]}
-    again = cli(*command)
-    assert again.returncode == 0
-    assert "c-1, c-2" in again.stdout
+    status, out, _ = in_this_process(monkeypatch, capsys, *command)
+    assert status == 0
+    assert "c-1, c-2" in out
     file.write_text("id,label\nc-1,no\nc-2,\n")
-    corrected = cli(*command, "--replace", "--json")
-    assert json.loads(corrected.stdout) == {
+    _, out, _ = in_this_process(monkeypatch, capsys, *command, "--replace", "--json")
+    assert json.loads(out) == {
         "accepted": 1, "duplicate": [], "conflicting": [], "unknown": [], "skipped": 1, "replaced": ["c-1"],
     }  # fmt: skip
     file.write_text("id,label\nc-1,perhaps\n")
-    wrong = cli(*command)
-    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
-    assert "line 2: 'perhaps' is not one of the model's labels ['no', 'yes']" in wrong.stderr
+    status, _, err = in_this_process(monkeypatch, capsys, *command)
+    assert (status, "Traceback" in err) == (2, False)
+    assert "line 2: 'perhaps' is not one of the model's labels ['no', 'yes']" in " ".join(err.split())
 
 
 def test_a_label_is_corrected(speaker: Speaker) -> None:
@@ -188,16 +200,11 @@ def test_a_label_is_corrected(speaker: Speaker) -> None:
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A server that cannot be reached is a sentence and status 1."""
-    import service.cli
-
-    monkeypatch.setattr("service.sending.TRIES", 1)
-    monkeypatch.setattr(
-        "sys.argv", ["guardhouse", "feedback", "--file", "x", "--url", f"http://127.0.0.1:{free_port()}"]
-    )
-    with pytest.raises(SystemExit) as left:
-        service.cli.run()
-    assert left.value.code == 1
-    assert "does not take it" in capsys.readouterr().err
+    monkeypatch.setattr("service.cli.feedback.TRIES", 1)
+    url = f"http://127.0.0.1:{free_port()}"
+    status, _, err = in_this_process(monkeypatch, capsys, "feedback", "--file", "x", "--url", url)
+    assert status == 1
+    assert "does not take it" in err
 
 
 def test_regression_takes_numbers(values: "Gateway") -> None:
@@ -214,15 +221,10 @@ def test_regression_takes_numbers(values: "Gateway") -> None:
     assert values.post({"outcomes": [{"id": "v-1", "label": "3"}]}, "/v1/models/value:feedback").status_code == 422
 
 
-def test_without_a_store_there_is_no_feedback(bundles: "Bundles", tmp_path: Path) -> None:
+def test_without_a_store_there_is_no_feedback(restricted: "Gateway") -> None:
     """Predictions go on and are not kept, feedback is 404; monitors tell what this process counted."""
-    config = yaml.safe_load(bundles.config("values").read_text()) | {"store": {"enabled": False}}
-    path = bundles.config("values").with_name("storeless.yaml")
-    path.write_text(yaml.safe_dump(config))
-    gateway = bundles.serve("values", config=path, GUARDHOUSE_STATE=str(tmp_path / "state")).wait_ready()
-    gateway.predict([[1, 1, 1]])
+    restricted.predict([[1, 1, 1]])
     body = {"outcomes": [{"id": "a", "label": 1}]}
-    assert gateway.client.post("/v1/models/value:feedback", json=body).status_code == 404
-    assert gateway.client.get("/v1/models/value/monitors").json()["totals"] == "process"
-    gateway.stop()
-    assert not list((tmp_path / "state").glob("*.db*"))
+    assert restricted.client.post("/v1/models/value:feedback", json=body).status_code == 404
+    assert restricted.client.get("/v1/models/value/monitors").json()["totals"] == "process"
+    assert not list(restricted.state.glob("*.db*"))

@@ -1,4 +1,4 @@
-"""What one request holds changes no other: not its answer, and not the fact that it gets one."""
+"""The content of one request changes no other request: neither its answer, nor whether it is answered."""
 
 import asyncio
 import itertools
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from example_folders import ALLOWED, CRASH_HIDDEN, CRASH_MODEL, CRASH_WIRE, loans
 from gateways import faults_allowed, same_answer
-from made_up import ALLOWED, CRASH_HIDDEN, CRASH_MODEL, CRASH_WIRE, loans
 
 if TYPE_CHECKING:
     from gateways import Gateway

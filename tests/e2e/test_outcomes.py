@@ -1,14 +1,14 @@
-"""Figures of outcomes over HTTP: whose they are, in which unit, and how soon a fall is told."""
+"""Statistics of outcomes over HTTP: whose they are, in which unit, and how soon a fall is reported."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import made_up
+import example_folders
 import pytest
+from feedback_totals import NO, YES, feedback
 from gateways import fit_all
-from ledger import NO, YES, feedback
+from waiting import until
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 VALUE_MONITORS = "/v1/models/value/monitors"
 
 
-def fit(folder: Path, plugins: str, **changes: Any) -> None:
-    """Fit the regression model of a folder, on rows of its own noise."""
-    config = made_up.write_values(folder, server={}, **changes)
+def write(folder: Path, **changes: Any) -> Path:
+    """Write the regression model of a folder, with rows of its own noise, and give its config."""
+    config = example_folders.write_values(folder, server={}, **changes)
     noise = float(folder.name.partition("-")[2])
     for name in ("train.csv", "heldout.csv"):
         head, *lines = (folder / name).read_text().splitlines()
@@ -28,7 +28,7 @@ def fit(folder: Path, plugins: str, **changes: Any) -> None:
             for i, (row, _, value) in enumerate(line.rpartition(",") for line in lines)
         ]
         (folder / name).write_text("\n".join([head, *(f"{row},{value}" for row, value in moved)]) + "\n")
-    fit_all({config: config.parent / "bundle"}, PYTHONPATH=plugins)
+    return config
 
 
 def statistics(gateway: "Gateway", path: str, monitor: str, **query: str) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def statistics(gateway: "Gateway", path: str, monitor: str, **query: str) -> dic
 
 def test_a_refit_moves_no_figure_of_the_bundle_before(bundles: "Bundles", tmp_path: Path) -> None:
     """A mean error is the same after a refit under the same version; the new bundle begins without rows or alarm."""
-    for noise in ("values-0", "values-40"):
-        fit(bundles.folder / noise, bundles.python_path)
+    configs = [write(bundles.folder / noise) for noise in ("values-0", "values-40")]
+    fit_all({config: config.parent / "bundle" for config in configs}, PYTHONPATH=bundles.python_path)
     state = {"GUARDHOUSE_STATE": str(tmp_path / "state")}
     gateway = bundles.serve("values-0", **state).wait_ready()
     rows = [[1 + i / 100, 1, 1] for i in range(60)]
@@ -84,7 +84,7 @@ def gateway(bundles: "Bundles", ledger: str) -> Iterator["Gateway"]:
 
 
 def test_a_fall_reaches_metrics_and_log_by_itself(gateway: "Gateway") -> None:
-    """After many right labels some wrong ones: the gauge says alarm and the log has one line, and nobody asked."""
+    """After many right labels and some wrong ones, the gauge is in alarm and the log has one line, without a report."""
 
     def label(start: int, rows: int, *, right: bool) -> None:
         ids = [f"fall-{i}" for i in range(start, start + rows)]
@@ -98,12 +98,10 @@ def test_a_fall_reaches_metrics_and_log_by_itself(gateway: "Gateway") -> None:
 
     for start in range(0, 4000, 1000):
         label(start, 1000, right=True)
-    gateway.wait_for(lambda _: states()["ok"] + states()["warning"] == 1, 30)
+    gateway.wait_for(lambda _: states()["ok"] + states()["warning"] == 1)
     label(4000, 400, right=False)
-    gateway.wait_for(lambda _: states() == {"ok": 0, "warning": 0, "alarm": 1, "insufficient_data": 0}, 30)
-    until = time.monotonic() + 10
-    while "monitor accuracy: from" not in gateway.log() and time.monotonic() < until:
-        time.sleep(0.1)
+    gateway.wait_for(lambda _: states() == {"ok": 0, "warning": 0, "alarm": 1, "insufficient_data": 0})
+    until(lambda: "monitor accuracy: from" in gateway.log(), 60)
     lines = [line for line in gateway.log().splitlines() if "monitor accuracy: from" in line and "to alarm" in line]
     assert len(lines) == 1
     assert "recent_accuracy_drop is " in lines[0]

@@ -1,4 +1,4 @@
-"""Traces and logs of a real server: what a collector and a reader of the log get, and what neither ever does."""
+"""Traces and logs of a real server: what a collector and a reader of the log get, and what they never get."""
 
 import json
 import re
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from collector import Collector, attributes, collecting
+from example_folders import ALLOWED, CRASH_MODEL, REJECTED
 from gateways import faults_allowed, free_port
-from made_up import ALLOWED, CRASH_MODEL, REJECTED
+from trace_collector import Collector, attributes, collecting
 
-from service.logs import BURST, LINES_PER_SECOND
+from service.telemetry.logs import BURST, LINES_PER_SECOND
 
 if TYPE_CHECKING:
     from conftest import Bundles
     from gateways import Gateway
-    from oip import Speaker
+    from v2_client import Speaker
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 STAGES = ["decode", "queue", "input_guards", "model", "output_guards", "encode"]
@@ -37,8 +37,8 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def traced(bundles: "Bundles", collector: Collector) -> Iterator["Speaker"]:
-    """A server, over HTTP and gRPC, that is told of the collector and of nothing else."""
-    from oip import Speaker, start
+    """A server, over HTTP and gRPC, that only knows the collector's address."""
+    from v2_client import Speaker, start
 
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
@@ -107,8 +107,9 @@ def test_a_request_is_a_span_with_its_stages(gateway: "Gateway", collector: Coll
     moments = [moment for stage in stages for moment in (stage.start_time_unix_nano, stage.end_time_unix_nano)]
     moments = [span.start_time_unix_nano, *moments, span.end_time_unix_nano]
     assert moments == sorted(moments)
-    assert before - 5_000_000 <= moments[0]  # the clock of the wall and that of durations are read one after the other
-    assert moments[-1] <= after + 5_000_000
+    # The server reads the clock of the wall and the clock of durations one after the other, and may stall in between.
+    assert before - 1_000_000_000 <= moments[0]
+    assert moments[-1] <= after + 1_000_000_000
     assert told(gateway, request_id="traced-1").items() >= {
         "level": "info", "trace_id": TRACE, "method": "POST", "route": PREDICT, "code": 200, "rows": 2,
         "action": "reject",
@@ -130,7 +131,7 @@ def test_the_resource_says_what_runs(gateway: "Gateway", collector: Collector) -
 
 
 def test_every_request_of_a_batch_has_its_own_stages(gateway: "Gateway", collector: Collector) -> None:
-    """Requests that ride in one batch each have all stages; one that is cut in several has those of each batch."""
+    """Requests of one batch each have all stages; a request that is cut has the stages of each of its batches."""
     traces = [f"{number:032x}" for number in range(1, 25)]
     with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=gateway.url) as client:
         ask = [
@@ -165,9 +166,9 @@ def test_every_request_of_a_batch_has_its_own_stages(gateway: "Gateway", collect
 def test_calls_by_grpc_are_traced_too(traced: "Speaker", collector: Collector) -> None:
     """A call's metadata carry the trace context as a request's headers do."""
     import grpc
-    from oip import columns, head, packed
+    from v2_client import columns, head, packed
 
-    from service.protocols import grpc_predict_v2_pb2 as messages
+    from service.front.protocols import grpc_predict_v2_pb2 as messages
 
     request = messages.ModelInferRequest(model_name="loans")
     for name, array in columns([ALLOWED]).items():
@@ -207,7 +208,7 @@ def test_an_unsampled_caller_is_obeyed(gateway: "Gateway", collector: Collector)
 
 
 def test_faults_and_refusals(gateway: "Gateway", collector: Collector) -> None:
-    """A fault of ours is an error of the span, a client's mistake is none; neither says what it was about."""
+    """A fault of the server is an error of the span, a client's mistake is not; neither holds the request's content."""
     for trace, row, code, status in (("4" * 32, {"age": "x"}, 422, OK), ("5" * 32, {"trap": CRASH_MODEL}, 500, ERROR)):
         room()
         with faults_allowed(gateway, "a batch failed: ValueError", "ValueError while answering request"):
@@ -220,7 +221,7 @@ def test_faults_and_refusals(gateway: "Gateway", collector: Collector) -> None:
 
 
 def test_probes_leave_no_trace(gateway: "Gateway", collector: Collector) -> None:
-    """What asks every few seconds whether the server lives makes no span, and no line of the log."""
+    """A probe makes no span, and no line in the log."""
     for path in ("/livez", "/readyz", "/healthz", "/metrics", "/v2/health/live", "/v2/health/ready"):
         gateway.client.get(path, headers={"X-Request-ID": "a-probe"})
     room()
@@ -283,9 +284,9 @@ def test_a_flood_is_a_few_lines(gateway: "Gateway") -> None:
     assert len(lines) <= BURST + LINES_PER_SECOND * (time.monotonic() - began) + 1
 
 
-@pytest.mark.parametrize("trouble", ["nobody listens", "no answer"])
+@pytest.mark.parametrize("trouble", [pytest.param("nobody listens", marks=pytest.mark.slow), "no answer"])
 def test_a_collector_that_is_down_costs_nothing_but_spans(bundles: "Bundles", trouble: str) -> None:
-    """Predictions are answered, the loss is told now and then, and the server leaves in order without a long wait."""
+    """Predictions are answered, the lost spans are logged now and then, and the server ends in order without delay."""
     held = threading.Event()
     with collecting(lambda: bool(held.wait(60)) and None) as collector:  # type: ignore[func-returns-value]
         url = collector.url if trouble == "no answer" else f"http://127.0.0.1:{free_port()}"

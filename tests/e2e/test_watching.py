@@ -1,4 +1,4 @@
-"""All rules and dashboards over a real server, in a real Prometheus: what alerts, and that every panel has data."""
+"""All rules and dashboards on a real server and a real Prometheus: which alerts fire, and every panel has data."""
 
 import csv
 import json
@@ -10,14 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 import yaml
+from example_folders import (
+    ABSTAINED,
+    ALLOWED,
+    CRASH_HIDDEN,
+    TABLE_COLUMNS,
+    TABLE_CONFIG,
+    loans,
+    write_loans,
+    write_table,
+)
+from fresh_client import FRESH
 from gateways import fit_all
-from made_up import ABSTAINED, ALLOWED, CRASH_HIDDEN, TABLE_COLUMNS, TABLE_CONFIG, loans, write_loans, write_table
 from prometheus import Prometheus
 
-from service.rpc import RPC_ROUTES
+from service.front.grpc_server import RPC_ROUTES
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -102,7 +111,7 @@ def firing(prometheus: Prometheus) -> set[tuple[str, str]]:
 
 
 def test_alerts_tell_clean_rows_from_strange_ones(server: "Gateway", prometheus: Prometheus, tmp_path: Path) -> None:
-    """Nothing alerts over 800 clean rows; as many strange ones raise the alerts of just the guards that mind them."""
+    """800 clean rows raise no alert; as many strange rows raise the alerts of exactly the guards that flag them."""
     prometheus.wait_for("min(count_over_time(guardhouse_build_info[1m]))", 2)
     assert prometheus.number("sum(guardhouse_rows_total)") == 0  # this test comes first: what alerts now is of its rows
     rows = clean(tmp_path)
@@ -176,7 +185,7 @@ def numbers(result: list[dict[str, Any]]) -> list[float]:
 
 @pytest.mark.usefixtures("traffic")
 def test_every_panel_has_data(prometheus: Prometheus) -> None:
-    """Each query gives numbers, but for those that need a GPU; and every rule of ours could be evaluated."""
+    """Each query gives numbers, except those that need a GPU, and every rule of the project could be evaluated."""
     asked = queries()
     assert len(asked) > 60
     left = without_data(prometheus, asked)
@@ -186,7 +195,7 @@ def test_every_panel_has_data(prometheus: Prometheus) -> None:
 
 @pytest.mark.usefixtures("traffic")
 def test_a_typo_is_found(prometheus: Prometheus) -> None:
-    """A query of a series or a label that is not there has no data; one that is no PromQL is an error."""
+    """A query of a series or label that does not exist has no data; a query that is no PromQL is an error."""
     assert not without_data(prometheus, queries()[:3])
     (panel, expr) = next(query for query in queries() if "guardhouse_requests_total" in query[1])
     for right, wrong in (("requests_total", "request_total"), ('job="guardhouse"', 'jobs="guardhouse"')):
@@ -199,7 +208,7 @@ def test_a_typo_is_found(prometheus: Prometheus) -> None:
 
 @pytest.mark.usefixtures("traffic")
 def test_every_variable_offers_what_was_chosen(prometheus: Prometheus) -> None:
-    """Whatever the queries were asked of is among the values that Grafana would offer."""
+    """Every value that a query was tried with is among the values that Grafana would offer."""
     offered = 0
     for path in DASHBOARDS:
         for variable in json.loads(path.read_text(encoding="utf-8"))["templating"]["list"]:
@@ -218,7 +227,7 @@ def test_objectives_count_the_routes_that_predict(prometheus: Prometheus, server
     """Of all routes that the server has, the objectives' rules pick those that predict, and no other."""
     rules = (ROOT / "deploy" / "prometheus" / "slo.rules.yaml").read_text(encoding="utf-8")
     (pattern,) = set(re.findall(r'route=~"([^"]+)"', rules))
-    routes = set(re.findall(r'route="([^"]+)"', httpx.get(f"{server.url}/metrics").text)) | set(RPC_ROUTES)
+    routes = set(re.findall(r'route="([^"]+)"', FRESH.get(f"{server.url}/metrics").text)) | set(RPC_ROUTES)
     assert {route for route in routes if re.fullmatch(pattern, route)} == {
         "/predict",
         "/v1/models/{name}:predict",

@@ -1,4 +1,4 @@
-"""What holds on a CUDA device; run with `-m gpu` where there is one."""
+"""What holds on a CUDA device; run with `-m gpu` on a machine that has one."""
 
 import copy
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from guards.config import parse
-from guards.fitting import Fitted, fit
-from guards.model import TorchModel
+from guards.bundle.fit_rows import Fitted, fit_rows
+from guards.config.config import parse
+from guards.input.schema import InputSchema
+from guards.model.torch_model import TorchModel
 from guards.pipeline import Pipeline
-from guards.schema import InputSchema
-from guards.types import Batch, Outcome, Rows
-from service.gpu import Gpu
+from guards.types import Batch, Result, Rows
+from service.telemetry.gpu import Gpu
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,7 +39,7 @@ def _fitted(net: nn.Module, device: str) -> Fitted:
     generator = torch.Generator().manual_seed(1)
     train, heldout = (Rows(torch.rand((n, *SHAPE), generator=generator)) for n in (400, 400))
     model = TorchModel(copy.deepcopy(net), example=schema.example_rows(4), outputs=3, device=device)
-    return fit(parse(CONFIG), schema=schema, classes=("a", "b", "c"), model=model, train=train, heldout=heldout)
+    return fit_rows(parse(CONFIG), schema=schema, classes=("a", "b", "c"), model=model, train=train, heldout=heldout)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
-def _run(pipeline: Pipeline, x: torch.Tensor) -> Outcome:
+def _run(pipeline: Pipeline, x: torch.Tensor) -> Result:
     return pipeline(Batch(x.to(pipeline.model.device)))
 
 
@@ -79,7 +79,7 @@ def test_devices_agree(net: nn.Module) -> None:
 
 def test_stage_times_come_from_the_stream() -> None:
     """Laps on a GPU are what the device spent between the marks, read after its work is done."""
-    from service.clock import Laps
+    from service.engine.stage_timer import Laps
 
     laps = Laps(torch.device("cuda"))
     torch.rand(4096, 4096, device="cuda") @ torch.rand(4096, 4096, device="cuda")

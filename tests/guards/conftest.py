@@ -1,19 +1,19 @@
-"""Fitted toys that tests read and do not change, and the command line as a function."""
+"""Fitted models that tests read and do not change, and the command line as a function."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny_models
 import torch
-import toys
 
 from guards import Bundle
-from guards.fitting import Fitted
+from guards.bundle.fit_rows import Fitted
 
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session", params=toys.KINDS)
+@pytest.fixture(scope="session", params=tiny_models.KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     """Run the test for tables, images and tensors."""
     return request.param
@@ -22,7 +22,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def fitted(kind: str) -> Fitted:
     """Fit the toy of the kind."""
-    return toys.fitted(kind)
+    return tiny_models.fitted(kind)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def saved(fitted: Fitted, kind: str, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def table() -> Bundle:
     """Fit the toy of a table."""
-    return toys.fitted("tabular").bundle
+    return tiny_models.fitted("tabular").bundle
 
 
 Guardhouse = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ Guardhouse = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def guardhouse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Guardhouse:
     """Call the command line in this process, and give its status, output and error output."""
-    from guards.cli import run
+    from guards.cli.commands import run
 
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("GUARDHOUSE_CONFIG", raising=False)

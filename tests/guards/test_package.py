@@ -1,4 +1,4 @@
-"""The library as a package: what it needs, what its docstrings claim, and what it exports."""
+"""The library as a package: its dependencies, the examples in its docstrings, and its public names."""
 
 import doctest
 import importlib
@@ -34,11 +34,11 @@ sys.meta_path.insert(0, Blocked())
 FIT = """
 import torch
 from torch import nn
-from guards import Batch, Bundle, Rows, TorchModel, fit
-from guards.config import parse
-from guards.schema import InputSchema
+from guards import Batch, Bundle, Rows, TorchModel, fit_rows
+from guards.config.config import parse
+from guards.input.schema import InputSchema
 from guards.testing import detector_checks
-from guards.registry import registered
+from guards.config.plugins import registered
 from pathlib import Path
 
 torch.manual_seed(0)
@@ -51,7 +51,7 @@ config = parse({
 })
 model = TorchModel(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), example=torch.rand(4, 4), outputs=3)
 parts = [Rows(torch.randn(300, 4), torch.randint(3, (300,))) for _ in range(2)]
-fitted = fit(config, schema=schema, classes=("a", "b", "c"), model=model, train=parts[0], heldout=parts[1])
+fitted = fit_rows(config, schema=schema, classes=("a", "b", "c"), model=model, train=parts[0], heldout=parts[1])
 fitted.bundle.save(Path(OUT))
 outcome = fitted.bundle.pipeline()(Batch(10 * torch.randn(5, 4)))
 assert outcome.verdict.flagged.any(), outcome.verdict.p_value
@@ -89,7 +89,7 @@ def test_blocking_blocks() -> None:
 def test_explainer_asks_for_its_extra() -> None:
     """Without captum only explaining fails, and by captum's name."""
     code = "import torch, guards.explainers.deep_lift as m\nfrom guards import TorchModel, InputSchema\n"
-    code += "from guards.subject import Subject\n"
+    code += "from guards.explainers.explained_function import Subject\n"
     code += "model = TorchModel(torch.nn.Linear(2, 2), example=torch.rand(2, 2), outputs=2)\n"
     code += "s = Subject(model, InputSchema(kind='tensor', shape=(2,)))\n"
     code += "m.DeepLift(m.DeepLiftParams(), s).explain(torch.rand(1, 2), torch.tensor([0]))\n"
@@ -120,7 +120,7 @@ def test_doctests_are_found() -> None:
 
 @pytest.mark.parametrize("name", ["guards", *modules()])
 def test_exported_names_are_there(name: str) -> None:
-    """Whatever a module lists as exported is in it, and listed once."""
+    """Every name that a module lists as exported is in the module, and is listed once."""
     module = importlib.import_module(name)
     exported = getattr(module, "__all__", [])
     assert [each for each in exported if not hasattr(module, each)] == []
@@ -128,8 +128,36 @@ def test_exported_names_are_there(name: str) -> None:
 
 
 def test_version_is_the_distributions() -> None:
-    """The version in the package is that of the project's metadata."""
+    """The version in the package is the version in the project's metadata."""
     import tomllib
 
     project = tomllib.loads((Path(guards.__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert guards.__version__ == project["version"]
+
+
+def test_names_of_the_package_are_those_of_their_modules() -> None:
+    """Every name of the package is the object that its own module defines, and `dir` lists it."""
+    for name, home in guards.HOMES.items():
+        module = importlib.import_module(f"guards.{home}")
+        assert getattr(guards, name) is getattr(module, guards.OLD_NAMES.get(name, name))
+    assert {*guards.__all__} == {*guards.HOMES, "__version__"} - {*guards.OLD_NAMES}
+    assert {*guards.__all__} <= {*dir(guards)}
+
+
+def test_an_old_name_is_accepted() -> None:
+    """The former name of the pipeline's result can still be imported."""
+    from guards import Outcome, Result  # type: ignore[attr-defined]
+
+    assert Outcome is Result
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    """A name that the package does not have is an ImportError that names it."""
+    with pytest.raises(ImportError, match="cannot import name 'Nonsense' from 'guards'"):
+        from guards import Nonsense  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_the_package_is_imported_without_torch() -> None:
+    """Importing the package loads no torch; asking for a name that needs torch does."""
+    done = run("import sys, guards; print('torch' in sys.modules); guards.Batch; print('torch' in sys.modules)")
+    assert done.stdout.split() == ["False", "True"], done.stderr

@@ -1,15 +1,15 @@
-"""The pipeline: order, actions, crashes, shadow, and what it says where there is no answer."""
+"""The pipeline: order, actions, crashes, shadow mode, and rows without an answer."""
 
 import math
 from dataclasses import replace
 from typing import Any, Self
 
 import pytest
+import tiny_models
 import torch
-import toys
 from torch import Tensor, nn
 
-from guards import Action, Batch, Bundle, Detector, Finding, Guard, Outcome, Pipeline, Reference
+from guards import Action, Batch, Bundle, Detector, Finding, Guard, Pipeline, Reference, Result
 from guards.pipeline import fatal
 
 GUARDS = [
@@ -20,7 +20,7 @@ GUARDS = [
 
 
 class Scripted(Detector):
-    """Scores the first input value; crashes where it equals ``crash``, violates above ``bound``."""
+    """Scores the first input value; crashes if it equals ``crash``, violates above ``bound``."""
 
     def __init__(self, crash: float = 1e6, bound: float = math.inf, *, causes: bool = False) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Second(Scripted):
 def scripted(*detectors: Detector, rows: int = 99, **changes: Any) -> Bundle:
     """Put detectors into a fitted bundle; every guard's calibration scores are 1 to n."""
     guards = GUARDS[: len(detectors)]
-    bundle = toys.fitted("tensor", guards=guards, monitors=[], false_alarm_budget=0.3, **changes).bundle
+    bundle = tiny_models.fitted("tensor", guards=guards, monitors=[], false_alarm_budget=0.3, **changes).bundle
     scores = torch.arange(1.0, rows + 1).repeat(len(detectors), 1)
     return replace(bundle, detectors=detectors, scores=scores)
 
@@ -68,7 +68,7 @@ def batch(*firsts: float, second: float = 0.0) -> Batch:
     return Batch(x)
 
 
-def actions(outcome: Outcome) -> list[str]:
+def actions(outcome: Result) -> list[str]:
     return [Action(code).label for code in outcome.verdict.action.tolist()]
 
 
@@ -82,7 +82,7 @@ def test_guards_keep_the_configs_order() -> None:
 
 
 def test_p_values_and_flags() -> None:
-    """A row's p-value is that of its rank, and it is flagged at and under the guard's threshold."""
+    """A row's p-value follows from its rank, and the row is flagged at and under the guard's threshold."""
     pipeline = scripted(Scripted()).pipeline()
     (threshold,) = pipeline.thresholds
     assert threshold == 0.3
@@ -93,7 +93,7 @@ def test_p_values_and_flags() -> None:
 
 
 def test_strictest_action_wins() -> None:
-    """Where guards disagree, the strictest action is taken."""
+    """If guards disagree, the strictest action is taken."""
     pipeline = scripted(Scripted(), Second(), Scripted(bound=200)).pipeline()
     assert actions(pipeline(batch(0.0))) == ["allow"]
     assert actions(pipeline(batch(0.0, second=1000.0))) == ["abstain"]
@@ -101,7 +101,7 @@ def test_strictest_action_wins() -> None:
 
 
 def test_violation_flags_whatever_the_p_value() -> None:
-    """A broken bound flags a row that the calibration would pass, and is told apart."""
+    """A broken bound flags a row that the calibration would pass, and is reported apart from the p-value."""
     outcome = scripted(Scripted(bound=5.0)).pipeline()(batch(3.0, 6.0))
     assert outcome.verdict.flagged[0].tolist() == [False, True]
     assert outcome.verdict.violated is not None
@@ -215,7 +215,7 @@ def test_logits_that_are_not_finite_are_no_answer(mode: str) -> None:
 
 def test_pipeline_without_guards() -> None:
     """Without guards every row is allowed, and predicted."""
-    pipeline = toys.fitted("tensor", guards=[], monitors=[]).bundle.pipeline()
+    pipeline = tiny_models.fitted("tensor", guards=[], monitors=[]).bundle.pipeline()
     outcome = pipeline(Batch(torch.randn(3, 5)))
     assert actions(outcome) == ["allow"] * 3
     assert outcome.verdict.p_value.shape == (0, 3)
@@ -233,13 +233,13 @@ def test_causes_only_where_asked() -> None:
 
 def test_one_row(kind: str) -> None:
     """A batch of one row is judged as any."""
-    pipeline = toys.fitted(kind).bundle.pipeline()
-    outcome = pipeline(Batch(toys.inputs(kind, 1, 8)))
+    pipeline = tiny_models.fitted(kind).bundle.pipeline()
+    outcome = pipeline(Batch(tiny_models.inputs(kind, 1, 8)))
     assert outcome.verdict.p_value.shape == (3, 1)
 
 
 def test_model_runs_once() -> None:
-    """Whatever the guards, there is one forward pass."""
+    """Whatever guards there are, the model runs once."""
     bundle = scripted(Scripted(), Second(), Second())
     calls = []
     handle = bundle.model.net.register_forward_hook(lambda *_: calls.append(1))
@@ -260,7 +260,7 @@ def test_guard_by_itself() -> None:
 
 def test_pipeline_by_hand() -> None:
     """A pipeline may be put together without a config."""
-    bundle = toys.fitted("tensor").bundle
+    bundle = tiny_models.fitted("tensor").bundle
     predictor = bundle.pipeline().predictor
     pipeline = Pipeline(model=bundle.model, guards=[], calibration=None, max_ranks=[], predictor=predictor)
     assert isinstance(predictor, nn.Module)

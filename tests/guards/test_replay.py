@@ -1,4 +1,4 @@
-"""Replaying a stream: every alarm at its very row, whatever the monitor, and what is said and drawn of it."""
+"""Replay of a stream: every alarm at its exact row, for every monitor, and the output and plots of it."""
 
 import io
 import json
@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
+import tiny_models
 import yaml
-from bells import Bell, BellParams, Forgetful, Lamp, excess
+from alarming_monitors import Bell, BellParams, Forgetful, Lamp, excess
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
 from guards import Batch, Bundle, Rows
-from guards.cli.plots import draw
-from guards.cli.replay import pivot, run, show
-from guards.monitor import Context, Statistic
+from guards.cli.replay import run, show
+from guards.cli.replay_plots import draw
+from guards.cli.replay_tables import pivot
+from guards.monitors.base import Context, Statistic
 from guards.monitors.bins import Bins
-from guards.monitors.groups import Groups
+from guards.monitors.groups.monitor import Groups
 from guards.replay import Alarm, replay
 
 Guardhouse = Callable[..., tuple[int, str, str]]
@@ -39,7 +40,7 @@ def ringing(bundle: Bundle, kind: type[Bell] = Bell, **params: Any) -> Bundle:
 def expected(rows: Rows, limit: float, epoch: int) -> list[Alarm]:
     """Work the bell's alarms out, row by row and column by column."""
     alarms: list[Alarm] = []
-    for column, values in zip(toys.COLUMNS, excess(rows.x).T.tolist(), strict=True):
+    for column, values in zip(tiny_models.COLUMNS, excess(rows.x).T.tolist(), strict=True):
         evidence = 0.0
         for row, value in enumerate(values):
             evidence = max(0.0, evidence + value)
@@ -57,7 +58,10 @@ def by_row(alarms: list[Alarm]) -> list[tuple[int, str]]:
 @given(limit=st.floats(1, 40), epoch=st.sampled_from([1, 7, 50, 256]), samples=st.integers(0, 300))
 def test_alarms_are_at_their_rows(limit: float, epoch: int, samples: int) -> None:
     """However often and in however many streams at once, each alarm is found at the row, or the epoch's last, alone."""
-    bundle, rows = ringing(toys.fitted("tabular").bundle, limit=limit, epoch=epoch), toys.rows("tabular", ROWS, 3)
+    bundle, rows = (
+        ringing(tiny_models.fitted("tabular").bundle, limit=limit, epoch=epoch),
+        tiny_models.rows("tabular", ROWS, 3),
+    )
     found, _ = replay(bundle, rows, samples=samples)
     assert found["rows"] == ROWS
     assert by_row(found["alarms"]) == by_row(expected(rows, limit, epoch))
@@ -66,8 +70,8 @@ def test_alarms_are_at_their_rows(limit: float, epoch: int, samples: int) -> Non
 
 
 def test_a_monitor_without_snapshots_is_shown_single_rows(table: Bundle) -> None:
-    """What cannot be taken back finds the same alarms, one row at a time."""
-    rows = toys.rows("tabular", ROWS, 3)
+    """A monitor without snapshots gets one row at a time, and the same alarms are found."""
+    rows = tiny_models.rows("tabular", ROWS, 3)
     bell, forgetful = ringing(table, limit=30), ringing(table, Forgetful, limit=30)
     assert replay(forgetful, rows)[0] == replay(bell, rows)[0]
     calls = [bundle.monitors[0].calls for bundle in (bell, forgetful)]  # type: ignore[attr-defined] # a bell's own
@@ -77,7 +81,7 @@ def test_a_monitor_without_snapshots_is_shown_single_rows(table: Bundle) -> None
 
 def test_a_state_that_comes_and_goes_is_an_alarm_each_time(table: Bundle) -> None:
     """Without a counter, an alarm is a state's becoming one, at that row, in no stream."""
-    rows = toys.rows("tabular", ROWS, 3)
+    rows = tiny_models.rows("tabular", ROWS, 3)
     evidence, on, expected_rows = np.zeros(4), False, []
     for row, values in enumerate(excess(rows.x)):
         evidence = (evidence + values).clip(0)
@@ -97,14 +101,14 @@ def test_a_monitor_that_cannot_go_back_is_found_out(table: Bundle) -> None:
         def restore(self, state: object) -> None:
             pass
 
-    with pytest.raises(RuntimeError, match="monitor bell: taken back to its own snapshot, it counts otherwise"):
-        replay(ringing(table, Stubborn, limit=5), toys.rows("tabular", 300, 3))
+    with pytest.raises(RuntimeError, match="monitor bell: with its own snapshot restored, it counts differently"):
+        replay(ringing(table, Stubborn, limit=5), tiny_models.rows("tabular", 300, 3))
 
 
 def test_the_same_rows_are_counted_as_when_served(table: Bundle) -> None:
     """Streams and groups count what they count when shown the rows at once, the groups of the file included."""
-    rows = toys.rows("tabular", ROWS, 3)
-    bundle = toys.fitted("tabular").bundle
+    rows = tiny_models.rows("tabular", ROWS, 3)
+    bundle = tiny_models.fitted("tabular").bundle
     found, trace = replay(bundle, rows, samples=10)
     assert found["alarms"] == []
     bins, groups, _ = bundle.monitors
@@ -127,8 +131,8 @@ def test_the_same_rows_are_counted_as_when_served(table: Bundle) -> None:
 
 def test_rows_without_groups_are_unknown() -> None:
     """A file need not have the groups."""
-    bundle = toys.fitted("tabular").bundle
-    replay(bundle, Rows(toys.inputs("tabular", 20, 3)))
+    bundle = tiny_models.fitted("tabular").bundle
+    replay(bundle, Rows(tiny_models.inputs("tabular", 20, 3)))
     told = [s for s in bundle.monitors[1].series() if s.metric == "group_predictions_total"]
     assert {s.labels["group"] for s in told if s.value} == {"unknown"}
     assert sum(s.value for s in told) == 20
@@ -165,7 +169,7 @@ def test_what_is_drawn() -> None:
 
 def test_a_replay_of_one_row_is_drawn(table: Bundle, tmp_path: Path) -> None:
     """The shortest stream has its page too."""
-    np.savez(tmp_path / "one.npz", x=toys.inputs("tabular", 1, 3).numpy())
+    np.savez(tmp_path / "one.npz", x=tiny_models.inputs("tabular", 1, 3).numpy())
     run(ringing(table), tmp_path / "one.npz", tmp_path / "out", Console(file=io.StringIO()))
     assert (tmp_path / "out" / "bell.evidence.png").is_file()
 
@@ -192,12 +196,12 @@ def test_report_as_a_table() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write a bundle and a stream; whoever loads the bundle finds a bell in it too."""
-    toys.fitted("tabular").bundle.save(tmp_path / "b")
-    rows = toys.rows("tabular", ROWS, 3)
+    """Write a bundle and a stream; every bundle that is loaded has one more monitor, a bell."""
+    tiny_models.fitted("tabular").bundle.save(tmp_path / "b")
+    rows = tiny_models.rows("tabular", ROWS, 3)
     assert rows.y is not None
     np.savez(tmp_path / "stream.npz", x=rows.x.numpy(), y=rows.y.numpy(), group_region=np.array(rows.groups["region"]))
-    toys.write_csv(tmp_path / "stream.csv", rows)
+    tiny_models.write_csv(tmp_path / "stream.csv", rows)
     load = Bundle.load
 
     def with_bell(path: Path, **more: Any) -> Bundle:
@@ -214,7 +218,7 @@ def test_json_is_all_there_is_on_standard_output(project: Path, guardhouse: Guar
     document = json.loads(out)
     assert (status, err) == (0, "")
     assert document["rows"] == ROWS
-    assert by_row(document["alarms"]) == by_row(expected(toys.rows("tabular", ROWS, 3), 30, 1))
+    assert by_row(document["alarms"]) == by_row(expected(tiny_models.rows("tabular", ROWS, 3), 30, 1))
     assert set(document["alarms"][0]) == {"monitor", "stream", "row"}
     assert {name: told["kind"] for name, told in document["monitors"].items()} == {
         "streams": "bins",
@@ -231,7 +235,7 @@ def test_json_is_all_there_is_on_standard_output(project: Path, guardhouse: Guar
 def test_a_replay_is_printed(project: Path, guardhouse: Guardhouse) -> None:
     """Without --json the first and last alarms of each stream, and every monitor's report."""
     status, out, _ = guardhouse("replay", project / "b", "--stream", project / "stream.npz")
-    first = expected(toys.rows("tabular", ROWS, 3), 30, 1)
+    first = expected(tiny_models.rows("tabular", ROWS, 3), 30, 1)
     assert status == 0
     for word in (
         f"{len(first)} alarms in {ROWS} rows",
@@ -242,14 +246,14 @@ def test_a_replay_is_printed(project: Path, guardhouse: Guardhouse) -> None:
     ):
         assert word in out
     console = Console(record=True, width=200, file=io.StringIO())
-    quiet = replay(toys.fitted("tabular").bundle, toys.rows("tabular", 5, 3))[0]
+    quiet = replay(tiny_models.fitted("tabular").bundle, tiny_models.rows("tabular", 5, 3))[0]
     show(quiet, console)
     assert "no alarm in 5 rows" in console.export_text()
 
 
 def test_long_reports_are_cut(table: Bundle) -> None:
     """A table for people ends somewhere, and says what was left out."""
-    found, _ = replay(ringing(table), toys.rows("tabular", 5, 3))
+    found, _ = replay(ringing(table), tiny_models.rows("tabular", 5, 3))
     statistic = found["monitors"]["bell"]["statistics"][0]
     found["monitors"]["bell"]["statistics"] = [{**statistic, "labels": {"stream": f"[red]{i}"}} for i in range(130)]
     console = Console(record=True, width=200, file=io.StringIO())
@@ -262,7 +266,7 @@ def test_long_reports_are_cut(table: Bundle) -> None:
 
 def test_plots_and_page(project: Path, guardhouse: Guardhouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--out` gets a picture of the evidence, the document, and one page that needs no other file."""
-    monkeypatch.setattr("guards.cli.plots.SAMPLES", 60)  # a report of groups takes a tenth of a second
+    monkeypatch.setattr("guards.cli.replay_plots.SAMPLES", 20)  # a report of groups takes a tenth of a second
     out = project / "deep" / "er"
     status, _, err = guardhouse("replay", project / "b", "--stream", project / "stream.npz", "--out", out)
     assert status == 0, err
@@ -280,7 +284,7 @@ def test_plots_and_page(project: Path, guardhouse: Guardhouse, monkeypatch: pyte
 
 def test_deploy_time_changes(project: Path, guardhouse: Guardhouse) -> None:
     """A config beside the bundle may change what a server's may."""
-    (project / "shadow.yaml").write_text(yaml.safe_dump(toys.document("tabular", mode="shadow")))
+    (project / "shadow.yaml").write_text(yaml.safe_dump(tiny_models.document("tabular", mode="shadow")))
     arguments = ["replay", project / "b", "--stream", project / "stream.npz", "--json"]
     _, enforced, _ = guardhouse(*arguments)
     status, shadow, err = guardhouse(*arguments, "--config", project / "shadow.yaml")

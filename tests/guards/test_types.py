@@ -1,8 +1,8 @@
-"""What travels through the pipeline: slices, takings and the order of actions."""
+"""The types of the pipeline: slices, selections and the order of actions."""
 
 import pytest
+import tiny_models
 import torch
-import toys
 
 from guards import Action, Batch, Mistake, ModelOutput, Rows
 
@@ -36,7 +36,7 @@ def test_slice_of_a_batch() -> None:
 
 
 def test_rows_are_taken_by_index() -> None:
-    """Rows of a file are taken in the order of an index, with labels and groups where there are any."""
+    """Rows of a file are taken in the order of an index, with labels and groups if there are any."""
     rows = Rows(torch.arange(6.0).reshape(3, 2), torch.tensor([7, 8, 9]), {"sex": ("f", None, "m")})
     taken = rows.take(torch.tensor([2, 0]))
     assert taken.x.tolist() == [[4, 5], [0, 1]]
@@ -47,10 +47,10 @@ def test_rows_are_taken_by_index() -> None:
     assert Rows(rows.x).take(torch.tensor([1])).y is None
 
 
-@pytest.mark.parametrize("kind", toys.KINDS)
+@pytest.mark.parametrize("kind", tiny_models.KINDS)
 def test_first_rows_of_an_outcome(kind: str) -> None:
     """The first rows of an outcome are what its parts say of them; all of them are the outcome itself."""
-    outcome = toys.fitted(kind).bundle.pipeline()(Batch(toys.inputs(kind, 9, 3)))
+    outcome = tiny_models.fitted(kind).bundle.pipeline()(Batch(tiny_models.inputs(kind, 9, 3)))
     assert len(outcome) == 9
     assert outcome.first(9) is outcome
     assert torch.equal(outcome[2:5].verdict.score, outcome.verdict.score[:, 2:5])
@@ -68,9 +68,9 @@ def test_first_rows_of_an_outcome(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "bounded"), [("tensor", False), ("image", True)])
 def test_first_rows_of_violations(kind: str, bounded: bool) -> None:
-    """A part of an outcome has violations where a guard knows a declared bound, as it does for images."""
-    outcome = toys.fitted(
+    """A part of an outcome has violations if a guard knows a declared bound, as a guard of images does."""
+    outcome = tiny_models.fitted(
         kind, guards=[{"name": "quality", "detector": {"kind": "ranges"}}] * bounded
-    ).bundle.pipeline()(Batch(toys.inputs(kind, 3, 3)))
+    ).bundle.pipeline()(Batch(tiny_models.inputs(kind, 3, 3)))
     assert (outcome.verdict.violated is not None) == bounded
     assert (outcome.first(2).verdict.violated is not None) == bounded

@@ -1,4 +1,4 @@
-"""One thread, so that the laws are drawn alike everywhere and neither wait for one another."""
+"""Sets torch to one thread, so that the laws are drawn alike on every machine."""
 
 import torch
 

@@ -1,8 +1,8 @@
 """The joint budget: over many calibration sets, the true rate of "any guard flags" has the law it should have.
 
-Rows are points u in [0, 1) and scores are functions of u, so that the true rate is an integral that is done on a grid;
-where scores are Gaussian it is not, and flagged fresh rows are counted instead. Every test fails for a correct
-implementation with a probability below 1e-4.
+Rows are points u in [0, 1) and scores are functions of u, so the true rate is an integral, which is computed on a grid.
+For Gaussian scores, flagged fresh rows are counted instead. Every test fails for a correct implementation with a
+probability below 1e-4.
 """
 
 import math
@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
-import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, betabinom, binom, kstest
 from torch import Tensor
 
 from guards import Budget, Calibration
-from guards.calibration import Guarantee, allowed_ranks
-from guards.config import parse
-from guards.false_alarms import false_alarms
+from guards.bundle.false_alarms import false_alarms
+from guards.calibration.budget import Guarantee, allowed_ranks
+from guards.config.config import parse
 
 UNLIKELY = 1e-4
 GRID = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
@@ -111,7 +111,7 @@ def test_rate_has_the_beta_law(name: str, size: tuple[int, float, Guarantee]) ->
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", TIED)
 def test_ties_only_lower_the_rate(name: str, size: tuple[int, float, Guarantee]) -> None:
-    """With tied scores no quantile of the true rate exceeds that of Beta(k, n + 1 - k)."""
+    """With tied scores no quantile of the true rate exceeds the quantile of Beta(k, n + 1 - k)."""
     found = rates(*TIED[name], size, sets=300)
     k = cuts(*size)
     assert kstest(found.numpy(), beta(k, size[0] + 1 - k).cdf, alternative="less").pvalue > UNLIKELY
@@ -177,7 +177,7 @@ def test_coarse_ties_of_two_guards_raise_nothing() -> None:
 
 
 def test_ties_waste_none_of_the_budget() -> None:
-    """Beside guards without ties, one that calls most rows equally sound leaves its turns to them."""
+    """Beside guards without ties, a guard that calls most rows equally sound leaves its turns to them."""
     size: tuple[int, float, Guarantee] = (399, 0.05, "marginal")
     for name in ("sound rows beside two others", "one that never varies"):
         assert float(rates(*TIED[name], size, sets=200).mean()) == pytest.approx(0.05, rel=0.06)
@@ -186,7 +186,7 @@ def test_ties_waste_none_of_the_budget() -> None:
 @pytest.mark.parametrize("shares", [(1, 1, 1), (6, 1, 3)])
 @pytest.mark.parametrize("correlation", [0.0, 0.8, -0.45])
 def test_flagged_fresh_rows_have_the_beta_binomial_law(correlation: float, shares: tuple[float, ...]) -> None:
-    """Of m fresh rows with correlated Gaussian scores, as many are flagged as the beta-binomial law has it."""
+    """Of m fresh rows with correlated Gaussian scores, the number flagged has the beta-binomial law."""
     sets, rows, fresh, k = 500, 299, 300, 15
     matrix = (1 - correlation) * torch.eye(3) + correlation
     generator = torch.Generator().manual_seed(11)
@@ -231,7 +231,7 @@ def test_299_rows_support_one_percent_for_three_guards() -> None:
 def test_cross_fitted_count_is_unbiased(guarantee: Guarantee) -> None:
     """The count of the closing table averages to the rate k / (n + 1) of thresholds from four folds in five."""
     sets, rows, budget = 300, 500, 0.05
-    config = parse(toys.document("tensor", guarantee=guarantee, false_alarm_budget=budget))
+    config = parse(tiny_models.document("tensor", guarantee=guarantee, false_alarm_budget=budget))
     generator = torch.Generator().manual_seed(5)
     counts = []
     for _ in range(sets):
@@ -245,10 +245,10 @@ def test_cross_fitted_count_is_unbiased(guarantee: Guarantee) -> None:
     assert abs(np.mean(counts) - expected) < 4 * error
 
 
-@pytest.mark.parametrize("kind", toys.KINDS)
+@pytest.mark.parametrize("kind", tiny_models.KINDS)
 def test_cross_fitted_count_of_a_fit_is_in_its_band(kind: str) -> None:
-    """One fit's cross-fitted count of any flag lies where the beta-binomial law of its folds puts it."""
-    found = toys.fitted(kind).any_guard
+    """The cross-fitted count of rows with any flag lies within the beta-binomial band of its folds."""
+    found = tiny_models.fitted(kind).any_guard
     assert found is not None
     others = found.rows * 4 // 5
     k = cuts(others, 0.05, "marginal")

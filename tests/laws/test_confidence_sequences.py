@@ -1,4 +1,4 @@
-"""Intervals that hold at every moment: what they contain, that only the sums matter, and how often they are wrong."""
+"""Intervals that hold at every moment: what they contain, that they only depend on sums, and how often they err."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guards.confidence_sequences import asymptotic_mean_interval, mean_interval, rate_interval
-from guards.groups.differences import differences, ratios
-from guards.rate_comparisons import difference_interval, least_log_evidence, log_evidence, ratio_interval
+from guards.monitors.groups.differences import differences, ratios
+from guards.statistics.confidence_sequences import asymptotic_mean_interval, mean_interval, rate_interval
+from guards.statistics.rate_comparisons import difference_interval, least_log_evidence, log_evidence, ratio_interval
 
 ALPHA = 0.05
 RUNS = 400
@@ -85,7 +85,7 @@ def walks(rate: float, seed: int) -> Any:
 
 @pytest.mark.parametrize("rate", [0.02, 0.3, 0.5])
 def test_rates_are_rarely_left_out_ever(rate: float) -> None:
-    """Looked at 60 times up to 3,000 rows, the true rate is ever outside in no more than 5 % of runs."""
+    """Over 60 looks at up to 3,000 rows, the true rate is outside at any look in at most 5 % of runs."""
     low, high = rate_interval(walks(rate, 1), LOOKS)
     wrong = ((low > rate) | (rate > high)).any(1).mean()
     assert wrong <= ALPHA
@@ -93,7 +93,7 @@ def test_rates_are_rarely_left_out_ever(rate: float) -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(0.3, 0.3), (0.5, 0.4), (0.02, 0.02)])
 def test_differences_are_rarely_left_out_ever(first: float, second: float) -> None:
-    """The evidence against the true difference ever passes 1 / alpha in no more than 5 % of runs."""
+    """The evidence against the true difference passes 1 / alpha at any time in at most 5 % of runs."""
     h1, h2 = walks(first, 2).ravel(), walks(second, 3).ravel()
     n = np.tile(LOOKS, RUNS).astype(float)
     true = np.full(len(n), first - second)
@@ -124,7 +124,7 @@ def test_gaps_are_found_by_the_target() -> None:
 
 @pytest.mark.parametrize("spread", [0.02, 1.0])
 def test_means_are_rarely_left_out_ever(spread: float) -> None:
-    """The interval of a bounded mean is ever wrong in at most 5 % of runs, and narrower where values vary less."""
+    """The interval of a bounded mean is wrong at any time in at most 5 % of runs, and narrower if values vary less."""
     rng = np.random.default_rng(5)
     values = 0.2 + spread * (rng.random((RUNS, LOOKS[-1])) - 0.5)
     total, squares = (np.cumsum(v, axis=1)[:, LOOKS - 1] for v in (values, values**2))
@@ -134,7 +134,7 @@ def test_means_are_rarely_left_out_ever(spread: float) -> None:
 
 
 def test_asymptotic_means_are_rarely_left_out_once_there_are_rows() -> None:
-    """From 100 rows on the asymptotic interval of skewed values is ever wrong in no more than 5 % of runs."""
+    """From 100 rows on, the asymptotic interval of skewed values is wrong at any time in at most 5 % of runs."""
     rng = np.random.default_rng(6)
     values = rng.exponential(1.0, (RUNS, LOOKS[-1]))
     looks = LOOKS[LOOKS >= 100]

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guards.exact_sums import ERRORS, SQUARES, ExactSum
+from guards.statistics.exact_sums import ERRORS, SQUARES, ExactSum
 
 VALUES = st.lists(st.floats(-1e37, 1e37).filter(lambda v: v == 0 or abs(v) > 1e-30), min_size=1, max_size=40)
 
@@ -28,7 +28,7 @@ def test_the_order_of_numbers_does_not_matter(values: list[float], data: st.Data
 
 @given(values=VALUES)
 def test_a_sum_is_as_exact_as_its_largest_numbers(values: list[float]) -> None:
-    """It differs from the true sum by no more than 4e-9 of the numbers' magnitudes; so do squares."""
+    """The sum differs from the true sum by at most 4e-9 of the numbers' magnitudes; so does a sum of squares."""
     for sums, numbers in ((ERRORS, np.array(values)), (SQUARES, np.square(np.array(values)))):
         total = float(sums.total(summed(sums, numbers)))
         assert math.isclose(total, math.fsum(numbers), rel_tol=0, abs_tol=4e-9 * math.fsum(np.abs(numbers)))

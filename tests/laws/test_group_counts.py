@@ -1,15 +1,15 @@
-"""Group counts add up: whatever the order, the batches, the replicas and the delay of the labels."""
+"""Group counts add up in any order, in any batches, over any replicas, and with labels of any delay."""
 
 from dataclasses import replace
 
-import grouped
+import example_groups
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guards.monitors.accuracy import Accuracy, AccuracyParams
-from guards.monitors.groups import Groups
-from guards.records import Records
+from guards.monitors.answered_rows import Records
+from guards.monitors.groups.monitor import Groups
 
 ROWS = 40
 ROW = st.tuples(
@@ -17,7 +17,7 @@ ROW = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     rows=st.lists(ROW, min_size=ROWS, max_size=ROWS),
     order=st.permutations(range(ROWS)),
@@ -37,18 +37,18 @@ def test_totals_are_the_same_however_they_come(
     predicted = np.where(action >= 2, -1, predicted)
 
     def make() -> tuple[Groups, Accuracy]:
-        watched = grouped.monitor(tolerance=0.0)
+        watched = example_groups.monitor(tolerance=0.0)
         context = replace(watched.context, monitors=(watched.params,))
         return watched, Accuracy(AccuracyParams(name="accuracy", groups="sex"), context)
 
     def answered(index: list[int]) -> Records:
         i = np.array(index)
-        return grouped.records(group[i], predicted[i], action=action[i], confidence=confidence[i])
+        return example_groups.records(group[i], predicted[i], action=action[i], confidence=confidence[i])
 
     def labelled(index: list[int]) -> Records:
         i = np.array(index)
         more = {"action": action[i], "confidence": confidence[i], "weight": weight[i], "covered": actual[i]}
-        return grouped.records(group[i], predicted[i], actual[i], **more)
+        return example_groups.records(group[i], predicted[i], actual[i], **more)
 
     replicas = [make() for _ in range(3)]
     whole = make()
@@ -63,7 +63,7 @@ def test_totals_are_the_same_however_they_come(
         total = sum((replica[place].counts for replica in replicas), start=np.zeros_like(one.counts))
         assert np.array_equal(total, one.counts)
     first = whole[0]
-    fresh = grouped.monitor(tolerance=0.0)
-    fresh.totals, fresh.windows = first.counts.copy(), first.recent()
+    fresh = example_groups.monitor(tolerance=0.0)
+    fresh.judge_by(first.counts.copy(), first.recent())
     assert fresh.report() == first.report()
     assert not fresh.counts.any()

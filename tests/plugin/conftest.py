@@ -1,4 +1,4 @@
-"""The example package is importable here; its entry point is there only where a test installs it."""
+"""Puts the example package on the import path; its entry point exists only in tests that install it."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny_models
 import torch
-import toys
 
 PACKAGE = Path(__file__).parent / "guardhouse_example"
 GUARDS = [
@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a config that names the detector as any other."""
-    return toys.write(tmp_path_factory.mktemp("project"), "tensor", guards=GUARDS)
+    return tiny_models.write(tmp_path_factory.mktemp("project"), "tensor", guards=GUARDS)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def guardhouse() -> Guardhouse:
     from gateways import cli
 
     def call(*arguments: str | Path, site: Path | None) -> subprocess.CompletedProcess[str]:
-        path = [str(Path(toys.__file__).parent), *([str(site)] if site else [])]
+        path = [str(Path(tiny_models.__file__).parent), *([str(site)] if site else [])]
         return cli(*arguments, PYTHONPATH=os.pathsep.join(path), OMP_NUM_THREADS="1")
 
     return call

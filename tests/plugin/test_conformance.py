@@ -1,4 +1,4 @@
-"""The conformance kit as the author of a plugin runs it: a test file with a decorator, under plain pytest."""
+"""The conformance kit as the author of a plugin uses it: a test file with a decorator, under plain pytest."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def test_honest_detector_passes(site: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def failed(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Run the cheats' file, and name each one's failed tests."""
+    """Run the cheats' file, and name the failed tests of each cheat."""
     status, said = run(tmp_path_factory.mktemp("cheats"), site, CHEATS)
     assert status == 1, said
     found: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Closing: what fails, or hangs, keeps nothing else from being closed."""
+"""Closing: a part that fails or hangs does not keep the other parts from being closed."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ def test_a_failure_and_a_hang_keep_nothing_from_being_closed(caplog: pytest.LogC
 
 
 def test_what_is_optional_costs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """A failure inside is said once, and what follows goes on."""
+    """A failure inside is logged once, and what follows goes on."""
     with caplog.at_level(logging.WARNING), optional("nobody finds the server"):
         raise PermissionError(1, "Operation not permitted")
     assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -92,7 +92,7 @@ def test_channels_last_in_the_config_are_named(newcomer: Newcomer) -> None:
 
 
 def test_channels_in_another_order_are_warned_of(newcomer: Newcomer) -> None:
-    """Blue before red (BGR) shows in the accuracy alone: it is below the majority, and the warning says so."""
+    """Blue before red (BGR) shows in the accuracy alone: it is below the majority's, and a warning says so."""
     source = cnn().replace("return self.head", "x = x[:, [0, 0, 0]]\n        return self.head")
     net = newcomer.build(source, IMAGES(500, 1), seed=2)
     newcomer.arrays(net, IMAGES, dress=lambda x: as_bytes(x)[:, ::-1])
@@ -134,7 +134,7 @@ def test_images_that_the_model_wants_up_to_255_are_warned_of(newcomer: Newcomer)
 
 
 def test_bytes_of_tensors_are_divided_and_said(newcomer: Newcomer) -> None:
-    """uint8 of kind tensor is divided by 255 at fit as on the wire, and said."""
+    """uint8 of kind tensor is divided by 255 at fit as in requests, with a notice."""
     imaged(newcomer, cnn(IMAGENET), as_bytes, kind="tensor")
     newcomer.expect(read=True, said=r"\b255\b")
 
@@ -211,7 +211,7 @@ def test_token_ids_are_read(newcomer: Newcomer) -> None:
 
 
 def test_token_ids_of_bytes_are_not_divided_in_silence(newcomer: Newcomer) -> None:
-    """uint8 token ids of kind tensor are divided by 255, and this is said, since an embedding would get zeros."""
+    """uint8 token ids of kind tensor are divided by 255, with a notice, since an embedding would get zeros."""
     net = newcomer.build(TOKENS.format(words=50), ids(500, 1))
     newcomer.arrays(net, ids, dress=lambda x: x.to(torch.uint8).numpy())
     newcomer.config(model={"weights": newcomer.weights(net)}, input={"kind": "tensor", "shape": [5]})
@@ -228,7 +228,7 @@ def test_token_ids_beyond_the_embedding_are_named(newcomer: Newcomer) -> None:
 
 
 def test_token_ids_that_few_rows_have_are_named(newcomer: Newcomer) -> None:
-    """One id in one row beyond the embedding is found at fit, and no traceback."""
+    """One id in one row beyond the embedding is found at fit, without a traceback."""
     net = newcomer.build(TOKENS.format(words=40), ids(500, 1))
     newcomer.arrays(net, ids, dress=lambda x: x.long().numpy())
     path = newcomer.folder / "heldout.npz"

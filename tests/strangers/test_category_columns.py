@@ -1,4 +1,4 @@
-"""Columns of categories: text that looks like numbers, numbers that are codes, truth values, strange writings."""
+"""Columns of categories: text that looks like numbers, numbers that are codes, booleans, unusual spellings."""
 
 import pandas as pd
 import pyarrow as pa
@@ -88,7 +88,7 @@ def test_codes_that_are_numbers_are_noticed(newcomer: Newcomer) -> None:
 
 
 def test_whole_numbers_beyond_doubles_stay_exact(newcomer: Newcomer) -> None:
-    """int64 ids beyond 2**53, declared categorical, are told apart, though as doubles they are one number."""
+    """int64 ids beyond 2**53, declared categorical, stay different, although as doubles they are one number."""
     ids = [2**53 + offset for offset in (1, 2, 3, 4)]
     coded(
         newcomer,
@@ -135,7 +135,7 @@ def test_blanks_around_categories_do_not_make_them_unseen(newcomer: Newcomer) ->
 
 
 def test_categories_in_other_letters_do_not_go_unseen(newcomer: Newcomer) -> None:
-    """Values "Red" beside a declared "red" are unseen in every row: that is said."""
+    """Values "Red" beside a declared "red" are unseen in every row, and a notice says so."""
     colours = ["blue", "green", "red"]
     column = {"name": "colour", "kind": "categorical", "categories": colours}
     coded(newcomer, "colour", [name.title() for name in colours], input={"columns": [column]})

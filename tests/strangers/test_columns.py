@@ -1,4 +1,4 @@
-"""Columns of numbers that do not look like it: money, dates, lists, missing values; and their scale and order."""
+"""Columns of numbers that do not look like numbers: money, dates, lists, missing values; and their scale and order."""
 
 import decimal
 
@@ -229,7 +229,7 @@ def test_scaling_outside_of_the_model_is_warned_of(newcomer: Newcomer) -> None:
 
 
 def test_scale_of_a_column_is_read(newcomer: Newcomer) -> None:
-    """`scale: 0.001` of one column gives the model kilograms, where the file has grams; the rest is inferred."""
+    """`scale: 0.001` of one column gives the model kilograms if the file has grams; the rest is inferred."""
     net = newcomer.build(mlp(3, 3), train_input(TABLE))
     newcomer.tables(
         net, TABLE, dress=lambda frame: frame.assign(mass=(frame["mass"] * 1000).round()), classes=("a", "b", "c")
@@ -240,7 +240,7 @@ def test_scale_of_a_column_is_read(newcomer: Newcomer) -> None:
 
 
 def test_columns_in_another_order_are_warned_of(newcomer: Newcomer) -> None:
-    """A model whose columns were in another order than the file's is worse than the majority: said."""
+    """A model whose columns had another order than the file's is worse than the majority, and a notice says so."""
     wide = numbers("alpha", "beta", "gamma", "delta", "epsilon")
     net = newcomer.build(mlp(5, 3), train_input(wide), seed=11)
     with torch.no_grad():  # as far from symmetric as it gets: misread, its answers are worse than any guess

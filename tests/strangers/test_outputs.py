@@ -1,4 +1,4 @@
-"""Models whose outputs are not the logits that they are taken for."""
+"""Models whose outputs are no logits, although they are taken for logits."""
 
 import numpy as np
 import pytest
@@ -37,19 +37,19 @@ def write(newcomer: Newcomer, output: str, *, outputs: int = 3) -> None:
 
 
 def test_softmax_at_the_end_is_found(newcomer: Newcomer) -> None:
-    """Probabilities are no logits (a second softmax flattens them): found and said."""
+    """Probabilities are no logits (a second softmax flattens them): they are found and reported."""
     write(newcomer, "torch.softmax(out, 1)")
     newcomer.expect(read=True, said="probabilit", warned="probabilit", refused="probabilit")
 
 
 def test_log_softmax_at_the_end_is_found(newcomer: Newcomer) -> None:
-    """Log-probabilities of a net for NLLLoss are found and said, or are what logits are anyway."""
+    """Log-probabilities of a net for NLLLoss are found and reported, or are the same as logits."""
     write(newcomer, "torch.log_softmax(out, 1)")
     newcomer.expect(read=True, said="log.?probabilit", warned="log.?probabilit", refused="log.?probabilit")
 
 
 def test_sigmoid_at_the_end_is_found(newcomer: Newcomer) -> None:
-    """One probability from BCELoss would be above half at every row if it were a logit: found and said."""
+    """One probability from BCELoss would be above half at every row as a logit: it is found and reported."""
     write(newcomer, "torch.sigmoid(out)", outputs=1)
     newcomer.expect(read=True, said="probabilit", warned="probabilit|sigmoid", refused="probabilit|sigmoid")
 
@@ -84,13 +84,13 @@ def test_argmax_at_the_end_is_found(newcomer: Newcomer) -> None:
 
 
 def test_argmax_of_two_classes_is_found(newcomer: Newcomer) -> None:
-    """0 or 1 in place of one logit would look like a binary model that is never sure: found and said."""
+    """0 or 1 in place of one logit would look like a binary model that is never sure: it is found and reported."""
     write(newcomer, "out.argmax(1)", outputs=2)
     newcomer.expect(read=True, said=DECIDED, refused=DECIDED, warned=DECIDED)
 
 
 def test_threshold_at_the_end_is_found(newcomer: Newcomer) -> None:
-    """(p > 0.5).float() is no logit: found and said, be it taken for a probability."""
+    """(p > 0.5).float() is no logit: it is found and reported, if only as a probability."""
     write(newcomer, "(torch.sigmoid(out) > 0.5).float()", outputs=1)
     newcomer.expect(read=True, said=DECIDED, refused=DECIDED, warned=DECIDED)
 
@@ -104,7 +104,7 @@ def test_regression_of_a_scaled_target_is_warned_of(newcomer: Newcomer) -> None:
 
 
 def test_regression_of_the_logarithm_is_warned_of(newcomer: Newcomer) -> None:
-    """A model of log(price) beside prices is far worse than their mean: that is said."""
+    """A model of log(price) beside prices is far worse than their mean, and a notice says so."""
     net = newcomer.build(mlp(3, 1), train_input(TABLE))
     newcomer.tables(lambda x: torch.exp(net(x) / 4 + 5), TABLE, classes=None)
     newcomer.config(model={"weights": newcomer.weights(net), "task": "regression"})
@@ -137,7 +137,7 @@ def test_labels_of_a_folder_in_wrong_order_are_warned_of(newcomer: Newcomer) -> 
 
 
 def test_forgotten_weights_are_warned_of(newcomer: Newcomer) -> None:
-    """A builder without its weights is untrained: the accuracy is no better than the majority, and that is said."""
+    """A builder without its weights is untrained: it is no better than the majority, and a notice says so."""
     net = newcomer.build(mlp(3, 3), train_input(TABLE))
     newcomer.tables(net, TABLE, classes=CLASSES)
     random = "import torch\n" + mlp(3, 3).replace("    return", "    torch.manual_seed(3)\n    return")

@@ -1,4 +1,4 @@
-"""Exported programs: for so many rows, with two inputs, of a model in training mode, or of another tool."""
+"""Exported programs: for a fixed number of rows, with two inputs, in training mode, or from another tool."""
 
 import warnings
 from typing import Any
@@ -86,7 +86,7 @@ def test_program_for_at_most_sixteen_rows_is_cut_or_refused(newcomer: Newcomer) 
 
 
 def test_program_for_at_least_two_rows_is_refused(newcomer: Newcomer) -> None:
-    """A program with min=2 cannot answer one row alone: said at fit, with what to export; or it is padded."""
+    """A program with min=2 cannot answer one row alone: fit reports it with what to export, or pads the row."""
     save(newcomer, net_and_tables(newcomer), shapes=({0: Dim("batch", min=2, max=64)},))
     newcomer.expect(read=True, refused=r"one row|at least|alone|\b1\b|\b2\b")
 
@@ -105,7 +105,7 @@ def test_program_with_two_inputs_is_refused(newcomer: Newcomer) -> None:
 
 
 def test_program_of_a_net_with_dropout_on_is_refused(newcomer: Newcomer) -> None:
-    """A program exported in training mode drops out for ever: named, and eval() before export is the way out."""
+    """A program exported in training mode always drops out: the refusal names eval() before export as the way out."""
     save(newcomer, Dropping(net_and_tables(newcomer)).train())
     newcomer.expect(refused=r"dropout|random|training.mode|\beval\b")
 
@@ -136,7 +136,7 @@ def test_program_of_integers_is_refused(newcomer: Newcomer) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its old way to export
 def test_script_as_a_program_is_refused(newcomer: Newcomer) -> None:
-    """A TorchScript archive is no program of torch.export, and what to do is said."""
+    """A TorchScript archive is no program of torch.export, and the refusal says what to do."""
     net = net_and_tables(newcomer)
     torch.jit.save(torch.jit.trace(net, torch.zeros(2, 3)), newcomer.folder / "m.pt2")
     newcomer.config(model={"program": "m.pt2"})

@@ -1,7 +1,7 @@
-"""Models whose answer to a row hangs on the rows beside it, on the calls before, or on chance: the cause is named.
+"""Models whose answer to a row depends on the rows beside it, on earlier calls, or on chance: the cause is named.
 
-Batching gateways meet these reports most: right in the notebook, where the whole test set is one batch, and wrong, or
-another answer at every call, behind a server.
+These are the most frequent reports about batching gateways. The model is right in the notebook, in which the whole test
+set is one batch. Behind a server its answers are wrong, or differ at every call.
 """
 
 import pytest
@@ -103,7 +103,7 @@ def table(newcomer: Newcomer, source: str) -> None:
 
 
 def sequences(newcomer: Newcomer, source: str) -> None:
-    """Write sequences and a net for them, likewise."""
+    """Write sequences and a net for them."""
     net = newcomer.build(source, SEQUENCE(500, 1))
     newcomer.arrays(net, SEQUENCE)
     newcomer.config(model={"weights": newcomer.weights(net)}, input={"kind": "tensor", "shape": [6, 4]})
@@ -116,7 +116,7 @@ def test_batch_norm_without_running_statistics_is_refused(newcomer: Newcomer) ->
 
 
 def test_batch_norm_that_stays_in_training_mode_is_refused(newcomer: Newcomer) -> None:
-    """A module that overrides train() so that BatchNorm trains for ever is refused, and the cause is named."""
+    """A module that overrides train() so that BatchNorm keeps training is refused, and the cause is named."""
     stays = "\n    def train(self, mode=True):\n        return super().train(True)\n"
     table(newcomer, NORM.format(norm="nn.BatchNorm1d(8)", more=stays))
     newcomer.expect(refused=r"batch ?norm|training.mode|\beval\b")
@@ -135,7 +135,7 @@ def test_batch_norm_function_in_training_mode_is_refused(newcomer: Newcomer) -> 
 
 
 def test_dropout_that_is_always_on_is_refused(newcomer: Newcomer) -> None:
-    """F.dropout(x, 0.5) is on in eval mode, too: the answers to one row differ, and that is said."""
+    """F.dropout(x, 0.5) is on in eval mode, too: the answers to one row differ, and the refusal says so."""
     table(
         newcomer,
         FORWARD.format(forward="        x = F.dropout(torch.relu(self.body(x)), 0.5)\n        return self.head(x)"),
@@ -144,7 +144,7 @@ def test_dropout_that_is_always_on_is_refused(newcomer: Newcomer) -> None:
 
 
 def test_sampling_of_a_latent_is_refused(newcomer: Newcomer) -> None:
-    """A variational net that samples in eval mode gives another answer at every call: that is said."""
+    """A variational net that samples in eval mode answers differently at every call, and the refusal says so."""
     table(
         newcomer,
         FORWARD.format(
@@ -166,7 +166,7 @@ def test_scaling_by_the_batch_is_refused(newcomer: Newcomer) -> None:
 
 
 def test_subtracting_the_maximum_of_the_batch_is_refused(newcomer: Newcomer) -> None:
-    """A gate by x.max() instead of x.max(dim=1) lets one extreme row change the others: that is said."""
+    """A gate by x.max() instead of x.max(dim=1) lets one extreme row change the others, and the refusal says so."""
     table(
         newcomer,
         FORWARD.format(forward="        x = self.body(x)\n        return self.head(torch.tanh(x - x.max()))"),
@@ -245,7 +245,7 @@ def test_squeeze_that_takes_the_only_row_is_refused(newcomer: Newcomer) -> None:
 
 
 def test_squeeze_of_one_logit_is_read_or_refused(newcomer: Newcomer) -> None:
-    """One logit that is squeezed to (n,), and for one row to (), is served to one row, too, or refused."""
+    """One logit that is squeezed to (n,), and for one row to (), is served for one row, too, or refused."""
     net = newcomer.build(
         FORWARD.replace("nn.Linear(8, 2)", "nn.Linear(8, 1)").format(
             forward="        return self.head(torch.tanh(self.body(x))).squeeze()"
@@ -305,7 +305,7 @@ def test_view_that_mixes_rows_is_refused(newcomer: Newcomer) -> None:
 
 
 def test_gradients_inside_forward_are_taken_or_refused(newcomer: Newcomer) -> None:
-    """A forward that asks for gradients (of an energy) fails where none are kept: refused with that reason, or read."""
+    """A forward that needs gradients (of an energy) fails if they are off: refused with that reason, or read."""
     table(
         newcomer,
         FORWARD.format(

@@ -1,4 +1,4 @@
-"""Sound controls: what is right is read rightly, and not a word of warning is said."""
+"""Sound folders: they are read correctly, without any warning."""
 
 import numpy as np
 import pandas as pd
@@ -95,7 +95,7 @@ def test_regression_is_read_without_a_warning(newcomer: Newcomer) -> None:
 
 
 def test_weak_model_is_read_without_a_warning(newcomer: Newcomer) -> None:
-    """A model that is right in two of three rows, where half of them are of one class, is weak and not misread."""
+    """A model that is right in two of three rows, half of them of one class, is weak and not misread."""
     newcomer.flipped = 0.33
     net = newcomer.build(mlp(3, 1), train_input(TABLE))
     newcomer.tables(net, TABLE, classes=("no", "yes"))
@@ -124,7 +124,7 @@ def test_rare_class_is_read_without_a_warning(newcomer: Newcomer) -> None:
 
 
 def test_one_logit_is_read_without_a_warning(newcomer: Newcomer) -> None:
-    """One logit for two labels is read rightly and silently."""
+    """One logit for two labels is read correctly and without a notice."""
     net = newcomer.build(mlp(3, 1), train_input(TABLE))
     newcomer.tables(net, TABLE, classes=("no", "yes"))
     newcomer.config(model={"weights": newcomer.weights(net)})

@@ -1,4 +1,4 @@
-"""Files of tables as other programs write them: shifted, doubled, in parts, with an index, of another format."""
+"""Files of tables as other programs write them: shifted, repeated, in parts, with an index, of another format."""
 
 import gzip
 import zipfile
@@ -68,7 +68,7 @@ def test_field_too_many_in_one_row_names_the_line(newcomer: Newcomer) -> None:
 
 
 def test_field_too_many_in_the_first_row_names_the_line(newcomer: Newcomer) -> None:
-    """An unquoted comma in the first row alone, where pandas makes up an index, is refused with the line."""
+    """An unquoted comma in the first row alone, for which pandas makes up an index, is refused with the line."""
     plain(newcomer, edit=only_line(2, lambda line: line.replace(",", ",7,", 1)))
     newcomer.expect(refused=r"line [23]\b")
 
@@ -125,7 +125,7 @@ def test_text_of_another_encoding_is_named(newcomer: Newcomer) -> None:
 
 
 def test_header_that_is_missing_is_named(newcomer: Newcomer) -> None:
-    """A file without a header has its first row for names: the label's column is not there, and that is said."""
+    """A file without a header has its first row for names: the label's column is missing, and that is reported."""
     plain(newcomer, edit=lambda text: text.split("\n", 1)[1])
     newcomer.expect(refused=r"label|header")
 
@@ -179,7 +179,7 @@ def test_empty_lines_at_the_end_are_read(newcomer: Newcomer) -> None:
 
 
 def test_index_column_of_pandas_is_named(newcomer: Newcomer) -> None:
-    """A column "Unnamed: 0" of to_csv without index=False is left out and said, or named."""
+    """A column "Unnamed: 0" of to_csv without index=False is left out with a notice, or named."""
     plain(newcomer, edit=lambda text: "\n".join(
         f"{'' if row == 0 else row - 1},{line}" for row, line in enumerate(text.splitlines())
     ) + "\n")  # fmt: skip
@@ -204,7 +204,7 @@ def test_index_column_that_the_model_would_take_is_named(newcomer: Newcomer) -> 
 
 
 def test_columns_of_one_name_are_named(newcomer: Newcomer) -> None:
-    """Two columns "mass" are no "mass" and "mass.1": the name is said."""
+    """Two columns "mass" are not read as "mass" and "mass.1": the name is reported."""
     plain(newcomer, edit=lambda text: text.replace("length,mass,age", "length,mass,mass", 1))
     words = r"mass.*(twice|two|duplicate|repeat|mass\.1)|(twice|two|duplicate|repeat).*mass"
     newcomer.expect(read=True, said=words, refused=words, warned=words)

@@ -1,10 +1,10 @@
-"""What `fit` and `check` print of what they understood, and that both say the same."""
+"""`fit` and `check` print what they understood, and both print the same."""
 
 import json
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,7 +233,7 @@ def test_exit_status_of_the_process(newcomer: Newcomer) -> None:
 
 @pytest.mark.slow
 def test_large_table_is_checked_in_ten_seconds(newcomer: Newcomer) -> None:
-    """`check` on 100,000 rows of 15 columns takes less than ten seconds, torch's import included."""
+    """`check` on 100,000 rows of 15 columns takes less than ten seconds of CPU, torch's import included."""
     names = [f"n{index}" for index in range(10)]
     clean = with_codes(numbers(*names), **{f"c{index}": 6 for index in range(5)})
     net = newcomer.build(mlp(15, 3), train_input(clean))
@@ -247,8 +247,9 @@ def test_large_table_is_checked_in_ten_seconds(newcomer: Newcomer) -> None:
     )
     newcomer.config(model={"weights": newcomer.weights(net)})
     command = [sys.executable, "-m", "service", "check", str(newcomer.folder / "gateway.yaml")]
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    seconds = time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert ended.returncode == 0, ended.stderr
     assert seconds < 10, f"{seconds:.1f} s"

@@ -1,6 +1,6 @@
-"""Whether alibi-detect can be had, in an environment of its own or in this one."""
+"""Whether alibi-detect is installed, in an environment of its own or in this environment."""
 
-from guards.monitors.alibi_python import alibi_python
+from guards.monitors.alibi.interpreter import alibi_python
 
 __all__ = ["LACKING"]
 
@@ -14,4 +14,4 @@ def _lacking() -> str | None:
 
 
 LACKING = _lacking()
-"""Why it cannot be had, or None."""
+"""Why alibi-detect cannot be used; None if it can."""

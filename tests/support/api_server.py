@@ -1,4 +1,4 @@
-"""A Kubernetes API server of the tests' own: a real kube-apiserver on a real etcd, and nothing that would run a pod."""
+"""A Kubernetes API server for tests: a real kube-apiserver on a real etcd, without anything that would run a pod."""
 
 import json
 import os
@@ -17,7 +17,7 @@ START_SECONDS = 120
 
 
 def kubebuilder_assets() -> Path | None:
-    """Find the folder that KUBEBUILDER_ASSETS names, where both programs are in it."""
+    """Find the folder that KUBEBUILDER_ASSETS names, if both programs are in the folder."""
     folder = os.environ.get("KUBEBUILDER_ASSETS")
     if not folder or not all((Path(folder) / name).is_file() for name in PROGRAMS):
         return None
@@ -33,7 +33,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 class ApiServer:
-    """Both processes, started on construction and ended by ``stop``; ``kubectl`` speaks to them as their master."""
+    """Both processes, started by the constructor and ended by ``stop``; ``kubectl`` runs commands as administrator."""
 
     def __init__(self, assets: Path) -> None:
         """Start both and wait until the server is ready."""
@@ -58,7 +58,7 @@ class ApiServer:
                 etcd_servers=f"http://127.0.0.1:{client}",
                 cert_dir=folder / "certificates",
                 bind_address="127.0.0.1",
-                advertise_address="127.0.0.1",  # or it looks for a default route, which a sandbox need not have
+                advertise_address="127.0.0.1",  # otherwise it needs a default route, which a sandbox may lack
                 secure_port=secure,
                 service_cluster_ip_range="10.0.0.0/24",
                 authorization_mode="RBAC",
@@ -66,7 +66,7 @@ class ApiServer:
                 service_account_issuer=self.url,
                 service_account_key_file=key,
                 service_account_signing_key_file=key,
-                # Its accounts are made by a controller that does not run here.
+                # A controller that does not run here would make the service accounts that this plug-in asks for.
                 disable_admission_plugins="ServiceAccount",
                 # On by default from 1.35 on: components/bundle-from-image.
                 feature_gates="ImageVolume=true",
@@ -90,7 +90,7 @@ class ApiServer:
         raise AssertionError(said)
 
     def kubectl(self, *arguments: str, objects: Any = None) -> "subprocess.CompletedProcess[str]":
-        """Run kubectl against the server, with objects on its standard input where there are any."""
+        """Run kubectl against the server, with ``objects``, if there are any, on its standard input."""
         command = ["kubectl", f"--server={self.url}", f"--token={TOKEN}", "--insecure-skip-tls-verify=true", *arguments]
         return subprocess.run(
             [*command, *(["-f", "-"] if objects is not None else [])],
@@ -102,7 +102,7 @@ class ApiServer:
         )
 
     def stop(self) -> None:
-        """End both, the server first."""
+        """End both processes, the API server first."""
         for process in reversed(self._processes):
             process.terminate()
             process.wait(timeout=30)

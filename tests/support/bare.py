@@ -1,7 +1,7 @@
-"""The suite where only the library's own four dependencies are installed: what needs an extra is skipped, and says so.
+"""Skips tests that need an extra, for a run of the suite with the library's four dependencies only.
 
-Registered by ``tests/conftest.py`` where the command line's packages are missing (``make test-bare``), nowhere else:
-with the extras installed, a module that cannot be found is a failure.
+``tests/conftest.py`` registers this plug-in only if the packages of the command line are missing (``make test-bare``).
+If the extras are installed, a module that cannot be found is a failure.
 """
 
 import ast
@@ -15,25 +15,28 @@ import pytest
 NEEDS = {
     "service": "prometheus_client",
     "guards.cli": "typer",
+    "guards.config.load": "yaml",
     "guards.data": "pandas",
-    "guards.preparation": "pandas",
-    "tables": "pandas",
+    "guards.bundle.preparation": "pandas",
+    "guards.bundle.model_quality": "scipy",
+    "guards.statistics.proportions": "scipy",
+    "example_tables": "pandas",
 }
-"""What those of our own packages need that are not of the library."""
+"""The packages that the project's packages outside of the library need."""
 
 
 class Lacking(pytest.Module):
-    """A module of tests that cannot be imported here."""
+    """A module of tests that needs a package which is not installed."""
 
     missing = ""
 
     def collect(self) -> Any:
-        """Skip all of it."""
+        """Skip the whole module."""
         pytest.skip(f"needs {self.missing}", allow_module_level=True)
 
 
 def missing(path: Path) -> str | None:
-    """Name the first package that a module imports at its top and that is not here."""
+    """Name the first package that a module imports at its top and that is not installed."""
     for statement in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.ImportFrom):
             names = [statement.module or ""]
@@ -49,7 +52,7 @@ def missing(path: Path) -> str | None:
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Leave out a module that needs what is not here."""
+    """Skip a module that needs a package which is not installed."""
     lacks = missing(module_path)
     if lacks is None:
         return None
@@ -60,7 +63,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
-    """Skip a test that imports, or lets the library import, what is not here."""
+    """Skip a test that imports a package which is not installed, itself or through the library."""
     try:
         return (yield)
     except ModuleNotFoundError as lacking:

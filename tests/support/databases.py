@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: made in a moment, stopped and started at will, gone at the end."""
+"""A PostgreSQL server for tests, which can be stopped and started, and leaves no files at the end."""
 
 import os
 import shutil
@@ -13,11 +13,11 @@ import psycopg
 __all__ = ["Postgres", "postgres_bin"]
 
 USER = "nobody"
-"""PostgreSQL refuses to run as root; so where the tests do, it gets another user."""
+"""The user that PostgreSQL runs as if the tests run as root: PostgreSQL refuses to run as root."""
 
 
 def postgres_bin() -> Path | None:
-    """Find the folder of PostgreSQL's programs: on the path, or where Debian puts them."""
+    """Find the folder of PostgreSQL's programs, on the path or in Debian's folder; None if there is none."""
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).parent
@@ -26,15 +26,15 @@ def postgres_bin() -> Path | None:
 
 
 class Postgres:
-    """One server on a socket of its own, with as many databases as are asked for.
+    """One server on a Unix socket, with as many databases as tests ask for.
 
-    A socket, and no port: while the server is stopped, somebody else might take that.
+    The server has no port: while the server is stopped, another process might take the port.
     """
 
     def __init__(self, programs: Path) -> None:
-        """Make a cluster, and start it."""
+        """Make a cluster, and start the server."""
         self.programs, self._databases = programs, 0
-        # Not where TMPDIR may point: the other user must be able to come here.
+        # The folder is not in TMPDIR, which the other user may not be allowed to enter.
         self.folder = Path(tempfile.mkdtemp(prefix="guardhouse-postgres-", dir="/tmp"))
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -58,21 +58,21 @@ class Postgres:
         assert done.returncode == 0, done.stdout
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         options = f"-c listen_addresses='' -k {self.folder} -c fsync=off"
         self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop at once, as a crash would."""
+        """Stop the server at once, as a crash would."""
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")
 
     @property
     def running(self) -> bool:
-        """Tell whether it is up."""
+        """Tell whether the server is running."""
         return (self.folder / "data" / "postmaster.pid").exists()
 
     def database(self) -> str:
-        """Make a database, and give its URL."""
+        """Make an empty database, and give its URL."""
         self._databases += 1
         name = f"guardhouse_{self._databases}"
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
@@ -83,7 +83,7 @@ class Postgres:
         return f"postgresql://app@/{database}?host={self.folder}"
 
     def remove(self) -> None:
-        """Stop, and leave nothing behind."""
+        """Stop the server, and delete its folder."""
         if self.running:
             self.stop()
         shutil.rmtree(self.folder)

@@ -1,4 +1,4 @@
-"""A real HAProxy before servers under test: health checks on readyz, and not one retry."""
+"""A real HAProxy before servers under test, with health checks on readyz and without retries."""
 
 import shutil
 import socket
@@ -19,9 +19,10 @@ defaults
     log global
     option httplog
     retries 0
-    timeout connect 5s
-    timeout client 30s
-    timeout server 30s
+    timeout connect 30s
+    timeout client 60s
+    timeout server 60s
+    timeout check 10s  # a server that stalls for a moment is not down
 
 frontend public
     bind 127.0.0.1:{port}
@@ -45,10 +46,10 @@ def haproxy_program() -> str:
 
 
 class HAProxy:
-    """A load balancer over servers on ports of this machine."""
+    """A load balancer for servers on ports of this machine."""
 
     def __init__(self, ports: Sequence[int], folder: Path) -> None:
-        """Start it, with a log of every request."""
+        """Start HAProxy, which logs every request."""
         self.port = free_port()
         servers = "\n".join(f"    server at{port} 127.0.0.1:{port}" for port in ports)
         config = folder / "haproxy.cfg"
@@ -68,12 +69,12 @@ class HAProxy:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def failures(self) -> str:
-        """Give the lines of requests that did not end in order (termination state other than none, "--")."""
+        """Give the log lines of requests that did not end in order: their termination state is not "--"."""
         return "\n".join(
             line for line in self.log_path.read_text().splitlines() if "/predict" in line and " ---- " not in line
         )
 
     def stop(self) -> None:
-        """End it."""
+        """Stop HAProxy."""
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(30)

@@ -1,4 +1,4 @@
-"""Image files of every kind: most written by Pillow, and by hand what it does not write."""
+"""Writes image files of every kind, with Pillow, or byte by byte if Pillow cannot write them."""
 
 import base64
 import io
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from guards.schema import InputSchema
-from service.protocols.images import stack_images
+from guards.input.schema import InputSchema
+from service.front.protocols.images import stack_images
 
 WIDTH, HEIGHT = 8, 6
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -21,7 +21,7 @@ SHAPES = {"L": (1, 6, 8), "RGB": (3, 6, 8), "RGBA": (4, 6, 8)}
 
 
 def file_of(mode: str, kind: str, seed: int = 0, **options: Any) -> bytes:
-    """Write noise as an image file."""
+    """Write random pixels as an image file."""
     pixels = np.random.default_rng(seed).bytes(48 * SHAPES[mode][0])
     file = io.BytesIO()
     Image.frombytes(mode, (8, 6), pixels).save(file, kind, **options)
@@ -29,18 +29,18 @@ def file_of(mode: str, kind: str, seed: int = 0, **options: Any) -> bytes:
 
 
 def stack(file: bytes, mode: str = "RGB", shape: tuple[int, ...] | None = None) -> tuple[Any, list[Any]]:
-    """Decode one file."""
+    """Decode one file as a request does; gives rows and faults."""
     instance = {"b64": base64.b64encode(file).decode()}
     return stack_images([instance], InputSchema(kind="image", shape=shape or SHAPES[mode]))
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    """Write a PNG chunk with a right checksum."""
+    """Write a PNG chunk with its correct checksum."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(*extra: bytes, pixels: Any = RGB, behind: bytes = b"", **options: Any) -> bytes:
-    """Write a PNG with more chunks behind its header, and bytes behind its end."""
+    """Write a PNG with ``extra`` chunks after its header, and the bytes ``behind`` after its end."""
     file = io.BytesIO()
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(file, "PNG", **options)
@@ -49,7 +49,7 @@ def png(*extra: bytes, pixels: Any = RGB, behind: bytes = b"", **options: Any) -
 
 
 def jpeg(*extra: bytes, pixels: Any = RGB, **options: Any) -> bytes:
-    """Write a JPEG with more segments at its start."""
+    """Write a JPEG with ``extra`` segments at its start."""
     file = io.BytesIO()
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(file, "JPEG", **{"quality": 95, **options})
@@ -58,7 +58,7 @@ def jpeg(*extra: bytes, pixels: Any = RGB, **options: Any) -> bytes:
 
 
 def made_png(depth: int, colour: int, lines: bytes, *, interlaced: bool = False, more: bytes = b"") -> bytes:
-    """Write a PNG of any kind from its lines, each led by its filter."""
+    """Write a PNG of any kind from its lines, each of which begins with the byte of its filter."""
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour, 0, 0, interlaced)
     parts = [chunk(b"IHDR", header), more, chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
@@ -70,7 +70,7 @@ def segment(marker: int, content: bytes) -> bytes:
 
 
 def tiff(orientation: int, order: str = "<", kind: int = 3, inner: bytes = b"") -> bytes:
-    """Write EXIF that names an orientation, and perhaps an inner folder behind it."""
+    """Write EXIF that names an orientation, and perhaps has an inner folder."""
     head = b"II*\0" if order == "<" else b"MM\0*"
     value = struct.pack(order + {3: "H2x", 4: "I"}[kind], orientation)
     entries = [struct.pack(f"{order}HHI", 0x0112, kind, 1) + value]
@@ -80,7 +80,7 @@ def tiff(orientation: int, order: str = "<", kind: int = 3, inner: bytes = b"") 
 
 
 def exif(*arguments: Any, **options: Any) -> bytes:
-    """Write EXIF as a segment."""
+    """Write EXIF as a segment of a JPEG."""
     return segment(0xE1, b"Exif\0\0" + tiff(*arguments, **options))
 
 
@@ -90,7 +90,7 @@ def adobe_rgb() -> bytes:
 
 
 def lines_of(pixels: Any) -> bytes:
-    """Write lines without a filter."""
+    """Write pixels as lines of a PNG without a filter."""
     return b"".join(b"\0" + row.tobytes() for row in pixels)
 
 
@@ -111,12 +111,12 @@ def profile(gamma: float = 2.2, *, primaries: Any = None, colours: bytes = b"RGB
 
 
 def icc_segments(content: bytes) -> bytes:
-    """Write a profile in two parts, the second one first."""
+    """Write a profile as two segments of a JPEG, the second part first."""
     half = len(content) // 2
     parts = [b"ICC_PROFILE\0\x01\x02" + content[:half], b"ICC_PROFILE\0\x02\x02" + content[half:]]
     return segment(0xE2, parts[1]) + segment(0xE2, parts[0])
 
 
 def iccp(content: bytes) -> bytes:
-    """Write a profile as a chunk."""
+    """Write a profile as a chunk of a PNG."""
     return chunk(b"iCCP", b"name\0\0" + zlib.compress(content))

@@ -1,6 +1,6 @@
-"""What the unmodified KServe client gets; a process of its own, since it defines the messages that others define too.
+"""Asks a server with the unmodified KServe client, in a separate process: KServe defines messages of the same names.
 
-Reads {"url", "rpc", "model", "inputs": [{"name", "datatype", "shape", "data"}]} and writes what each way answered.
+Reads {"url", "rpc", "model", "inputs": [{"name", "datatype", "shape", "data"}]}, and writes the answers.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ DTYPES = {"FP32": np.float32, "BYTES": np.object_, "UINT8": np.uint8}
 
 
 def request(task: Any, *, binary: bool | None) -> InferRequest:
-    """Make a request, as binary data, as JSON, or as lists that go out as typed contents."""
+    """Make a request with tensors as binary data (True), as JSON (False), or as lists for typed contents (None)."""
     inputs = []
     for given in task["inputs"]:
         tensor = InferInput(given["name"], given["shape"], given["datatype"])
@@ -31,7 +31,7 @@ def request(task: Any, *, binary: bool | None) -> InferRequest:
 
 
 def answer(response: Any) -> Any:
-    """Write an answer's tensors."""
+    """Turn the tensors of an answer into JSON."""
     outputs = {}
     for output in response.outputs:
         array = output.as_numpy()

@@ -1,4 +1,4 @@
-"""The manifests under deploy/ as objects: every overlay, and every component on one where it makes sense."""
+"""Renders the manifests under deploy/ as objects: every overlay, and every component on an overlay that fits."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ CUSTOM = ("monitoring.coreos.com/", "keda.sh/", "gateway.networking.k8s.io/", "s
 
 SHARED = ("gateway", "redis", "tracing", "grpc")
 SEVERAL = ("postgres", "bundle-from-object-store", "replicas")
-"""What several replicas need, and what makes them several."""
+"""The components for several replicas: a shared database, bundles for each pod, and the number of replicas."""
 BUILDS: dict[str, tuple[str, ...]] = {
     "base": ("base",),
     **{f"overlays/{name}": (f"overlays/{name}",) for name in ("cpu", "gpu", "canary", "kserve", "dev")},
@@ -76,16 +76,16 @@ BUILDS: dict[str, tuple[str, ...]] = {
     "kserve + all": ("overlays/cpu", "namespace", "monitoring", *SHARED, *SEVERAL, "kserve"),
     "kserve + image": ("overlays/gpu", "bundle-from-image", "kserve"),
 }
-"""What is built, and of which folders: an overlay first, then names of components."""
+"""The builds by name: first the folder of an overlay, then the names of components."""
 LAYERS = ("overlays/canary/candidate", "components/kserve/predictor", "checks/deployment")
-"""Folders that are parts of others and no deployment of their own."""
+"""Folders that are parts of other folders, and cannot be deployed alone."""
 RUNTIME = DEPLOY / "kserve" / "clusterservingruntime.yaml"
 BY_HAND = (DEPLOY / "loader.yaml", DEPLOY / "kserve" / "inferenceservice.yaml", RUNTIME)
-"""Objects that are applied by hand, beside the builds."""
+"""Files of objects that a user applies by hand, beside a build."""
 
 
 def kustomize(folder: Path) -> list[Object]:
-    """Render a folder; a warning, such as of a deprecated field, is an error."""
+    """Render a folder with kustomize; a warning, such as for a deprecated field, is an error."""
     done = _kustomize(folder)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
@@ -93,7 +93,7 @@ def kustomize(folder: Path) -> list[Object]:
 
 
 def refusal(overlay: str, *components: str) -> str:
-    """Return what kustomize says when it refuses components that do not go together; empty if it builds them."""
+    """Return the error of kustomize for components that do not go together; empty if kustomize builds them."""
     with tempfile.TemporaryDirectory() as folder:
         done = _kustomize(_written(Path(folder).resolve(), overlay, *components))
     return done.stderr if done.returncode else ""
@@ -120,7 +120,7 @@ def _written(place: Path, overlay: str, *components: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What makes pods: its kind and name, the pods' labels and their spec."""
+    """An object that makes pods: its kind and name, and the labels and the spec of its pods."""
 
     owner: Object
     labels: dict[str, str]
@@ -128,23 +128,23 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the object."""
         return str(self.owner["metadata"]["name"])
 
     @property
     def container(self) -> Object:
-        """Its only container."""
+        """The only container of the pods."""
         (container,) = self.spec["containers"]
         return container
 
     @property
     def containers(self) -> list[Object]:
-        """Every container, those that run first included."""
+        """Every container of the pods, with the init containers."""
         return [*self.spec.get("initContainers", []), *self.spec["containers"]]
 
 
 def workloads(objects: list[Object]) -> Iterator[Workload]:
-    """Find everything that makes pods."""
+    """Find all objects that make pods."""
     for each in objects:
         if each["kind"] in {"Deployment", "StatefulSet"}:
             template = each["spec"]["template"]
@@ -156,17 +156,17 @@ def workloads(objects: list[Object]) -> Iterator[Workload]:
 
 
 def gateways(objects: list[Object]) -> list[Workload]:
-    """Find what makes the gateway's own pods."""
+    """Find the objects that make the gateway's own pods."""
     return [each for each in workloads(objects) if selects(GATEWAY, each.labels)]
 
 
 def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
-    """Say whether labels satisfy a selector."""
+    """Tell whether labels satisfy a selector."""
     return selector.items() <= labels.items()
 
 
 def is_custom(each: Object) -> bool:
-    """Say whether an object is of an operator's own kind."""
+    """Tell whether an object is of a kind that an operator defines."""
     return str(each["apiVersion"]).startswith(CUSTOM)
 
 
@@ -190,6 +190,6 @@ def config_files(objects: list[Object], workload: Workload) -> dict[str, str]:
 
 
 def config(objects: list[Object], workload: Workload) -> Object:
-    """Return the config that a gateway serves by."""
+    """Return the config that a gateway's pods serve by."""
     loaded: Object = yaml.safe_load(config_files(objects, workload)["gateway.yaml"])
     return loaded

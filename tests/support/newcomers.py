@@ -1,8 +1,8 @@
-"""A newcomer's folder: a model, data files and a config, whose true accuracy is known since the model made the labels.
+"""Makes a newcomer's folder: a model, data files and a config; the model makes the labels, so its accuracy is known.
 
-The labels of every file are what the model itself says of its *true* input, some of them changed. What the files show
-may differ from that input: a price is written as "$1,200.50", a category as its name. Whoever reads the files rightly
-gets the true accuracy; whoever misreads them gets another one.
+The labels of every file are the model's own answers for its *true* input, some of them changed. The files may show that
+input in another way: a price as "$1,200.50", a category as its name. If the files are read correctly, the served
+accuracy is the true accuracy; if they are misread, it is not.
 """
 
 import json
@@ -53,7 +53,7 @@ def mlp(inputs: int, outputs: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a command said, and how it ended; a crash is status 1 with its traceback, as in a shell."""
+    """The output and the exit status of a command; a crash is status 1 with its traceback, as in a shell."""
 
     status: int
     out: str
@@ -61,7 +61,7 @@ class Told:
 
     @property
     def text(self) -> str:
-        """All that the user sees."""
+        """Everything that the user sees."""
         return self.out + self.err
 
     def lines(self, kind: str) -> list[str]:
@@ -73,8 +73,8 @@ Guardhouse = Callable[..., Told]
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Guardhouse:
-    """Give the command line as a function in this process; wide, so that no sentence is broken."""
-    from guards.cli import run
+    """Give the command line as a function in this process; its output is so wide that no sentence is broken."""
+    from guards.cli.commands import run
 
     monkeypatch.setenv("COLUMNS", "2000")
     monkeypatch.delenv("GUARDHOUSE_CONFIG", raising=False)
@@ -86,7 +86,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         capsys.readouterr()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a user's are no errors
+                warnings.simplefilter("ignore")  # for a user, Python's warnings are no errors
                 run()
         except SystemExit as left:
             status = int(left.code or 0)
@@ -101,7 +101,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 @dataclass(slots=True)
 class Newcomer:
-    """Somebody with a folder, who types ``guardhouse fit gateway.yaml --out bundle`` and reads what comes back."""
+    """A user with a folder, who types ``guardhouse fit gateway.yaml --out bundle`` and reads the output."""
 
     folder: Path
     call: Guardhouse
@@ -110,23 +110,23 @@ class Newcomer:
     truths: list[str] = field(default_factory=list)
     """The model's own labels of the rows of the test file."""
     first: float | None = None
-    """The model's own accuracy on the first of them."""
+    """The model's own accuracy on the first row of the test file."""
     suffix: str = ".csv"
     flipped: float = 0.06
-    """The share of labels that are not what the model says."""
+    """The share of labels that differ from the model's answer."""
     noise: float = 0.3
-    """The same of a regression: the noise's standard deviation beside that of the model's values."""
+    """For a regression: the standard deviation of the labels' noise, relative to that of the model's values."""
 
     # The folder
 
     def code(self, source: str) -> dict[str, Any]:
-        """Write the model's code beside the config, and give its names, from a run of its own."""
+        """Write the model's code beside the config, run the code, and give the names that it defines."""
         path = self.folder / f"{self.module}.py"
         path.write_text(source, encoding="utf-8")
         return runpy.run_path(str(path))
 
     def build(self, source: str, x: Tensor | None = None, *, seed: int = 0) -> Any:
-        """Write the code, build its module with fixed weights, and spread the answers over ``x`` if that is given."""
+        """Write the code, build its module with fixed weights, and spread the answers over ``x`` if ``x`` is given."""
         names = self.code(source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -137,12 +137,12 @@ class Newcomer:
         return net
 
     def weights(self, net: nn.Module, name: str = "model.safetensors") -> str:
-        """Save the weights."""
+        """Save the weights of a module, and give the file's name."""
         save_file({key: value.contiguous() for key, value in net.state_dict().items()}, self.folder / name)
         return name
 
     def config(self, **sections: Any) -> Path:
-        """Write the config: ``model``, ``input`` and ``reference`` are merged into a newcomer's, the rest replaces."""
+        """Write the config; ``model``, ``input`` and ``reference`` add keys, the others replace whole sections."""
         reference = {"path": f"train{self.suffix}", "calibration": f"heldout{self.suffix}", "label": "y"}
         builder = {} if "program" in sections.get("model", {}) else {"builder": f"{self.module}:build"}
         values = sections.get("model", {}).get("task") == "regression"
@@ -172,7 +172,7 @@ class Newcomer:
         edit: Callable[[str], str] = lambda text: text,
         sizes: dict[str, int] = SIZES,
     ) -> None:
-        """Write train, heldout and test: ``clean`` (count, seed) is the model's input, ``dress`` what a file shows.
+        """Write train, heldout and test; ``clean`` (count, seed) makes the model's input, ``dress`` what a file shows.
 
         ``edit`` changes the text of a CSV. ``classes`` is None for a regression.
         """
@@ -194,7 +194,7 @@ class Newcomer:
         dress_y: Callable[[Array], Array] = np.asarray,
         sizes: dict[str, int] = SIZES,
     ) -> None:
-        """Write train, heldout and test as .npz, likewise."""
+        """Write train, heldout and test as .npz files, as :meth:`tables` does."""
         self.suffix = ".npz"
         for part, count in sizes.items():
             x = clean(count, SEEDS[part])
@@ -228,7 +228,7 @@ class Newcomer:
     def fit(self, *options: str) -> Told:
         """Run ``guardhouse fit``."""
         told = self.call("fit", self.folder / "gateway.yaml", "--out", self.folder / "bundle", *options)
-        hidden = str(self.folder)  # whose name has the test's words in it
+        hidden = str(self.folder)  # the folder's name has words of the test
         return Told(told.status, told.out.replace(hidden, ""), told.err.replace(hidden, ""))
 
     def evaluate(self, *more: str | Path, part: str = "test") -> tuple[Told, dict[str, Any]]:
@@ -246,11 +246,11 @@ class Newcomer:
     # What a newcomer must see
 
     def expect(self, *, read: bool = False, said: str = "", refused: str = "", warned: str = "") -> None:
-        """Fit, and fail unless the newcomer sees one of what is allowed; silence about a misreading never is.
+        """Fit, and fail unless the newcomer sees one of the allowed results; a silent misreading is never allowed.
 
-        ``read``: the served accuracy is the model's own, without a warning unless ``warned`` allows it; ``said`` must
-        be among what was printed then. ``refused``: status 2 and these words. ``warned``: status 0 and these words in
-        a warning, and status 2 with ``--strict``. All words are regular expressions, without regard to case.
+        ``read``: the served accuracy is the model's own, without a warning unless ``warned`` allows one, and the output
+        has the words ``said``. ``refused``: status 2 and these words. ``warned``: status 0 and these words in a
+        warning, and status 2 with ``--strict``. All words are regular expressions that ignore case.
         """
         told = self.fit()
         assert told.status != 1, f"TRACEBACK: {told.text[-600:]}"
@@ -290,7 +290,7 @@ class Newcomer:
         return self._is_one_row_right()
 
     def _is_one_row_right(self) -> tuple[bool, str]:
-        """Tell whether the first row of the test file is answered alone as it is answered among others."""
+        """Tell whether the first row of the test file gets the same answer alone and beside other rows."""
         take_first(self.folder / f"test{self.suffix}", self.folder / f"one{self.suffix}")
         told, document = self.evaluate(part="one")
         assert told.status == 0, f"SILENT, MISREAD: one row alone is not answered: {told.text[-600:]}"
@@ -299,12 +299,12 @@ class Newcomer:
 
 
 def found(words: str, text: str) -> bool:
-    """Search without regard to case and line breaks."""
+    """Search for a regular expression, ignoring case and line breaks."""
     return re.search(words, " ".join(text.split()), re.IGNORECASE) is not None
 
 
 def write_table(frame: Frame, path: Path, edit: Callable[[str], str] = lambda text: text) -> None:
-    """Write a table as the path's suffix says."""
+    """Write a table in the format of the path's suffix."""
     if path.suffix in (".parquet", ".pq"):
         frame.to_parquet(path)
     elif path.suffix == ".feather":
@@ -329,9 +329,9 @@ def take_first(path: Path, to: Path) -> None:
 
 @torch.no_grad()
 def spread(net: nn.Module, x: Tensor) -> None:
-    """Scale and shift the last linear layer, so that over ``x`` every answer is given about equally often, and surely.
+    """Scale and shift the last linear layer, so that over ``x`` all answers are sure and about equally frequent.
 
-    One output gets mean 0 and standard deviation 4; of several outputs each does.
+    Every output gets mean 0 and standard deviation 4 over ``x``.
     """
     last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
     seen: list[Tensor] = []
@@ -344,7 +344,7 @@ def spread(net: nn.Module, x: Tensor) -> None:
 
 
 def numbers(*names: str) -> Callable[[int, int], Frame]:
-    """Make up columns of numbers with two decimals."""
+    """Give a function that makes up columns of numbers with two decimals."""
 
     def clean(count: int, seed: int) -> Frame:
         rng = np.random.default_rng(seed)
@@ -354,7 +354,7 @@ def numbers(*names: str) -> Callable[[int, int], Frame]:
 
 
 def with_codes(clean: Callable[[int, int], Frame], **columns: int) -> Callable[[int, int], Frame]:
-    """Add columns of category codes, of that many categories each."""
+    """Give a function that adds columns of category codes; ``columns`` gives the number of categories of each."""
 
     def more(count: int, seed: int) -> Frame:
         rng = np.random.default_rng(seed + 50)
@@ -365,12 +365,12 @@ def with_codes(clean: Callable[[int, int], Frame], **columns: int) -> Callable[[
 
 
 def tensors(*shape: int) -> Callable[[int, int], Tensor]:
-    """Make up normal numbers (n, *shape)."""
+    """Give a function that makes up normal numbers (n, *shape)."""
     return lambda count, seed: torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed))
 
 
 def pictures(*shape: int) -> Callable[[int, int], Tensor]:
-    """Make up images (n, *shape) of whole 255ths in [0, 1], each with a brightness of its own for each channel."""
+    """Give a function that makes up images (n, *shape) of whole 255ths in [0, 1], channels of different brightness."""
 
     def clean(count: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

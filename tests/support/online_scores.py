@@ -1,6 +1,7 @@
-"""Scores of an online detector as alibi-detect made it, and of the one put together again from its tensors.
+"""Computes the scores of an online detector of alibi-detect, and of the detector that is rebuilt from its tensors.
 
-Run by the interpreter that has alibi-detect: ``online_scores.py ROOT FOLDER`` reads ``task.json`` and ``arrays.npz``.
+The interpreter that has alibi-detect runs this file: ``online_scores.py ROOT FOLDER`` reads ``task.json`` and
+``arrays.npz``.
 """
 
 import json
@@ -13,7 +14,7 @@ sys.path.insert(0, sys.argv[1])
 
 import torch
 
-from guards.monitors import alibi
+from guards.monitors.alibi import drift_tests as alibi
 
 folder = Path(sys.argv[2])
 given = json.loads((folder / "task.json").read_text())

@@ -1,23 +1,23 @@
-"""A bundle of a model that takes sequences of at least one token each: random numbers are no rows of its own."""
+"""Fits a bundle of a model whose sequences need at least one token, so that it does not take random numbers."""
 
 from pathlib import Path
 
-import strange_nets
-import toys
+import faulty_models
+import tiny_models
 
-from guards.cli.configs import load_config
-from guards.fitting import fit
+from guards.bundle.fit_rows import fit_rows
+from guards.bundle.preparation import Prepared, prepare
+from guards.config.load import load_config
 from guards.notices import Notices
-from guards.preparation import Prepared, prepare
 
 
 def write_bundle(folder: Path) -> Prepared:
-    """Write config, rows and the fitted ``bundle``, and give what it was fitted from."""
-    section = {"builder": "strange_nets:Packed", "classes": list(toys.CLASSES), "device": "cpu"}
-    config = load_config(toys.write(folder, "tensor", model=section))
-    strange_nets.tokens(folder)
+    """Write the config, the rows and the fitted ``bundle``, and give what the bundle was fitted from."""
+    section = {"builder": "faulty_models:Packed", "classes": list(tiny_models.CLASSES), "device": "cpu"}
+    config = load_config(tiny_models.write(folder, "tensor", model=section))
+    faulty_models.tokens(folder)
     made = prepare(config, folder, Notices())
-    found = fit(
+    found = fit_rows(
         config,
         schema=made.schema,
         classes=made.classes,

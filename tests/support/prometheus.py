@@ -1,4 +1,4 @@
-"""A real Prometheus, as Debian has it, beside the servers under test."""
+"""A real Prometheus, as Debian packages it, which scrapes the servers under test."""
 
 import contextlib
 import subprocess
@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import yaml
+from fresh_client import FRESH
 from gateways import free_port
 
 
@@ -17,7 +18,7 @@ def _address(url: str) -> str:
 
 
 class Prometheus:
-    """A Prometheus that scrapes targets often, and evaluates rules every so often, or as they ask themselves."""
+    """A Prometheus that scrapes its targets often, and evaluates rules at a given or at the rules' own interval."""
 
     def __init__(
         self,
@@ -30,7 +31,7 @@ class Prometheus:
         alertmanager: str | None = None,
         **labels: str,
     ) -> None:
-        """Start it on URLs, with the text of rule files and with labels that every target gets."""
+        """Start Prometheus on the URLs of targets, with the text of rule files, and with labels for every target."""
         self.url = f"http://127.0.0.1:{free_port()}"
         for number, text in enumerate(rules):
             document = yaml.safe_load(text)
@@ -59,39 +60,39 @@ class Prometheus:
             )
 
     def query(self, expr: str, at: float | None = None) -> list[dict[str, Any]]:
-        """Ask for an instant vector."""
+        """Evaluate an expression as an instant vector."""
         params = {"query": expr} | ({} if at is None else {"time": f"{at:.3f}"})
-        answer = httpx.get(f"{self.url}/api/v1/query", params=params, timeout=30).json()
+        answer = FRESH.get(f"{self.url}/api/v1/query", params=params, timeout=30).json()
         assert answer["status"] == "success", answer
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
 
     def number(self, expr: str) -> float:
-        """Ask for one number, 0 where there is none."""
+        """Evaluate an expression as one number, 0 if it has no value."""
         found = self.query(expr)
         return float(found[0]["value"][1]) if found else 0.0
 
     def wait_ready(self, seconds: float = 60) -> "Prometheus":
-        """Wait until it answers queries."""
+        """Wait until Prometheus answers queries."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log_path.read_text()
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/-/ready", timeout=30).status_code == 200:
+                if FRESH.get(f"{self.url}/-/ready", timeout=30).status_code == 200:
                     return self
             time.sleep(0.05)
         raise AssertionError(f"not ready after {seconds} s:\n{self.log_path.read_text()}")
 
     def wait_for(self, expr: str, least: float, seconds: float = 120) -> None:
-        """Wait until a number is reached."""
+        """Wait until an expression is at least ``least``."""
         end = time.monotonic() + seconds
         while (found := self.number(expr)) < least:
             assert time.monotonic() < end, f"{expr} is {found}, not {least}:\n{self.log_path.read_text()[-3000:]}"
             time.sleep(0.1)
 
     def health(self) -> list[str]:
-        """Ask how each rule fared when it was last evaluated."""
-        groups = httpx.get(f"{self.url}/api/v1/rules", timeout=30).json()["data"]["groups"]
+        """Give the health of each rule at its last evaluation."""
+        groups = FRESH.get(f"{self.url}/api/v1/rules", timeout=30).json()["data"]["groups"]
         return [rule["health"] for group in groups for rule in group["rules"]]
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 from benchmarks.stacks.cnn import build
 
 
-class Cnn(MLModel):
+class Cnn(MLModel):  # type: ignore[misc]  # it is installed in an environment of its own
     """One model, one predict method."""
 
     async def load(self) -> bool:

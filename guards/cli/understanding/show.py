@@ -1,4 +1,4 @@
-"""Prints what fit has understood, for people; long lists are cut, and the rest is counted."""
+"""Prints what fit has understood; long lists are cut, and the rest is counted."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from guards.cli.understanding.likely_causes import said
-from guards.cli.understanding.quality import Quality
+from guards.bundle.model_quality.likely_causes import said
+from guards.bundle.model_quality.quality import Quality
 from guards.cli.understanding.summary import ColumnSummary, Summary
 from guards.sentences import named
 
@@ -18,7 +18,7 @@ SHOWN_COLUMNS, SHOWN_CLASSES, SHOWN_NAMES = 40, 20, 10
 EXAMPLE_WIDTH, SHORTEST, WIDE = 16, 4, 100
 TYPES = {"csv": "CSV"}
 HEADS = ("column", "kind", "in file", "missing", "imputed", "scale", "examples")
-"""The table of columns: a narrow one leaves out what is imputed, and one type for all columns is in the title."""
+"""The heads of the table of columns. A narrow table has no imputed values; if all types are equal, the title has it."""
 
 
 def show(summary: Summary, console: Console) -> None:

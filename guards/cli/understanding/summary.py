@@ -1,5 +1,6 @@
 """What fit has understood: the document of ``fit --json`` and of ``check --json``."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, TypedDict
 
@@ -7,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from guards.cli.understanding.quality import Quality
-from guards.columns import Column
+from guards.bundle.model_quality.quality import Quality
+from guards.bundle.preparation import Prepared
 from guards.data.table import GROUP, Table, TableColumn, as_texts
-from guards.preparation import Prepared
+from guards.input.column import Column
 
 __all__ = ["ClassShare", "ColumnSummary", "InputSummary", "ModelSummary", "Summary", "accuracies", "summarise"]
 
@@ -37,7 +38,7 @@ class ColumnSummary(TypedDict):
 
 
 class InputSummary(TypedDict):
-    """The rows as the model gets them: of a table the columns say more."""
+    """The rows as the model gets them; for a table, ``columns`` says more."""
 
     kind: str
     shape: list[int]
@@ -48,7 +49,7 @@ class InputSummary(TypedDict):
 
 
 class ClassShare(TypedDict):
-    """A class in logit order, and its share of the labelled rows; None without labels."""
+    """A class in logit order, and its share of the labelled rows; the share is None if there are no labels."""
 
     name: str
     train: float | None
@@ -56,7 +57,7 @@ class ClassShare(TypedDict):
 
 
 class ModelSummary(TypedDict):
-    """The model as it was built."""
+    """How the model was built, how it runs, and what its outputs are."""
 
     source: str
     weights: str | None
@@ -71,7 +72,7 @@ class ModelSummary(TypedDict):
 
 
 class Summary(TypedDict):
-    """All that was understood before fitting."""
+    """Everything that was understood before fitting."""
 
     rows: dict[str, int]
     input: InputSummary
@@ -91,7 +92,7 @@ def summarise(prepared: Prepared) -> Summary:
     }
 
 
-def accuracies(found: dict[str, Quality | None]) -> dict[str, dict[str, Any] | None]:
+def accuracies(found: Mapping[str, Quality | None]) -> dict[str, dict[str, Any] | None]:
     """Write the model's quality on each part of the rows as JSON."""
     return {part: None if quality is None else asdict(quality) for part, quality in found.items()}
 
@@ -148,14 +149,14 @@ def _column(column: Column, cells: TableColumn, missing: float, marks: set[str])
 
 
 def _type(cells: TableColumn) -> str:
-    """Name the type that the file gives a column; a field of a CSV has none."""
+    """Name the type that the file gives a column; the fields of a CSV have no type."""
     if cells.type == "untyped":
         return "csv"
     return str(cells.cells.dtype) if cells.type == "number" and cells.cells.dtype != object else cells.type
 
 
 def _examples(column: Column | None, cells: TableColumn, marks: set[str]) -> list[str]:
-    """Give the first values that are not alike, of the first rows, and of all rows if these have none."""
+    """Give the first different values among the first rows, or among all rows if the first rows have no value."""
     for values in (cells.cells[:LOOKED_AT], cells.cells[LOOKED_AT:]):
         texts = [text for text in dict.fromkeys(as_texts(values)) if text is not None and text not in marks]
         if column is not None and column.kind == "numeric":

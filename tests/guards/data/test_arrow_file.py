@@ -1,4 +1,4 @@
-"""Parquet and Feather files to tables, with the types of the file."""
+"""Parquet and Feather files become tables with the types of the file."""
 
 import datetime as dt
 import decimal
@@ -239,10 +239,13 @@ def test_folders_that_name_a_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "sentence"),
     [
-        ({"a": [1], "c": ["x"]}, "1.parquet: the columns differ from those of 0.parquet (only one of the two has 'b')"),
+        (
+            {"a": [1], "c": ["x"]},
+            "1.parquet: the columns are not the columns of 0.parquet (only one of the two has 'b')",
+        ),
         (
             {"b": ["x"], "a": [1]},
-            "1.parquet: the columns differ from those of 0.parquet (the columns come in another order)",
+            "1.parquet: the columns are not the columns of 0.parquet (the columns come in another order)",
         ),
         ({"a": ["1"], "b": ["x"]}, "1.parquet, column 'a': the type is string, but int64 in 0.parquet"),
     ],
@@ -298,7 +301,7 @@ def test_names_of_files(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_damaged_files(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
-    """A damaged file is refused in a sentence; so is one that is missing."""
+    """A damaged or missing file is refused in a sentence."""
     with refused(f"{tmp_path / name}: no such file"):
         read(tmp_path / name)
     (tmp_path / name).write_bytes(content)

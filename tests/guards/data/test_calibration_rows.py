@@ -1,27 +1,27 @@
-"""Calibration rows: those of the training file are found, few rows are counted, and honest repetitions are no fault."""
+"""Calibration rows: copies of training rows are found, few rows are reported, and chance repetitions are no fault."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
-import toys
 
 from guards import Rows
-from guards.calibration import Budget, first_turn, rows_needed
-from guards.config import Config, parse
+from guards.calibration.budget import Budget, first_turn, rows_needed
+from guards.config.config import Config, parse
+from guards.config.heldout_rows import heldout_needed, too_few_rows
 from guards.data.calibration_rows import copied_rows, examine_calibration, row_hashes, shared_rows
-from guards.heldout_rows import heldout_needed, too_few_rows
 from guards.notices import Notices
 from guards.types import Mistake
 
 
 def config(**changes: object) -> Config:
-    return parse(toys.document("tensor", **changes))
+    return parse(tiny_models.document("tensor", **changes))
 
 
-def examined(train: Rows, heldout: Rows, classes: tuple[str, ...] = toys.CLASSES, **changes: object) -> Notices:
+def examined(train: Rows, heldout: Rows, classes: tuple[str, ...] = tiny_models.CLASSES, **changes: object) -> Notices:
     notices = Notices()
     examine_calibration(config(**changes), Path(), train, heldout, classes, notices)
     return notices
@@ -39,7 +39,7 @@ def joined(one: Rows, two: Rows) -> Rows:
 
 @pytest.fixture(scope="module")
 def rows() -> Rows:
-    made = toys.rows("tensor", 1000)
+    made = tiny_models.rows("tensor", 1000)
     return Rows(made.x, made.y)
 
 
@@ -95,7 +95,7 @@ def test_small_tables_repeat_themselves_honestly(levels: int) -> None:
 
 
 def test_leaks_into_small_tables_are_found() -> None:
-    """Rows of a table with honest repetitions that were copied into the calibration file are told."""
+    """Rows that were copied into the calibration file are found, even if the table has honest repetitions."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(12, (900, 4), generator=generator).float()
     rows = Rows(x, torch.randint(3, (900,), generator=generator))
@@ -127,7 +127,7 @@ def test_repetitions_of_few_values_are_honest(encode: Callable[[torch.Tensor], t
 
 @pytest.mark.parametrize(("levels", "heldout"), [(400, 400), (5000, 100), (30, 300)])
 def test_shared_rows_are_judged_by_chance(levels: int, heldout: int) -> None:
-    """The mean is that of many splits by chance, and no share of them falls below a bound more often than that."""
+    """The expected count is the mean over many random splits, and a small bound is as rare as it says."""
     generator = np.random.default_rng(0)
     values = generator.integers(levels, size=900).astype(np.uint64)
     found = []
@@ -184,7 +184,7 @@ def test_sorted_calibration_rows_are_noted(rows: Rows) -> None:
 
 
 def test_one_class_alone_is_told(rows: Rows) -> None:
-    """Labels that are all alike are told."""
+    """Labels that are all alike get a warning."""
     y = torch.zeros(len(rows), dtype=torch.int64)
     (warning,) = examined(part(Rows(rows.x, y), 0, 500), part(Rows(rows.x, y), 500, 1000)).warnings
     assert warning == "reference.label: all rows are of class 'ant'"
@@ -193,7 +193,7 @@ def test_one_class_alone_is_told(rows: Rows) -> None:
 @pytest.mark.parametrize("guarantee", ["marginal", "pac"])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_too_few_rows_say_exactly_how_many_are_needed(rows: Rows, guarantee: str, labelled: bool) -> None:
-    """One row fewer than the sentence says is refused, and so many are taken."""
+    """One row fewer than the sentence says is refused, and exactly that number is accepted."""
     changes = {"guarantee": guarantee, "false_alarm_budget": 0.02, "coverage": 0.9}
     with pytest.raises(Mistake) as few:
         examined(rows, Rows(rows.x[:20] + 9, rows.y[:20] if labelled and rows.y is not None else None), **changes)
@@ -214,7 +214,7 @@ def test_too_few_rows_for_the_coverage_are_refused() -> None:
 
 def test_a_guard_that_could_not_flag_is_told_before_fitting(rows: Rows) -> None:
     """A guard whose share needs more rows is named with their number."""
-    guards = toys.document("tensor")["guards"]
+    guards = tiny_models.document("tensor")["guards"]
     guards[1]["share"] = 1000.0
     warnings = examined(part(rows, 0, 500), part(rows, 500, 1000), guards=guards).warnings
     assert [warning.partition(":")[0] for warning in warnings] == ["guards.0", "guards.2"]

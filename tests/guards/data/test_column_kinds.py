@@ -1,4 +1,4 @@
-"""What a column of a file is taken for, and what is said about the columns that could be something else."""
+"""The kind that each column of a file gets, and the warnings about columns of a doubtful kind."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tables import fields, notes_of, numbers, spec, table, typed, understood, warnings_of
+from example_tables import fields, notes_of, numbers, spec, table, typed, understood, warnings_of
 
 from guards import Mistake
 from guards.data.table import TableColumn
@@ -84,7 +84,7 @@ def test_marks_of_missing_values_are_offered(mark: str, share: int) -> None:
 
 
 def test_marks_among_texts_are_noted() -> None:
-    """Among texts a mark may be a category: a note says so, and no warning."""
+    """Among texts, a marker of missing values may be a category: a note says so, and there is no warning."""
     column = fields("red", "None", "blue")
     assert warnings_of(column) == []
     assert notes_of(column)[0].startswith(

@@ -1,4 +1,4 @@
-"""CSV files to tables, and the sentence for everything that is wrong with one."""
+"""CSV files become tables, or a sentence says what is wrong with the file."""
 
 import bz2
 import csv
@@ -111,7 +111,7 @@ def test_plain_csv_is_read_without_a_word(tmp_path: Path, content: str, columns:
     ],
 )
 def test_other_csv_is_read_with_a_note(tmp_path: Path, content: str, columns: Read, note: str | None) -> None:
-    """Other delimiters, comments, trailing delimiters, padding and row numbers are understood, and said."""
+    """Other delimiters, comments, trailing delimiters, padding and row numbers are read, with a note."""
     found, notices = read(tmp_path / "t.csv", content)
     assert found == columns
     assert notices.warnings == []
@@ -211,7 +211,7 @@ def test_compressed_csv(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_other_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
-    """UTF-16 and UTF-32 with their mark are read, and said."""
+    """UTF-16 and UTF-32 with a byte order mark are read, with a note."""
     columns, notices = read(tmp_path / "t.csv", "a,b\nü,2\n".encode(encoding))
     assert columns == {"a": ["ü"], "b": ["2"]}
     assert f"the text is read as {encoding.upper()}" in notices.notes[0]
@@ -295,7 +295,7 @@ def test_broken_csv(tmp_path: Path, content: str, sentence: str) -> None:
 
 
 def test_a_stray_delimiter_never_shifts_columns(tmp_path: Path) -> None:
-    """One more delimiter, on any line of a file of any length, is refused with the line's number."""
+    """One delimiter too many, on any line of a file of any length, is refused with the line's number."""
     lines = ["a,b,c", *(f"{index},x{index % 3},0.5" for index in range(2000))]
     for at in (1, 2, 150, 2000):
         stray = [*lines[:at], lines[at].replace(",", ",,", 1), *lines[at + 1 :]]
@@ -335,7 +335,7 @@ def test_text_that_is_not_utf8(tmp_path: Path, content: bytes, line: int, reason
     ],
 )
 def test_broken_table(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
-    """A file that is no table, or damaged, is refused in a sentence; so is one that is missing."""
+    """A file that is no table, is damaged or is missing is refused in a sentence."""
     with refused(f"{tmp_path / name}: no such file"):
         read_table(tmp_path / name)
     with refused(f"{tmp_path / name}: {sentence}"):
@@ -361,7 +361,7 @@ def test_fields_are_those_of_pandas(tmp_path: Path) -> None:
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_field_is_kept(tmp_path: Path, rows: list[list[str]], delimiter: str, end: str, quoting: int) -> None:
-    """Whatever fields hold, and however they are separated, each is read as it was written."""
+    """Every field is read as it was written, whatever it holds and however fields are separated."""
     names = list("abcd"[: len(rows[0])])
     with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=quoting)

@@ -1,4 +1,4 @@
-"""Files with random damage: each is read, or refused in a sentence, and none ends in a traceback."""
+"""Files with random damage are read, or refused in a sentence; none ends in a traceback."""
 
 import gzip
 import random
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import toys
+import tiny_models
 
 from guards import Mistake
 from guards.data.npz import read_npz, rows_from_npz
@@ -55,7 +55,7 @@ def sound(suffix: str, folder: Path) -> bytes:
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet", "feather", "npz"])
 def test_damage_is_refused_in_a_sentence(suffix: str, tmp_path: Path) -> None:
-    """Whatever bytes are changed, cut out or put in, a file is read or refused with its name."""
+    """A file with bytes changed, removed or inserted is read, or refused by its name."""
     chance = random.Random(suffix)  # noqa: S311 - no secret
     whole, path = sound(suffix, tmp_path), tmp_path / f"t.{suffix}"
     read, sentences = 0, list[str]()
@@ -72,7 +72,7 @@ def test_damage_is_refused_in_a_sentence(suffix: str, tmp_path: Path) -> None:
         path.write_bytes(bytes(raw))
         try:
             if suffix == "npz":
-                rows_from_npz(read_npz(path), toys.schema("tensor"), classes=toys.CLASSES, path=path)
+                rows_from_npz(read_npz(path), tiny_models.schema("tensor"), classes=tiny_models.CLASSES, path=path)
             else:
                 columns = read_table(path, missing=("?",)).columns.values()
                 assert len({len(column) for column in columns}) == 1

@@ -1,10 +1,10 @@
-"""Which columns of a file are inputs: what the config lists of them, and what becomes of the rest."""
+"""Which columns of a file are inputs: the columns that the config lists, and the other columns."""
 
 import re
 from typing import Any
 
 import pytest
-from tables import fields, numbers, spec, table, typed, understood
+from example_tables import fields, numbers, spec, table, typed, understood
 
 from guards import Mistake
 from guards.data.input_columns import readings

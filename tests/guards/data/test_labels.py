@@ -1,4 +1,4 @@
-"""Labels of files: their one order, what must be declared, and the class that each row's label means."""
+"""Labels of files: their order, what must be declared, and the class that each row's label means."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_tables import fields, numbers, typed
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import fields, numbers, typed
 
 from guards import Mistake
 from guards.data.labels import class_names, indices, resolve_classes, targets
@@ -146,7 +146,7 @@ def test_orders_that_are_doubtful(labels: TableColumn, names: tuple[str, ...], o
 
 
 def test_labels_that_name_no_classes() -> None:
-    """One label alone, none, or one with a control character is refused."""
+    """A single label, no label, and a label with a control character are refused."""
     for labels, sentence in {
         fields("a", "a"): "the reference has no label but 'a'",
         fields(None): "the reference has no labels; declare",

@@ -1,4 +1,4 @@
-"""Arrays of .npz files to rows, and the sentence for everything that is wrong with one."""
+"""Arrays of .npz files become rows, or a sentence says what is wrong with the file."""
 
 import math
 import re
@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
-import toys
 
 from guards import Mistake
-from guards.columns import Column
-from guards.config import parse
+from guards.config.config import parse
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
 from guards.data.rows import load_rows
+from guards.input.column import Column
+from guards.input.schema import InputSchema, InputSpec
 from guards.notices import Notices
-from guards.schema import InputSchema, InputSpec
 
 NAN = math.nan
 
@@ -45,14 +45,14 @@ def refused(sentence: str) -> Any:
 
 def test_npz_is_read(tmp_path: Path) -> None:
     """Rows, class indices and groups are read; other arrays are left alone."""
-    made = toys.rows("tensor", 20)
+    made = tiny_models.rows("tensor", 20)
     assert made.y is not None
     groups = np.array(made.groups["region"])
     other = {"note": np.array("hello"), "names": objects("not", {"read": 1})}
     np.savez(tmp_path / "r.npz", x=made.x.numpy(), y=made.y.numpy(), group_region=groups, **other)
     notices = Notices()
-    config, schema = parse(toys.document("tensor")), toys.schema("tensor")
-    rows = load_rows(tmp_path / "r.npz", config, schema, toys.CLASSES, notices)
+    config, schema = parse(tiny_models.document("tensor")), tiny_models.schema("tensor")
+    rows = load_rows(tmp_path / "r.npz", config, schema, tiny_models.CLASSES, notices)
     assert rows.x.tolist() == made.x.tolist()
     assert rows.y is not None
     assert rows.y.tolist() == made.y.tolist()
@@ -67,7 +67,7 @@ def saved(path: Path, **arrays: Any) -> Path:
 
 @pytest.mark.parametrize("name", ["X", "data", "arr_0", "images"])
 def test_rows_of_another_name(tmp_path: Path, name: str) -> None:
-    """Rows under another usual name are taken, and said, if there is one such array alone."""
+    """Rows under another usual name are taken with a note, if there is one such array alone."""
     notices = Notices()
     path = saved(tmp_path / "r.npz", **{name: np.ones((3, 5)), "y": np.arange(3)})
     assert read_npz(path, notices=notices)["x"].shape == (3, 5)
@@ -101,9 +101,9 @@ def arrays(**values: Any) -> dict[str, Any]:
 
 
 def rows_of(
-    kind: str, *, classes: tuple[str, ...] = toys.CLASSES, notices: Notices | None = None, **values: Any
+    kind: str, *, classes: tuple[str, ...] = tiny_models.CLASSES, notices: Notices | None = None, **values: Any
 ) -> Any:
-    return rows_from_npz(values, toys.schema(kind), classes=classes, path=Path("r.npz"), notices=notices)
+    return rows_from_npz(values, tiny_models.schema(kind), classes=classes, path=Path("r.npz"), notices=notices)
 
 
 def noticed(kind: str, **values: Any) -> tuple[Any, Notices]:
@@ -112,7 +112,7 @@ def noticed(kind: str, **values: Any) -> tuple[Any, Notices]:
 
 
 def test_bytes_are_divided_by_255() -> None:
-    """uint8 is scaled to [0, 1], as in requests; of a tensor that is said. Floats are taken as they are."""
+    """uint8 is scaled to [0, 1], as in requests, for a tensor with a note. Floats are taken as they are."""
     x = np.arange(36, dtype=np.uint8).reshape(1, 1, 6, 6) * 7
     rows, notices = noticed("image", x=x)
     assert rows.x.numpy() == pytest.approx(x / 255)
@@ -127,7 +127,7 @@ def test_bytes_are_divided_by_255() -> None:
 @pytest.mark.parametrize("kind", ["image", "tensor"])
 def test_bytes_that_are_no_share_of_255_are_warned_of(kind: str) -> None:
     """uint8 that holds 0 and 1 alone is warned of: divided by 255 it is nearly nothing."""
-    shape = (2, *toys.SHAPES[kind])
+    shape = (2, *tiny_models.SHAPES[kind])
     _, notices = noticed(kind, x=np.ones(shape, np.uint8))
     assert "`x` holds uint8 that reaches from 0 to 1, and is divided by 255" in notices.warnings[0]
     assert rows_of(kind, x=np.ones(shape, np.bool_)).x.max() == 1
@@ -138,7 +138,7 @@ def test_bytes_that_are_no_share_of_255_are_warned_of(kind: str) -> None:
 def test_numbers_of_any_type_are_float32(kind: str, dtype: str) -> None:
     """Numbers of any width and byte order, in any order of axes in memory, are the same float32 rows."""
     x = np.asfortranarray(
-        (np.arange(2 * math.prod(toys.SHAPES[kind])) % 2).reshape(2, *toys.SHAPES[kind]).astype(dtype)
+        (np.arange(2 * math.prod(tiny_models.SHAPES[kind])) % 2).reshape(2, *tiny_models.SHAPES[kind]).astype(dtype)
     )
     rows = rows_of(kind, x=x).x
     assert rows.dtype == torch.float32
@@ -150,7 +150,7 @@ def test_numbers_of_any_type_are_float32(kind: str, dtype: str) -> None:
 @pytest.mark.parametrize(("value", "shown"), [(math.nan, "nan"), (math.inf, "inf"), (-1e39, "-inf")])
 def test_values_that_are_no_number(kind: str, value: float, shown: str) -> None:
     """NaN, infinity and what float32 cannot hold are warned of with the row and the place."""
-    x = np.zeros((3, *toys.SHAPES[kind]))
+    x = np.zeros((3, *tiny_models.SHAPES[kind]))
     x[1].reshape(-1)[2] = value
     place = [0, 0, 2] if kind == "image" else [2]
     (warning,) = noticed(kind, x=x)[1].warnings
@@ -185,7 +185,7 @@ def test_images_that_were_divided_twice_are_warned_of() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 6, 6), (2, 6, 6, 1)])
 def test_an_axis_of_one(shape: tuple[int, ...]) -> None:
-    """Grey pictures without a channel, or with the channel last, are read, and said."""
+    """Grey pictures without a channel, or with the channel last, are read, with a note."""
     x = np.linspace(0, 1, 72, dtype=np.float32)
     rows, notices = noticed("image", x=x.reshape(shape))
     assert np.array_equal(rows.x.numpy(), x.reshape(2, 1, 6, 6))
@@ -386,7 +386,7 @@ def test_table_in_an_npz() -> None:
 
 
 def test_columns_of_an_npz() -> None:
-    """Declared columns name those of x; undeclared ones are numbered; indices become categories."""
+    """Declared columns name the columns of x; undeclared ones are numbered; indices become categories."""
     x = np.array([[1.5, 0], [2.5, 1], [NAN, 9]])
     given = spec(numeric("a"), categorical("b", categories=["u", "v"]))
     table = table_of_npz({"x": x}, given, Path("r.npz"))

@@ -1,4 +1,4 @@
-"""From a data file of any kind to rows: every file's values mean what they meant in the reference."""
+"""Data files of every kind become rows, whose values mean what they mean in the reference."""
 
 import gzip
 import re
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import toys
-from tables import fields, numbers, spec, table, typed, understood
+import tiny_models
+from example_tables import fields, numbers, spec, table, typed, understood
 
 from guards import Mistake
-from guards.config import parse
+from guards.config.config import parse
 from guards.data.rows import check_known, load_rows, rows_from_table
 from guards.data.table import Table, TableColumn, as_texts
 from guards.data.table_file import read_table
 from guards.notices import Notices
 
 NAN = np.nan
-TABLE = parse(toys.document("tabular", reference={"path": "train.csv", "missing": ["?"]}))
+TABLE = parse(tiny_models.document("tabular", reference={"path": "train.csv", "missing": ["?"]}))
 
 
 def refused(sentence: str) -> Any:
@@ -36,15 +36,15 @@ def codes(reference: TableColumn, other: TableColumn, **keys: Any) -> list[float
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
 def test_the_same_rows_from_every_kind_of_table(tmp_path: Path, suffix: str) -> None:
     """CSV, gzipped CSV and Parquet give the same rows, labels and groups."""
-    made = toys.rows("tabular", 50)
-    toys.write_csv(tmp_path / "t.csv", made)
+    made = tiny_models.rows("tabular", 50)
+    tiny_models.write_csv(tmp_path / "t.csv", made)
     if suffix == ".csv.gz":
         (tmp_path / "t.csv.gz").write_bytes(gzip.compress((tmp_path / "t.csv").read_bytes()))
     if suffix == ".parquet":
         frame = pd.read_csv(tmp_path / "t.csv")
         frame.astype({"colour": "category"}).to_parquet(tmp_path / "t.parquet")
-    config = parse(toys.document("tabular"))
-    rows = load_rows(tmp_path / f"t{suffix}", config, toys.schema(), toys.CLASSES)
+    config = parse(tiny_models.document("tabular"))
+    rows = load_rows(tmp_path / f"t{suffix}", config, tiny_models.schema(), tiny_models.CLASSES)
     assert np.allclose(rows.x.numpy(), made.x.numpy(), equal_nan=True)
     assert rows.y is not None
     assert made.y is not None
@@ -95,7 +95,7 @@ def test_values_mean_the_same_in_every_file(
     ],
 )
 def test_values_that_have_no_meaning(reference: TableColumn, other: TableColumn, sentence: str) -> None:
-    """A value that is none of its column is refused with its row."""
+    """A value that its column cannot have is refused with its row."""
     if sentence.endswith("could mean"):
         assert codes(reference, other) == [0]  # the name itself goes before another writing of it
         reference, other = fields("1.0", "1.00", "b"), fields("1")
@@ -134,15 +134,15 @@ def test_rows_that_do_not_fit() -> None:
     """A column or a label that is not there or not known is refused; labels need not be there."""
     schema, _ = understood(spec({"name": "a"}, {"name": "b"}), table(a=numbers(1, 2), b=fields("u", "v")))
     made = {"a": numbers(1.0, 2.0), "b": fields("u", "v")}
-    assert rows_from_table(table(**made), schema, label="y", classes=toys.CLASSES).y is None
+    assert rows_from_table(table(**made), schema, label="y", classes=tiny_models.CLASSES).y is None
     for y, sentence in {
         fields("ant", "dog"): 't.csv, row 1: \'dog\' is none of the classes ["ant", "bee", "cat"]',
         fields("ant", None): "t.csv, row 1: no label",
     }.items():
         with refused(sentence):
-            rows_from_table(table(**made, y=y), schema, label="y", classes=toys.CLASSES)
+            rows_from_table(table(**made, y=y), schema, label="y", classes=tiny_models.CLASSES)
     with pytest.raises(Mistake) as told:
-        rows_from_table(table(c=fields("u", "v")), schema, label="y", classes=toys.CLASSES)
+        rows_from_table(table(c=fields("u", "v")), schema, label="y", classes=tiny_models.CLASSES)
     assert told.value.sentences == ("t.csv: no column 'a'; there are ['c']", "t.csv: no column 'b'; there are ['c']")
 
 
@@ -161,13 +161,15 @@ def test_texts_of_numbers() -> None:
 def test_images_come_as_npz(tmp_path: Path) -> None:
     """Rows of another kind than a table's come as .npz."""
     with refused("t.csv: rows of kind image come as .npz"):
-        load_rows(tmp_path / "t.csv", parse(toys.document("image")), toys.schema("image"), toys.CLASSES)
+        load_rows(
+            tmp_path / "t.csv", parse(tiny_models.document("image")), tiny_models.schema("image"), tiny_models.CLASSES
+        )
 
 
 def test_missing_strings_of_the_config(tmp_path: Path) -> None:
-    """What the config says is missing is missing in every file."""
+    """The values that the config declares as missing are missing in every file."""
     (tmp_path / "t.csv").write_text("length,mass,age,colour,y\n1,?,3,?,ant\n")
-    rows = load_rows(tmp_path / "t.csv", TABLE, toys.schema(), toys.CLASSES)
+    rows = load_rows(tmp_path / "t.csv", TABLE, tiny_models.schema(), tiny_models.CLASSES)
     assert np.array_equal(rows.x.numpy(), [[1, NAN, 3, NAN]], equal_nan=True)
 
 
@@ -184,13 +186,13 @@ def test_categories_in_another_writing_are_warned_of(tmp_path: Path) -> None:
     assert "(row 1: 'cafe\u0301' for 'caf\u00e9')" in warning
     notices = Notices()
     (tmp_path / "t.csv").write_text("length,mass,age,colour,y\n1,2,3,fly,ant\n1,2,3,blue,ant\n1,2,3,BLUE,ant\n")
-    load_rows(tmp_path / "t.csv", TABLE, toys.schema(), toys.CLASSES, notices)
+    load_rows(tmp_path / "t.csv", TABLE, tiny_models.schema(), tiny_models.CLASSES, notices)
     (warning,) = notices.warnings
     assert "in 1 row (row 2: 'BLUE' for 'blue')" in warning
 
 
 def test_a_column_in_another_writing_is_named() -> None:
-    """If a column is there under a name that differs only in its writing, the sentence says so."""
+    """If a column exists under a name that differs only in its spelling, the error names that column."""
     schema, _ = understood(spec({"name": "caf\u00e9"}), Table(Path("t.csv"), {"caf\u00e9": numbers(1, 2)}))
     for name in ("cafe\u0301", "Caf\u00e9"):
         with refused(f"t.csv: no column 'caf\u00e9'; there is {name!r}, which differs only in capitals, spaces or the"):

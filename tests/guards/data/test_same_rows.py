@@ -1,4 +1,4 @@
-"""One table in every form that a file may have: the rows are the same."""
+"""One table in every format of a file: the rows are the same."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import toys
+import tiny_models
 
-from guards.config import parse
+from guards.config.config import parse
 from guards.data.rows import load_rows
 from guards.notices import Notices
 from guards.types import Rows
@@ -16,8 +16,8 @@ from guards.types import Rows
 
 def written(folder: Path) -> tuple[Rows, pd.DataFrame]:
     """Write the toy table as a plain CSV, and give its rows and its fields."""
-    made = toys.rows("tabular", 60)
-    toys.write_csv(folder / "plain.csv", made)
+    made = tiny_models.rows("tabular", 60)
+    tiny_models.write_csv(folder / "plain.csv", made)
     return made, pd.read_csv(folder / "plain.csv", dtype=dict.fromkeys(("colour", "y", "group_region"), str))
 
 
@@ -89,12 +89,14 @@ def zstandard(text: str) -> bytes:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_table_gives_the_same_rows(form: str, tmp_path: Path) -> None:
-    """Inputs, labels and groups are those of the plain CSV, without a warning."""
+    """Inputs, labels and groups are the same as from the plain CSV, without a warning."""
     made, frame = written(tmp_path)
     name, write = FORMS[form]
     write(frame, tmp_path / name)
     notices = Notices()
-    rows = load_rows(tmp_path / name, parse(toys.document("tabular")), toys.schema(), toys.CLASSES, notices)
+    rows = load_rows(
+        tmp_path / name, parse(tiny_models.document("tabular")), tiny_models.schema(), tiny_models.CLASSES, notices
+    )
     assert np.allclose(rows.x.numpy(), made.x.numpy(), equal_nan=True, atol=1e-7)
     assert rows.y is not None
     assert made.y is not None

@@ -1,4 +1,4 @@
-"""The scale of a file beside the scale of the reference."""
+"""The scale of a file, compared with the scale of the reference."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_dark_pictures_are_not_warned_of() -> None:
 
 
 def test_tables_and_constants_have_no_scale() -> None:
-    """Columns of a table have a scale each, and a constant has none: nothing is said."""
+    """Each column of a table has its own scale, and a constant has none: there is no warning."""
     assert warned(UNIFORM[:, 0], UNIFORM[:, 0] * 255, "tabular") == []
     assert warned(torch.zeros(40, 2), UNIFORM[:, 0, :2]) == []
 

@@ -1,4 +1,4 @@
-"""Every category of a column is tried: an embedding that is too small is named with its column."""
+"""Every category of a column is tried: a sentence names the column of an embedding that is too small."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guards import InputSchema, Mistake
-from guards.columns import Column
 from guards.examination.embeddings import refuse_small_embeddings
-from guards.imputation import Imputation
+from guards.input.column import Column
+from guards.input.imputation import Imputation
 from guards.notices import Notices
 
 NAMES = ("ant", "bee", "cat", "dog")
 
 
 class Lookup(nn.Module):
-    """One number and two categories, each in an embedding of its own."""
+    """One number and two categories, each category in an embedding of its own."""
 
     def __init__(self, first: int, second: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_an_embedding_that_is_too_small(net: Any, sentence: str, most_rows: int 
 
 
 def test_embeddings_that_fit() -> None:
-    """A model that takes all categories is taken, and one with room for more is said if nothing was declared."""
+    """A model that takes all categories is accepted; room for more is noted if no categories were declared."""
     assert tried(Lookup(4, 2)) == []
     assert tried(Lookup(6, 2), declared=True) == []
     assert "the embedding 'animal' has 6 rows, and column 'animal' has 4 categories" in tried(Lookup(6, 2))[0]

@@ -1,30 +1,30 @@
-"""`fit` examines the model: what it refuses ends with status 2 and a sentence, and what it finds is noted."""
+"""`fit` examines the model: a refusal ends with status 2 and a sentence, and a finding is noted."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
+import faulty_models
 import numpy as np
 import packed_sequences
 import pytest
-import strange_nets
+import tiny_models
 import torch
-import toys
 
 from guards import Bundle, InputSchema, Mistake
-from guards.cli.configs import load_config
+from guards.bundle.preparation import Prepared, prepare
+from guards.bundle.self_test import made_up_rows
+from guards.config.load import load_config
 from guards.notices import Notices
-from guards.preparation import Prepared, prepare
-from guards.selftest import made_up_rows
 
 
 def prepared(folder: Path, kind: str = "tensor", **section: Any) -> tuple[Prepared, Notices]:
     notices = Notices()
-    model = {"builder": f"toys:{kind}_net", "classes": list(toys.CLASSES), "device": "cpu"} | section
-    return prepare(load_config(toys.write(folder, kind, model=model)), folder, notices), notices
+    model = {"builder": f"tiny_models:{kind}_net", "classes": list(tiny_models.CLASSES), "device": "cpu"} | section
+    return prepare(load_config(tiny_models.write(folder, kind, model=model)), folder, notices), notices
 
 
-@pytest.mark.parametrize("kind", toys.KINDS)
+@pytest.mark.parametrize("kind", tiny_models.KINDS)
 def test_sound_models_are_prepared(kind: str, tmp_path: Path) -> None:
     """The toys are examined without a warning, and no note but that no weights were named."""
     found, notices = prepared(tmp_path, kind)
@@ -35,9 +35,11 @@ def test_sound_models_are_prepared(kind: str, tmp_path: Path) -> None:
 
 def test_a_mistake_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command ends with status 2, the sentence and no traceback; nothing is written."""
-    from guards.cli import run
+    from guards.cli.commands import run
 
-    config = toys.write(tmp_path, "tensor", model={"builder": "strange_nets:of_toys", "classes": list(toys.CLASSES)})
+    config = tiny_models.write(
+        tmp_path, "tensor", model={"builder": "faulty_models:of_toys", "classes": list(tiny_models.CLASSES)}
+    )
     argv, sys.argv = sys.argv, ["guardhouse", "fit", str(config), "--out", str(tmp_path / "bundle")]
     try:
         with pytest.raises(SystemExit) as ended:
@@ -53,7 +55,7 @@ def test_a_mistake_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_declared_meaning(tmp_path: Path) -> None:
     """`model.output` is taken at its word only if the values agree."""
-    net = "strange_nets:probabilities_of_toys"
+    net = "faulty_models:probabilities_of_toys"
     assert prepared(tmp_path, builder=net)[0].model.meaning == "probabilities"
     assert prepared(tmp_path, builder=net, output="probabilities")[0].model.meaning == "probabilities"
     with pytest.raises(Mistake, match=r"model.output: log_probabilities are declared"):
@@ -62,18 +64,18 @@ def test_declared_meaning(tmp_path: Path) -> None:
 
 def test_missing_values_that_the_model_cannot_take(tmp_path: Path) -> None:
     """`impute: none` is refused with its columns before the rows with missing values are examined."""
-    columns = [{"name": name, "kind": "numeric", "impute": "none"} for name in toys.COLUMNS[:3]]
-    columns.append({"name": "colour", "kind": "categorical", "categories": list(toys.COLOURS)})
-    config = toys.write(tmp_path, "tabular", input={"kind": "tabular", "columns": columns})
+    columns = [{"name": name, "kind": "numeric", "impute": "none"} for name in tiny_models.COLUMNS[:3]]
+    columns.append({"name": "colour", "kind": "categorical", "categories": list(tiny_models.COLOURS)})
+    config = tiny_models.write(tmp_path, "tabular", input={"kind": "tabular", "columns": columns})
     with pytest.raises(Mistake, match=r"impute `none` on \['length', 'mass', 'age'\] passes NaN"):
         prepare(load_config(config), tmp_path, Notices())
 
 
 def test_an_embedding_that_is_too_small(tmp_path: Path) -> None:
     """A category that no reference row need have, but the config declares, is tried."""
-    columns = [{"name": name, "kind": "numeric"} for name in toys.COLUMNS[:3]]
-    columns.append({"name": "colour", "kind": "categorical", "categories": [*toys.COLOURS, "white"]})
-    config = toys.write(tmp_path, "tabular", input={"kind": "tabular", "columns": columns})
+    columns = [{"name": name, "kind": "numeric"} for name in tiny_models.COLUMNS[:3]]
+    columns.append({"name": "colour", "kind": "categorical", "categories": [*tiny_models.COLOURS, "white"]})
+    config = tiny_models.write(tmp_path, "tabular", input={"kind": "tabular", "columns": columns})
     with pytest.raises(Mistake, match=r"column 'colour' has 4 categories, and the model's embedding 'embedding' has 3"):
         prepare(load_config(config), tmp_path, Notices())
 
@@ -98,13 +100,13 @@ def test_sequences_that_must_have_a_length(tmp_path: Path) -> None:
 
 def test_made_up_rows_that_a_model_does_not_take(tmp_path: Path) -> None:
     """If a model takes no row but real ones, the config must let the bundle keep some."""
-    section = {"builder": "strange_nets:Rising", "classes": list(toys.CLASSES), "device": "cpu"}
-    config = toys.write(tmp_path, "tensor", model=section)
-    strange_nets.tokens(tmp_path)
+    section = {"builder": "faulty_models:Rising", "classes": list(tiny_models.CLASSES), "device": "cpu"}
+    config = tiny_models.write(tmp_path, "tensor", model=section)
+    faulty_models.tokens(tmp_path)
     with pytest.raises(Mistake, match=r"store_reference_rows: .*: set it to true, .* 16 calibration rows .*ids rise"):
         prepare(load_config(config), tmp_path, Notices())
-    config = toys.write(tmp_path, "tensor", model=section, store_reference_rows=True)
-    strange_nets.tokens(tmp_path)
+    config = tiny_models.write(tmp_path, "tensor", model=section, store_reference_rows=True)
+    faulty_models.tokens(tmp_path)
     prepare(load_config(config), tmp_path, Notices())
 
 

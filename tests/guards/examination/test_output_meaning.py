@@ -1,12 +1,12 @@
-"""What outputs are: probabilities and their logarithms are found, and become the logits that they stand for."""
+"""The meaning of outputs: probabilities and log-probabilities are found, and turned into logits."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import faulty_models
 import pytest
-import strange_nets
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,14 +15,14 @@ from guards import InputSchema, Mistake, TorchModel
 from guards.examination import examine
 from guards.notices import Notices
 
-ROWS = 3 * torch.randn(200, strange_nets.INPUTS, generator=torch.Generator().manual_seed(1))
+ROWS = 3 * torch.randn(200, faulty_models.INPUTS, generator=torch.Generator().manual_seed(1))
 
 
 def examined(
     end: Callable[[Tensor], Any], outputs: int, classes: int, declared: Any = "auto"
 ) -> tuple[TorchModel, Notices]:
     notices = Notices()
-    model = TorchModel(strange_nets.Ends(end, outputs), example=torch.rand(4, 6), outputs=classes, notices=notices)
+    model = TorchModel(faulty_models.Ends(end, outputs), example=torch.rand(4, 6), outputs=classes, notices=notices)
     schema = InputSchema(kind="tensor", shape=(6,))
     examine(model, ROWS, schema=schema, classification=True, declared=declared, largest=64, notices=notices)
     return model, notices
@@ -44,18 +44,18 @@ CASES: list[tuple[Callable[[Tensor], Any], int, int, str, str]] = [
 def test_outputs_are_found_and_turned_into_logits(
     end: Callable[[Tensor], Any], outputs: int, classes: int, meaning: str, how: str
 ) -> None:
-    """Probabilities and log-probabilities are found, said, and served as what the model computed."""
+    """Probabilities and log-probabilities are found, noted, and served as what the model computed."""
     model, notices = examined(end, outputs, classes)
     assert model.meaning == meaning
     assert how in notices.notes[0]
-    plain = TorchModel(strange_nets.Net(outputs=outputs), example=torch.rand(4, 6), outputs=classes)
+    plain = TorchModel(faulty_models.Net(outputs=outputs), example=torch.rand(4, 6), outputs=classes)
     assert torch.allclose(model(ROWS).logits.softmax(1), plain(ROWS).logits.softmax(1), atol=1e-6)
     assert notices.warnings == []
 
 
 @pytest.mark.parametrize("outputs", [3, 1])
 def test_logits_stay_logits(outputs: int) -> None:
-    """Logits are taken as they are, and nothing is said."""
+    """Logits are taken as they are, without a note."""
     model, notices = examined(lambda y: y, outputs, 3 if outputs == 3 else 2)
     assert model.meaning == "logits"
     assert notices.notes == notices.warnings == []
@@ -66,8 +66,8 @@ def test_sure_probabilities_have_finite_logits() -> None:
     three, _ = examined(lambda y: (1e4 * y).softmax(1), 3, 3)
     two, _ = examined(lambda y: (1e4 * y).sigmoid(), 1, 2)
     for model, known in (
-        (three, (1e4 * strange_nets.Net()(ROWS)).softmax(1)),
-        (two, (1e4 * strange_nets.Net(outputs=1)(ROWS)).sigmoid()),
+        (three, (1e4 * faulty_models.Net()(ROWS)).softmax(1)),
+        (two, (1e4 * faulty_models.Net(outputs=1)(ROWS)).sigmoid()),
     ):
         logits = model(ROWS).logits
         assert logits.isfinite().all()
@@ -121,24 +121,24 @@ def test_the_bundle_keeps_what_was_found(tmp_path: Path) -> None:
     """A bundle answers with the same probabilities when it is loaded again; one without the key has logits."""
     import json
 
-    import toys
+    import tiny_models
 
     from guards import Bundle
 
-    section = {"builder": "strange_nets:probabilities_of_toys", "classes": list(toys.CLASSES), "device": "cpu"}
-    config = toys.write(tmp_path, "tensor", model=section)
-    from guards.cli.configs import load_config
-    from guards.fitting import fit
-    from guards.preparation import prepare
+    section = {"builder": "faulty_models:probabilities_of_toys", "classes": list(tiny_models.CLASSES), "device": "cpu"}
+    config = tiny_models.write(tmp_path, "tensor", model=section)
+    from guards.bundle.fit_rows import fit_rows
+    from guards.bundle.preparation import prepare
+    from guards.config.load import load_config
 
     prepared = prepare(load_config(config), tmp_path, Notices())
     parts = {name: getattr(prepared, name) for name in ("schema", "classes", "model", "train", "heldout")}
-    fit(prepared.config, **parts).bundle.save(tmp_path / "bundle", source="")
+    fit_rows(prepared.config, **parts).bundle.save(tmp_path / "bundle", source="")
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["meaning"] == "probabilities"
     bundle = Bundle.load(tmp_path / "bundle")
-    x = toys.inputs("tensor", 9, 2)
-    assert torch.allclose(bundle.model(x).logits.softmax(1), toys.tensor_net()(x).softmax(1), atol=1e-6)
+    x = tiny_models.inputs("tensor", 9, 2)
+    assert torch.allclose(bundle.model(x).logits.softmax(1), tiny_models.tensor_net()(x).softmax(1), atol=1e-6)
     assert bundle.self_test is not None
     nudged = (bundle.self_test.logits.softmax(1) + 5e-5).log()  # less than a self-test on another device may differ by
     assert not torch.allclose(nudged, bundle.self_test.logits, rtol=1e-4, atol=1e-4)

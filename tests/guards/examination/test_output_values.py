@@ -1,27 +1,27 @@
-"""Answers that cannot be served: not finite, the same for every row, or lost in half precision."""
+"""Answers that cannot be served: not finite, equal for all rows, or lost in half precision."""
 
 from collections.abc import Callable
 from typing import Any
 
+import faulty_models
 import pytest
-import strange_nets
+import tiny_models
 import torch
-import toys
 from torch import Tensor
 
 from guards import InputSchema, Mistake, TorchModel
-from guards.columns import Column
-from guards.config import parse
+from guards.bundle.fit_rows import fit_rows
+from guards.config.config import parse
 from guards.examination import examine, refuse_not_finite
-from guards.fitting import fit
+from guards.input.column import Column
 from guards.notices import Notices
 
-ROWS = torch.randn(200, strange_nets.INPUTS, generator=torch.Generator().manual_seed(2))
+ROWS = torch.randn(200, faulty_models.INPUTS, generator=torch.Generator().manual_seed(2))
 
 
 def examined(end: Callable[[Tensor], Any], *, outputs: int = 3, **options: Any) -> list[str]:
     notices = Notices()
-    net = strange_nets.Ends(end, outputs)
+    net = faulty_models.Ends(end, outputs)
     model = TorchModel(net, example=torch.rand(4, 6), outputs=outputs, notices=notices, **options)
     schema = InputSchema(kind="tensor", shape=(6,))
     examine(model, ROWS, schema=schema, classification=outputs > 1, declared="auto", largest=64, notices=notices)
@@ -49,16 +49,23 @@ def test_the_column_of_a_value_that_is_too_large() -> None:
 
 @pytest.mark.parametrize("part", ["reference", "calibration"])
 def test_every_row_is_looked_at_by_fit(part: str) -> None:
-    """A single row whose features are not finite is found when guards are fitted, and its number told."""
-    net = toys.seeded(lambda: toys.Flat(5, 3))
+    """A single row whose features are not finite is found when guards are fitted, and the error has its number."""
+    net = tiny_models.seeded(lambda: tiny_models.Flat(5, 3))
     with torch.no_grad():
         net.body[1].weight.fill_(1e3)
     model = TorchModel(net, example=torch.rand(4, 5), outputs=3, feature_layer="body.1")
-    train, heldout = toys.rows("tensor"), toys.rows("tensor", 400, 50)
+    train, heldout = tiny_models.rows("tensor"), tiny_models.rows("tensor", 400, 50)
     (train if part == "reference" else heldout).x[17] = 1e38
-    config = parse(toys.document("tensor"))
+    config = parse(tiny_models.document("tensor"))
     with pytest.raises(Mistake, match=rf"the features are not finite for 1 of \d+ {part} rows \(row \d+, counted"):
-        fit(config, schema=toys.schema("tensor"), classes=toys.CLASSES, model=model, train=train, heldout=heldout)
+        fit_rows(
+            config,
+            schema=tiny_models.schema("tensor"),
+            classes=tiny_models.CLASSES,
+            model=model,
+            train=train,
+            heldout=heldout,
+        )
 
 
 def test_constant_answers() -> None:
@@ -66,7 +73,7 @@ def test_constant_answers() -> None:
     assert "it gives the same answer for all 31 reference rows" in examined(lambda y: 0 * y)[0]
     assert examined(lambda y: y) == []
 
-    class Still(strange_nets.Net):
+    class Still(faulty_models.Net):
         def __init__(self) -> None:
             super().__init__()
             self.still = torch.nn.Identity()

@@ -1,4 +1,4 @@
-"""A detector of a third party: how far a row is from the middle of the reference."""
+"""A detector of a third party: the distance of a row from the middle of the reference."""
 
 from typing import ClassVar, Literal, Self
 

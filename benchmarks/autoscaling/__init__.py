@@ -1,0 +1,1 @@
+"""What to scale on: a measured replica, and a simulated fleet of them."""

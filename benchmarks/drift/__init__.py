@@ -1,0 +1,1 @@
+"""Drift: rows to a false alarm and to a true one, beside other detectors."""

@@ -1,0 +1,1 @@
+"""What benchmarks share: servers, load and the machine's description."""

@@ -1,0 +1,245 @@
+"""The bundle, a model with its fitted guards and monitors, and its folder of JSON and safetensors files."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, cast
+
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from guards.bundle.construction import (
+    context_of,
+    make_budget,
+    make_detector,
+    make_monitor,
+    make_pipeline,
+    make_subject,
+)
+from guards.bundle.files import (
+    MANIFEST,
+    PROGRAM,
+    STATE,
+    WEIGHTS,
+    id_of,
+    named_state,
+    read_manifest,
+    restored,
+    write_manifest,
+    write_tensors,
+)
+from guards.bundle.load_model import make_model
+from guards.bundle.self_test import SelfTest
+from guards.calibration.budget import Budget
+from guards.config.config import Config, differences
+from guards.config.plugins import registered
+from guards.detectors.base import Detector
+from guards.explainers.base import Explainer
+from guards.explainers.explained_function import Subject
+from guards.explainers.reference_sample import Exemplars
+from guards.input.schema import InputSchema
+from guards.model.program import load_program, save_program
+from guards.model.torch_model import TorchModel
+from guards.monitors.base import Monitor
+from guards.pipeline import Pipeline
+from guards.types import Mistake
+
+__all__ = ["Bundle"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A fitted gateway: a model with its fitted guards and monitors.
+
+    ``classes`` are the labels in logit order, empty for a regression; ``temperature`` divides the logits. ``scores``
+    (g, n) are the scores of g guards for the same n clean calibration rows. ``nonconformity`` (m,) are the scores of
+    the m labelled calibration rows. The thresholds are computed from ``scores``, and the prediction sets from
+    ``nonconformity``, whenever a pipeline is made, so that budget, shares and coverage may change without a refit.
+    ``cause_names`` are the names of the causes that each guard's detector may report, by the guard's name.
+    ``id`` is the SHA-256 of the manifest that the bundle was loaded from, and empty if it was fitted in this process.
+    """
+
+    config: Config
+    schema: InputSchema
+    classes: tuple[str, ...]
+    model: TorchModel
+    program: ExportedProgram | None
+    temperature: float
+    detectors: tuple[Detector, ...]
+    cause_names: Mapping[str, tuple[str, ...]]
+    scores: Tensor
+    nonconformity: Tensor
+    monitors: tuple[Monitor, ...]
+    exemplars: Exemplars | None = None
+    self_test: SelfTest | None = None
+    id: str = ""
+
+    def pipeline(self) -> Pipeline:
+        """Make the pipeline: the model, the guards with thresholds that keep the config's budget, and the predictor.
+
+        Raises:
+            Mistake: the calibration rows cannot support the budget or the coverage.
+        """
+        return make_pipeline(
+            self.config,
+            self.model,
+            classes=self.classes,
+            detectors=self.detectors,
+            scores=self.scores,
+            nonconformity=self.nonconformity,
+            temperature=self.temperature,
+        )
+
+    def budget(self) -> Budget:
+        """Calibrate the guards jointly under the config's budget.
+
+        Raises:
+            ValueError: the calibration rows cannot support the budget.
+        """
+        return make_budget(self.config, self.scores)
+
+    def explainer(
+        self, method: str | None = None, *, steps: int | None = None, subject: Subject | None = None
+    ) -> Explainer:
+        """Make an explainer of the config's method or of another allowed method, for the model or another subject.
+
+        Raises:
+            ValueError: the number of steps is out of bounds.
+        """
+        method = method or self.config.explain.method
+        explainer = cast("type[Explainer]", registered("explainers")[method])
+        return explainer(self.config.explain.parameters(method, steps), subject or self.subject())
+
+    def subject(self, guard: str | None = None) -> Subject:
+        """Make the function that explanations explain: the model's output, or a guard's score.
+
+        Raises:
+            Mistake: the config's embeddings or baseline do not fit the model or the bundle.
+        """
+        names = [spec.name for spec in self.config.guards]
+        detector = None if guard is None else self.detectors[names.index(guard)]
+        return make_subject(self.config, self.model, self.schema, self.exemplars, detector)
+
+    def save(self, path: str | Path, *, source: str | None = None) -> str:
+        """Write the folder, which may replace an older bundle, and give the ``id`` that the loaded bundle will have.
+
+        The files are JSON and safetensors: no pickle and no code. ``source`` is the text of the user's config, which is
+        kept as ``gateway.yaml``.
+
+        Raises:
+            Mistake: the folder holds something else.
+        """
+        path = Path(path)
+        if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+            raise Mistake(f"{path}: it is not empty and no bundle; choose another folder")
+        fresh = path.with_name(path.name + ".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        state: dict[str, Tensor] = {"scores": self.scores, "nonconformity": self.nonconformity}
+        for spec, detector in zip(self.config.guards, self.detectors, strict=True):
+            state |= named_state(f"detector.{spec.name}", detector)
+        for monitor in self.monitors:
+            state |= named_state(f"monitor.{monitor.name}", monitor)
+        if self.self_test is not None:
+            state |= {f"self_test.{name}": tensor for name, tensor in self.self_test.tensors().items()}
+        if self.exemplars is not None:
+            state |= {f"exemplars.{name}": tensor for name, tensor in self.exemplars.tensors().items()}
+        write_tensors(state, fresh / STATE)
+        if self.program is None:
+            write_tensors(self.model.net.state_dict(), fresh / WEIGHTS)
+        else:
+            save_program(self.program, fresh / PROGRAM)
+        if source is not None:
+            (fresh / "gateway.yaml").write_text(source, encoding="utf-8")
+        write_manifest(
+            fresh,
+            config=self.config.model_dump(mode="json"),
+            schema=self.schema.model_dump(mode="json"),
+            classes=self.classes,
+            outputs=self.model.outputs,
+            meaning=self.model.meaning,
+            temperature=self.temperature,
+            cause_names=self.cause_names,
+            self_test=None if self.self_test is None else self.self_test.fingerprint,
+        )
+        shutil.rmtree(path, ignore_errors=True)
+        fresh.rename(path)
+        return id_of(path)
+
+    @staticmethod
+    def describe(path: Path) -> tuple[Config, InputSchema, tuple[str, ...]]:
+        """Read the config, the schema and the labels of a bundle, without reading its tensors.
+
+        Raises:
+            Mistake: there is no bundle.
+        """
+        manifest = read_manifest(path, verify=False)
+        schema = InputSchema.model_validate(manifest["schema"])
+        return Config.model_validate(manifest["config"]), schema, tuple(manifest["classes"])
+
+    @classmethod
+    def load(
+        cls, path: Path, *, config: Config | None = None, folder: Path | None = None, device: str | None = None
+    ) -> Self:
+        """Read a bundle. ``config`` may differ in the keys that may change at deploy time; ``folder`` has the code.
+
+        Raises:
+            Mistake: a file is missing or was changed, or the config asks for a refit.
+        """
+        manifest = read_manifest(path)
+        fitted = Config.model_validate(manifest["config"])
+        if config is not None and (keys := differences(fitted, config)):
+            raise Mistake(f"the config differs from the fitted one in {', '.join(keys)}: fit the bundle anew")
+        config = fitted if config is None else config
+        # The alignment of a file's tensors is accidental, and a vectorised sum is rounded by its alignment. So the
+        # tensors are copied: copies are aligned as the fitted tensors are.
+        state = {name: tensor.clone() for name, tensor in load_file(path / STATE).items()}
+        schema, classes = InputSchema.model_validate(manifest["schema"]), tuple(manifest["classes"])
+        program = load_program(path / PROGRAM) if config.model.program is not None else None
+        model = make_model(
+            config,
+            schema,
+            outputs=manifest["outputs"],
+            folder=folder,
+            weights=None if program is not None else load_file(path / WEIGHTS),
+            program=program,
+            device=device,
+            example=None if schema.kind == "tabular" or "self_test.x" not in state else state["self_test.x"][:4],
+            meaning=manifest.get("meaning", "logits"),  # bundles of earlier versions have logits
+        )
+        detectors = tuple(restored(make_detector(spec), state, f"detector.{spec.name}") for spec in config.guards)
+        context = context_of(config, schema, classes)
+        monitors = tuple(
+            restored(make_monitor(params, context), state, f"monitor.{params.name}").to(model.device)
+            for params in context.monitors
+        )
+        test, exemplars = (
+            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            for prefix in ("self_test.", "exemplars.")
+        )
+        kept = Exemplars.from_tensors(exemplars)
+        if config.explain.neighbours is not None and (kept is None or kept.features is None):
+            raise Mistake(
+                "explain.methods: neighbours needs features of reference rows, and this bundle was fitted without "
+                "them; fit the bundle anew, or leave neighbours out"
+            )
+        bundle = cls(
+            config=config,
+            schema=schema,
+            classes=classes,
+            model=model,
+            program=program,
+            temperature=manifest["temperature"],
+            detectors=detectors,
+            cause_names={name: tuple(causes) for name, causes in manifest["cause_names"].items()},
+            scores=state["scores"],
+            nonconformity=state["nonconformity"],
+            monitors=monitors,
+            exemplars=kept,
+            self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,
+            id=id_of(path),
+        )
+        bundle.subject()  # a mistake under `explain` is found now, and not by the first request
+        return bundle

@@ -1,0 +1,80 @@
+"""The ``server`` section of a config: the server's bounds, and the web pages that may send requests; needs no torch."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from guards.config.base import Section
+
+__all__ = ["CorsConfig", "ServerConfig"]
+
+
+class CorsConfig(Section):
+    """Which web pages of other origins may send requests from a browser; by default none may."""
+
+    origins: tuple[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:_-]+)$")], ...] = Field(
+        min_length=1,
+        max_length=1000,
+        description='origins whose pages may send requests, such as "https://app.example"; "*": any origin',
+    )
+    credentials: bool = Field(default=False, description="true: pages may send the browser's cookies and logins")
+    headers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")], ...] = Field(
+        default=(),
+        max_length=100,
+        description="headers that a page may send, in addition to the headers that the server reads",
+    )
+    max_age_seconds: int = Field(
+        default=600, ge=0, le=86400, description="seconds for which a browser may remember the permission"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.credentials and "*" in self.origins:
+            raise ValueError("credentials for every origin would let any page act as its visitor: name the origins")
+        return self
+
+
+class ServerConfig(Section):
+    """The server's bounds, processes and ports."""
+
+    max_batch_rows: int = Field(default=64, ge=1, le=65536, description="the most rows that the model gets at once")
+    max_queue_rows: int = Field(
+        default=1024, ge=1, description="the most rows that wait for the model; further requests are answered 503"
+    )
+    max_rows_per_request: int = Field(default=1024, ge=1, description="the most rows of one request")
+    max_body_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        ge=1024,
+        description="the most bytes of a request's body; a longer body is answered 413",
+    )
+    timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        le=55,
+        description="seconds until a request is answered 504; BentoML ends any request after 60 seconds",
+    )
+    keep_alive_seconds: float = Field(
+        default=75,
+        gt=0,
+        le=3600,
+        description="seconds for which a connection without a request stays open; choose more than the load balancer's",
+    )
+    fronts: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        default="auto",
+        description="number of processes that speak HTTP; auto: one for every four cores, at least 1, at most 8",
+    )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="port of the Open Inference Protocol over gRPC; default: no gRPC",
+    )
+    cors: CorsConfig | None = Field(
+        default=None, description="web pages of other origins that may send requests; default: none"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_queue_rows < self.max_rows_per_request:
+            raise ValueError("max_queue_rows is below max_rows_per_request: such a request could never be queued")
+        return self

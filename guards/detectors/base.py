@@ -1,0 +1,62 @@
+"""The base class of detectors, which the author of a new detector subclasses."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from guards.types import Batch, Finding, Reference
+
+__all__ = ["Detector", "Params"]
+
+
+class Params(BaseModel):
+    """A detector's, monitor's or explainer's parameters: a closed model with its own ``kind`` literal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Detector(nn.Module, ABC):
+    """Turns a batch into one score per row, larger meaning stranger.
+
+    Fitted state lives in buffers, so that a bundle can keep it as tensors and ``.to(device)`` moves it. A row's score
+    depends on this row alone: never on other rows of the batch, and never on their number.
+    """
+
+    Params: ClassVar[type[Params]]
+    needs_output: ClassVar[bool] = False
+    """Whether ``score`` reads ``batch.output``, and so has to wait for the model."""
+    differentiable: ClassVar[bool] = False
+    """Whether gradients of ``score`` explain the score: it has no jumps, and is not flat where inputs matter."""
+
+    @abstractmethod
+    def fit(self, reference: Reference) -> Self:
+        """Learn from rows the model may have been trained on, never from calibration rows.
+
+        Raises:
+            ValueError: the reference cannot support this detector; the message says what would.
+        """
+
+    @abstractmethod
+    def score(self, batch: Batch) -> Tensor:
+        """Score each row: (n,) float32, larger is stranger, NaN if the row cannot be judged."""
+
+    def examine(self, batch: Batch, *, causes: bool) -> Finding:
+        """Score rows, and mark their violations and, if ``causes`` is true, their causes.
+
+        A detector may override this method if its score, causes and violations share work.
+        """
+        return Finding(self.score(batch), self.violations(batch), self.causes(batch) if causes else None)
+
+    def causes(self, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """Mark what made each row strange: (n, c) bool, columns named by :meth:`cause_names`."""
+        return None
+
+    def cause_names(self) -> tuple[str, ...]:
+        """Name the columns of :meth:`causes`; fixed once fitted."""
+        return ()
+
+    def violations(self, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """Mark rows (n,) bool that break a bound declared by the user; such a row is flagged whatever its p-value."""
+        return None

@@ -1,0 +1,1 @@
+"""Explanations of rows, as JSON objects and as pictures."""

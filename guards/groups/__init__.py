@@ -1,1 +1,0 @@
-"""Groups of rows: their integer tables, and the rates, differences and ratios that these make."""

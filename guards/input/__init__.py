@@ -1,0 +1,1 @@
+"""What a row of the model's input is, and how values become its numbers."""

@@ -1,0 +1,1 @@
+"""The user's model: how it is built, loaded and run."""

@@ -1,0 +1,1 @@
+"""The drift tests of alibi-detect as monitors."""

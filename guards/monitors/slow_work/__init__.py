@@ -1,0 +1,1 @@
+"""The slow work of monitors, and the process that does it."""

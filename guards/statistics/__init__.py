@@ -1,0 +1,1 @@
+"""Statistics of plain arrays: e-values, intervals that hold at every moment, exact sums."""

@@ -1,0 +1,1 @@
+"""The commands of the server: serve, drain, wait and feedback."""

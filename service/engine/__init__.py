@@ -1,0 +1,1 @@
+"""The engine: takes rows, batches them, runs the guards and the model, and returns answers."""

@@ -1,0 +1,47 @@
+"""What the server will serve: the bundle's config and the deployed config, read without loading the model."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from guards.bundle.bundle import Bundle
+from guards.config.config import Config, differences
+from guards.config.load import load_config
+from guards.errors import Mistake
+from guards.input.schema import InputSchema
+from service.settings import Settings
+
+__all__ = ["Deployment", "groups_of_requests"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The fitted config, the deployed config if there is one, the schema of a row, and the class labels."""
+
+    fitted: Config
+    deployed: Config | None
+    schema: InputSchema
+    classes: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """The config that the server uses."""
+        return self.deployed or self.fitted
+
+    @classmethod
+    def read(cls, settings: Settings) -> Self:
+        """Read a bundle's description and the deployed config.
+
+        Raises:
+            Mistake: the bundle or the config cannot be read, or the deployed config can only be used after a new fit.
+        """
+        fitted, schema, classes = Bundle.describe(settings.bundle)
+        deployed = None if settings.config is None else load_config(settings.config)
+        if deployed is not None and (keys := differences(fitted, deployed)):
+            raise Mistake(f"{settings.config}: it differs from the fitted config in {', '.join(keys)}; fit anew")
+        return cls(fitted, deployed, schema, classes)
+
+
+def groups_of_requests(config: Config) -> list[str]:
+    """List the names that a request uses for the attributes whose values come with the request."""
+    sources = (getattr(monitor, "source", None) for monitor in config.monitors)
+    return [source.request for source in sources if source is not None and source.request is not None]

@@ -1,0 +1,77 @@
+"""What the fronts know of the model, read from the bundle's manifest and the config: no tensor is loaded."""
+
+from collections.abc import Mapping, Sequence
+
+from guards.bundle.bundle import Bundle
+from guards.bundle.files import id_of, read_manifest
+from guards.config.config import Config
+from guards.explanations.explain import methods
+from guards.input.schema import InputSchema
+from service.engine.deployment import Deployment, groups_of_requests
+from service.messages.served_model import ServedExplain, ServedExplainer, ServedGuard, ServedModel
+from service.settings import Settings
+
+__all__ = ["describe", "described", "served_model"]
+
+
+def describe(settings: Settings, deployment: Deployment) -> ServedModel:
+    """Describe the model that the engine is about to serve.
+
+    Raises:
+        Mistake: the manifest cannot be read.
+    """
+    return served_model(
+        deployment.config,
+        deployment.schema,
+        deployment.classes,
+        causes=read_manifest(settings.bundle, verify=False)["cause_names"],
+        bundle=id_of(settings.bundle),
+    )
+
+
+def described(bundle: Bundle) -> ServedModel:
+    """Describe a bundle that was loaded or fitted."""
+    return served_model(bundle.config, bundle.schema, bundle.classes, causes=bundle.cause_names, bundle=bundle.id)
+
+
+def served_model(
+    config: Config,
+    schema: InputSchema,
+    classes: Sequence[str],
+    *,
+    causes: Mapping[str, Sequence[str]],
+    bundle: str,
+) -> ServedModel:
+    """Describe a model; ``causes`` are the names of each guard's causes, ``bundle`` is the bundle's id."""
+    return ServedModel(
+        name=config.name,
+        version=config.version,
+        bundle=bundle,
+        platform="pytorch_module" if config.model.program is None else "pytorch_export",
+        rows=schema,
+        classes=tuple(classes),
+        shadow=config.mode == "shadow",
+        guards=tuple(
+            ServedGuard(
+                name=guard.name,
+                visible=guard.visible,
+                acts_on_error=bool(guard.error_action),
+                causes=tuple(causes.get(guard.name, ())),
+            )
+            for guard in config.guards
+        ),
+        groups=tuple(groups_of_requests(config)),
+        stores_rows=config.store.enabled,
+        server=config.server,
+        explain=_explain(config, schema),
+    )
+
+
+def _explain(config: Config, rows: InputSchema) -> ServedExplain:
+    section = config.explain
+    return ServedExplain(
+        method=section.method,
+        allowed=tuple(section.allowed),
+        explainers=tuple(ServedExplainer.model_validate(each) for each in methods(config, rows)),
+        max_rows=section.max_rows,
+    )

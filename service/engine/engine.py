@@ -1,0 +1,195 @@
+"""The engine: one bundle on one device, with its batcher, its monitors and its store."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from guards.bundle.bundle import Bundle
+from guards.monitors.groups.monitor import level_codes, of_requests
+from guards.pipeline import fatal
+from guards.types import Mistake
+from guards.version import __version__
+from service.closing import Step, optional
+from service.engine.batcher import Batcher
+from service.engine.bookkeeping import Bookkeeping
+from service.engine.executor import Executor
+from service.engine.ledger import Ledger
+from service.messages.board import Board
+from service.messages.outcomes import Joined, Outcome
+from service.messages.refused import Refused
+from service.messages.requests import Groups
+from service.messages.scope import Scope
+from service.monitoring.exported_series import ExportedSeries
+from service.monitoring.live_monitors import Monitoring
+from service.monitoring.snapshots import Snapshots
+from service.store.local_store import StoreSettings
+from service.store.store_client import Jobs, StoreClient
+from service.telemetry.gpu import Gpu
+from service.telemetry.metrics.engine import EngineMetrics
+from service.telemetry.metrics.engine_families import EngineFamilies, Promises
+from service.telemetry.metrics.plain_families import FamiliesFile
+
+__all__ = ["Engine"]
+
+LOG = logging.getLogger("guardhouse")
+Array = npt.NDArray[Any]
+DEVICE_LOST = 70
+"""The exit status of an engine whose device is lost: only a new process can use the device again."""
+FIRST_TRY_SECONDS = 10.0
+"""How long the start waits for the store; a server starts even if its database does not answer."""
+CLOSE_SECONDS, STORE_SECONDS = 5.0, 8.0
+"""How long a part may take to close. The store and the monitors' process get ``STORE_SECONDS``; their own limits are
+shorter."""
+BUSY_SECONDS = 1.0
+"""How long after its last batch an engine still counts as busy."""
+NOT_ASKED: Mapping[str, Array] = {}
+
+
+class Engine:
+    """One bundle on one device. A thread constructs the engine, which takes long; the event loop starts the engine."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        board: Board,
+        metrics: EngineMetrics,
+        *,
+        families: FamiliesFile | None = None,
+        state: Path | None = None,
+        open_store: Callable[[StoreSettings], StoreClient] | None = None,
+    ) -> None:
+        """Run the bundle's self-test and warm up the model.
+
+        The monitors' state is kept in the folder ``state``, so that a restart does not lose it. Answered rows are
+        stored in the store that ``open_store`` opens; if that is None, they are not stored. The file ``families`` holds
+        the metric families of the server's previous engine.
+
+        Raises:
+            Mistake: the self-test failed, or the calibration rows do not support the config.
+        """
+        self.bundle, self.config = bundle, bundle.config
+        self._metrics = metrics
+        pipeline = bundle.pipeline()
+        if bundle.self_test is None:
+            raise Mistake("self-test: the bundle has no known rows; fit it anew")
+        bundle.self_test.check(pipeline)
+        self.monitoring = Monitoring(bundle.monitors, ExportedSeries({} if families is None else families.counters()))
+        self._snapshots: Snapshots | None = None
+        if state is not None:
+            with optional("the monitors start anew, and a restart forgets them"):
+                self._snapshots = self._restored(state)
+        self._request_groups = of_requests(bundle.monitors)
+        executor = Executor(bundle, pipeline, max_batch_rows=self.config.server.max_batch_rows)
+        self._ledger = Ledger(
+            bundle,
+            pipeline,
+            self.monitoring,
+            metrics,
+            open_store if self.config.store.enabled else None,
+            hurry=self._settle,
+        )
+        self.batch_rows = executor.warm_up()
+        self._ledger.wait_until_tried(FIRST_TRY_SECONDS)
+        self.batcher = Batcher(
+            executor.compute,
+            Bookkeeping(self._ledger, self.monitoring, metrics),
+            board,
+            max_batch_rows=self.batch_rows,
+            attributes=tuple(self._request_groups),
+            on_wait=lambda seconds: metrics.stages.observe(seconds, "queue"),
+            on_fault=_on_fault,
+        )
+        self.families = self._made_families(pipeline.thresholds, families)
+
+    def _restored(self, folder: Path) -> Snapshots:
+        configs = {params.name: params.model_dump_json() for params in self.config.monitors}
+        name, bundle = self.config.name, self.bundle.id
+        return Snapshots(folder, model=name, bundle=bundle, configs=configs, monitoring=self.monitoring)
+
+    def _made_families(self, thresholds: tuple[float, ...], file: FamiliesFile | None) -> EngineFamilies:
+        device, config = self.bundle.model.device, self.config
+        return EngineFamilies(
+            counts=self._metrics,
+            device=str(device),
+            info={
+                "version": __version__,
+                "model": config.name,
+                "model_version": config.version,
+                "bundle": self.bundle.id,
+            },
+            series=self.monitoring.series,
+            states=self.monitoring.states,
+            store=lambda: self._ledger.figures,
+            promises=Promises(config.false_alarm_budget, config.coverage, thresholds),
+            gpu=Gpu.of(device),
+            file=file,
+        )
+
+    def start(self) -> None:
+        """Start to take rows, and to save the monitors' state."""
+        self.batcher.start()
+        if self._snapshots is not None:
+            self._snapshots.start()
+
+    def _settle(self, seconds: float) -> bool:
+        return self.batcher.settle(seconds)
+
+    @property
+    def jobs(self) -> Jobs | None:
+        """The store's explanations that are computed later; None without a store."""
+        return self._ledger.jobs
+
+    @property
+    def busy(self) -> bool:
+        """Whether rows were predicted within the last second."""
+        return time.time() - self._metrics.last_batch < BUSY_SECONDS
+
+    def codes(self, rows: int, groups: Groups) -> Mapping[str, Array]:
+        """Turn the groups of a request, by the request's names, into level codes (rows,) by attribute."""
+        if not self._request_groups:
+            return NOT_ASKED
+        return {name: codes.numpy() for name, codes in level_codes(self._request_groups, rows, groups).items()}
+
+    async def report(self, scope: Scope = "bundle") -> dict[str, Any]:
+        """Report every monitor.
+
+        Raises:
+            Refused: the scope is wider than the bundle, and there is no store, or the store is down.
+        """
+        return await self._ledger.report(scope)
+
+    async def join(self, outcomes: Sequence[Outcome]) -> Joined:
+        """Store outcomes of known predictions, durably.
+
+        Raises:
+            Refused: there is no store, the store is down, or too many outcomes wait.
+        """
+        if self._ledger.feedback is None:
+            raise Refused("no_store", "this server keeps no predictions: store.enabled is false")
+        # Outcomes that arrived are stored, even if the client does not wait for the answer any more.
+        return await asyncio.shield(self._ledger.feedback.join(outcomes))
+
+    def closing(self) -> list[Step]:
+        """List what to close, in order: first waiting requests are answered, then the answered rows are stored."""
+        steps = [
+            Step("the batcher", CLOSE_SECONDS, partial(asyncio.to_thread, self.batcher.close)),
+            Step("the store", STORE_SECONDS, partial(asyncio.to_thread, self._ledger.close)),
+        ]
+        if self._snapshots is not None:
+            steps.append(Step("the monitors' state", CLOSE_SECONDS, partial(asyncio.to_thread, self._snapshots.close)))
+        monitoring = partial(asyncio.to_thread, self.monitoring.close)
+        return [*steps, Step("the monitors' process", STORE_SECONDS, monitoring)]
+
+
+def _on_fault(fault: BaseException) -> None:
+    if fatal(fault):
+        LOG.critical("the device is lost (%s): the engine exits, to be started again", type(fault).__name__)
+        os._exit(DEVICE_LOST)
+    LOG.error("a batch failed: %s", type(fault).__name__)

@@ -1,0 +1,112 @@
+"""The device's work: runs one batch through the guards and the model, and copies the answer to the host."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from guards.bundle.bundle import Bundle
+from guards.pipeline import Pipeline
+from guards.types import Batch, Result
+from service import memory
+from service.engine.batch_size import measure, preferred
+from service.engine.job import Computed
+from service.engine.stage_timer import Laps
+from service.engine.to_host import answer_of
+from service.messages.stage import Stage
+
+__all__ = ["DEVICE_STAGES", "About", "Executor"]
+
+LOG = logging.getLogger("guardhouse")
+Array = npt.NDArray[Any]
+DEVICE_STAGES = ("input_guards", "model", "output_guards")
+"""The stages that are timed after the copy to the device."""
+
+
+class About(NamedTuple):
+    """What the bookkeeping needs of a batch: the rows and results on the device, the stage times, and the moment."""
+
+    batch: Batch
+    result: Result
+    laps: Laps
+    answered_at: float
+    """When the answer was on the host, in seconds since the epoch."""
+
+
+class Executor:
+    """Runs batches of one bundle on its device; used by one thread at a time."""
+
+    def __init__(self, bundle: Bundle, pipeline: Pipeline, *, max_batch_rows: int) -> None:
+        """Prepare without warming up. ``max_batch_rows`` is the largest batch that :meth:`compute` will get."""
+        self._bundle, self._pipeline, self._max_batch_rows = bundle, pipeline, max_batch_rows
+        self.device = bundle.model.device
+
+    def warm_up(self) -> int:
+        """Run batches of every size, so that no request waits for a first run; return the best batch size in rows."""
+        schema, known = self._bundle.schema, self._bundle.self_test
+        assert known is not None  # noqa: S101 - the engine refuses a bundle without known rows
+        # Only tabular rows are generated from the schema. A model of sequences may reject a row of arbitrary numbers.
+        rows = (schema.example_rows(1) if schema.kind == "tabular" else known.x[:1]).numpy()
+
+        # The processor time of one thread does not depend on other work of the machine. On a GPU, or with several
+        # torch threads, the processor time of this thread says nothing about the duration.
+        alone = self.device.type == "cpu" and torch.get_num_threads() == 1
+        clock = time.thread_time if alone else time.perf_counter
+
+        def seconds(size: int) -> float:
+            x = np.repeat(rows, size, axis=0)
+            started = clock()
+            self.compute(x, {}, (), causes=False)
+            return clock() - started
+
+        rates = measure(self._max_batch_rows, seconds)
+        best = preferred(rates)
+        LOG.info("batches of up to %d rows: %.0f rows a second", best, rates[best])
+        memory.settle()
+        return best
+
+    @torch.inference_mode()
+    def compute(self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool) -> Computed:
+        """Judge and predict rows (n, ...), stage by stage.
+
+        The batch is padded to one of a few fixed sizes, so that the same rows give bitwise equal answers.
+        """
+        n, size = len(x), self._bucket(len(x))
+        laps = Laps(self.device)
+        copied = {name: self._copy_in(_fill(codes, size)) for name, codes in groups.items()} if groups else {}
+        filled = Batch(self._copy_in(_fill(x, size)), copied)
+        laps.mark()
+        findings = self._pipeline.check_input(filled, causes=causes)
+        laps.mark()
+        filled = self._pipeline.forward(filled)
+        laps.mark()
+        result = self._pipeline.conclude(filled, findings | self._pipeline.check_output(filled, causes=causes))
+        laps.mark()
+        result, batch = (result, filled) if n == size else (result[:n], filled[:n])
+        answer = answer_of(result)
+        laps.mark()
+
+        def stages() -> list[Stage]:
+            between = zip(DEVICE_STAGES, pairwise(laps.moments()[1:]), strict=False)
+            return [Stage(stage, start, end, n) for stage, (start, end) in between]
+
+        return Computed(answer, ids, About(batch, result, laps, time.time()), stages)
+
+    def _copy_in(self, rows: Array) -> torch.Tensor:
+        """Copy rows to the device. To a GPU, rows are copied from pinned memory, and nothing waits for the copy."""
+        tensor = torch.from_numpy(rows)
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def _bucket(self, n: int) -> int:
+        return min(1 << (n - 1).bit_length(), max(n, self._max_batch_rows))
+
+
+def _fill(rows: Array, size: int) -> Array:
+    return rows if len(rows) == size else np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])

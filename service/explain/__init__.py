@@ -1,0 +1,1 @@
+"""Explanations: the fronts' routes, the desk in the engine's process with its jobs, and the process that computes."""

@@ -1,0 +1,214 @@
+"""The outermost layer of HTTP: finds the route, enforces limits and deadlines, and turns exceptions into answers."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+from service.front.deadlines import Deadlines
+from service.front.faults import problem_of
+from service.front.http import JSON, OCTETS, Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
+from service.front.protocols.problem import PROBLEM, Problem
+from service.front.request_id import known_or_new
+from service.front.server_timing import ask, timing
+from service.telemetry.request_record import CLIENT_LEFT, Exchanges
+
+__all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits"]
+
+UNMATCHED = "unmatched"
+COMMON_CODES = (404, 405, 500)
+POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
+
+
+class Incoming:
+    """Receives the body of a request, and records whether more of the body may still arrive."""
+
+    def __init__(self, receive: Receive, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        self._receive = receive
+        self.unread = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in fields
+        )
+
+    async def __call__(self) -> Message:
+        """Receive one part of the body."""
+        message = await self._receive()
+        self.unread = bool(message.get("more_body"))
+        return message
+
+
+class Limits:
+    """Finds the route, enforces the limits, calls the handler, and writes an answer even if the handler raises."""
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        exchanges: Exchanges,
+        *,
+        max_body_bytes: int,
+        timeout_seconds: float,
+        closing: Callable[[], bool],
+    ) -> None:
+        """Serve ``routes`` by exact path; a route that ends in ``/*`` serves every path directly below it.
+
+        While ``closing`` returns true, connections are not kept alive.
+        """
+        self.routes, self.exchanges, self.metrics, self.closing = routes, exchanges, exchanges.metrics, closing
+        self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
+        self._deadlines = Deadlines()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one HTTP request as an ASGI application.
+
+        Raises:
+            asyncio.CancelledError: the client has left, or the server stops; nobody waits for an answer.
+        """
+        client = (scope.get("client") or ("",))[0]
+        query = scope.get("query_string", b"").decode("latin-1")
+        head = Head(scope["method"], scope["path"], scope["headers"], query, client)
+
+        async def write(reply: Reply, request_id: str, close: bool) -> None:
+            await _send(reply, request_id, send, head=head.method == "HEAD", close=close)
+
+        route = self.routes.get(head.path) or self.routes.get(f"{head.path.rpartition('/')[0]}/*")
+        await self.answer(route, head, Incoming(receive, head.fields), write)
+
+    async def answer(self, route: Route | None, head: Head, body: bytes | Incoming, write: Write) -> None:
+        """Answer one request whose body has arrived or still arrives; ``route`` is None if the path has no route.
+
+        Raises:
+            asyncio.CancelledError: the client has left, or the server stops; nobody waits for an answer.
+        """
+        headers: dict[bytes, bytes] = dict(head.fields)
+        request_id = known_or_new(headers.get(b"x-request-id"))
+        template = UNMATCHED if route is None else route.template
+        exchange = self.exchanges.begin(template, head.method, request_id, head.fields)
+        timed = ask(exchange, headers)
+        code = None
+        try:
+            reply = await self._reply(route, head, headers, request_id, body)
+            if timed:
+                reply = replace(reply, headers={**reply.headers, "Server-Timing": timing(exchange)})
+            # If the body was not read to its end, the rest may be endless. So the connection serves no other request.
+            unread = isinstance(body, Incoming) and body.unread
+            await write(reply, request_id, unread or self.closing())
+            code = int(reply.status)
+        except asyncio.CancelledError:
+            code = CLIENT_LEFT
+            raise
+        finally:
+            self.exchanges.end(exchange, code)
+
+    async def _reply(
+        self, route: Route | None, head: Head, headers: dict[bytes, bytes], request_id: str, body: bytes | Incoming
+    ) -> Reply:
+        try:
+            method = "GET" if head.method == "HEAD" else head.method
+            handler, binary = _handler(route, method)
+            deadline = asyncio.get_running_loop().time() + self._timeout(headers)
+            call = Call(method, head.path, headers, request_id, deadline, query=head.query, client=head.client)
+            with self._deadlines.until(deadline):
+                if method == "POST":
+                    self._check(headers, binary=binary)
+                    call.body = body if isinstance(body, bytes) else await self._received(body)
+                return await handler(call)
+        except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
+            problem = problem_of(fault, request_id)
+            if problem.reason is not None:
+                self.metrics.shed.add(problem.reason)
+            return _problem(problem, request_id, head.path)
+
+    def _timeout(self, headers: Mapping[bytes, bytes]) -> float:
+        given = headers.get(b"x-request-timeout")
+        if given is None:
+            return self.timeout_seconds
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = -1.0
+        if not seconds > 0:
+            raise Problem(HTTPStatus.BAD_REQUEST, "the header X-Request-Timeout takes a positive number of seconds")
+        return min(seconds, self.timeout_seconds)
+
+    def _check(self, headers: Mapping[bytes, bytes], *, binary: bool) -> None:
+        """Check what the head says of the body.
+
+        Raises:
+            Problem: 413 or 415, the body is too large, or the route does not take such a body.
+        """
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"identity", b""):
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body with a content encoding is not taken")
+        if not _is_taken(headers.get(b"content-type", b"application/json"), binary=binary):
+            what = f"{JSON} in UTF-8, or {OCTETS}," if binary else f"{JSON} in UTF-8,"
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {what} and say so in Content-Type")
+        length = headers.get(b"content-length", b"0")
+        if len(length) > 18 or not length.isdigit() or int(length) > self.max_body_bytes:  # noqa: PLR2004
+            raise self._too_large()
+
+    async def _received(self, receive: Incoming) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise asyncio.CancelledError  # as StrictProtocol cancels the task of a client that leaves later
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self.max_body_bytes:
+                raise self._too_large()
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self) -> Problem:
+        detail = f"the body is over the limit of {self.max_body_bytes} bytes"
+        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+async def _send(reply: Reply, request_id: str, send: Send, *, head: bool, close: bool) -> None:
+    """Send a reply as ASGI messages; without its body if ``head`` is true."""
+    headers = [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"x-request-id", request_id.encode()),
+        *[(_lower(name), value.encode()) for name, value in reply.headers.items()],
+    ]
+    if close:
+        headers.append((b"connection", b"close"))
+    start: Message = {"type": "http.response.start", "status": int(reply.status), "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": b"" if head else reply.body})
+
+
+@lru_cache(64)
+def _is_taken(content_type: bytes, *, binary: bool) -> bool:
+    """Return whether a route accepts a content type; a ``binary`` route also accepts application/octet-stream."""
+    kind, _, parameters = content_type.lower().partition(b";")
+    if binary and kind.strip() == OCTETS.encode():
+        return True
+    given = parameters.replace(b" ", b"").replace(b'"', b"").split(b";")
+    charsets = {parameter for parameter in given if parameter.startswith(b"charset=")}
+    return kind.strip() == JSON.encode() and charsets <= {b"charset=utf-8"}
+
+
+@lru_cache(64)
+def _lower(name: str) -> bytes:
+    """Return a header name in lower case. Only names of this server come here, so the cache stays small."""
+    return name.lower().encode()
+
+
+def _handler(route: Route | None, method: str) -> tuple[Handler, bool]:
+    if route is None:
+        raise Problem(HTTPStatus.NOT_FOUND, "there is nothing at this path; /docs says what there is")
+    handler = route.handlers.get(method)
+    if handler is None:
+        allowed = ", ".join(route.handlers).replace("GET", "GET, HEAD")
+        raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {allowed} here", headers={"Allow": allowed})
+    return handler, route.binary
+
+
+def _problem(problem: Problem, request_id: str, path: str) -> Reply:
+    body = problem.body(request_id, error=path == "/v2" or path.startswith("/v2/"))
+    return Reply(body, problem.status, PROBLEM, problem.headers)

@@ -1,0 +1,245 @@
+"""The gRPC service of the Open Inference Protocol; it shares the event loop and the engine with HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+
+from guards.errors import Mistake
+from guards.version import __version__
+from service.front.faults import problem_of
+from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect, written
+from service.front.prediction import Asked, Prediction
+from service.front.protocols import grpc_predict_v2_pb2 as messages
+from service.front.protocols import v2_grpc
+from service.front.protocols.problem import Problem
+from service.front.protocols.v2_outputs import inputs_of, outputs_of
+from service.front.readiness import Readiness
+from service.front.request_id import known_or_new
+from service.front.triton_routes import Triton, read_only
+from service.front.v2_routes import EXTENSIONS, SERVER, asked
+from service.messages.served_model import ServedModel
+from service.telemetry.request_record import CLIENT_LEFT, Exchanges
+from service.telemetry.tracing import GRPC
+
+__all__ = ["RPC_ROUTES", "RpcServer"]
+
+MAX_STREAMS = 64
+"""The most open streams: watches of health, and reflection. A client may keep a stream open as long as it likes."""
+PINGS = [
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 2),
+]
+"""Options that accept a ping every second: most clients keep a connection alive by a ping every few seconds.
+
+gRPC's guide calls the second option ``min_recv_ping_interval_without_data_ms``; gRPC's core ignores that name.
+"""
+LARGE_MESSAGE = 65536
+MAX_DETAILS = 2000
+"""The longest error details, in bytes. %-encoding can triple them in the metadata, and clients accept 8 KiB."""
+STATUS = {
+    HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
+    HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.UNPROCESSABLE_ENTITY: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
+    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""The gRPC status of a problem, by the problem's HTTP status."""
+CODES = (200, *map(int, STATUS), CLIENT_LEFT)
+METHODS = (
+    "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer",
+    "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload",
+)  # fmt: skip
+CHECK, WATCH, REFLECT = "grpc:HealthCheck", "grpc:HealthWatch", "grpc:Reflection"
+RPC_ROUTES = dict.fromkeys((*(f"grpc:{method}" for method in METHODS), CHECK, WATCH, REFLECT), CODES)
+Metadata = list[tuple[str, str]]
+Method = Callable[[bytes, str, float, Metadata], Awaitable[bytes]]
+
+
+class RpcServer:
+    """Serves gRPC on its own port; the limits, counters and errors of a call are the same as over HTTP."""
+
+    def __init__(
+        self,
+        served: ServedModel,
+        *,
+        readiness: Readiness,
+        prediction: Prediction,
+        triton: Triton,
+        exchanges: Exchanges,
+        share_port: bool = False,
+    ) -> None:
+        """Answer calls once started; ``share_port`` if other fronts of this server listen on the same port."""
+        self.served, self.exchanges = served, exchanges
+        self._readiness, self._prediction, self._triton = readiness, prediction, triton
+        size = served.server.max_body_bytes
+        # Fronts of one server share the port. Two servers must not: each would get half of the calls.
+        options = [
+            ("grpc.max_receive_message_length", size),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", int(share_port)),
+            *PINGS,
+        ]
+        self._server = grpc.aio.server(options=options)
+        self._health, self._streams = Health(readiness.trouble), 0
+        methods: tuple[Method, ...] = (
+            self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
+            self._config, self._statistics, self._index, self._change, self._change,
+        )  # fmt: skip
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(self._handler(f"grpc:{name}", method))
+            for name, method in zip(METHODS, methods, strict=True)
+        }
+        health = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._handler(CHECK, self._health.check)),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._stream(WATCH, self._health.watch)),
+        }
+        reflection = {
+            "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(self._stream(REFLECT, reflect)),
+        }
+        services = {SERVICE: handlers, HEALTH: health, **dict.fromkeys(REFLECTION, reflection)}
+        self._server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(name, each) for name, each in services.items())
+        )
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen for calls.
+
+        Raises:
+            Mistake: the port is taken.
+        """
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise Mistake(f"server.grpc_port: cannot listen on {address}; choose another port") from None
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Take no more calls, and finish the calls in flight."""
+        self._health.close()
+        await self._server.stop(self.served.server.timeout_seconds)
+
+    def _handler(self, route: str, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def handle(body: bytes, context: Any) -> bytes:  # noqa: ANN401 - gRPC's context
+            fields = context.invocation_metadata() or ()
+            request_id = known_or_new(str(dict(fields).get("x-request-id", "")).encode())
+            trailing: Metadata = [("x-request-id", request_id)]
+            left = context.time_remaining()
+            seconds = min(self.served.server.timeout_seconds, float("inf") if left is None else left)
+            deadline = asyncio.get_running_loop().time() + seconds
+            code, problem = CLIENT_LEFT, None
+            exchange = self.exchanges.begin(route, GRPC, request_id, fields)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    answer = await method(body, request_id, deadline, trailing)
+                code = int(HTTPStatus.OK)
+            except asyncio.CancelledError:
+                code = CLIENT_LEFT if asyncio.get_running_loop().time() < deadline else int(HTTPStatus.GATEWAY_TIMEOUT)
+                raise
+            except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
+                problem = problem_of(fault, request_id)
+            finally:
+                self.exchanges.end(exchange, code if problem is None else int(problem.status))
+            if problem is None:
+                context.set_trailing_metadata(tuple(trailing))
+                return answer
+            if problem.reason is not None:
+                self.exchanges.metrics.shed.add(problem.reason)
+            trailing += [(name.lower(), value) for name, value in problem.headers.items()]
+            details = problem.sentence.encode()[:MAX_DETAILS].decode(errors="ignore")
+            return await context.abort(STATUS[problem.status], details, tuple(trailing))  # type: ignore[no-any-return]
+
+        return handle
+
+    def _stream(self, route: str, method: Callable[[Any], AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
+        async def handle(asked: Any, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - bytes, or many of them
+            code = CLIENT_LEFT
+            self._streams += 1
+            try:
+                if self._streams > MAX_STREAMS:
+                    raise Problem(HTTPStatus.TOO_MANY_REQUESTS, f"{MAX_STREAMS} such calls are open already")  # noqa: TRY301
+                async for answer in method(asked):
+                    yield answer
+                code = int(HTTPStatus.OK)
+            except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
+                problem = problem_of(fault, "of a stream")
+                code = int(problem.status)
+                await context.abort(STATUS[problem.status], problem.sentence)
+            finally:
+                self._streams -= 1
+                self.exchanges.metrics.requests.add(route, str(code))
+
+        return handle
+
+    async def _live(self, *_: object) -> bytes:
+        return written(messages.ServerLiveResponse(live=True))
+
+    async def _ready(self, *_: object) -> bytes:
+        return written(messages.ServerReadyResponse(ready=self._readiness.trouble() is None))
+
+    async def _model_ready(self, body: bytes, *_: object) -> bytes:
+        request = v2_grpc.parse("ModelReadyRequest", body)
+        v2_grpc.check_model(request.name, request.version, self.served)
+        return written(messages.ModelReadyResponse(ready=self._readiness.trouble() is None))
+
+    async def _metadata(self, *_: object) -> bytes:
+        return written(messages.ServerMetadataResponse(name=SERVER, version=__version__, extensions=EXTENSIONS))
+
+    async def _model(self, body: bytes, *_: object) -> bytes:
+        request = v2_grpc.parse("ModelMetadataRequest", body)
+        v2_grpc.check_model(request.name, request.version, self.served)
+        tensor = messages.ModelMetadataResponse.TensorMetadata
+        inputs, outputs = (
+            [tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs]
+            for specs in (inputs_of(self.served.rows), outputs_of(self.served))
+        )
+        return written(
+            messages.ModelMetadataResponse(
+                name=self.served.name,
+                versions=[self.served.version],
+                platform=self.served.platform,
+                inputs=inputs,
+                outputs=outputs,
+            )
+        )
+
+    async def _config(self, body: bytes, *_: object) -> bytes:
+        request = v2_grpc.parse("ModelConfigRequest", body)
+        v2_grpc.check_model(request.name, request.version, self.served)
+        return written(ParseDict({"config": self._triton.model_config()}, messages.ModelConfigResponse()))
+
+    async def _statistics(self, body: bytes, *_: object) -> bytes:
+        request = v2_grpc.parse("ModelStatisticsRequest", body)
+        v2_grpc.check_model(request.name or self.served.name, request.version, self.served)
+        return written(ParseDict(self._triton.statistics(), messages.ModelStatisticsResponse()))
+
+    async def _index(self, body: bytes, *_: object) -> bytes:
+        request = v2_grpc.parse("RepositoryIndexRequest", body)
+        models = self._triton.index(ready=request.ready)
+        return written(ParseDict({"models": models}, messages.RepositoryIndexResponse()))
+
+    async def _change(self, *_: object) -> bytes:
+        raise read_only()
+
+    async def _infer(self, body: bytes, _: str, deadline: float, trailing: Metadata) -> bytes:
+        answer, strictest = await self._prediction.predict(
+            partial(self._read, body),
+            deadline=deadline,
+            slow=len(body) > LARGE_MESSAGE or (self.served.rows.kind == "image" and b"BYTES" in body),
+        )
+        trailing.append(("x-guardhouse-action", strictest.label))
+        return answer
+
+    def _read(self, body: bytes) -> Asked[bytes]:
+        return asked(v2_grpc.decode(v2_grpc.parse("ModelInferRequest", body), self.served), v2_grpc.encode)

@@ -1,0 +1,1 @@
+"""Describes the server's HTTP interface: the OpenAPI document, and a page for people."""

@@ -1,0 +1,70 @@
+"""Turns the body of a prediction request into the body of its answer, for every protocol and transport."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from guards.actions import Action
+from service.front.engine_client import EngineClient
+from service.front.protocols.v1 import Request
+from service.messages.answer import Answer
+from service.telemetry.request_record import CURRENT, StageTimes, took
+
+__all__ = ["Asked", "Prediction"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Asked(Generic[T]):
+    """A decoded request: its rows, whether the guards name causes, and the function that encodes the answer.
+
+    ``encode`` returns the answer in the transport's form, and the strictest action among the answer's rows.
+    """
+
+    rows: Request
+    encode: Callable[[Answer], tuple[T, Action]]
+    causes: bool = False
+
+
+class Prediction:
+    """Answers the prediction requests of a front process."""
+
+    def __init__(self, engine: EngineClient, stages: StageTimes) -> None:
+        """Ask ``engine`` for predictions, and observe how long decoding and encoding take in ``stages``."""
+        self._engine, self._stages = engine, stages
+
+    async def predict(self, decode: Callable[[], Asked[T]], *, deadline: float, slow: bool = False) -> tuple[T, Action]:
+        """Check for room, decode, predict and encode; return the encoded answer and its strictest action.
+
+        If decoding or encoding would hold up other requests, a thread does that work.
+
+        Args:
+            decode: decodes the request.
+            deadline: when the caller stops waiting, in seconds of the event loop's clock.
+            slow: whether ``decode`` takes so long that a thread should run it.
+
+        Raises:
+            Problem: the request cannot be decoded into rows.
+            Refused: the engine does not accept the rows now.
+            ModelFault: the model raised an exception.
+        """
+        self._engine.check_room()
+        started = time.perf_counter()
+        asked = await asyncio.to_thread(decode) if slow else decode()
+        rows, exchange = asked.rows, CURRENT.get()
+        noted = None if exchange is None else exchange.stages
+        took(self._stages, "decode", started)
+        if exchange is not None:
+            exchange.rows = len(rows.x)
+        answer = await self._engine.predict(
+            rows.x, ids=rows.ids, groups=rows.groups, deadline=deadline, causes=asked.causes, stages=noted
+        )
+        if exchange is not None:
+            exchange.actions = answer.action
+        started = time.perf_counter()
+        written = await asyncio.to_thread(asked.encode, answer) if answer.is_large else asked.encode(answer)
+        took(self._stages, "encode", started)
+        return written

@@ -1,0 +1,55 @@
+"""An image file whose header has been read, and whose pixels have not been decoded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.front.protocols.exif import Exif, orientation_of_xmp, read_exif
+
+__all__ = ["ImageFile", "UnfitImageError", "orientation_of"]
+
+
+class UnfitImageError(Exception):
+    """The pixels of a file cannot be used; the message is a sentence for the client."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFile:
+    """What the header and the metadata of a file say.
+
+    ``mode`` is Pillow's name for the type of the pixels, ``orientation`` EXIF's number for the way up (1 to 8).
+    ``colours`` is the number of entries of the palette, None without a palette. ``strip()`` refuses colours that are
+    not sRGB and data that are cut off, and gives the file without its metadata, so that the decoder only sees pixels.
+    """
+
+    kind: str
+    width: int
+    height: int
+    mode: str
+    orientation: int
+    strip: Callable[[], bytes]
+    colours: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, after the image is turned the right way up."""
+        return (self.height, self.width) if self.orientation > 4 else (self.width, self.height)  # noqa: PLR2004
+
+
+def orientation_of(blocks: Sequence[bytes], packets: Sequence[bytes]) -> tuple[int, Exif]:
+    """Find the orientation (1 to 8) in the first block of EXIF, or, if EXIF names none, in packets of XMP.
+
+    Raises:
+        UnfitImageError: EXIF or XMP cannot be read.
+    """
+    exif = Exif(None, adobe_rgb=False)
+    try:
+        if blocks:
+            exif = read_exif(blocks[0])
+        found = exif.orientation
+        for packet in packets if found is None else ():
+            found = found or orientation_of_xmp(packet)
+    except ValueError:
+        raise UnfitImageError(
+            "its EXIF or XMP cannot be read, so which way up it is cannot be known: save it without"
+        ) from None
+    return found or 1, exif

@@ -1,0 +1,234 @@
+"""A front's process: its routes, its connections and its client of the engine, and how they start and end."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from guards.errors import Mistake
+from service import memory
+from service.closing import Step, close_all, optional
+from service.explain.routes import CODES as EXPLAIN_CODES
+from service.explain.routes import ExplainRoutes
+from service.front.cors import Cors
+from service.front.direct import Direct
+from service.front.dispatch import Limits
+from service.front.http import Receive, Send
+from service.front.readiness import Readiness
+from service.front.remote_engine import RemoteEngine
+from service.front.v1_routes import read
+from service.interpreter import switch_soon
+from service.lifecycle import supervisor
+from service.lifecycle.assembly import Assembly, codes_of
+from service.lifecycle.listening_socket import inherited, listen, take_own_port
+from service.lifecycle.pidfile import Notice, Presence, Process
+from service.lifecycle.shutdown import SIGNALS, Shutdown
+from service.messages.board import Board
+from service.messages.paths import BOARD, FAMILIES, run_folder
+from service.messages.seat import Seat
+from service.messages.served_model import ServedModel
+from service.settings import Settings
+from service.telemetry.logs import configure
+from service.telemetry.metrics.exposition import Exposition
+from service.telemetry.metrics.front import FrontMetrics
+from service.telemetry.metrics.plain_families import FamiliesFile
+from service.telemetry.metrics.process_figures import ProcessFigures
+from service.telemetry.request_record import Exchanges
+from service.telemetry.tracing import Tracing
+
+if TYPE_CHECKING:
+    from service.front.grpc_server import RpcServer
+    from service.front.uvicorn_protocol import StrictProtocol
+
+__all__ = ["FrontProcess"]
+
+LOG = logging.getLogger("guardhouse")
+ANYWHERE = "0.0.0.0"  # noqa: S104 - in a pod, a server listens on every address
+CLOSE_SECONDS = 5.0
+"""How long a part of the front may take to close; gRPC may take a request's time longer."""
+NOBODY = "no supervisor of this server started this process: start the server with `guardhouse serve`"
+
+
+class FrontProcess:
+    """Everything that lives in a front's process after the engine has sent the description of the served model."""
+
+    def __init__(
+        self,
+        engine: RemoteEngine,
+        served: ServedModel,
+        board: Board,
+        seat: Seat,
+        folder: Path,
+        tracing: Tracing | None,
+        notice: Notice | None,
+    ) -> None:
+        """Connect the parts with each other; :meth:`start` makes the arguments."""
+        server = served.server
+        self.engine, self.served = engine, served
+        self.connections: set[StrictProtocol] = set()
+        self._board, self._tracing, self._notice = board, tracing, notice
+        self.shutdown = Shutdown(
+            request_seconds=server.timeout_seconds,
+            announce=self._announce,
+            close_idle=self._close_idle,
+            finish=self._stop_rpc,
+            close=self._close,
+        )
+        routes = codes_of(served, EXPLAIN_CODES)
+        metrics = FrontMetrics(routes, seat)
+        exposition = Exposition(
+            board,
+            routes,
+            [guard.name for guard in served.guards],
+            served.explain.allowed,
+            ask=engine.metrics,
+            file=FamiliesFile(folder / FAMILIES),
+        )
+        self._exchanges = exchanges = Exchanges(metrics, tracing)
+        self._assembly = assembly = Assembly.of(
+            served,
+            engine,
+            readiness=Readiness(engine, lambda: self.shutdown.draining, lambda: board.connecting),
+            stages=metrics.stages,
+            exposition=exposition,
+            totals=exposition.totals,
+            explaining=ExplainRoutes(served, engine.control, partial(read, served)).routes(),
+        )
+        self._publishing = asyncio.create_task(ProcessFigures(seat).keep_publishing())
+        limits = Limits(
+            assembly.routes,
+            exchanges,
+            max_body_bytes=server.max_body_bytes,
+            timeout_seconds=server.timeout_seconds,
+            closing=lambda: self.shutdown.draining,
+        )
+        # Answers to other origins' pages need more headers, which only the general way adds.
+        self.direct = Direct(limits) if server.cors is None else None
+        self.answer: Callable[[Any, Receive, Send], Any] = (
+            limits if server.cors is None else Cors(limits, server.cors, exchanges)
+        )
+        self._rpc: RpcServer | None = None
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Connect to the engine, wait for the description of the served model, and open every route.
+
+        Raises:
+            Mistake: a setting is wrong, or a port is taken.
+            InterruptedError: the server got the signal to stop before it had started.
+        """
+        folder = run_folder()
+        if folder is None:
+            raise Mistake(NOBODY)
+        settings = Settings.from_environment()
+        configure(settings.log_level)
+        board = Board(folder / BOARD)
+        seat = board.take_seat()
+        engine = RemoteEngine(folder, board, seat)
+        served = await _unless_told_to_stop(engine.settled())
+        take_own_port()
+        tracing = Tracing.from_environment(model=served.name, version=served.version)
+        notice = None
+        with optional("`guardhouse drain` will not find this server"):
+            notice = Notice(_presence(seat.number), settings.state_folder)
+        front = cls(engine, served, board, seat, folder, tracing, notice)
+        await front._open()
+        return front
+
+    async def _open(self) -> None:
+        server = self.served.server
+        if server.grpc_port is not None:
+            self._rpc = self._assembly.rpc_server(self._exchanges, share_port=len(self._board.fronts) > 1)
+            await self._rpc.start(_address()[0], server.grpc_port)
+        switch_soon()
+        memory.settle()  # before the first request: a full garbage collection stops the process for 150 ms
+        self.engine.listens()
+        try:
+            listen()
+        except OSError as taken:
+            raise Mistake("port {1} of {0}: cannot listen there ({2})".format(*_address(), taken.strerror)) from None
+        self.shutdown.listen(asyncio.get_running_loop())
+        if self._board.draining:
+            self.shutdown.drain()
+
+    def _announce(self) -> None:
+        self._board.draining = True
+        if self._notice is not None:
+            self._notice.drains()
+
+    def _close_idle(self) -> None:
+        """Close the connections that have no request in flight."""
+        for connection in tuple(self.connections):
+            connection.shutdown()
+
+    async def _stop_rpc(self) -> None:
+        if self._rpc is not None:
+            await self._rpc.stop()
+
+    async def _close(self) -> None:
+        self._publishing.cancel()
+        steps = []
+        if self._rpc is not None:
+            steps.append(Step("gRPC", self.served.server.timeout_seconds + CLOSE_SECONDS, self._rpc.stop))
+        steps.append(Step("the engine's connection", CLOSE_SECONDS, self.engine.close))
+        if self._tracing is not None:
+            steps.append(Step("tracing", CLOSE_SECONDS, self._tracing.close))
+        await close_all(*steps)
+        if self._notice is not None:
+            with optional("the file by which `guardhouse drain` finds a server remains"):
+                self._notice.remove()
+
+
+async def _unless_told_to_stop(waiting: Any) -> Any:  # noqa: ANN401 - whatever is waited for
+    """Wait for a result, but stop waiting if a signal arrives or the supervisor dies.
+
+    uvicorn's handlers only set a flag, which uvicorn reads after the start. So if a signal arrived before this call,
+    the flag is set, and this function reads the flag.
+
+    Raises:
+        InterruptedError: a signal arrived, or the supervisor died.
+    """
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # nohup makes a process ignore SIGHUP, and that stays so
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(told.set))
+    if any(getattr(getattr(handler, "__self__", None), "should_exit", False) for handler in before.values()):
+        told.set()
+    supervisor.watch(lambda: loop.call_soon_threadsafe(told.set))
+    wanted, stop = asyncio.ensure_future(waiting), asyncio.ensure_future(told.wait())
+    try:
+        await asyncio.wait([wanted, stop], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if not wanted.done():
+        wanted.cancel()
+        raise InterruptedError("stopped before the engine had said what is served")
+    return wanted.result()
+
+
+def _address() -> tuple[str, int]:
+    """Return the host and port of HTTP; port 0 if this process inherited no socket with a port."""
+    listening = inherited()
+    if listening is None:
+        return ANYWHERE, 0
+    with listening:
+        if listening.family not in (socket.AF_INET, socket.AF_INET6):
+            return ANYWHERE, 0
+        host, port, *_ = listening.getsockname()
+        return str(host), int(port)
+
+
+def _presence(seat: int) -> Presence:
+    """Describe this front and its supervisor for the front's own file."""
+    here = Process.of(os.getpid())
+    above = supervisor.supervisor()
+    return Presence(_address()[1], seat, here, here if above is None else Process.of(above))

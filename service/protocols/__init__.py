@@ -1,1 +1,0 @@
-"""Between the wire and batches, and nothing else."""

@@ -1,0 +1,227 @@
+"""Answered rows in the forms that the store needs: as the device's thread leaves them, as columns, and as records."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from guards.actions import Action
+from guards.monitors.answered_rows import UNANSWERED, Records
+from service.messages.answer import Answer
+from service.messages.outcomes import Outcome
+from service.store.prediction_sets import in_set, write_set
+
+__all__ = ["Answered", "Block", "Remembered", "key_of"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """The rows of one batch as the device's thread leaves them; no Python code runs for each row.
+
+    ``sets`` (n, k / 8) are the prediction sets, with eight labels in a byte. Otherwise rows with thousands of labels
+    that wait for a database would take much memory.
+    """
+
+    ids: Sequence[str]
+    time: float
+    answer: Answer
+    confidence: Array | None
+    sets: Array | None
+    groups: Mapping[str, Array]
+    x: Array | None
+
+    @classmethod
+    def of(
+        cls, ids: Sequence[str], time: float, answer: Answer, groups: Mapping[str, Array], x: Array | None = None
+    ) -> Self:
+        """Take what will be stored of a batch; ``x`` is None if the input rows are not to be stored."""
+        confidence = None if answer.probabilities is None else answer.probabilities.max(1)
+        sets = None if answer.members is None else np.packbits(answer.members, axis=1)
+        kept = replace(answer, probabilities=None, members=None, violated=None, causes={})
+        return cls(ids, time, kept, confidence, sets, groups, x)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.ids)
+
+
+class Block:
+    """The rows of some batches, to be written in one transaction.
+
+    ``classes`` are the names of the labels, ``guards`` the names of the guards, in the order of the answers' columns.
+    """
+
+    def __init__(self, batches: Sequence[Answered], *, classes: Sequence[str], guards: Sequence[str]) -> None:
+        self.classes, self.guards = tuple(classes), tuple(guards)
+        self.keys = [key_of(name) for batch in batches for name in batch.ids]
+        self.times = np.repeat([batch.time for batch in batches], [len(batch) for batch in batches])
+        self.answer = Answer.join([batch.answer for batch in batches])
+        self._packed = [batch.sets for batch in batches if batch.sets is not None]
+        self._xs = [batch.x for batch in batches if batch.x is not None]
+        answered = self.answer.action < Action.ABSTAIN
+        nothing = np.full(len(self.keys), math.nan)
+        confidence = nothing
+        if batches[0].confidence is not None:
+            confidence = np.concatenate([batch.confidence for batch in batches if batch.confidence is not None])
+        if self.answer.label is not None:
+            predicted = np.where(answered, self.answer.label, UNANSWERED)
+        else:
+            assert self.answer.value is not None  # noqa: S101 - an answer has labels or values
+            predicted = np.where(answered, self.answer.value.astype(np.float64), math.nan)
+        self.records = Records(
+            predicted=predicted,
+            action=self.answer.action,
+            confidence=np.where(answered, confidence.astype(np.float64), math.nan),
+            groups={name: np.concatenate([batch.groups[name] for batch in batches]) for name in batches[0].groups},
+            flagged=np.logical_or.reduce(self.answer.flagged, axis=1),
+        )
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.keys)
+
+    @cached_property
+    def firsts(self) -> list[int]:
+        """The first row of each id, in the order of the keys, so that two writers cannot deadlock."""
+        places = dict(zip(reversed(self.keys), range(len(self.keys) - 1, -1, -1), strict=True))
+        return [places[key] for key in sorted(places)]
+
+    @cached_property
+    def predictions(self) -> bytes:
+        """The rows of ``predictions`` as JSON, in the order of :attr:`firsts`."""
+        records, n = self.records, len(self)
+        blank: list[None] = [None] * n
+        labels: Sequence[str | None] = blank
+        values: Sequence[float | None] = blank
+        if self.answer.label is not None:
+            labels = [None if index == UNANSWERED else self.classes[index] for index in records.predicted.tolist()]
+        else:
+            values = records.predicted.tolist()
+        interval = np.full((n, 2), math.nan) if self.answer.interval is None else self.answer.interval
+        interval = np.where((records.action < Action.ABSTAIN)[:, None], interval, math.nan).astype(np.float64)
+        inputs = blank if not self._xs else [orjson.dumps(x.ravel().tolist()).decode() for xs in self._xs for x in xs]
+        rows = list(
+            zip(
+                self.keys, self.times.tolist(), labels, values, records.confidence.tolist(), self._sets(),
+                *interval.T.tolist(), records.action.tolist(), self._groups(), inputs, strict=True,
+            )
+        )  # fmt: skip
+        return orjson.dumps([rows[place] for place in self.firsts])
+
+    def _sets(self) -> list[str | None]:
+        if not self._packed:
+            return [None] * len(self)
+        known: dict[bytes, str] = {}
+        sets: list[str | None] = []
+        for packed, action in zip(chain.from_iterable(self._packed), self.answer.action.tolist(), strict=True):
+            if action >= Action.ABSTAIN:
+                sets.append(None)
+                continue
+            key = packed.tobytes()
+            if key not in known:
+                known[key] = write_set(key, self.classes)
+            sets.append(known[key])
+        return sets
+
+    def _groups(self) -> list[str | None]:
+        names = tuple(self.records.groups)
+        if not names:
+            return [None] * len(self)
+        known: dict[tuple[int, ...], str] = {}
+        rows = list(zip(*(codes.tolist() for codes in self.records.groups.values()), strict=True))
+        for codes in set(rows):
+            known[codes] = orjson.dumps(dict(zip(names, codes, strict=True))).decode()
+        return [known[codes] for codes in rows]
+
+    @cached_property
+    def decisions(self) -> bytes | None:
+        """The rows of ``decisions`` as JSON: the rows whose action is not `allow`. None if there are no such rows."""
+        touched = np.flatnonzero(self.answer.action > Action.ALLOW).tolist()
+        if not touched:
+            return None
+        touched.sort(key=lambda row: self.keys[row])
+        flagged, p_values = self.answer.flagged[touched].tolist(), self.answer.p_value[touched].tolist()
+        rows = [
+            (
+                self.keys[row],
+                self.times[row].item(),
+                self.answer.action[row].item(),
+                orjson.dumps([guard for guard, is_so in zip(self.guards, flags, strict=True) if is_so]).decode(),
+                orjson.dumps(dict(zip(self.guards, ps, strict=True))).decode(),
+            )
+            for row, flags, ps in zip(touched, flagged, p_values, strict=True)
+        ]
+        return orjson.dumps(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One row of the table ``predictions``."""
+
+    prediction: int
+    edition: int
+    label: str | None
+    value: float | None
+    confidence: float | None
+    labels: str | None
+    low: float | None
+    high: float | None
+    action: int
+    groups: str | None
+
+    def covers(self, truth: Outcome, place: int | None = None) -> bool | None:
+        """Return whether the prediction set or the interval held the true outcome; None if there was neither.
+
+        ``place`` is the index of the true label among the labels.
+        """
+        if self.labels is not None:
+            return in_set(self.labels, truth.label, place)
+        if self.low is None or self.high is None or truth.value is None:
+            return None
+        return self.low <= truth.value <= self.high
+
+    @staticmethod
+    def records(rows: Sequence["Remembered"], truths: Sequence[Outcome], classes: Sequence[str]) -> Records:
+        """Join rows with their true outcomes; the predicted and the true labels are among ``classes``."""
+        index = {label: place for place, label in enumerate(classes)}
+        if classes:
+            predicted = np.array([UNANSWERED if r.label is None else index[r.label] for r in rows], dtype=np.int64)
+            actual: Array = np.array([index[truth.label or ""] for truth in truths], dtype=np.int64)
+        else:
+            predicted = np.array([_number(r.value) for r in rows])
+            actual = np.array([_number(truth.value) for truth in truths])
+        covered = [row.covers(truth, index.get(truth.label or "")) for row, truth in zip(rows, truths, strict=True)]
+        known = {text: orjson.loads(text) for text in {row.groups for row in rows} if text is not None}
+        codes = [known[row.groups] if row.groups is not None else {} for row in rows]
+        return Records(
+            predicted=predicted,
+            action=np.array([row.action for row in rows], dtype=np.int64),
+            confidence=np.array([_number(row.confidence) for row in rows]),
+            groups={name: np.array([c[name] for c in codes], dtype=np.int64) for name in (codes[0] if codes else ())},
+            actual=actual,
+            covered=np.array([UNANSWERED if one is None else int(one) for one in covered], dtype=np.int64),
+            weight=np.array([1 / (truth.probability or math.nan) for truth in truths]),
+        )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def key_of(name: str) -> str:
+    r"""Escape an id so that both databases can store it: text in PostgreSQL cannot hold NUL.
+
+    >>> key_of("order-17"), key_of("a" + chr(0)), key_of(chr(92) + "0")
+    ('order-17', 'a\\0', '\\\\0')
+    """
+    if "\0" not in name and "\\" not in name:
+        return name
+    return name.replace("\\", "\\\\").replace("\0", "\\0")

@@ -1,0 +1,254 @@
+"""The explanation desk in trouble: killed processes, clients that disconnect, full queues, and rate limits."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from example_folders import FATAL, NAP, write_values
+from explanation_desk import ExplanationServer, fit, servers
+from gateways import free_port
+from waiting import until
+
+ROW = [1.0, 1.0, 1.0]
+LONG = {"instances": [[NAP, 1, 0.9]]}
+"""A row on which the model sleeps at each of its many evaluations."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fit a regression, 3 a - 2 b + c, that sleeps or ends its process on command."""
+    return fit(write_values(tmp_path_factory.mktemp("desk") / "values"))
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExplanationServer]:
+    """Explain with a short queue, and without a store."""
+    server = ExplanationServer(bundle, tmp_path_factory.mktemp("shared"), max_queue=2)
+    server.explain(ROW)  # the process is there
+    yield server
+    server.close()
+    assert not server.workers()
+
+
+@pytest.fixture
+def start(bundle: Path, tmp_path: Path) -> Iterator[Callable[..., ExplanationServer]]:
+    """Start servers that a test has for itself."""
+    yield from servers(bundle, tmp_path)
+
+
+def moved(server: ExplanationServer, before: dict[tuple[str, ...], int]) -> dict[str, int]:
+    """Give how often each result was counted since, whatever the method."""
+    found: Counter[str] = Counter()
+    for (_, result), count in (server.count.results - Counter(before)).items():
+        found[result] += count
+    return dict(found)
+
+
+# The process, and who waits for it
+
+
+def test_the_process_is_started_by_the_first_question(start: Callable[..., ExplanationServer]) -> None:
+    """No process is there before the first question; one process answers them all, at the lowest priority."""
+    server = start()
+    server.post({"instances": [ROW], "parameters": {"method": "guess"}})
+    assert not server.workers()
+    for value in (0.5, 0.25):
+        server.explain([1.0, 1.0, value])
+    (worker,) = server.workers()
+    assert worker.nice() == 19
+
+
+def test_the_process_compiles_nothing(
+    start: Callable[..., ExplanationServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the server's model is compiled, its explanations need no compiler, however many rows a question has."""
+    server = start()
+    config = Path(os.environ["GUARDHOUSE_CONFIG"])  # the process reads it when it starts
+    document = yaml.safe_load(config.read_text())
+    document["model"]["compile"] = True
+    config.write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "graphs"))
+    for rows in (1, 3):
+        assert len(server.post({"instances": [ROW] * rows}).explanations) == rows
+
+
+def test_the_same_question_is_answered_from_memory(server: ExplanationServer) -> None:
+    """A row that was explained of late gets the same numbers under another id, and is counted as cached."""
+    before = dict(server.count.results)
+    document = {"instances": [[2.25, 1.5, 0.125]], "ids": ["first"]}
+    (first,) = server.post(document).explanations
+    (again,) = server.post({**document, "ids": ["again"]}).explanations
+    assert again == first | {"id": "again"}
+    (other,) = server.post({**document, "parameters": {"method": "saliency"}}).explanations
+    assert other["method"] == "saliency"
+    assert moved(server, before) == {"ok": 2, "cached": 1}
+    assert len(server.count.seconds) == sum(server.count.results.values())
+
+
+def test_a_killed_process_costs_one_answer_at_most(server: ExplanationServer, caplog: pytest.LogCaptureFixture) -> None:
+    """If the process is killed under a question, that question fails and is counted; the next one is explained."""
+    before = dict(server.count.results)
+    waiting = server.begin(server.asked(LONG))
+    (worker,) = server.workers()
+    spent = worker.cpu_times().user
+    time.sleep(0.3)
+    worker.kill()
+    said = waiting.result(60)
+    assert (said.status, said.detail) == (500, "a fault of the server's; it is logged")
+    assert server.explain([1.0, 1.0, 0.375])["output_value"] == pytest.approx(1.375, abs=1e-4)
+    (other,) = server.workers()
+    assert other.pid != worker.pid
+    assert moved(server, before) == {"crashed": 1, "ok": 1}
+    assert "the process that explains ended by itself" in caplog.text
+    assert spent >= 0
+
+
+def test_a_row_that_ends_the_process_costs_one_answer(server: ExplanationServer) -> None:
+    """A model that ends its process on a row is a fault that is counted; the next row is explained."""
+    before = dict(server.count.results)
+    assert server.post({"instances": [[FATAL, 1, 1]]}).status == 500
+    assert server.explain([1.0, 1.0, 0.4375])["output_value"] == pytest.approx(1.4375, abs=1e-4)
+    assert moved(server, before) == {"crashed": 1, "ok": 1}
+
+
+def test_a_deadline_ends_an_explanation(server: ExplanationServer) -> None:
+    """An explanation past its deadline ends in the process, which goes on with the next question."""
+    before = dict(server.count.results)
+    (worker,) = server.workers()
+    with pytest.raises(TimeoutError):
+        server.post(LONG, seconds=1.5)
+    assert server.explain([1.0, 1.0, 0.9375])["output_value"] == pytest.approx(1.9375, abs=1e-4)
+    assert moved(server, before) == {"timeout": 1, "ok": 1}
+    assert [each.pid for each in server.workers()] == [worker.pid]
+
+
+def test_clients_that_leave_free_their_places_in_the_queue(server: ExplanationServer) -> None:
+    """If a client leaves, the desk drops its question from the queue and counts a timeout; others go on."""
+    before = dict(server.count.results)
+    first = server.begin(server.asked(LONG, seconds=2))
+    time.sleep(0.3)
+    leaving = [server.begin(server.asked(LONG)) for _ in range(2)]
+    until(lambda: server.desk._worker._waiting == 2)
+    assert server.post(LONG).status == "explain_queue_full"
+    for each in leaving:
+        each.cancel()
+    until(lambda: server.desk._worker._waiting == 0)
+    assert server.explain([1.0, 1.0, 0.84375])["output_value"] == pytest.approx(1.84375, abs=1e-4)
+    with pytest.raises(TimeoutError):
+        first.result(60)
+    assert moved(server, before) == {"timeout": 3, "ok": 1}
+
+
+def test_a_full_queue_refuses_and_counts_no_explanation(server: ExplanationServer) -> None:
+    """Beyond `max_queue` waiting questions the next is refused with Retry-After; those that wait are answered."""
+    before = dict(server.count.results)
+    first = server.begin(server.asked(LONG, seconds=2))
+    time.sleep(0.3)
+    waiting = [server.begin(server.asked({"instances": [[1.0, 1.0, value]]})) for value in (0.0625, 0.125)]
+    until(lambda: server.desk._worker._waiting == 2)
+    said = server.post({"instances": [[1.0, 1.0, 0.1875]]})
+    assert (said.status, said.retry_after) == ("explain_queue_full", 5)
+    assert [each.result(60).status for each in waiting] == [200, 200]
+    with pytest.raises(TimeoutError):
+        first.result(60)
+    assert moved(server, before) == {"timeout": 1, "ok": 2}
+
+
+def test_answers_do_not_mix(server: ExplanationServer) -> None:
+    """Questions side by side get the answers to their own rows, whichever ends first."""
+    rows = [[1 + i / 8, 0.5, 1.0] for i in range(3)]
+    each = [server.begin(server.asked({"instances": [row], "ids": [str(row)]})) for row in rows]
+    for row, answer in zip(rows, each, strict=True):
+        (found,) = answer.result(60).explanations
+        assert found["id"] == str(row)
+        assert found["output_value"] == pytest.approx(3 * row[0] - 2 * row[1] + row[2], abs=1e-4)
+
+
+# Rates
+
+
+def test_a_client_that_asks_too_often_waits(start: Callable[..., ExplanationServer]) -> None:
+    """Beyond its burst a client is refused before its body is read; another client has a burst of its own."""
+    server = start(rate=12, burst=3)
+    said = [server.post(b"{", client="10.0.0.1") for _ in range(5)]
+    assert [each.status for each in said] == [400, 400, 400, "explain_rate", "explain_rate"]
+    assert said[3].detail == "this client asked for too many explanations; come again later"
+    assert said[3].retry_after is not None
+    assert 1 <= said[3].retry_after <= 5
+    assert server.post(b"{", client="10.0.0.2").status == 400
+    assert server.count.losses == 0
+
+
+def test_servers_share_a_rate_in_redis_and_count_alone_without_it(
+    start: Callable[..., ExplanationServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two desks on one Redis share a client's burst; once Redis is gone, each counts alone and counts the losses."""
+    monkeypatch.setattr("service.explain.shared_rate_limit.SECONDS", 5.0)
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        (tmp_path / "other").mkdir()
+        first, second = (start(rate=1, burst=4, redis_url=f"redis://127.0.0.1:{port}/0") for _ in range(2))
+        statuses = []
+        for _ in range(3):
+            statuses += [each.post(b"{").status for each in (first, second)]
+        assert statuses == [400] * 4 + ["explain_rate"] * 2
+        assert (first.count.losses, second.count.losses) == (0, 0)
+        redis.kill()
+        redis.wait()
+        assert [each.post(b"{").status for each in (first, second)] == [400, 400]
+        assert (first.count.losses, second.count.losses) == (1, 1)
+    finally:
+        redis.kill()
+        redis.wait()
+
+
+def test_without_a_store_no_answer_comes_later(server: ExplanationServer) -> None:
+    """A server that stores nothing answers at once, whatever the client prefers, and knows no job."""
+    said = server.post({"instances": [ROW]}, Prefer="respond-async")
+    assert said.status == 200
+    assert server.wait(server.fetched("/v1/explanations/x")).status == 404
+
+
+# The end
+
+
+def test_a_front_whose_engine_ends_says_so(start: Callable[..., ExplanationServer]) -> None:
+    """A question that is being explained when the engine ends is refused, and can be sent again."""
+    server = start()
+    server.explain(ROW)
+    waiting = server.begin(server.asked(LONG))
+    time.sleep(0.3)
+    server.wait(server.control.close())
+    said = waiting.result(60)
+    assert said.status == "engine_lost"
+    assert "send the request again" in said.detail
+
+
+def test_a_stopped_process_is_killed_at_the_deadline(
+    start: Callable[..., ExplanationServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that answers nothing any more is killed soon after the deadline; the next question gets another one."""
+    monkeypatch.setattr("service.explain.worker_client.GRACE_SECONDS", 0.2)
+    server = start()
+    server.explain(ROW)
+    (worker,) = server.workers()
+    os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises((TimeoutError, asyncio.CancelledError)):
+        server.post({"instances": [[1.0, 1.0, 0.5]]}, seconds=0.5)
+    until(lambda: not worker.is_running())
+    assert "did not end at its deadline: its process is killed" in caplog.text
+    assert server.explain([1.0, 1.0, 0.25])["output_value"] == pytest.approx(1.25, abs=1e-4)

@@ -1,0 +1,155 @@
+"""One rate limit over several replicas, in a real Redis that stops and comes back."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from guards.types import Mistake
+from service.explain import shared_rate_limit as shared_allowance
+from service.explain.shared_rate_limit import SharedAllowance, connect
+
+
+class RedisServer:
+    """A Redis without persistence on a port of its own."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.program, self.folder = program, folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise AssertionError("Redis did not start")
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """Run a Redis."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    server = RedisServer(program, tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than a client would wait."""
+    monkeypatch.setattr(shared_allowance, "SECONDS", 10.0)
+
+
+Asking = Callable[..., Awaitable[None]]
+
+
+def run(url: str, replicas: int, rate: float, burst: int, ask: Asking) -> list[int]:
+    """Let replicas ask, and give how often each of them answered alone."""
+
+    async def everything() -> list[int]:
+        lost = [0] * replicas
+
+        def loss(replica: int) -> Callable[[], None]:
+            def note() -> None:
+                lost[replica] += 1
+
+            return note
+
+        each = [SharedAllowance(connect(url), "m", rate, burst, on_loss=loss(i)) for i in range(replicas)]
+        await ask(*each)
+        for one in each:
+            await one.close()
+        return lost
+
+    return asyncio.run(everything())
+
+
+def test_replicas_share_a_burst(redis: RedisServer) -> None:
+    """Whichever replica a client asks, and however many at once, its burst is one; another client has its own."""
+
+    async def ask(*replicas: SharedAllowance) -> None:
+        waits = await asyncio.gather(*(replicas[i % 3].wait("10.0.0.1") for i in range(30)))
+        assert sum(wait == 0 for wait in waits) == 5
+        assert all(0 < wait <= 3600 for wait in waits if wait)
+        assert await replicas[0].wait("10.0.0.2") == 0
+        assert await replicas[1].wait("2001:db8::1") == await replicas[2].wait("2001:db8:0:1::1") == 0
+
+    assert run(redis.url, 3, 1 / 60, 5, ask) == [0, 0, 0]
+
+
+def test_tokens_come_back(redis: RedisServer) -> None:
+    """After the seconds that were named there is a token again, and a full bucket is forgotten."""
+
+    async def ask(first: SharedAllowance, second: SharedAllowance) -> None:
+        assert await first.wait("10.0.0.1") == 0
+        wait = await second.wait("10.0.0.1")
+        assert wait == 1
+        await asyncio.sleep(wait)
+        assert await second.wait("10.0.0.1") == 0
+        client = connect(redis.url)
+        await asyncio.sleep(1.2)
+        assert await client.keys() == []
+        await client.aclose()
+
+    assert run(redis.url, 2, 60, 1, ask) == [0, 0]
+
+
+def test_without_redis_each_replica_counts_alone(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Redis is down a burst is each replica's own and every answer is counted as a loss; then it is one again."""
+    monkeypatch.setattr(shared_allowance, "REST_SECONDS", 0.0)
+
+    async def ask(first: SharedAllowance, second: SharedAllowance) -> None:
+        assert await first.wait("10.0.0.1") == 0
+        redis.kill()
+        assert [await one.wait("10.0.0.1") > 0 for one in (first, first, second, second)] == [False, True] * 2
+        redis.start()
+        assert [await one.wait("10.0.0.1") > 0 for one in (first, second)] == [False, True]
+
+    assert run(redis.url, 2, 1 / 60, 1, ask) == [2, 2]
+
+
+def test_a_redis_that_does_not_answer_costs_one_wait_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it was waited for once, a silent Redis is left alone for a while."""
+    monkeypatch.setattr(shared_allowance, "SECONDS", 0.05)
+    monkeypatch.setattr(shared_allowance, "REST_SECONDS", 1000.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+
+        async def ask(alone: SharedAllowance) -> None:
+            assert [await alone.wait("10.0.0.1") > 0 for _ in range(3)] == [False, False, True]
+            silent.setblocking(False)
+            silent.accept()[0].close()
+            with pytest.raises(BlockingIOError):
+                silent.accept()
+
+        assert run(f"redis://127.0.0.1:{silent.getsockname()[1]}", 1, 1 / 60, 2, ask) == [3]
+
+
+@pytest.mark.parametrize("url", ["s3cret", "http://s3cret@x", "redis://:s3cret@x:port/0"])
+def test_a_malformed_url_is_a_sentence_without_its_password(url: str) -> None:
+    """The error names the mistake and does not quote the URL, which may hold a password."""
+    with pytest.raises(Mistake, match="GUARDHOUSE_REDIS_URL: ") as mistake:
+        connect(url)
+    assert "s3cret" not in str(mistake.value)
