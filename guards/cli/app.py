@@ -1,22 +1,33 @@
 """The command line's application: what all commands share, and how a user's mistake ends a command."""
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from guards.bundle.bundle import Bundle
+from guards.cli.requirements import Requirement, judge, status_of
 from guards.types import Mistake
 from guards.version import __version__
 
-__all__ = ["AsJson", "Deployed", "app", "load_bundle", "remarks", "run"]
+__all__ = ["AsJson", "Deployed", "Require", "app", "close", "load_bundle", "remarks", "run"]
 
 Deployed = Annotated[
     Path | None,
     typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
+]
+Require = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--require",
+        metavar="NAME>=VALUE",
+        help="a bound (>=, <=, >, <) on a figure of the --json document, such as any.false_alarm_rate<=0.02; may be "
+        "given several times; exit status 1 if one fails, 3 if none fails but an interval crosses a bound",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 app = typer.Typer(
@@ -57,6 +68,32 @@ def load_bundle(bundle: Path, config: Path | None) -> Bundle:
 
     parsed = None if config is None else load_config(config)
     return Bundle.load(bundle, config=parsed, folder=None if config is None else config.resolve().parent)
+
+
+def close(
+    document: Mapping[str, Any],
+    requirements: Sequence[Requirement],
+    show: Callable[[Console], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Print a command's result, as JSON or by ``show``, and a sentence for each requirement that does not hold.
+
+    Raises:
+        Mistake: a requirement names a figure that the document lacks.
+        typer.Exit: a requirement fails, or nobody can tell.
+    """
+    judged = judge(requirements, document)
+    if as_json:
+        typer.echo(json.dumps({**document, "requirements": judged} if judged else document))
+    else:
+        show(Console())
+    console = Console(stderr=True)
+    for each in judged:
+        if each["verdict"] != "holds":
+            console.print(each["sentence"], highlight=False, markup=False, soft_wrap=True)
+    if status := status_of(judged):
+        raise typer.Exit(status)
 
 
 def run() -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from guards.cli.app import AsJson, Deployed, load_bundle
+from guards.cli.app import AsJson, Deployed, Require, close, load_bundle
+from guards.cli.requirements import read_requirements
 
 __all__ = ["evaluate", "explain", "replay"]
 
@@ -17,21 +18,20 @@ def evaluate(
     clean: Annotated[Path, typer.Option(help="a file of rows that should pass")],
     suspect: Annotated[Path | None, typer.Option(help="a file of rows that should be flagged")] = None,
     config: Deployed = None,
+    require: Require = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the fitted guards on rows of your choice, without a server."""
+    """Measure the fitted guards on rows of your choice, without a server; with --require, as a gate for CI."""
     from guards.cli.evaluate import evaluate as measure  # noqa: PLC0415
     from guards.cli.evaluate import show  # noqa: PLC0415
     from guards.cli.printed_notices import noticing  # noqa: PLC0415
 
+    requirements = read_requirements(require)
     loaded = load_bundle(bundle, config)
     with noticing(Console(stderr=True)) as notices:
         result = measure(loaded, clean, suspect, notices)
-    if as_json:
-        typer.echo(json.dumps(result))
-    else:
-        show(result, Console())
+    close(result, requirements, lambda console: show(result, console), as_json=as_json)
 
 
 def explain(
