@@ -20,7 +20,7 @@ from guards.notices import Notices
 from guards.sentences import counted, first_line
 from guards.types import Mistake
 
-__all__ = ["PARQUET", "SUFFIXES", "arrow_parts", "read_arrow"]
+__all__ = ["PARQUET", "SUFFIXES", "parquet_parts", "read_arrow"]
 
 PARQUET = (".parquet", ".pq", ".parq")
 SUFFIXES = (*PARQUET, ".feather", ".arrow", ".ipc")
@@ -41,28 +41,30 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
     return _columns(table, path, wanted, notices)
 
 
-def arrow_parts(
-    path: Path, wanted: AbstractSet[str], notices: Notices, rows: int
-) -> tuple[int, Iterator[Table]] | None:
-    """Count the rows of one Parquet file, and read about ``rows`` rows at a time; None if the file is another one.
+def parquet_parts(path: Path, wanted: AbstractSet[str], notices: Notices, rows: int) -> tuple[int, Iterator[Table]]:
+    """Count the rows of one Parquet file, and read ``rows`` rows at a time, as :func:`read_arrow` reads them all.
 
     Raises:
         Mistake: as :func:`read_arrow`, also when the parts are read.
     """
-    if path.is_dir() or path.suffix.lower() not in PARQUET:
-        return None
     with _readable(path), pq.ParquetFile(path) as file:
         count = file.metadata.num_rows
 
     def parts() -> Iterator[Table]:
         with pq.ParquetFile(path) as file:
             batches = file.iter_batches(rows)
-            while True:
+            waiting: list[pa.RecordBatch] = []
+            last = False
+            while not last:
                 with _readable(path):
                     batch = next(batches, None)
-                if batch is None:
-                    return
-                yield _columns(pa.Table.from_batches([batch]), path, wanted, notices)
+                last = batch is None
+                waiting += [] if batch is None else [batch]
+                # A batch ends where a row group ends, so some batches are short.
+                while waiting and (last or sum(map(len, waiting)) >= rows):
+                    table = pa.Table.from_batches(waiting)
+                    yield _columns(table[:rows], path, wanted, notices)
+                    waiting = table[rows:].to_batches()
 
     return count, parts()
 
