@@ -115,7 +115,9 @@ def _host(tensor: Tensor) -> Array:
     return tensor.cpu().numpy()
 
 
-def _lists(marks: Array, names: Sequence[str], order: Array | None = None, withheld: Array | None = None) -> pa.Array:
+def _lists(
+    marks: Array, names: Sequence[str] | Array, order: Array | None = None, withheld: Array | None = None
+) -> pa.Array:
     """Name the marked columns of each row of ``marks`` (n, m); first those with the largest ``order`` (n, m)."""
     rows, places = np.nonzero(marks)
     if order is not None:

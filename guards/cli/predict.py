@@ -80,7 +80,7 @@ def predict(
 
 
 def _run(bundle: Bundle, pipeline: Pipeline, part: Part, size: int) -> Iterator[Result]:
-    for x in part.rows.x.split(size):
+    for x in torch.split(part.rows.x, size):
         padded = torch.from_numpy(filled(x.numpy(), bucket(len(x), size))).to(bundle.model.device)
         with refusing(bundle.model, padded):
             yield pipeline(Batch(padded)).first(len(x))

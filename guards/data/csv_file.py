@@ -78,13 +78,13 @@ def csv_parts(
 
     padding = find_padding(given(), path, notices) if records.padded else Padding()
 
-    def bare() -> Iterator[Columns]:
+    def unpadded() -> Iterator[Columns]:
         for part in given():
             columns = padding.removed_from(part)
             yield {name: column.with_missing(also=missing) for name, column in columns.items()}
 
-    commas = frozenset[str]() if dialect.delimiter == "," else find_decimal_commas(bare(), path, notices)
-    return records.count, (Table(path, with_points(part, commas)) for part in bare())
+    commas = frozenset[str]() if dialect.delimiter == "," else find_decimal_commas(unpadded(), path, notices)
+    return records.count, (Table(path, with_points(part, commas)) for part in unpadded())
 
 
 def _first_change(before: Sequence[str], after: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import pyarrow as pa
 
@@ -98,7 +98,7 @@ class TextFile:
             yield text
 
     @contextmanager
-    def _opened(self) -> Iterator[IO[bytes]]:
+    def _opened(self) -> Iterator[Any]:
         match self.path.suffix.lower():
             case ".gz":
                 with gzip.open(self.path) as stream:
