@@ -21,6 +21,7 @@ from guards.cli.tuning.improved_config import changed_document, changed_text
 from guards.cli.tuning.judged_rows import differences, judge_rows
 from guards.cli.tuning.picture import draw
 from guards.cli.tuning.search import Search, Tried
+from guards.cli.tuning.share_range import share_range
 from guards.cli.tuning.tuning_rows import TuningRows
 from guards.cli.tuning.workbench import Choice, Found, Part, Workbench
 from guards.config.config import Config, parse
@@ -97,7 +98,8 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
         found, left_out = candidates(bench, clean, prepared.model.device, taken)
         spec = config.guards[guard]
         own = Choice(spec.detector.model_dump(mode="json"), DEFAULT, spec.share)
-        search = Search(bench, found, layers.names, own, shares=len(config.guards) > 1, seed=asked.seed)
+        shares = share_range(config, guard, rows.calibration, labelled=prepared.heldout.y is not None)
+        search = Search(bench, found, layers.names, own, shares=shares, seed=asked.seed)
         counting = progress.add_task("trials", total=asked.trials)
         tried = search.run(asked.trials, lambda: progress.advance(counting))
         found_now = bench.measure(own, *bench.rows)

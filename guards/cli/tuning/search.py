@@ -21,8 +21,6 @@ FEWEST = 100
 """A rung with fewer reference rows than this, or fewer suspect rows than a fifth of it, is left out."""
 STARTING = 10
 """A trial is not compared with others before so many trials are done."""
-FACTORS = (0.1, 10.0)
-"""The share of the tuned guard, as a multiple of the share in the config."""
 DIGITS = 3
 State = Literal["complete", "pruned", "unsuited"]
 
@@ -50,8 +48,8 @@ class Search:
     candidates: Sequence[Candidate]
     layers: Sequence[str]
     baseline: Choice
-    shares: bool
-    """Whether the share of the guard matters: it does not if there is no other guard."""
+    shares: tuple[float, float]
+    """The least and the largest share; two equal numbers if the share is not searched."""
     seed: int
     baseline_us: float = 0.0
     tried: list[Tried] = field(default_factory=list)
@@ -112,8 +110,8 @@ class Search:
         values = suggested(trial, kind, list(candidate.fields))
         rounded = {name: _rounded(value) if isinstance(value, float) else value for name, value in values.items()}
         share = self.baseline.share
-        if self.shares:
-            share = _rounded(share * trial.suggest_float("share", *FACTORS, log=True))
+        if self.shares[0] < self.shares[1]:
+            share = _rounded(trial.suggest_float("share", *self.shares, log=True))
         return Choice({**kept, **rounded}, layer, share)
 
     def _written(self, choice: Choice) -> dict[str, Any]:
@@ -124,8 +122,8 @@ class Search:
         chosen: dict[str, Any] = {"detector": choice.kind, **written(choice.kind, list(candidate.fields), params)}
         if candidate.reads_features and len(self.layers) > 1:
             chosen["features"] = choice.layer
-        if self.shares:
-            chosen["share"] = 1.0
+        if self.shares[0] < self.shares[1]:
+            chosen["share"] = choice.share
         return chosen
 
 

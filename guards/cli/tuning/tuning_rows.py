@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from guards.bundle.preparation import Prepared
+from guards.calibration.prediction_sets import temperature_rows
 from guards.config.heldout_rows import too_few_rows
 from guards.data.calibration_rows import row_hashes
 from guards.types import Mistake, Rows
@@ -26,6 +27,8 @@ class TuningRows:
     clean_left: Rows
     suspect: Rows
     suspect_left: Rows
+    calibration: int
+    """How many calibration rows a fit of the config has, beside the rows for the temperature."""
 
     @classmethod
     def split(cls, prepared: Prepared, suspect: Rows, path: Path, seed: int) -> Self:
@@ -49,7 +52,8 @@ class TuningRows:
         ]
         if mistakes:
             raise Mistake(*mistakes)
-        return cls(clean, clean_left, *halves(suspect, seed))
+        aside = temperature_rows(len(prepared.heldout)) if labelled and prepared.classes else 0
+        return cls(clean, clean_left, *halves(suspect, seed), len(prepared.heldout) - aside)
 
     def counts(self, reference: int) -> dict[str, int]:
         """Count the rows of each part; ``reference`` rows are those that detectors are fitted on."""
