@@ -27,20 +27,20 @@ def changed_document(document: Mapping[str, Any], guard: int, choice: Choice) ->
 def changed_text(text: str, changed: Mapping[str, Any], header: str) -> str:
     """Replace the sections of a config's text that differ in ``changed``, and put a comment before it.
 
-    A section that is replaced loses its comments; all other lines stay as they are.
+    A section that is replaced loses its comments; all other lines stay as they are, unless the config is one collection
+    in braces, or has aliases.
     """
-    before = read_document(text)
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    before, root = read_document(text), yaml.compose(text, Loader=yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)  # noqa: S101 - the config was read before
-    sections = [(key, value) for key, value in root.value if changed.get(key.value) != before.get(key.value)]
-    for key, value in sorted(sections, key=lambda section: -section[0].start_mark.index):
-        dumped = _dumped({key.value: changed[key.value]})
-        text = text[: key.start_mark.index] + dumped.rstrip("\n") + text[_end(value) :]
     comment = "".join(f"# {line}\n" for line in header.splitlines())
-    result = comment + text
-    if read_document(result) != changed:  # a config in the flow style, or with aliases between sections
-        result = comment + _dumped(changed)
-    return result
+    aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+    if root.flow_style or aliases:  # a section cannot be replaced alone
+        return comment + _dumped(changed)
+    sections = [(key, value) for key, value in root.value if changed.get(key.value) != before.get(key.value)]
+    for key, value in reversed(sections):
+        section = _dumped({key.value: changed[key.value]}).rstrip("\n")
+        text = text[: key.start_mark.index] + section + text[_end(value) :]
+    return comment + text
 
 
 def _dumped(document: Mapping[str, Any]) -> str:
