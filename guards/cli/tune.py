@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from rich.console import Console
+from rich.progress import Progress
 
 from guards.bundle.bundle import Bundle
 from guards.bundle.fit_parts import untracked
@@ -70,50 +71,24 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
     guard = _place(config, asked.guard)
     with noticing(console) as notices, progress_bars(console) as progress:
         loading = progress.add_task("data", total=3)
-        searchable = _without(config)
-        prepared = prepare(searchable, folder, notices, lambda: progress.advance(loading))
+        prepared = prepare(_without(config), folder, notices, lambda: progress.advance(loading))
         suspect = unlabelled_rows(suspect_path, config, prepared.schema, notices)
         rows = TuningRows.split(prepared, suspect, suspect_path, asked.seed)
-        layers = FeatureLayers(prepared.model, prepared.train.x)
-
-        def part(name: str, of: Rows) -> Part:
-            return Part(of, layers.outputs(of.x, lambda steps: progress.track(steps, description=name)))
-
-        train, clean, strange = (
-            part("reference", prepared.train),
-            part("calibration", rows.clean),
-            part("suspect", rows.suspect),
-        )
-        before = _fit(searchable, prepared, rows.clean)
-        bench = Workbench(
-            config,
-            prepared,
-            guard=guard,
-            temperature=_temperature(before),
-            train=train,
-            clean=clean,
-            suspect=strange,
-        )
-        taken = [_kind(config, index) for index in range(len(config.guards)) if index != guard]
-        found, left_out = candidates(bench, clean, prepared.model.device, taken)
-        spec = config.guards[guard]
-        own = Choice(spec.detector.model_dump(mode="json"), DEFAULT, spec.share)
-        shares = share_range(config, guard, rows.calibration, labelled=prepared.heldout.y is not None)
-        search = Search(bench, found, layers.names, own, shares=shares, seed=asked.seed)
+        before = _fit(prepared.config, prepared, rows.clean)
+        search, left_out = _search_for(guard, prepared, rows, before, progress, asked.seed)
         counting = progress.add_task("trials", total=asked.trials)
         tried = search.run(asked.trials, lambda: progress.advance(counting))
-        found_now = bench.measure(own, *bench.rows)
     limit = max(LIMIT_US, search.baseline_us) if asked.latency_us is None else asked.latency_us
-    winner = _winner(tried, found_now, limit)
+    winner = _winner(tried, search.baseline_found, limit)
     judged = judge_rows(before, rows.clean_left, rows.suspect_left)
     result: Tuned = {
-        "guard": spec.name,
+        "guard": config.guards[guard].name,
         "budget": config.false_alarm_budget,
         "rows": rows.counts(len(prepared.train)),
         "latency_limit_us": limit,
         "left_out": left_out,
         "trials": [as_trial(each) for each in tried],
-        "baseline": contender(own, found_now, search.baseline_us, judged),
+        "baseline": contender(search.baseline, search.baseline_found, search.baseline_us, judged.figures()),
         "winner": None,
         "difference": None,
         "improved": False,
@@ -124,17 +99,45 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
         changed = changed_document(document, guard, winner.choice)
         after = _refit(_without(parse(changed)), folder, prepared, rows.clean, again=winner.choice.layer != DEFAULT)
         judged_after = judge_rows(after, rows.clean_left, rows.suspect_left)
-        result["winner"] = contender(winner.choice, winner.found, winner.latency_us, judged_after)
-        result["difference"] = differences(judged, judged_after)
-        alarms = result["winner"]["detection"]["false_alarm_interval"]
+        better, difference = judged_after.figures(), differences(judged, judged_after)
+        alarms = better["false_alarm_interval"]
         kept = alarms is not None and alarms[0] <= config.false_alarm_budget
-        result["improved"] = kept and result["difference"]["tpr_interval"][0] > 0
+        result["winner"] = contender(winner.choice, winner.found, winner.latency_us, better)
+        result["difference"], result["improved"] = difference, kept and difference["tpr_interval"][0] > 0
         if result["improved"]:
             result["config"] = str(asked.out)
             _write(asked.out, changed_text(text, changed, _header(result, config_path, suspect_path)).encode())
-    title = f"{config.name}: guard {spec.name}, {len(rows.suspect)} suspect rows searched on"
-    _write(Path(result["picture"]), draw(tried, (found_now, search.baseline_us), winner, limit, title))
+    title = f"{config.name}: guard {result['guard']}, {len(rows.suspect)} suspect rows searched on"
+    now = search.baseline_found, search.baseline_us
+    _write(Path(result["picture"]), draw(tried, now, winner, limit, title))
     return result
+
+
+def _search_for(  # noqa: PLR0913
+    guard: int, prepared: Prepared, rows: TuningRows, before: Bundle, progress: Progress, seed: int
+) -> tuple[Search, dict[str, str]]:
+    """Run the model once on all rows of the search; give the search, and why detectors are left out of it."""
+    config, layers = prepared.config, FeatureLayers(prepared.model, prepared.train.x)
+
+    def part(name: str, of: Rows) -> Part:
+        return Part(of, layers.outputs(of.x, lambda steps: progress.track(steps, description=name)))
+
+    clean = part("calibration", rows.clean)
+    bench = Workbench(
+        config,
+        prepared,
+        guard=guard,
+        temperature=_temperature(before),
+        train=part("reference", prepared.train),
+        clean=clean,
+        suspect=part("suspect", rows.suspect),
+    )
+    taken = [_kind(config, index) for index in range(len(config.guards)) if index != guard]
+    found, left_out = candidates(bench, clean, prepared.model.device, taken)
+    spec = config.guards[guard]
+    own = Choice(spec.detector.model_dump(mode="json"), DEFAULT, spec.share)
+    shares = share_range(config, guard, rows.calibration, labelled=prepared.heldout.y is not None)
+    return Search(bench, found, layers.names, own, shares=shares, seed=seed), left_out
 
 
 def _place(config: Config, name: str | None) -> int:

@@ -4,7 +4,7 @@ from typing import Any, TypedDict
 
 from guards.cli.detection import Detection
 from guards.cli.tuning.feature_layers import DEFAULT
-from guards.cli.tuning.judged_rows import Differences, JudgedRows
+from guards.cli.tuning.judged_rows import Differences
 from guards.cli.tuning.search import Tried
 from guards.cli.tuning.workbench import Choice, Found
 
@@ -43,7 +43,7 @@ class Tuned(TypedDict):
     picture: str
 
 
-def contender(choice: Choice, found: Found, latency_us: float, judged: JudgedRows) -> Contender:
+def contender(choice: Choice, found: Found, latency_us: float, figures: Detection) -> Contender:
     """Describe a choice, with what it finds on the rows of the search and on the other rows."""
     return {
         "detector": dict(choice.parameters),
@@ -51,7 +51,7 @@ def contender(choice: Choice, found: Found, latency_us: float, judged: JudgedRow
         "share": choice.share,
         "searched": found.share,
         "latency_us": latency_us,
-        "detection": judged.figures(),
+        "detection": figures,
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import optuna
@@ -40,7 +41,7 @@ class Tried:
     why: str = ""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Search:
     """Searches choices for one guard; the first trials are the config's own choice and each detector's defaults."""
 
@@ -51,14 +52,22 @@ class Search:
     shares: tuple[float, float]
     """The least and the largest share; two equal numbers if the share is not searched."""
     seed: int
-    baseline_us: float = 0.0
     tried: list[Tried] = field(default_factory=list)
     _latency: dict[str, float] = field(default_factory=dict)
 
-    def run(self, trials: int, advance: Callable[[], object]) -> list[Tried]:
+    @cached_property
+    def baseline_us(self) -> float:
+        """How many microseconds all guards take for a row now."""
+        return self.bench.microseconds(self.baseline)
+
+    @cached_property
+    def baseline_found(self) -> Found:
+        """What all guards find now."""
+        return self.bench.measure(self.baseline, *self.bench.rows)
+
+    def run(self, trials: int, advance: Callable[[], None]) -> list[Tried]:
         """Run the trials, and list them; the same seed gives the same choices."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.baseline_us = self.bench.microseconds(self.baseline)
         study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=STARTING),

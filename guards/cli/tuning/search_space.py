@@ -1,5 +1,6 @@
 """What a search may try: the values of each parameter of a detector, from the types and bounds that it declares."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -80,7 +81,7 @@ def written(kind: str, fields: list[Searched], values: Mapping[str, Any]) -> dic
         name, value = f"{kind}.{field.name}", values.get(field.name)
         among = any(choice == value and type(choice) is type(value) for choice in field.choices)
         bounds = field.range
-        inside = bounds is not None and not among and _is_number(value) and bounds.low <= value <= bounds.high
+        inside = bounds is not None and not among and bounds.low <= _number(value) <= bounds.high
         if field.choices and (among or inside):
             chosen[f"{name} is"] = repr(value) if among else NUMBER
         if inside:
@@ -99,7 +100,7 @@ def _searched(name: str, field: FieldInfo) -> Searched:
         elif get_origin(annotation) is Literal:
             choices += get_args(annotation)
         elif annotation in (int, float):
-            default = field.default if _is_number(field.default) else None
+            default = _number(field.default)
             numbers = _range(limits, default, whole=annotation is int)
     return Searched(name, tuple(choices), numbers)
 
@@ -117,7 +118,7 @@ def _members(annotation: Any, limits: list[Any]) -> Iterator[tuple[Any, list[Any
         yield annotation, limits
 
 
-def _range(limits: list[Any], default: float | None, *, whole: bool) -> Range | None:
+def _range(limits: list[Any], default: float, *, whole: bool) -> Range | None:
     low = high = None
     for limit in limits:
         if isinstance(limit, Ge | Gt):
@@ -125,7 +126,7 @@ def _range(limits: list[Any], default: float | None, *, whole: bool) -> Range | 
         if isinstance(limit, Le | Lt):
             high = float(limit.le if isinstance(limit, Le) else limit.lt)  # type: ignore[arg-type]
     open_low, open_high = (any(isinstance(limit, kind) for limit in limits) for kind in (Gt, Lt))
-    if default and (low is None or high is None):
+    if not math.isnan(default) and default and (low is None or high is None):
         near, far = sorted((default / TIMES, default * TIMES))
         low, high = (near if low is None else max(low, near)), (far if high is None else min(high, far))
     if low is None or high is None or low >= high:
@@ -135,5 +136,6 @@ def _range(limits: list[Any], default: float | None, *, whole: bool) -> Range | 
     return Range(low, high, whole, log=low > 0 and high / low >= WIDE)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float:
+    """Give a number; NaN for what is no number."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
