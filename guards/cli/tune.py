@@ -113,7 +113,7 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
     return result
 
 
-def _search_for(  # noqa: PLR0913
+def _search_for(
     guard: int, prepared: Prepared, rows: TuningRows, before: Bundle, progress: Progress, seed: int
 ) -> tuple[Search, dict[str, str]]:
     """Run the model once on all rows of the search; give the search, and why detectors are left out of it."""
