@@ -48,7 +48,7 @@ def tune(  # noqa: PLR0913 - one parameter for each option
     guard: Annotated[
         str | None, typer.Option(help="the guard to tune; default: the first one that reads the model's output")
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="how many choices to try")] = 60,
+    trials: Annotated[int, typer.Option(min=1, help="how many choices to try")] = 100,
     latency_us: Annotated[
         float | None,
         typer.Option(

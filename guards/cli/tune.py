@@ -71,10 +71,11 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
     guard = _place(config, asked.guard)
     with noticing(console) as notices, progress_bars(console) as progress:
         loading = progress.add_task("data", total=3)
-        prepared = prepare(_without(config), folder, notices, lambda: progress.advance(loading))
+        lean = _lean(config)
+        prepared = prepare(_with_early(lean), folder, notices, lambda: progress.advance(loading))
         suspect = unlabelled_rows(suspect_path, config, prepared.schema, notices)
         rows = TuningRows.split(prepared, suspect, suspect_path, asked.seed)
-        before = _fit(prepared.config, prepared, rows.clean)
+        before = _fit(lean, prepared, rows.clean)
         search, left_out = _search_for(guard, prepared, rows, before, progress, asked.seed)
         counting = progress.add_task("trials", total=asked.trials)
         tried = search.run(asked.trials, lambda: progress.advance(counting))
@@ -97,7 +98,7 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
     }
     if winner is not None and winner.found is not None and winner.latency_us is not None:
         changed = changed_document(document, guard, winner.choice)
-        after = _refit(_without(parse(changed)), folder, prepared, rows.clean, again=winner.choice.layer != DEFAULT)
+        after = _refit(_lean(parse(changed)), folder, prepared, rows.clean, again=winner.choice.layer != DEFAULT)
         judged_after = judge_rows(after, rows.clean_left, rows.suspect_left)
         better, difference = judged_after.figures(), differences(judged, judged_after)
         alarms = better["false_alarm_interval"]
@@ -117,12 +118,12 @@ def _search_for(
     guard: int, prepared: Prepared, rows: TuningRows, before: Bundle, progress: Progress, seed: int
 ) -> tuple[Search, dict[str, str]]:
     """Run the model once on all rows of the search; give the search, and why detectors are left out of it."""
-    config, layers = prepared.config, FeatureLayers(prepared.model, prepared.train.x)
+    config, layers = before.config, FeatureLayers(prepared.model, prepared.train.x)
 
     def part(name: str, of: Rows) -> Part:
         return Part(of, layers.outputs(of.x, lambda steps: progress.track(steps, description=name)))
 
-    clean = part("calibration", rows.clean)
+    clean = part("calibration", rows.calibration)
     bench = Workbench(
         config,
         prepared,
@@ -136,7 +137,7 @@ def _search_for(
     found, left_out = candidates(bench, clean, prepared.model.device, taken)
     spec = config.guards[guard]
     own = Choice(spec.detector.model_dump(mode="json"), DEFAULT, spec.share)
-    shares = share_range(config, guard, rows.calibration, labelled=prepared.heldout.y is not None)
+    shares = share_range(config, guard, rows.calibration_counts, labelled=prepared.heldout.y is not None)
     return Search(bench, found, layers.names, own, shares=shares, seed=seed), left_out
 
 
@@ -167,9 +168,18 @@ def _detector_class(config: Config, index: int) -> type[Detector]:
     return cast("type[Detector]", registered("detectors")[_kind(config, index)])
 
 
-def _without(config: Config) -> Config:
+def _lean(config: Config) -> Config:
     """Leave out what a search does not need: monitors, and the compiler, which would not see the features' hooks."""
     return config.model_copy(update={"monitors": (), "model": config.model.model_copy(update={"compile": False})})
+
+
+def _with_early(config: Config) -> Config:
+    """Add a guard that reads early features, if there is such a detector, so that the model gives early features."""
+    kinds = [kind for kind, plugin in sorted(registered("detectors").items()) if getattr(plugin, "reads_early", False)]
+    if not kinds:
+        return config
+    more = parse({**config.model_dump(mode="json"), "guards": [{"name": "tuning", "detector": {"kind": kinds[0]}}]})
+    return config.model_copy(update={"guards": (*config.guards, *more.guards)})
 
 
 def _fit(config: Config, prepared: Prepared, clean: Rows) -> Bundle:

@@ -1,7 +1,7 @@
 """The search: Optuna's trials, each of which chooses a detector, and is stopped early if it does worse than others."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -43,7 +43,11 @@ class Tried:
 
 @dataclass(eq=False)
 class Search:
-    """Searches choices for one guard; the first trials are the config's own choice and each detector's defaults."""
+    """Searches choices for one guard.
+
+    The first trials are the config's own choice, each detector with its defaults, and the config's own detector with
+    each layer's features.
+    """
 
     bench: Workbench
     candidates: Sequence[Candidate]
@@ -74,7 +78,8 @@ class Search:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTING),
         )
         plain = [Choice({"kind": each.kind}, DEFAULT, self.baseline.share) for each in self.candidates]
-        for choice in [self.baseline, *plain]:
+        elsewhere = [replace(self.baseline, layer=layer) for layer in self.layers]
+        for choice in [self.baseline, *plain, *elsewhere]:
             study.enqueue_trial(self._written(choice), skip_if_exists=True)
         study.optimize(self._objective, n_trials=trials, callbacks=[lambda _study, _trial: advance()])
         return self.tried

@@ -1,5 +1,7 @@
 """How far a search may change a guard's share of the budget without taking from another guard its last flag."""
 
+from collections.abc import Sequence
+
 from guards.config.config import Config
 from guards.config.heldout_rows import guard_without_turn
 
@@ -11,8 +13,8 @@ STEPS = 40
 """The range is found in steps of a fortieth of the way, on a scale of factors."""
 
 
-def share_range(config: Config, guard: int, rows: int, *, labelled: bool) -> tuple[float, float]:
-    """Give the least and the largest share of the guard number ``guard``, for ``rows`` calibration rows.
+def share_range(config: Config, guard: int, counts: Sequence[int], *, labelled: bool) -> tuple[float, float]:
+    """Give the least and the largest share of the guard number ``guard``, for each of the ``counts`` of calibration rows.
 
     Within the range every guard that can flag by its p-value now can still flag, though perhaps more rarely. A single
     guard has the whole budget, whatever its share is.
@@ -20,7 +22,7 @@ def share_range(config: Config, guard: int, rows: int, *, labelled: bool) -> tup
     share = config.guards[guard].share
     if len(config.guards) == 1:
         return share, share
-    able = _able(config, rows, labelled=labelled)
+    able = [_able(config, rows, labelled=labelled) for rows in counts]
     ends = []
     for factor in (1 / MOST, MOST):
         end = share
@@ -30,7 +32,8 @@ def share_range(config: Config, guard: int, rows: int, *, labelled: bool) -> tup
                 spec.model_copy(update={"share": tried}) if index == guard else spec
                 for index, spec in enumerate(config.guards)
             ]
-            if not able <= _able(config.model_copy(update={"guards": tuple(guards)}), rows, labelled=labelled):
+            changed = config.model_copy(update={"guards": tuple(guards)})
+            if any(not now <= _able(changed, rows, labelled=labelled) for now, rows in zip(able, counts, strict=True)):
                 break
             end = tried
         ends.append(end)

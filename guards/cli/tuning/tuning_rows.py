@@ -27,8 +27,10 @@ class TuningRows:
     clean_left: Rows
     suspect: Rows
     suspect_left: Rows
-    calibration: int
-    """How many calibration rows a fit of the config has, beside the rows for the temperature."""
+    calibration: Rows
+    """The rows of ``clean`` that thresholds come from: as many as a fit leaves beside the rows for the temperature."""
+    calibration_counts: tuple[int, int]
+    """How many rows thresholds come from: in a fit on ``clean``, and in a fit of the config."""
 
     @classmethod
     def split(cls, prepared: Prepared, suspect: Rows, path: Path, seed: int) -> Self:
@@ -52,8 +54,12 @@ class TuningRows:
         ]
         if mistakes:
             raise Mistake(*mistakes)
-        aside = temperature_rows(len(prepared.heldout)) if labelled and prepared.classes else 0
-        return cls(clean, clean_left, *halves(suspect, seed), len(prepared.heldout) - aside)
+        aside = [
+            temperature_rows(len(each)) if labelled and prepared.classes else 0 for each in (clean, prepared.heldout)
+        ]
+        calibration = clean.take(torch.arange(aside[0], len(clean)))
+        counts = len(calibration), len(prepared.heldout) - aside[1]
+        return cls(clean, clean_left, *halves(suspect, seed), calibration, counts)
 
     def counts(self, reference: int) -> dict[str, int]:
         """Count the rows of each part; ``reference`` rows are those that detectors are fitted on."""
