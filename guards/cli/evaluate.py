@@ -13,6 +13,7 @@ from torch import Tensor
 
 from guards.bundle.bundle import Bundle
 from guards.cli.detection import Detection, Interval, detection, nothing
+from guards.data.row_parts import unlabelled_rows
 from guards.data.rows import load_rows
 from guards.data.value_spread import compare_spread
 from guards.model.chunked_run import CHUNK, refusing
@@ -55,7 +56,7 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     told, schema = Notices() if notices is None else notices, bundle.schema
     rows = load_rows(clean, bundle.config, schema, bundle.classes, told)
     compare_spread(rows, schema.spread, kind=schema.kind, path=clean, notices=told)
-    strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
+    strange = None if suspect is None else unlabelled_rows(suspect, bundle.config, schema, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
     quality = _quality(bundle, rows, runs[0])
     total = sum(spec.share for spec in bundle.config.guards)

@@ -17,6 +17,7 @@ from guards.cli.detection import Interval
 from guards.cli.printed_notices import noticing
 from guards.cli.requirements import Requirement, judge
 from guards.data.row_parts import Part, row_parts
+from guards.data.value_spread import compare_spread
 from guards.model.batch_shapes import bucket, filled
 from guards.model.chunked_run import refusing
 from guards.pipeline import Pipeline
@@ -68,7 +69,10 @@ def predict(
         total, parts = row_parts(path, bundle.config, bundle.schema, notices, multiple=size)
         with Progress(*bars, console=console, disable=not console.is_terminal, transient=True) as progress, answers:
             task = progress.add_task("rows", total=total)
-            for part in parts:
+            for place, part in enumerate(parts):
+                if not place:
+                    schema = bundle.schema
+                    compare_spread(part.rows, schema.spread, kind=schema.kind, path=path, notices=notices)
                 results = []
                 for result in _run(bundle, pipeline, part, size):
                     results.append(result)

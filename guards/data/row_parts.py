@@ -13,7 +13,6 @@ from guards.data.npz import read_npz, rows_from_npz
 from guards.data.rows import rows_from_table
 from guards.data.table import Table, as_texts
 from guards.data.table_file import table_parts
-from guards.data.value_spread import compare_spread
 from guards.input.schema import InputSchema
 from guards.notices import Notices
 from guards.sentences import counted
@@ -52,7 +51,6 @@ def row_parts(
         arrays = read_npz(path, label=config.reference.label, notices=notices)
         arrays.pop("y", None)
         read = rows_from_npz(arrays, schema, classes=(), path=path, spec=config.input, notices=notices)
-        compare_spread(read, schema.spread, kind=schema.kind, path=path, notices=notices)
         return len(read), _slices(read, rows)
     if schema.kind != "tabular":
         raise Mistake(f"{path}: rows of kind {schema.kind} come as .npz")

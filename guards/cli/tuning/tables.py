@@ -74,7 +74,8 @@ def _show_trials(result: Tuned, console: Console) -> None:
     if shown:
         console.print(
             "found: the suspect rows found at the budget; near: the mean of those found at one, two and four times the "
-            "budget, which the search maximises. The best trial of each detector and features is shown; --json lists all",
+            "budget, which the search maximises. The table has the best trial of each detector and layer; --json lists "
+            "all trials",
             highlight=False,
             soft_wrap=True,
         )
