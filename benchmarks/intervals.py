@@ -16,14 +16,14 @@ Floats = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Floats]
 SIZES = ((50, 50), (400, 400), (400, 20), (50, 800))
 """Numbers of clean rows and of suspect rows."""
-LARGE = 200_000
+LARGE = 100_000
 FIGURES = ("auroc", "aupr", "fpr_at_95_tpr")
 SEED = 2026
 
 
 def main(*, quick: bool) -> None:
     """Measure, print a table and the JSON document."""
-    runs, large = (3, 2000) if quick else (400, LARGE)
+    runs, large = (3, 2000) if quick else (200, LARGE)
     found = [
         _coverage(name, pair, sizes, runs=runs, large=large)
         for name, pair in _distributions().items()
