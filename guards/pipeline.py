@@ -1,6 +1,6 @@
 """One pass over a batch: input guards, the model, output guards, and one action per row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +53,8 @@ class Pipeline:
 
     ``calibration`` holds the scores of the same n clean rows under each of g guards: (g, n). A guard flags a row if
     the row's rank among the calibration rows is at most the guard's entry in ``max_ranks``. With ``shadow`` the verdict
-    shows the flags, but a flag never changes a row's action.
+    shows the flags, but a flag never changes a row's action. ``stratum_of`` gives each row's stratum (n,), if the
+    predictor is calibrated by groups.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Pipeline:
         max_ranks: Sequence[int],
         predictor: Predictor,
         shadow: bool = False,
+        stratum_of: Callable[[Batch], Tensor] | None = None,
     ) -> None:
         self.model, self.guards, self.shadow = model, tuple(guards), shadow
         self.names = tuple(guard.name for guard in guards)
         self.predictor = predictor.to(model.device)
         self.calibration = None if calibration is None else calibration.to(model.device)
         self.max_ranks = tuple(max_ranks)
+        self._stratum_of = stratum_of
         self._input = [index for index, guard in enumerate(guards) if not guard.detector.needs_output]
         self._output = [index for index, guard in enumerate(guards) if guard.detector.needs_output]
         self._rule = DecisionRule(
@@ -104,7 +107,7 @@ class Pipeline:
 
     def forward(self, batch: Batch) -> Batch:
         """Run the model once, and add its output to the batch."""
-        return Batch(batch.x, batch.groups, self.model(batch.x))
+        return Batch(batch.x, batch.groups, self.model(batch.x), batch.draws)
 
     def check_output(self, batch: Batch, *, causes: bool = True) -> dict[int, Finding]:
         """Run the guards that read features or logits; the findings are by the guard's index."""
@@ -115,7 +118,8 @@ class Pipeline:
         output = batch.output
         assert output is not None  # noqa: S101 - forward() came first
         verdict = self._rule([findings[index] for index in range(len(self.guards))], output.logits)
-        return Result(output, self.predictor(output), verdict)
+        stratum = None if self._stratum_of is None else self._stratum_of(batch)
+        return Result(output, self.predictor(output, batch.draws, stratum), verdict)
 
 
 def fatal(crash: BaseException) -> bool:

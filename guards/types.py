@@ -46,13 +46,16 @@ class Batch:
     """Decoded rows: ``x`` (n, ...) float32, with NaN for missing values and -1 for unseen categories.
 
     ``groups`` holds level codes (n,) int64 by attribute, for attributes that come with the request.
-    ``output`` is None until the model has run. ``memo`` caches values that were computed from exactly these rows: if
-    two monitors need the same statistic, only the first computes it. A part of a batch has an empty memo.
+    ``output`` is None until the model has run. ``draws`` (n,) float32 are the rows' uniform draws for randomised
+    prediction sets (:func:`guards.calibration.draws.uniform_draws`), None if no set is randomised. ``memo`` caches
+    values that were computed from exactly these rows: if two monitors need the same statistic, only the first computes
+    it. A part of a batch has an empty memo.
     """
 
     x: Tensor
     groups: Mapping[str, Tensor] = field(default_factory=dict)
     output: ModelOutput | None = None
+    draws: Tensor | None = None
     memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -66,18 +69,21 @@ class Batch:
             x=self.x[rows],
             groups={name: codes[rows] for name, codes in self.groups.items()},
             output=None if output is None else ModelOutput(output.logits[rows], output.features[rows]),
+            draws=None if self.draws is None else self.draws[rows],
         )
 
     @classmethod
     def join(cls, parts: "Sequence[Batch]") -> "Batch":
-        """Concatenate batches, in order; either all batches have an output, or none has."""
+        """Concatenate batches, in order; either all batches have an output, or none has; the same holds for draws."""
         if len(parts) == 1:
             return parts[0]
         outputs = [part.output for part in parts if part.output is not None]
+        draws = [part.draws for part in parts if part.draws is not None]
         return cls(
             x=torch.cat([part.x for part in parts]),
             groups={name: torch.cat([part.groups[name] for part in parts]) for name in parts[0].groups},
             output=ModelOutput.join(outputs) if outputs else None,
+            draws=torch.cat(draws) if draws else None,
         )
 
 

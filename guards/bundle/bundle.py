@@ -31,6 +31,7 @@ from guards.bundle.files import (
     write_tensors,
 )
 from guards.bundle.load_model import make_model
+from guards.bundle.predictor_parts import Calibrated, stratum_of
 from guards.bundle.self_test import SelfTest
 from guards.calibration.budget import Budget
 from guards.config.config import Config, differences
@@ -53,10 +54,10 @@ __all__ = ["Bundle"]
 class Bundle:
     """A fitted gateway: a model with its fitted guards and monitors.
 
-    ``classes`` are the labels in logit order, empty for a regression; ``temperature`` divides the logits. ``scores``
-    (g, n) are the scores of g guards for the same n clean calibration rows. ``nonconformity`` (m,) are the scores of
-    the m labelled calibration rows. The thresholds are computed from ``scores``, and the prediction sets from
-    ``nonconformity``, whenever a pipeline is made, so that budget, shares and coverage may change without a refit.
+    ``classes`` are the labels in logit order, empty for a regression. ``scores``
+    (g, n) are the scores of g guards for the same n clean calibration rows. ``calibrated`` has the ``nonconformity`` of
+    the labelled calibration rows. The thresholds are computed from ``scores``, and the prediction sets from
+    ``calibrated``, whenever a pipeline is made, so that budget, shares and coverage may change without a refit.
     ``cause_names`` are the names of the causes that each guard's detector may report, by the guard's name.
     ``id`` is the SHA-256 of the manifest that the bundle was loaded from, and empty if it was fitted in this process.
     """
@@ -66,11 +67,10 @@ class Bundle:
     classes: tuple[str, ...]
     model: TorchModel
     program: ExportedProgram | None
-    temperature: float
     detectors: tuple[Detector, ...]
     cause_names: Mapping[str, tuple[str, ...]]
     scores: Tensor
-    nonconformity: Tensor
+    calibrated: Calibrated
     monitors: tuple[Monitor, ...]
     exemplars: Exemplars | None = None
     self_test: SelfTest | None = None
@@ -85,11 +85,10 @@ class Bundle:
         return make_pipeline(
             self.config,
             self.model,
-            classes=self.classes,
             detectors=self.detectors,
             scores=self.scores,
-            nonconformity=self.nonconformity,
-            temperature=self.temperature,
+            predictor=self.calibrated.predictor(self.config, self.schema, self.classes),
+            stratum_of=stratum_of(self.config, self.schema, self.classes),
         )
 
     def budget(self) -> Budget:
@@ -137,7 +136,7 @@ class Bundle:
         fresh = path.with_name(path.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        state: dict[str, Tensor] = {"scores": self.scores, "nonconformity": self.nonconformity}
+        state = {"scores": self.scores} | self.calibrated.tensors()
         for spec, detector in zip(self.config.guards, self.detectors, strict=True):
             state |= named_state(f"detector.{spec.name}", detector)
         for monitor in self.monitors:
@@ -160,7 +159,7 @@ class Bundle:
             classes=self.classes,
             outputs=self.model.outputs,
             meaning=self.model.meaning,
-            temperature=self.temperature,
+            temperature=self.calibrated.temperature,
             cause_names=self.cause_names,
             self_test=None if self.self_test is None else self.self_test.fingerprint,
         )
@@ -231,11 +230,10 @@ class Bundle:
             classes=classes,
             model=model,
             program=program,
-            temperature=manifest["temperature"],
             detectors=detectors,
             cause_names={name: tuple(causes) for name, causes in manifest["cause_names"].items()},
             scores=state["scores"],
-            nonconformity=state["nonconformity"],
+            calibrated=Calibrated.from_tensors(state, config, temperature=manifest["temperature"]),
             monitors=monitors,
             exemplars=kept,
             self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,

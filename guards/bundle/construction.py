@@ -1,13 +1,13 @@
 """Makes the parts of a bundle from a config: guards, monitors, budget, predictor, pipeline, and explained functions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from torch import Tensor
 
 from guards.calibration.budget import Budget
 from guards.calibration.p_values import Calibration
-from guards.calibration.prediction_sets import Classifier, Predictor, Regressor
+from guards.calibration.prediction_sets import Predictor
 from guards.config.config import Config
 from guards.config.plugins import registered
 from guards.config.sections import GuardConfig
@@ -19,7 +19,7 @@ from guards.input.schema import InputSchema
 from guards.model.torch_model import TorchModel
 from guards.monitors.base import Context, Monitor, MonitorParams
 from guards.pipeline import Guard, Pipeline
-from guards.types import Mistake
+from guards.types import Batch, Mistake
 
 __all__ = [
     "check_parts",
@@ -28,7 +28,6 @@ __all__ = [
     "make_detector",
     "make_monitor",
     "make_pipeline",
-    "make_predictor",
     "make_subject",
 ]
 
@@ -94,39 +93,22 @@ def make_budget(config: Config, scores: Tensor) -> Budget:
     )
 
 
-def make_predictor(config: Config, classes: tuple[str, ...], nonconformity: Tensor, temperature: float) -> Predictor:
-    """Make the predictor that turns logits into prediction sets, or, if ``classes`` is empty, values into intervals.
-
-    ``nonconformity`` (m,) are the scores of the labelled calibration rows; ``temperature`` divides the logits.
-
-    Raises:
-        Mistake: so few labelled rows cannot support the coverage.
-    """
-    try:
-        if classes:
-            return Classifier(nonconformity, coverage=config.coverage, temperature=temperature)
-        return Regressor(nonconformity, coverage=config.coverage)
-    except ValueError as unsupported:
-        raise Mistake(f"coverage: {unsupported}") from unsupported
-
-
 def make_pipeline(
     config: Config,
     model: TorchModel,
     *,
-    classes: tuple[str, ...],
     detectors: Sequence[Detector],
     scores: Tensor,
-    nonconformity: Tensor,
-    temperature: float,
+    predictor: Predictor,
+    stratum_of: Callable[[Batch], Tensor] | None,
 ) -> Pipeline:
     """Make a pipeline of a model and fitted guards, with thresholds that keep the config's budget.
 
-    ``scores`` (g, n) are the guards' scores of clean calibration rows; for the other parameters see
-    :func:`make_predictor`.
+    ``scores`` (g, n) are the guards' scores of clean calibration rows; for ``stratum_of`` see
+    :class:`guards.pipeline.Pipeline`.
 
     Raises:
-        Mistake: so few calibration rows cannot support the budget or the coverage.
+        Mistake: so few calibration rows cannot support the budget.
     """
     try:
         ranks = make_budget(config, scores).ranks if config.guards else []
@@ -140,8 +122,9 @@ def make_pipeline(
         ],
         calibration=Calibration.from_scores(scores) if config.guards else None,
         max_ranks=ranks,
-        predictor=make_predictor(config, classes, nonconformity, temperature),
+        predictor=predictor,
         shadow=config.mode == "shadow",
+        stratum_of=stratum_of,
     )
 
 

@@ -10,14 +10,15 @@ from rich.console import Console
 from rich.table import Table as Grid
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from guards.bundle.batches import batches_of
 from guards.bundle.bundle import Bundle
 from guards.data.rows import load_rows
 from guards.data.value_spread import compare_spread
-from guards.model.chunked_run import CHUNK, refusing
+from guards.model.chunked_run import refusing
 from guards.notices import Notices
 from guards.pipeline import Pipeline
 from guards.statistics.proportions import proportion
-from guards.types import Batch, Result, Rows
+from guards.types import Result, Rows
 
 __all__ = ["Detection", "Evaluation", "evaluate", "show"]
 
@@ -79,10 +80,9 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
 
 def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Result]:
     results = []
-    for start in range(0, len(rows), CHUNK):
-        x = rows.x[start : start + CHUNK].to(bundle.model.device)
-        with refusing(bundle.model, x):
-            results.append(pipeline(Batch(x)))
+    for batch in batches_of(bundle, rows):
+        with refusing(bundle.model, batch.x):
+            results.append(pipeline(batch))
     return results
 
 

@@ -12,7 +12,7 @@ from guards.model.outputs import Declared
 from guards.model.torch_model import Precision
 from guards.types import Action
 
-__all__ = ["GuardConfig", "ModelConfig", "ReferenceConfig"]
+__all__ = ["GuardConfig", "ModelConfig", "PredictionSetsConfig", "ReferenceConfig"]
 
 
 class ModelConfig(Section):
@@ -83,6 +83,23 @@ class ReferenceConfig(Section):
     seed: int = Field(default=0, ge=0, description="seed of the random choices that fit makes")
     missing: tuple[Mark, ...] = Field(
         default=(), description="values of a table that mean missing, in addition to the empty field of a CSV"
+    )
+
+
+class PredictionSetsConfig(Section):
+    """How prediction sets, or the intervals of a regression, are made."""
+
+    method: Literal["least", "aps", "raps", "absolute", "normalised"] | None = Field(
+        default=None,
+        description="classification: least (smallest sets on average), aps or raps (sets that grow with the row's "
+        "difficulty, randomised by the row's id); regression: absolute (one width) or normalised (a width for each "
+        "row); default: least, absolute",
+    )
+    by: str = Field(
+        default="none",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$",
+        description="what is covered apart, at the same rate: none, class (each label), or the attribute of a groups "
+        "monitor (each of its levels)",
     )
 
 
