@@ -1,5 +1,6 @@
 """One pass over a batch: input guards, the model, output guards, and one action per row."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,12 +19,16 @@ __all__ = ["Guard", "Pipeline", "fatal"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guard:
-    """A fitted detector, the action for rows that it flags, and the action for rows on which it crashes."""
+    """A fitted detector, the action for rows that it flags, and the action for rows on which it crashes.
+
+    A guard with a finite ``limit`` flags rows whose score is above the limit, whatever their p-value.
+    """
 
     name: str
     detector: Detector
     action: Action = Action.FLAG
     on_error: Action = Action.ALLOW
+    limit: float = math.inf
 
     def check(self, batch: Batch, *, causes: bool = True) -> Finding:
         """Score each row of a batch; if the detector crashes, mark only the rows that cause the crash.
@@ -84,13 +89,22 @@ class Pipeline:
             on_error=[guard.on_error for guard in guards],
             shadow=shadow,
             device=model.device,
+            limits=[guard.limit for guard in guards],
         )
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Each guard's largest p-value at which it flags a row; 0 if the guard can never flag."""
-        rows = 0 if self.calibration is None else len(self.calibration)
-        return tuple(rank / (rows + 1) for rank in self.max_ranks)
+        """Each guard's largest p-value at which it flags a row; 0 if the guard can never flag.
+
+        For a guard with a score limit: the share of calibration rows above the limit.
+        """
+        if self.calibration is None:
+            return ()
+        ranks = list(self.max_ranks)
+        for place, guard in enumerate(self.guards):
+            if guard.limit < math.inf:
+                ranks[place] = int((self.calibration.scores[place] > guard.limit).sum())
+        return tuple(rank / (len(self.calibration) + 1) for rank in ranks)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, *, causes: bool = True) -> Result:

@@ -160,6 +160,7 @@ class Verdict:
     ``flagged`` shows what each guard found, even if shadow mode kept the flag from changing the action. If a detector
     crashed on a row, the row's p-value is NaN and the guard does not flag the row. ``violated`` (g, n) is None if no
     guard has declared bounds. ``causes`` holds the causes (n, c) of the guards that name causes, by the guard's name.
+    ``on_purpose`` are the places of the guards with a ``target_error``: their flags are no false alarms.
     """
 
     guards: tuple[str, ...]
@@ -169,6 +170,13 @@ class Verdict:
     violated: Tensor | None
     action: Tensor
     causes: Mapping[str, Tensor]
+    on_purpose: tuple[int, ...] = ()
+
+    @property
+    def alarmed(self) -> Tensor:
+        """Which rows (n,) any guard that shares the budget flagged."""
+        shared = [place for place in range(len(self.guards)) if place not in self.on_purpose]
+        return (self.flagged[shared] if self.on_purpose else self.flagged).any(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,6 +210,7 @@ class Result:
                 violated=None if verdict.violated is None else verdict.violated[:, rows],
                 action=verdict.action[rows],
                 causes={name: causes[rows] for name, causes in verdict.causes.items()},
+                on_purpose=verdict.on_purpose,
             ),
         )
 
@@ -235,5 +244,6 @@ class Result:
                 violated=torch.cat(violated, dim=1) if known else None,
                 action=torch.cat([each.action for each in verdicts]),
                 causes={},
+                on_purpose=verdicts[0].on_purpose,
             ),
         )

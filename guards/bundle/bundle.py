@@ -12,7 +12,6 @@ from torch.export import ExportedProgram
 
 from guards.bundle.construction import (
     context_of,
-    make_budget,
     make_detector,
     make_monitor,
     make_pipeline,
@@ -33,7 +32,7 @@ from guards.bundle.files import (
 from guards.bundle.load_model import make_model
 from guards.bundle.predictor_parts import Calibrated, stratum_of
 from guards.bundle.self_test import SelfTest
-from guards.calibration.budget import Budget
+from guards.calibration.abstention import Abstention
 from guards.config.config import Config, differences
 from guards.config.plugins import registered
 from guards.detectors.base import Detector
@@ -58,8 +57,9 @@ class Bundle:
     (g, n) are the scores of g guards for the same n clean calibration rows. ``calibrated`` has the ``nonconformity`` of
     the labelled calibration rows. The thresholds are computed from ``scores``, and the prediction sets from
     ``calibrated``, whenever a pipeline is made, so that budget, shares and coverage may change without a refit.
-    ``cause_names`` are the names of the causes that each guard's detector may report, by the guard's name.
-    ``id`` is the SHA-256 of the manifest that the bundle was loaded from, and empty if it was fitted in this process.
+    ``abstentions`` are the thresholds of the guards with a `target_error`, by the guard's name. ``cause_names`` are the
+    names of the causes that each guard's detector may report, by the guard's name. ``id`` is the SHA-256 of the
+    manifest that the bundle was loaded from, and empty if it was fitted in this process.
     """
 
     config: Config
@@ -70,6 +70,7 @@ class Bundle:
     detectors: tuple[Detector, ...]
     cause_names: Mapping[str, tuple[str, ...]]
     scores: Tensor
+    abstentions: Mapping[str, Abstention]
     calibrated: Calibrated
     monitors: tuple[Monitor, ...]
     exemplars: Exemplars | None = None
@@ -87,17 +88,10 @@ class Bundle:
             self.model,
             detectors=self.detectors,
             scores=self.scores,
+            abstentions=self.abstentions,
             predictor=self.calibrated.predictor(self.config, self.schema, self.classes),
             stratum_of=stratum_of(self.config, self.schema, self.classes),
         )
-
-    def budget(self) -> Budget:
-        """Calibrate the guards jointly under the config's budget.
-
-        Raises:
-            ValueError: the calibration rows cannot support the budget.
-        """
-        return make_budget(self.config, self.scores)
 
     def explainer(
         self, method: str | None = None, *, steps: int | None = None, subject: Subject | None = None
@@ -137,6 +131,7 @@ class Bundle:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         state = {"scores": self.scores} | self.calibrated.tensors()
+        state |= {f"abstention.{name}": abstention.tensor() for name, abstention in self.abstentions.items()}
         for spec, detector in zip(self.config.guards, self.detectors, strict=True):
             state |= named_state(f"detector.{spec.name}", detector)
         for monitor in self.monitors:
@@ -233,6 +228,11 @@ class Bundle:
             detectors=detectors,
             cause_names={name: tuple(causes) for name, causes in manifest["cause_names"].items()},
             scores=state["scores"],
+            abstentions={
+                spec.name: Abstention.from_tensor(spec.target_error, state[f"abstention.{spec.name}"])
+                for spec in config.guards
+                if spec.target_error is not None
+            },
             calibrated=Calibrated.from_tensors(state, config, temperature=manifest["temperature"]),
             monitors=monitors,
             exemplars=kept,

@@ -25,12 +25,17 @@ def fit_notices(
             "they are flagged whatever the budget says, and left out of the calibration"
         )
     for index, report in enumerate(reports):
-        if report.threshold == 0:
+        if report.threshold == 0 and report.abstention is None:
             alike = (
                 f"guards.{index}: {report.name} cannot flag by its p-value: too many calibration rows are alike to it"
             )
             few = guard_without_turn(config, index, bundle.scores.shape[1], labelled=labelled)
             notices.warn(few or alike)
+        if report.abstention is not None and report.abstention.answered == report.abstention.rows:
+            notices.warn(
+                f"guards.{index}: {report.name} abstains on no row: the model keeps target_error "
+                f"{report.abstention.target:g} on all rows; take a smaller target_error, or leave the guard out"
+            )
     for monitor in bundle.monitors:
         for notice in monitor.notices:
             notices.warn(notice)

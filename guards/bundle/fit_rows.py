@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 from guards.bundle.bundle import Bundle
 from guards.bundle.construction import make_pipeline, make_subject
 from guards.bundle.false_alarms import FalseAlarms, GuardReport, measure
+from guards.bundle.fit_abstentions import fit_abstentions
 from guards.bundle.fit_notices import fit_notices
 from guards.bundle.fit_parts import Track, fit_detectors, fit_monitors, untracked
 from guards.bundle.labelled import Labelled
@@ -130,6 +131,8 @@ def fit_examined(  # noqa: PLR0913
         draws_by_place(len(calibration), "calibration").to(device),
     )
     detectors, scores, violated = fit_detectors(config, reference, clean, track)
+    aside = None if tuning_output is None else (Batch(tuning.x.to(device), output=tuning_output), tuning.y)
+    abstentions = fit_abstentions(config, detectors, aside, (scores, calibration.y, clean_output.logits))
     scores = scores[:, ~violated].cpu()
     calibrated = calibrate(config, schema, classes, clean, calibration.y, fitted_measure, temperature)
     predictor = calibrated.predictor(config, schema, classes)
@@ -138,6 +141,7 @@ def fit_examined(  # noqa: PLR0913
         model,
         detectors=detectors,
         scores=scores,
+        abstentions=abstentions,
         predictor=predictor,
         stratum_of=stratum_of(config, schema, classes),
     )
@@ -160,13 +164,14 @@ def fit_examined(  # noqa: PLR0913
         detectors=detectors,
         cause_names={s.name: d.cause_names() for s, d in zip(config.guards, detectors, strict=True)},
         scores=scores,
+        abstentions=abstentions,
         calibrated=calibrated,
         monitors=monitors,
         exemplars=exemplars,
         self_test=SelfTest.record(pipeline, known),
     )
     violations = FalseAlarms(int(violated.sum()), len(violated))
-    reports, any_guard = measure(scores, config, pipeline.thresholds)
+    reports, any_guard = measure(scores, config, pipeline.thresholds, abstentions)
     outputs = [output.logits for output in (tuning_output, clean_output) if output is not None]
     set_aside = torch.cat(outputs)
     heldout_logits = torch.empty_like(set_aside)

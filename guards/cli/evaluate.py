@@ -37,6 +37,18 @@ class Detection(TypedDict):
     false_alarm_interval: tuple[float, float] | None
 
 
+class Answering(TypedDict):
+    """What a guard with a `target_error` does to clean rows: the share answered, and the error rate among these.
+
+    ``error`` and its 95 % interval are None without labels or answered rows.
+    """
+
+    target_error: float
+    answered: float
+    error: float | None
+    error_interval: tuple[float, float] | None
+
+
 class Evaluation(TypedDict):
     """The JSON document of ``evaluate --json``; ``r2`` is None for a classification, ``accuracy`` for a regression."""
 
@@ -46,6 +58,7 @@ class Evaluation(TypedDict):
     coverage: float | None
     guards: dict[str, Detection]
     any: Detection
+    abstention: dict[str, Answering]
 
 
 def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices | None = None) -> Evaluation:
@@ -61,20 +74,26 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
     accuracy, r2, coverage = _quality(bundle, rows, runs[0])
-    total = sum(spec.share for spec in bundle.config.guards)
-    weights = np.array([spec.share / total for spec in bundle.config.guards])[:, None]
+    shared = list(bundle.config.budgeted)
+    total = sum(bundle.config.guards[place].share for place in shared)
+    weights = np.array([bundle.config.guards[place].share / total for place in shared])[:, None]
     names = [guard.name for guard in pipeline.guards]
     scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
-    joint = [-(np.nan_to_num(_stack(run, "p_value"), nan=1.0) / weights).min(0) if names else None for run in runs]
+    joint = [-(np.nan_to_num(_stack(run, "p_value")[shared], nan=1.0) / weights).min(0) for run in runs if shared]
     flags = [_stack(run, "flagged") > 0 for run in runs]
-    any_flag = [np.logical_or.reduce(f) for f in flags] if names else []
+    any_flag = [np.logical_or.reduce(f[shared]) for f in flags] if shared else []
     return {
         "rows": {"clean": len(rows), "suspect": 0 if strange is None else len(strange)},
         "accuracy": accuracy,
         "r2": r2,
         "coverage": coverage,
         "guards": {name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)},
-        "any": _detection([j for j in joint if j is not None], any_flag),
+        "any": _detection(joint, any_flag),
+        "abstention": {
+            spec.name: _answering(spec.target_error, ~flags[0][place], _wrong(rows, runs[0]))
+            for place, spec in enumerate(bundle.config.guards)
+            if spec.target_error is not None
+        },
     }
 
 
@@ -131,6 +150,26 @@ def _detection(scores: list[Floats], flags: list[npt.NDArray[np.bool_]]) -> Dete
     return found
 
 
+def _wrong(rows: Rows, run: list[Result]) -> npt.NDArray[np.bool_] | None:
+    """Return which rows (n,) have another label than the model says; None without labels."""
+    if rows.y is None:
+        return None
+    labels = torch.cat([result.prediction.label for result in run if result.prediction.label is not None]).cpu()
+    return (labels != rows.y.cpu()).numpy()
+
+
+def _answering(target: float, answered: npt.NDArray[np.bool_], wrong: npt.NDArray[np.bool_] | None) -> Answering:
+    share, error = float(answered.mean()), None
+    if wrong is not None and answered.any():
+        error = proportion(int((wrong & answered).sum()), int(answered.sum()))
+    return {
+        "target_error": target,
+        "answered": share,
+        "error": None if error is None else error.value,
+        "error_interval": None if error is None else (error.low, error.high),
+    }
+
+
 def show(result: Evaluation, console: Console) -> None:
     """Print an evaluation for people."""
     rows = result["rows"]
@@ -149,6 +188,16 @@ def show(result: Evaluation, console: Console) -> None:
             "" if interval is None else f"[{interval[0]:.2%}, {interval[1]:.2%}]",
         )
     console.print(grid)
+    for name, answering in result["abstention"].items():
+        interval = answering["error_interval"]
+        wrong = "" if interval is None else f"; {_percent(answering['error'])} of these are wrong, 95 % interval "
+        wrong += "" if interval is None else f"[{interval[0]:.2%}, {interval[1]:.2%}]"
+        console.print(
+            f"{name} answers {answering['answered']:.1%} of the clean rows{wrong} "
+            f"(target_error {answering['target_error']:g})",
+            highlight=False,
+            markup=False,
+        )
     for name, value in (("accuracy", result["accuracy"]), ("R2", result["r2"]), ("coverage", result["coverage"])):
         if value is not None:
             console.print(f"{name} of the clean rows: {value:.4f}", highlight=False)

@@ -97,6 +97,11 @@ class Config(Section):
         return value
 
     @property
+    def budgeted(self) -> tuple[int, ...]:
+        """The places of the guards that share the budget; guards with a `target_error` abstain on purpose."""
+        return tuple(place for place, guard in enumerate(self.guards) if guard.target_error is None)
+
+    @property
     def all_monitors(self) -> tuple[MonitorParams, ...]:
         """All configured monitors, plus the accuracy monitor, which is added if the config does not name one."""
         if any(isinstance(item, AccuracyParams) for item in self.monitors):
@@ -117,6 +122,16 @@ class Config(Section):
     def _rows_to_show(self) -> Self:
         if self.explain.needs_rows and not self.store_reference_rows:
             raise ValueError(f"explain.{self.explain.needs_rows} needs `store_reference_rows: true`")
+        return self
+
+    @model_validator(mode="after")
+    def _errors_are_of_labels(self) -> Self:
+        if self.model.task == "regression":
+            for place, guard in enumerate(self.guards):
+                if guard.target_error is not None:
+                    raise ValueError(
+                        f"guards.{place}.target_error: a regression has no wrong labels: leave target_error out"
+                    )
         return self
 
     @model_validator(mode="after")

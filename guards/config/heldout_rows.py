@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 
+from guards.calibration.abstention import answered_rows_needed
 from guards.calibration.budget import first_turn, rows_needed
 from guards.calibration.prediction_sets import coverage_rows
 from guards.calibration.temperature import temperature_rows
@@ -52,12 +53,13 @@ def too_few_rows(config: Config, heldout: int, *, labelled: bool) -> list[str]:
     few = too_few_for_measure(config, aside, labelled=labelled)
     sentences = [] if few is None else [few]
     for_budget = rows_needed(config.false_alarm_budget, config.guarantee)
-    if config.guards and rows < for_budget:
+    if config.budgeted and rows < for_budget:
         sentences.append(
             f"reference.calibration: {rows} calibration rows{beside} cannot support a budget of "
             f"{config.false_alarm_budget:g} with a {config.guarantee} guarantee: give at least "
             f"{heldout_needed(for_budget, for_temperature=set_aside)} rows, or a larger false_alarm_budget"
         )
+    sentences += _too_few_to_abstain(config, rows, labelled=labelled)
     if labelled and rows < coverage_rows(config.coverage):
         needed = heldout_needed(coverage_rows(config.coverage), for_temperature=set_aside)
         sentences.append(
@@ -88,9 +90,32 @@ def too_few_for_measure(config: Config, aside: int, *, labelled: bool) -> str | 
     )
 
 
+def _too_few_to_abstain(config: Config, rows: int, *, labelled: bool) -> list[str]:
+    """Say which guards with a `target_error` cannot prove the target, whatever the rows' labels are."""
+    sentences = []
+    for place, guard in enumerate(config.guards):
+        if guard.target_error is None:
+            continue
+        needed = answered_rows_needed(guard.target_error)
+        if not labelled:
+            sentences.append(
+                f"guards.{place}.target_error: the calibration rows have no labels, without which no row is known to "
+                "be wrong: name their label under reference.label, or leave target_error out"
+            )
+        elif rows < needed:
+            sentences.append(
+                f"guards.{place}.target_error: {rows} calibration rows cannot prove an error rate of "
+                f"{guard.target_error:g}: give at least {heldout_needed(needed, for_temperature=True)} rows in "
+                "reference.calibration, or a larger target_error"
+            )
+    return sentences
+
+
 def guard_without_turn(config: Config, guard: int, rows: int, *, labelled: bool) -> str | None:
     """Say how many rows a guard's share of the budget needs, if ``rows`` calibration rows are too few for one flag."""
-    turn = first_turn([spec.share for spec in config.guards], guard)
+    if guard not in config.budgeted:
+        return None
+    turn = first_turn([config.guards[place].share for place in config.budgeted], config.budgeted.index(guard))
     needed = rows_needed(config.false_alarm_budget, config.guarantee, turn)
     if rows >= needed:
         return None

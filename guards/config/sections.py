@@ -119,6 +119,21 @@ class GuardConfig(Section):
         default="ignore", description="what a row gets if the guard crashes on it; ignore: an answer without this guard"
     )
     visible: bool = Field(default=True, description="false: the guard is counted and logged, and no answer shows it")
+    target_error: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="the guard abstains on the rows with the highest scores, so that with 95 % confidence at most this "
+        "share of the answered rows has a wrong label; such a guard is not in the budget",
+    )
+
+    @model_validator(mode="after")
+    def _abstains_on_purpose(self) -> Self:
+        if self.target_error is not None and self.action != "abstain":
+            raise ValueError(f"target_error: the guard abstains: write `action: abstain`, and not {self.action}")
+        if self.target_error is not None and self.share != 1:
+            raise ValueError("target_error: the guard has no share of the budget: leave `share` out")
+        return self
 
     @property
     def flag_action(self) -> Action:

@@ -129,7 +129,7 @@ class Engine:
             series=self.monitoring.series,
             states=self.monitoring.states,
             store=lambda: self._ledger.figures,
-            promises=Promises(config.false_alarm_budget, config.coverage, thresholds),
+            promises=Promises(config.false_alarm_budget, config.coverage, thresholds, self.bundle.abstentions),
             gpu=Gpu.of(device),
             file=file,
         )
