@@ -146,7 +146,7 @@ def test_a_small_class_is_warned_of_by_name() -> None:
     ("kind", "method", "rows", "few", "needed", "simpler"),
     [("tensor", "raps", 40, (9, 8), 45, "aps"), ("tabular", "normalised", 99, (20, 19), 100, "absolute")],
 )
-def test_too_few_rows_for_a_method_are_refused_with_their_number(  # noqa: PLR0913
+def test_too_few_rows_for_a_method_are_refused_with_their_number(
     kind: str, method: str, rows: int, few: tuple[int, int], needed: int, simpler: str
 ) -> None:
     """A method whose parameters cannot be fitted is refused with the rows that it needs, and these rows do."""
