@@ -8,19 +8,18 @@ from torch import Tensor, nn
 __all__ = ["ResidualScale"]
 
 PENALTIES = tuple(10.0**exponent for exponent in range(-3, 6))
-LEAST = 1e-12
-"""The smallest residual, relative to the largest: a logarithm needs a positive number."""
-INNER = 0.05, 0.95
-"""The scale of every row lies between these quantiles of the scale of the rows that it was fitted on."""
+FLOOR = 0.3
+"""The smallest scale, relative to the mean absolute residual: no interval is less than 0.3 times a typical interval."""
+NEARLY_CONSTANT = 1e-9
 
 
 class ResidualScale(nn.Module):
-    """A ridge regression of log |residual| on the model's features: sigma(x) for normalised intervals.
+    """A ridge regression of |residual| on the model's features: sigma(x) for normalised intervals.
 
-    Scales beyond :data:`INNER` quantiles are cut off, so that no row gets an interval of nearly no width or of absurd
-    width. Papadopoulos, Proedrou, Vovk & Gammerman 2002, "Inductive confidence
-    machines for regression"; Lei, G'Sell, Rinaldo, Tibshirani & Wasserman 2018, "Distribution-free predictive inference
-    for regression".
+    The scale lies between :data:`FLOOR` times the mean residual and the largest scale of the rows that it was fitted
+    on, so that no row gets an interval of nearly no width or of absurd width. Papadopoulos, Proedrou, Vovk & Gammerman
+    2002, "Inductive confidence machines for regression"; Lei, G'Sell, Rinaldo, Tibshirani & Wasserman 2018,
+    "Distribution-free predictive inference for regression", section 5.2.
     """
 
     centre: Tensor
@@ -34,16 +33,17 @@ class ResidualScale(nn.Module):
             self.register_buffer(name, torch.zeros(size))
 
     def fit(self, features: Tensor, residuals: Tensor) -> Self:
-        """Learn from ``features`` (n, d) and ``residuals`` (n,) of rows that no model was trained on.
+        """Learn from ``features`` (n, d) and ``residuals`` (n,) of rows that the model was not trained on.
 
         The penalty is the one with the least squared error when each row is left out in turn.
         """
-        x, size = features.detach().double(), residuals.detach().double().abs()
-        largest = size.max()
-        target = (size.clamp(min=LEAST * float(largest)) if largest > 0 else torch.ones_like(size)).log()
-        centre, spread = x.mean(0), x.std(0, correction=0)
-        spread = torch.where(spread > LEAST * centre.abs().clamp(min=1.0), spread, torch.inf)  # a constant says nothing
+        x, target = features.detach().double(), residuals.detach().double().abs()
         level = target.mean()
+        if level == 0:  # the model made no error on these rows: every row has the same scale
+            target = target + 1
+            level = target.mean()
+        centre, spread = x.mean(0), x.std(0, correction=0)
+        spread = torch.where(spread > NEARLY_CONSTANT * centre.abs().clamp(min=1.0), spread, torch.inf)
         u, s, v = torch.linalg.svd((x - centre) / spread, full_matrices=False)
         along = u.T @ (target - level)
 
@@ -54,14 +54,15 @@ class ResidualScale(nn.Module):
             return float(((missed / (1 - leverage)) ** 2).mean())
 
         best = min(PENALTIES, key=left_out_error)
-        weight = (v.T @ (s / (s**2 + best) * along)) / spread
-        self.centre, self.weight, self.bias = centre.float(), weight.float(), level.float()[None]
-        self.bounds = torch.quantile(self._logarithm(x.float()), torch.tensor(INNER, device=x.device))
+        self.centre, self.bias = centre.float(), level.float()[None]
+        self.weight = (v.T @ (s / (s**2 + best) * along) / spread).float()
+        floor = FLOOR * self.bias[0]
+        self.bounds = torch.stack([floor, self._linear(x.float()).max().clamp(min=floor)])
         return self
 
     def forward(self, features: Tensor) -> Tensor:
         """Give sigma (n,), positive, of rows with ``features`` (n, d)."""
-        return self._logarithm(features).clamp(*self.bounds).exp()
+        return self._linear(features).clamp(*self.bounds)
 
-    def _logarithm(self, features: Tensor) -> Tensor:
+    def _linear(self, features: Tensor) -> Tensor:
         return ((features - self.centre) * self.weight).sum(1) + self.bias

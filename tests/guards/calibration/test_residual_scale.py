@@ -8,16 +8,25 @@ from guards.calibration.residual_scale import ResidualScale
 
 
 def test_the_scale_follows_the_noise() -> None:
-    """Noise that grows as exp of a feature gives a scale whose logarithm grows as that feature does."""
+    """Noise that grows with one feature gives a scale that grows with this feature and with no other."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn((2000, 5), generator=generator)
-    noise = (0.8 * features[:, 0]).exp() * torch.randn(2000, generator=generator)
-    scale = ResidualScale().fit(features, noise)
-    assert scale.weight[0] == pytest.approx(0.8, abs=0.1)
+    features = torch.randn((4000, 5), generator=generator)
+    noise = 2 + 0.5 * features[:, 0].clamp(-3, 3)
+    scale = ResidualScale().fit(features, noise * torch.randn(4000, generator=generator))
+    typical = (2 / torch.pi) ** 0.5  # the mean absolute value of a standard normal
+    assert scale.weight[0] == pytest.approx(0.5 * typical, abs=0.1)
     assert scale.weight[1:].abs().max() < 0.1
-    inside = features[:, 0].abs() < 1
-    ratio = (scale(features) / (0.8 * features[:, 0]).exp())[inside]
-    assert ratio.std() / ratio.mean() < 0.15
+    assert scale.bias.item() == pytest.approx(2 * typical, abs=0.1)
+
+
+def test_the_scale_has_a_floor_and_a_ceiling() -> None:
+    """No row has less than 0.3 times the mean residual, or more than the largest scale of the fitted rows."""
+    features = torch.arange(-1.0, 2.01, 0.01)[:, None]
+    residuals = features[:, 0].clamp(min=0)
+    scale = ResidualScale().fit(features, residuals)
+    low, high = scale(torch.tensor([[-100.0], [100.0]])).tolist()
+    assert low == pytest.approx(0.3 * residuals.mean().item(), rel=1e-5)
+    assert high == pytest.approx(scale(features).max().item(), rel=1e-5)
 
 
 def test_without_structure_the_scale_is_nearly_constant() -> None:
@@ -48,8 +57,8 @@ def test_a_normalised_interval_by_hand() -> None:
     """The nonconformity is the residual over the scale, and the interval is the radius times the row's own scale."""
     scale = ResidualScale()
     scale.centre, scale.weight, scale.bias = torch.zeros(1), torch.ones(1), torch.zeros(1)
-    scale.bounds = torch.tensor([-10.0, 10.0])
-    features = torch.tensor([[0.0], [2.0]]).log1p()  # sigma is 1 and 3
+    scale.bounds = torch.tensor([0.5, 10.0])
+    features = torch.tensor([[1.0], [3.0]])  # sigma is 1 and 3
     scores = Regressor.scores(torch.zeros(2, 1), torch.tensor([2.0, 3.0]), scale(features))
     assert scores.tolist() == pytest.approx([2.0, 1.0])
     regressor = Regressor(torch.tensor([1.0, 2.0, 4.0]), coverage=0.5, measure=scale)

@@ -200,9 +200,7 @@ def test_promises_of_a_target_are_exported() -> None:
         families = EngineFamilies(
             counts=EngineMetrics(["ood", "unsure"], []), device="cpu", info={}, series=list, promises=promises
         ).families()
-        return {
-            family["name"]: family["samples"][0][1] for family in families if family["name"].startswith("guard_")
-        }
+        return {family["name"]: family["samples"][0][1] for family in families if family["name"].startswith("guard_")}
 
     proven = Abstention(0.05, 0.4, 1000, 900, 30)
     shown = names(Promises(0.01, 0.9, (0.01, 0.1), {"unsure": proven}))
