@@ -15,6 +15,7 @@ from guards.bundle.bundle import Bundle
 from guards.data.rows import load_rows
 from guards.data.value_spread import compare_spread
 from guards.model.chunked_run import refusing
+from guards.monitors.groups.monitor import of_requests
 from guards.notices import Notices
 from guards.pipeline import Pipeline
 from guards.statistics.proportions import proportion
@@ -70,6 +71,12 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     pipeline = bundle.pipeline()
     told, schema = Notices() if notices is None else notices, bundle.schema
     rows = load_rows(clean, bundle.config, schema, bundle.classes, told)
+    by = of_requests(bundle.monitors).get(bundle.config.prediction_sets.by)
+    if by is not None and by.request not in rows.groups:
+        told.warn(
+            f"{clean}: it has no group {by.request!r}, by which prediction sets are made, so its rows get the sets of "
+            f"rows of no group: add group_{by.request}"
+        )
     compare_spread(rows, schema.spread, kind=schema.kind, path=clean, notices=told)
     strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
