@@ -1,0 +1,1 @@
+"""Confidence: prediction sets, intervals, abstention and the false-alarm budget, over many splits of real rows."""
