@@ -10,9 +10,9 @@ from torch import Tensor
 from guards.detectors.base import Detector, Params
 from guards.detectors.input_quality.combinations import Combinations
 from guards.detectors.input_quality.declared_bounds import DeclaredBounds
+from guards.detectors.input_quality.familiar_values import FamiliarValues
 from guards.detectors.input_quality.likely_mistakes import LikelyMistakes
 from guards.detectors.input_quality.sound_bounds import SoundBounds
-from guards.detectors.input_quality.value_grids import grid_steps, off_grid
 from guards.detectors.rules.row_rules import RowRules
 from guards.host_arrays import is_on_host
 from guards.input.schema import InputSchema
@@ -50,13 +50,14 @@ class RangesParams(Params):
 class Ranges(Detector):
     """The surprise of a row's faults or of its combination of values, in nats, whichever is larger.
 
-    A missing value counts -log of the share of missing values in the reference's column. An unseen category, a value
-    out of bounds, or a value off the column's grid, counts log(n + 1), for an event that did not occur in n rows. A
-    value out of bounds counts log(1 + excess / width of the range) in addition, so that a wrong unit weighs more than a
-    value just above the maximum. A broken rule counts -log of the share of reference rows that break the rule. Faults
-    add up. :class:`Combinations` says how surprising an odd combination is, of missing values too; then a missing value
-    by itself counts nothing. The columns of a tensor are its elements. The columns of an image are the darkest and the
-    brightest value of each channel, with the bounds 0 and 1.
+    A missing value counts -log of the share of missing values in the reference's column. An unseen category, or a value
+    out of bounds, counts log(n + 1), for an event that did not occur in n rows. A value out of bounds counts
+    log(1 + excess / width of the range) in addition, so that a wrong unit weighs more than a value just above the
+    maximum. :class:`FamiliarValues` says what a number counts that the column never has. A broken rule counts -log of
+    the share of reference rows that break the rule. Faults add up. :class:`Combinations` says how surprising an odd
+    combination is, of missing values too; then a missing value by itself counts nothing. The columns of a tensor are
+    its elements. The columns of an image are the darkest and the brightest value of each channel, with the bounds 0
+    and 1.
     """
 
     Params: ClassVar[type[Params]] = RangesParams
@@ -69,7 +70,6 @@ class Ranges(Detector):
     declared_high: Tensor
     declared_present: Tensor
     image: Tensor
-    steps: Tensor
     rule_surprise: Tensor
 
     def __init__(self, params: RangesParams) -> None:
@@ -82,10 +82,11 @@ class Ranges(Detector):
         self.params = params
         for name in (
             "low", "high", "width", "missing_surprise", "never",
-            "declared_low", "declared_high", "declared_present", "image", "steps", "rule_surprise",
+            "declared_low", "declared_high", "declared_present", "image", "rule_surprise",
         ):  # fmt: skip
             self.register_buffer(name, torch.empty(0))
-        self.rules, self.combinations, self.mistakes = RowRules(params.rules), Combinations(), LikelyMistakes()
+        self.familiar, self.mistakes = FamiliarValues(), LikelyMistakes()
+        self.rules, self.combinations = RowRules(params.rules), Combinations()
         self._names: tuple[str, ...] = ()
         self._shortcuts: tuple[bool, bool, bool] | None = None
         self._bounds: SoundBounds | None = None
@@ -128,8 +129,8 @@ class Ranges(Detector):
         return self
 
     def _fit_table(self, x: Tensor, schema: InputSchema, categorical: Tensor) -> None:
-        self.steps = torch.where(categorical, 0.0, grid_steps(x))
-        self.mistakes.fit(x, schema.columns, self.steps)
+        self.familiar.fit(x, categorical)
+        self.mistakes.fit(x, schema.columns)
         self.rules.fit(schema).to(x.device)
         if len(self.rules):
             self.rule_surprise = -torch.log((self.rules.broken(x).sum(0) + 1) / (len(x) + 2))
@@ -141,22 +142,19 @@ class Ranges(Detector):
                 "give more rows, or leave `combinations` out"
             )
         if wanted:
-            self.combinations.fit(x, categorical.cpu())
+            self.combinations.fit(x, categorical)
 
     def examine(self, batch: Batch, *, causes: bool) -> Finding:
         """Find the faults once, and sum their surprise."""
-        by_bounds = not (self.combinations.fitted or len(self.rules) or len(self.steps))
-        if by_bounds and is_on_host(batch.x) and self._sound_bounds().hold(batch.x.numpy()):
+        table = len(self.familiar.steps) > 0  # not of an earlier version, whose bundles have bounds alone
+        if not table and is_on_host(batch.x) and self._sound_bounds().hold(batch.x.numpy()):
             return self._sound(batch.x, causes=causes)
         x = self._columns(batch.x)
         missing = x.isnan()
-        outside = (x < self.low) | (x > self.high)
-        excess = torch.maximum(self.low - x, x - self.high) / self.width
-        surprise = torch.where(outside, self.never + torch.log1p(excess), 0.0)
-        faulty = outside
-        if len(self.steps):  # a bundle of an earlier version has no grids
-            fraction = off_grid(x, self.steps) & ~outside
-            surprise, faulty = torch.where(fraction, self.never, surprise), outside | fraction
+        excess = (x - x.clamp(self.low, self.high)).abs_()
+        outside = excess > 0
+        unfamiliar = self.familiar(x, missing) if table else torch.zeros_like(x)
+        surprise = torch.where(outside, excess.div_(self.width).log1p_() + self.never, unfamiliar)
         if not self.combinations.fitted:
             surprise = torch.where(missing, self.missing_surprise, surprise)
         score, broken = surprise.sum(1), None
@@ -168,18 +166,18 @@ class Ranges(Detector):
         return Finding(
             score=score,
             violated=self._violated(x, missing, broken),
-            causes=self._causes(x, missing, faulty, broken) if causes else None,
+            causes=self._causes(x, missing, outside | (unfamiliar > 0), broken) if causes else None,
         )
 
     def _causes(self, x: Tensor, missing: Tensor, faulty: Tensor, broken: Tensor | None) -> Tensor:
         """Mark columns, likely mistakes, the pattern of missing values and rules, in the order of their names."""
-        if not len(self.steps):
+        if not len(self.familiar.steps):
             return missing | faulty
         pattern = missing.new_zeros((len(x), 1))
         if self.combinations.fitted:
             faulty = faulty | self.combinations.odd_values(x)
             pattern = self.combinations.odd_pattern(x)[:, None]
-        parts = [missing | faulty, self.mistakes(x, faulty), pattern]
+        parts = [missing | faulty, self.mistakes(x, faulty, self.familiar), pattern]
         return torch.cat(parts if broken is None else [*parts, broken], dim=1)
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from guards.detectors.input_quality.gaussian_copula import GaussianCopula
 from guards.detectors.input_quality.latent_classes import LatentClasses
 from guards.detectors.input_quality.missing_patterns import MissingPatterns
+from guards.detectors.input_quality.value_cells import ValueCells
 from guards.statistics.surprise import Surprise
 
 __all__ = ["Combinations"]
@@ -30,7 +31,8 @@ class Combinations(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patterns, self.classes, self.copula = MissingPatterns(), LatentClasses(), GaussianCopula()
+        self.patterns, self.cells = MissingPatterns(), ValueCells()
+        self.classes, self.copula = LatentClasses(), GaussianCopula()
         self.surprise = Surprise()
         self.register_buffer("odd", torch.empty(0))
 
@@ -44,8 +46,10 @@ class Combinations(nn.Module):
         held = torch.arange(len(x), device=x.device) % HELD == 0
         rows = x[~held]
         self.patterns.fit(rows.isnan())
-        self.classes.fit(rows, categorical)
-        self.copula.fit(rows, categorical)
+        cell = self.cells.fit(rows, categorical)(rows)
+        self.classes.fit(cell, self.cells.absent)
+        if not categorical.all():
+            self.copula.fit(rows, cell, self.cells.absent, categorical)
         views = self._views(x[held])
         self.surprise.fit(views)
         place = int(ODD * (len(views) - 1))
@@ -59,8 +63,10 @@ class Combinations(nn.Module):
 
     def odd_values(self, x: Tensor) -> Tensor:
         """Mark the values (n, d) that fit the row's other values badly."""
-        marked = self.classes(x) > self.odd[1]
-        marked[:, self.copula.numeric] |= self.copula(x) > self.odd[2]
+        cell = self.cells(x)
+        marked = self.classes(cell) > self.odd[1]
+        if len(self.copula.numeric):
+            marked[:, self.copula.numeric] |= self.copula(x, cell) > self.odd[2]
         return marked
 
     def odd_pattern(self, x: Tensor) -> Tensor:
@@ -70,6 +76,6 @@ class Combinations(nn.Module):
 
     def _views(self, x: Tensor) -> Tensor:
         """Give the pattern's surprise, and the largest lift under each density: (n, 3)."""
-        numbers = self.copula(x)
-        largest = numbers.amax(1) if numbers.shape[1] else x.new_zeros(len(x))
-        return torch.stack([self.patterns(x.isnan()), self.classes(x).amax(1), largest], dim=1)
+        cell = self.cells(x)
+        numbers = self.copula(x, cell).amax(1) if len(self.copula.numeric) else x.new_zeros(len(x))
+        return torch.stack([self.patterns(x.isnan()), self.classes(cell).amax(1), numbers], dim=1)

@@ -5,8 +5,6 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from guards.detectors.input_quality.value_cells import ValueCells
-
 __all__ = ["LatentClasses"]
 
 CLASSES = 16
@@ -31,51 +29,46 @@ class LatentClasses(nn.Module):
     expectation maximisation.
     """
 
-    chances: Tensor
     logs: Tensor
+    ratios: Tensor
     weights: Tensor
-    shares: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.cells = ValueCells()
-        for name in ("chances", "logs", "weights", "shares"):
+        for name in ("logs", "ratios", "weights"):
             self.register_buffer(name, torch.empty(0))
 
-    def fit(self, x: Tensor, categorical: Tensor) -> Self:
-        """Learn the classes from rows x (n, d), of which some columns are categorical (d,) bool."""
-        self.cells.fit(x, categorical)
-        absent = self.cells.absent
-        total = int(absent[-1]) + 1
+    def fit(self, cell: Tensor, absent: Tensor) -> Self:
+        """Learn the classes from the cells (n, d) of rows; ``absent`` (d,) is each column's cell for missing values."""
+        d, total = len(absent), int(absent[-1]) + 1
         most = min(ROWS, max(1, CELLS_AT_ONCE // total))
-        x = x[:: -(-len(x) // most)]
-        n = len(x)
-        hot = torch.zeros((n, total), device=x.device).scatter_(1, self.cells(x), 1.0)
+        cell = cell[:: -(-len(cell) // most)]
+        n = len(cell)
+        hot = torch.zeros((n, total), device=cell.device).scatter_(1, cell, 1.0)
         hot[:, absent] = 0.0
         counts = hot.sum(0)
-        column = torch.bucketize(torch.arange(total, device=x.device), absent)
+        column = torch.bucketize(torch.arange(total, device=cell.device), absent)
         sizes = column.bincount() - 1
-        shares = (counts + PRIOR) / (hot.new_zeros(len(absent)).index_add_(0, column, counts) + sizes * PRIOR)[column]
-        pseudo = (PRIOR * shares * sizes[column])[:, None]
+        shares = (counts + PRIOR) / (hot.new_zeros(d).index_add_(0, column, counts) + sizes * PRIOR)[column]
+        prior = (PRIOR * shares * sizes[column])[:, None]
         classes = max(1, min(CLASSES, n // ROWS_PER_CLASS))
-        seeds = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:classes].to(x.device)
+        seeds = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:classes].to(cell.device)
         posterior = torch.softmax(2 * hot @ hot[seeds].T, dim=1)
         for _ in range(ITERATIONS):
-            self.weights = torch.log((posterior.sum(0) + 1) / (n + classes))
-            pseudo_counts = hot.T @ posterior + pseudo
-            pseudo_counts[absent] = 0.0
-            sums = hot.new_zeros((len(absent), classes)).index_add_(0, column, pseudo_counts)
-            chances = pseudo_counts / sums[column]
+            weights = torch.log((posterior.sum(0) + 1) / (n + classes))
+            rows = hot.T @ posterior + prior
+            rows[absent] = 0.0
+            chances = rows / hot.new_zeros((d, classes)).index_add_(0, column, rows)[column]
             chances[absent] = 1.0
             logs = chances.log()
-            posterior = torch.softmax(hot @ logs + self.weights, dim=1)
+            posterior = torch.softmax(hot @ logs + weights, dim=1)
         shares[absent] = 1.0
-        self.chances, self.logs, self.shares = chances, logs, shares.log()
+        self.logs, self.ratios, self.weights = logs, shares[:, None] / chances, weights
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Give the lift of each value (n, d) of rows x (n, d), in nats."""
-        cell = self.cells(x)
-        posterior = torch.softmax(self.logs[cell].sum(1) + self.weights, dim=1)
-        unlikely = (posterior[:, None] / self.chances[cell]).sum(2)
-        return unlikely.log() + self.shares[cell]
+    def forward(self, cell: Tensor) -> Tensor:
+        """Give the lift of each value (n, d), in nats, of rows by their cells (n, d)."""
+        likelihood = nn.functional.embedding(cell, self.logs).sum(1)
+        posterior = torch.softmax(likelihood.add_(self.weights), dim=1)
+        unlikely = torch.bmm(nn.functional.embedding(cell, self.ratios), posterior[:, :, None])
+        return unlikely[:, :, 0].log_()

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from guards.detectors.input_quality.value_grids import off_grid
+from guards.detectors.input_quality.familiar_values import FamiliarValues
 from guards.input.column import Column
 
 __all__ = ["LikelyMistakes"]
@@ -28,8 +28,8 @@ BULK = 0.01
 """A value is ordinary if no more than this share of the reference lies beyond the value, on either side."""
 MOST_PAIRS = 500
 """If more pairs of columns could be swapped, only neighbouring columns are compared."""
-ROUNDED = 4.0
-"""How much worse a value off the column's grid is than a value on the grid, in widths of the bulk."""
+UNFAMILIAR = 4.0
+"""How much worse a value is that the column never has, in widths of the bulk."""
 
 
 class LikelyMistakes(nn.Module):
@@ -45,7 +45,6 @@ class LikelyMistakes(nn.Module):
     low: Tensor
     high: Tensor
     middle: Tensor
-    steps: Tensor
     factor: Tensor
     offset: Tensor
 
@@ -53,12 +52,12 @@ class LikelyMistakes(nn.Module):
         super().__init__()
         for name in ("numeric", "first", "second"):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
-        for name in ("low", "high", "middle", "steps", "factor", "offset"):
+        for name in ("low", "high", "middle", "factor", "offset"):
             self.register_buffer(name, torch.empty(0))
         self.names: tuple[str, ...] = ()
 
-    def fit(self, x: Tensor, columns: tuple[Column, ...], steps: Tensor) -> Self:
-        """Learn which values of rows x (n, d) are ordinary; ``steps`` (d,) are the columns' grids."""
+    def fit(self, x: Tensor, columns: tuple[Column, ...]) -> Self:
+        """Learn which values of rows x (n, d) are ordinary."""
         numeric = [place for place, column in enumerate(columns) if column.kind == "numeric"]
         pairs = [
             (a, b)
@@ -80,7 +79,6 @@ class LikelyMistakes(nn.Module):
         self.low, self.middle, self.high = (
             ordered.gather(0, (share * last).round().long()[None])[0] for share in (BULK, 0.5, 1 - BULK)
         )
-        self.steps = steps
         self.factor = torch.tensor([factor for _, factor, _ in SLIPS], device=device)
         self.offset = torch.tensor([offset for _, _, offset in SLIPS], device=device)
         names = [column.name for column in columns]
@@ -90,35 +88,37 @@ class LikelyMistakes(nn.Module):
         )
         return self
 
-    def forward(self, x: Tensor, strange: Tensor) -> Tensor:
+    def forward(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
         """Mark the likely mistakes (n, c), in the order of ``names``; ``strange`` (n, d) marks the strange values."""
-        return torch.cat([self._slips(x, strange), self._swaps(x, strange)], dim=1)
+        return torch.cat([self._slips(x, strange, familiar), self._swaps(x, strange, familiar)], dim=1)
 
-    def _slips(self, x: Tensor, strange: Tensor) -> Tensor:
+    def _slips(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
         """Mark the likeliest unit of each strange number: (n, m * s)."""
-        right = (x[:, self.numeric, None] - self.offset) / self.factor
-        distance = self._distance(right, self.numeric[:, None])
-        best = distance == distance.amin(2, keepdim=True)
-        return (best & distance.isfinite() & strange[:, self.numeric, None]).flatten(1)
+        n, s, m = len(x), len(SLIPS), len(self.numeric)
+        right = (x[:, self.numeric].T[:, :, None] - self.offset) / self.factor
+        distance = self._distance(right.reshape(m, n * s), self.numeric, familiar).reshape(m, n, s)
+        best = (distance == distance.amin(2, keepdim=True)) & distance.isfinite()
+        return (best.permute(1, 0, 2) & strange[:, self.numeric, None]).flatten(1)
 
-    def _swaps(self, x: Tensor, strange: Tensor) -> Tensor:
+    def _swaps(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
         """Mark the likeliest swapped pair of each row with a strange value: (n, p)."""
-        a, b = x[:, self.first], x[:, self.second]
-        gain = self._distance(a, self.first) + self._distance(b, self.second)
-        swapped = self._distance(b, self.first) + self._distance(a, self.second)
-        doubtful = (strange[:, self.first] | strange[:, self.second]) & (a != b) & swapped.isfinite()
-        swapped = torch.where(doubtful & (swapped < gain), swapped, torch.inf)
-        if not swapped.shape[1]:
-            return swapped.bool()
-        return (swapped == swapped.amin(1, keepdim=True)) & swapped.isfinite()
+        if not len(self.first):
+            return strange.new_zeros((len(x), 0))
+        a, b = x[:, self.first].T.contiguous(), x[:, self.second].T.contiguous()
+        stands = self._distance(a, self.first, familiar) + self._distance(b, self.second, familiar)
+        swapped = self._distance(b, self.first, familiar) + self._distance(a, self.second, familiar)
+        doubtful = (strange[:, self.first] | strange[:, self.second]).T & (a != b)
+        swapped = torch.where(doubtful & (swapped < stands), swapped, torch.inf)
+        return ((swapped == swapped.amin(0)) & swapped.isfinite()).T
 
-    def _distance(self, values: Tensor, columns: Tensor) -> Tensor:
-        """Give the distance of values from their column's middle, in widths of the bulk; infinite outside the bulk."""
-        low, high = self.low[columns], self.high[columns]
-        width = (high - low).clamp_min(1e-6)
-        distance = (values - self.middle[columns]).abs() / width
-        steps = self.steps[columns]
-        distance = torch.where(off_grid(values, steps) & (steps > 0), distance + ROUNDED, distance)
+    def _distance(self, values: Tensor, columns: Tensor, familiar: FamiliarValues) -> Tensor:
+        """Give the distance of values (k, r) of columns (k,) from the middle, in widths of the bulk.
+
+        The distance is infinite outside the bulk, and larger if the column never has such a value.
+        """
+        low, middle, high = (level[columns, None] for level in (self.low, self.middle, self.high))
+        distance = (values - middle).abs() / (high - low).clamp_min(1e-6)
+        distance = torch.where(familiar.know(values, columns), distance, distance + UNFAMILIAR)
         return torch.where((values >= low) & (values <= high), distance, torch.inf)
 
 

@@ -22,7 +22,6 @@ class MissingPatterns(nn.Module):
     weights: Tensor
     sums: Tensor
     surprises: Tensor
-    present: Tensor
     absent: Tensor
     never: Tensor
 
@@ -30,7 +29,7 @@ class MissingPatterns(nn.Module):
         super().__init__()
         for name in ("weights", "sums"):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
-        for name in ("surprises", "present", "absent", "never"):
+        for name in ("surprises", "absent", "never"):
             self.register_buffer(name, torch.empty(0))
 
     def fit(self, missing: Tensor) -> Self:
@@ -42,16 +41,18 @@ class MissingPatterns(nn.Module):
         self.never = torch.tensor(math.log(n + 1), device=missing.device)
         self.surprises = self.never - torch.log1p(counts.float())
         share = (missing.sum(0) + 1) / (n + 2)
-        self.absent, self.present = -share.log(), -torch.log1p(-share)
+        # What a missing value counts less what a present value counts; a row without missing values counts the latter.
+        self.absent = torch.log1p(-share) - share.log()
+        self.never = self.never - torch.log1p(-share).sum()
         return self
 
     def forward(self, missing: Tensor) -> Tensor:
         """Give the surprise of each row's pattern (n,), in nats."""
         pattern = self._sum(missing)
-        place = torch.searchsorted(self.sums, pattern).clamp_max(len(self.sums) - 1)
-        alone = torch.where(missing, self.absent, self.present).sum(1)
-        return torch.where(self.sums[place] == pattern, self.surprises[place], self.never + alone)
+        place = torch.searchsorted(self.sums, pattern).clamp_max_(len(self.sums) - 1)
+        alone = torch.addmv(self.never, missing.float(), self.absent)
+        return torch.where(self.sums.take(place) == pattern, self.surprises.take(place), alone)
 
     def _sum(self, missing: Tensor) -> Tensor:
         """Add the columns' numbers; a sum beyond 64 bits wraps around, in any order of addition."""
-        return torch.where(missing, self.weights, 0).sum(1)
+        return (missing * self.weights).sum(1)
