@@ -26,6 +26,8 @@ SLIPS = (
 """What a value looks like, and the value as it is: factor * right value + offset."""
 BULK = 0.01
 """A value is ordinary if no more than this share of the reference lies beyond the value, on either side."""
+SMALL = 0.05
+"""A corrected value is not smaller than this share of the reference: near zero, any value is 1000 times too large."""
 MOST_PAIRS = 500
 """If more pairs of columns could be swapped, only neighbouring columns are compared."""
 UNFAMILIAR = 4.0
@@ -45,6 +47,7 @@ class LikelyMistakes(nn.Module):
     low: Tensor
     high: Tensor
     middle: Tensor
+    least: Tensor
     factor: Tensor
     offset: Tensor
 
@@ -52,7 +55,7 @@ class LikelyMistakes(nn.Module):
         super().__init__()
         for name in ("numeric", "first", "second"):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
-        for name in ("low", "high", "middle", "factor", "offset"):
+        for name in ("low", "high", "middle", "least", "factor", "offset"):
             self.register_buffer(name, torch.empty(0))
         self.names: tuple[str, ...] = ()
 
@@ -79,6 +82,8 @@ class LikelyMistakes(nn.Module):
         self.low, self.middle, self.high = (
             ordered.gather(0, (share * last).round().long()[None])[0] for share in (BULK, 0.5, 1 - BULK)
         )
+        sizes = ordered.abs().sort(dim=0).values
+        self.least = sizes.gather(0, (SMALL * last).round().long()[None])[0]
         self.factor = torch.tensor([factor for _, factor, _ in SLIPS], device=device)
         self.offset = torch.tensor([offset for _, _, offset in SLIPS], device=device)
         names = [column.name for column in columns]
@@ -97,6 +102,7 @@ class LikelyMistakes(nn.Module):
         n, s, m = len(x), len(SLIPS), len(self.numeric)
         right = (x[:, self.numeric].T[:, :, None] - self.offset) / self.factor
         distance = self._distance(right.reshape(m, n * s), self.numeric, familiar).reshape(m, n, s)
+        distance = torch.where(right.abs() < self.least[self.numeric, None, None], torch.inf, distance)
         best = (distance == distance.amin(2, keepdim=True)) & distance.isfinite()
         return (best.permute(1, 0, 2) & strange[:, self.numeric, None]).flatten(1)
 

@@ -177,7 +177,10 @@ class _Parser:
             self._depth -= 1
             return Negative(token.position, operand)
         if token.kind == "name":
-            return Column(self._take().position, token.text)
+            self._at += 1
+            if self._next.text == "(":
+                self._refuse("a rule has no functions: compute with + - * / and parentheses")
+            return Column(token.position, token.text)
         if token.kind == "text":
             return Text(self._take().position, token.text)
         return self._number()
