@@ -14,6 +14,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 REFUSED = {
     ("strict", "regression"): "a loss of accuracy, which a regression has not got",
     ("confidence", "regression"): "needs a classifier",
+    ("image_quality", "tabular"): "judges images, and the input is of kind tabular",
+    ("image_quality", "tensor"): "judges images, and the input is of kind tensor",
     ("alibi_chi2", "regression"): "a regression predicts no class",
     ("alibi_tabular", "image"): "compares columns, and the input is of kind image",
     ("alibi_tabular", "tensor"): "compares columns, and the input is of kind tensor",
@@ -30,6 +32,10 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     },
     "alibi_context_mmd": [{**OF_ALIBI, "window": 20, "average_run_length": 100, "reference_rows": 50}],
     **{f"alibi_{name}_online": [ONLINE] for name in ("mmd", "lsdd", "cvm")},
+    "ranges": [
+        {},
+        {"combinations": False, "rules": ["height >= weight - 9", "colour == 'red' or age is missing or age < 3"]},
+    ],
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
     "kernel_shap": [{"samples": 256}, {"samples": 64, "groups": 5}],
     "occlusion": [{}, {"window": 2, "positions": 9}],
@@ -63,17 +69,18 @@ def parametrised(group: str) -> list[Any]:
         for index, params in enumerate(PARAMETERS.get(name, [{}]))
         for kind in KINDS
         for task in TASKS
-        if kind == "tabular" or "column" not in params.get("source", {})
+        if kind == "tabular" or ("column" not in params.get("source", {}) and "rules" not in params)
     ]
 
 
 @pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("detectors"))
 def test_detector(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
-    """A built-in detector passes every check for every kind of input, or refuses the task with a sentence."""
+    """A built-in detector passes every check for every kind of input, or refuses the kind or task with a sentence."""
     detector = registered("detectors")[name]
     chosen = detector.Params.model_validate({"kind": name, **params})
-    if (name, task) in REFUSED:
-        with pytest.raises(ValueError, match=REFUSED[name, task]):
+    sentence = next((REFUSED[case] for case in ((name, task), (name, kind)) if case in REFUSED), None)
+    if sentence is not None:
+        with pytest.raises(ValueError, match=sentence):
             detector(chosen).fit(example(kind, task).reference)
         return
     for check in detector_checks(detector, chosen, kind=kind, task=task).values():
