@@ -13,7 +13,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 # What a detector or monitor, or one of the name in its parameters, is not meant for, as its own refusal says.
 REFUSED = {
     ("strict", "regression"): "a loss of accuracy, which a regression has not got",
-    ("confidence", "regression"): "needs a classifier",
+    **{(name, "regression"): "needs a classifier" for name in ("confidence", "energy", "gen", "fdbd")},
     ("alibi_chi2", "regression"): "a regression predicts no class",
     ("alibi_tabular", "image"): "compares columns, and the input is of kind image",
     ("alibi_tabular", "tensor"): "compares columns, and the input is of kind tensor",
@@ -31,6 +31,8 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "alibi_context_mmd": [{**OF_ALIBI, "window": 20, "average_run_length": 100, "reference_rows": 50}],
     **{f"alibi_{name}_online": [ONLINE] for name in ("mmd", "lsdd", "cvm")},
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
+    "knn": [{}, {"rows": 20, "neighbours": 3}],
+    "gen": [{}, {"top": 2, "gamma": 0.5}],
     "kernel_shap": [{"samples": 256}, {"samples": 64, "groups": 5}],
     "occlusion": [{}, {"window": 2, "positions": 9}],
     "feature_ablation": [{}, {"groups": 5}],
