@@ -138,6 +138,8 @@ class EarlyTap(HookedPass[tuple[int, Tensor]]):
             return output[:, :: -(-output.shape[1] // most)].float().clone()
         channels = output.movedim(-1, 1) if channels_last else output
         maps = channels[:, :: -(-channels.shape[1] // (most // 2))].flatten(2).float()
+        if maps.requires_grad:  # gradients need the maps as they are, and a later layer may work in place
+            maps = maps.clone()
         # The root mean square, and not the standard deviation, which takes three times as long.
         power = torch.linalg.vector_norm(maps, dim=2) * maps.shape[2] ** -0.5
         return torch.cat([maps.mean(2), power], dim=1)
