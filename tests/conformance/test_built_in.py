@@ -13,7 +13,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 # What a detector or monitor, or one of the name in its parameters, is not meant for, as its own refusal says.
 REFUSED = {
     ("strict", "regression"): "a loss of accuracy, which a regression has not got",
-    ("confidence", "regression"): "needs a classifier",
+    **{(name, "regression"): "needs a classifier" for name in ("confidence", "energy", "gen", "fdbd")},
     ("image_quality", "tabular"): "judges images, and the input is of kind tabular",
     ("image_quality", "tensor"): "judges images, and the input is of kind tensor",
     ("alibi_chi2", "regression"): "a regression predicts no class",
@@ -37,6 +37,8 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"combinations": False, "rules": ["height >= weight - 9", "colour == 'red' or age is missing or age < 3"]},
     ],
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
+    "knn": [{}, {"rows": 20, "neighbours": 3}],
+    "gen": [{}, {"top": 2, "gamma": 0.5}],
     "kernel_shap": [{"samples": 256}, {"samples": 64, "groups": 5}],
     "occlusion": [{}, {"window": 2, "positions": 9}],
     "feature_ablation": [{}, {"groups": 5}],
