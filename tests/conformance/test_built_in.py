@@ -14,6 +14,9 @@ TASKS: tuple[Task, ...] = get_args(Task)
 REFUSED = {
     ("strict", "regression"): "a loss of accuracy, which a regression has not got",
     ("confidence", "regression"): "needs a classifier",
+    ("suitability", "regression"): "a regression has no accuracy",
+    ("suitability", "image"): "compares the columns of a table",
+    ("suitability", "tensor"): "compares the columns of a table",
     ("alibi_chi2", "regression"): "a regression predicts no class",
     ("alibi_tabular", "image"): "compares columns, and the input is of kind image",
     ("alibi_tabular", "tensor"): "compares columns, and the input is of kind tensor",
@@ -37,6 +40,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "bins": [{"name": "streams"}, {"name": "coarse", "bins": 2, "projections": 0}],
     "sequential": [{"name": "drift"}, {"name": "clean", "include": "clean", "epoch": 7, "bins": 3, "projections": 2}],
     "accuracy": [{"name": "accuracy"}, {"name": "strict", "tolerance": 0.0}],
+    "suitability": [{"name": "suitable", "window": 50}, {"name": "loose", "window": 60, "margin": 0.2, "bins": 4}],
     "groups": [
         {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["north"]},
         {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["n", "s"], "tolerance": 0.0},

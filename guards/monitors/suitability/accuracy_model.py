@@ -1,0 +1,85 @@
+"""The accuracy of a window whose rows differ from the held-out rows, if equal rows are right equally often in both."""
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from guards.monitors.suitability.reference_moments import Floats, ReferenceMoments
+
+__all__ = ["AccuracyModel"]
+
+STEPS = np.geomspace(1e-7, 1.0, 29)
+"""The tried ratios of the coefficients' variance to the variance of what they explain."""
+
+
+class AccuracyModel(nn.Module):
+    """Expected accuracy = mean confidence + coefficients . (shares of the indicators - the reference's shares).
+
+    The coefficients are a ridge regression of "right less confidence" on the indicators of the reference's rows. The
+    strength of the ridge maximises the evidence (MacKay 1992, "Bayesian interpolation"), so that without a sign that
+    the confidence is off for some rows, the estimate is the mean confidence. The estimate equals the mean of the
+    reference's outcomes weighted by the least-squares density ratio in the same indicators (Kanamori, Hido & Sugiyama
+    2009). So it does what weighting by a classifier does (PAPE; Bialek et al. 2024, "Estimating model performance under
+    covariate shift without labels"), needs none of the reference's rows, and holds for every window whose density ratio
+    is linear in the indicators (Kim et al. 2022, "Universal adaptability: target-independent inference that competes
+    with propensity scoring").
+    """
+
+    coefficients: Tensor
+    variances: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("coefficients", torch.zeros(0, dtype=torch.float64))
+        # The variances of: a coefficient before the reference was seen, what is left unexplained, the fitted accuracy.
+        self.register_buffer("variances", torch.zeros(3, dtype=torch.float64))
+
+    def fit(self, moments: ReferenceMoments, confidence: Tensor, excess: Tensor, sums: tuple[Tensor, Tensor]) -> Self:
+        """Learn from ``confidence`` (n,), and ``excess`` (n,), which is 1 or 0 for right or wrong less the confidence.
+
+        ``sums`` are the sums of confidence and excess over the rows that have each kept indicator: (k,) and (k,).
+        """
+        n = len(confidence)
+        axes, spread = moments.axes, n * moments.variances
+        along_confidence, along_excess = (
+            axes.T @ (total - n * moments.mean * each.mean())
+            for total, each in zip(sums, (confidence, excess), strict=True)
+        )
+        squares = (along_excess**2 / spread).cpu().numpy()
+        prior, left = _most_evident(squares, float(excess.var(correction=0)) * n, spread.cpu().numpy(), n)
+        weights = along_excess * prior / (left + prior * spread)
+        self.coefficients = axes @ weights
+        fitted = float(confidence.var(correction=0) + (2 * weights @ along_confidence + weights**2 @ spread) / n)
+        self.variances = torch.tensor([prior, left, max(0.0, fitted)], dtype=torch.float64, device=confidence.device)
+        return self
+
+    def change(self, shift: Floats) -> float:
+        """Give what the ``shift`` (k,) of the indicators' shares adds to the mean confidence."""
+        return float(self.coefficients.cpu().numpy() @ shift)
+
+    def variance(self, moments: ReferenceMoments, shift: Floats) -> float:
+        """Give the variance over references of n rows: of :meth:`change`, and of the reference's mean."""
+        prior, left, fitted = self.variances.tolist()
+        n = int(moments.rows)
+        spread = n * moments.variances.cpu().numpy()
+        along = moments.axes.cpu().numpy().T @ shift
+        learnt = (prior * spread / (left + prior * spread)) @ along**2
+        return float(prior * max(0.0, shift @ shift - learnt) + fitted / n)
+
+
+def _most_evident(squares: npt.NDArray[np.float64], total: float, spread: Floats, n: int) -> tuple[float, float]:
+    """Find the variances of the coefficients and of the rest under which the excess is most probable.
+
+    ``squares`` (r,) are the squared projections of the excess on the axes, ``total`` is its sum of squares.
+    """
+    rest = max(0.0, total - float(squares.sum()))
+    best = (-np.inf, 0.0, 0.0)
+    for ratio in STEPS:
+        inflated = 1 + ratio * spread
+        left = max((rest + float((squares / inflated).sum())) / n, 1e-12)
+        evidence = -0.5 * (n * np.log(left) + np.log(inflated).sum())
+        best = max(best, (float(evidence), float(ratio) * left, left))
+    return best[1], best[2]

@@ -1,0 +1,96 @@
+"""What is counted of the answered rows of a window, in one array of integers."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from guards.calibration.confidence_shift import move_log_odds
+from guards.monitors.answered_rows import Records
+from guards.monitors.base import Context
+from guards.monitors.groups.group_counts import MICRO, micro
+from guards.monitors.streams import StreamParams, Streams
+from guards.monitors.suitability.column_pairs import CELLS, ColumnPairs
+from guards.types import Batch, Reference, Result
+
+__all__ = ["INDICATORS", "ROWS", "UNFAMILIAR", "AnsweredRows", "WindowCounts", "mean_confidence"]
+
+Counts = npt.NDArray[np.int64]
+ROWS, UNFAMILIAR, CONFIDENCE, CONFIDENCE_SQUARED, INDICATORS = range(5)
+RARE = 0.001
+"""A bin that fewer reference rows have makes a row unfamiliar: the reference says little about such rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnsweredRows:
+    """The answered rows of a batch: ``places`` (indicators, n), ``confidence`` (n,) and ``unfamiliar`` (n,).
+
+    ``answered`` marks these rows among all rows of the batch.
+    """
+
+    places: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+    unfamiliar: npt.NDArray[np.bool_]
+    answered: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.confidence)
+
+
+class WindowCounts(nn.Module):
+    """Turns rows into indicators: the bin of every stream, then the cell of every pair of columns.
+
+    ``reference_counts`` (bins,) are those of the reference. The confidence is counted in millionths.
+    """
+
+    reference_counts: Tensor
+
+    def __init__(self, params: StreamParams, context: Context) -> None:
+        super().__init__()
+        self.streams = Streams(params, context)
+        self.pairs = ColumnPairs(self.streams)
+        self.indicators = self.streams.size + CELLS * self.pairs.count
+        self.size = INDICATORS + self.indicators
+        self.register_buffer("reference_counts", torch.zeros(self.streams.size, dtype=torch.int64))
+
+    def fit(self, reference: Reference, outcome: Result) -> Self:
+        """Set the bins and the pairs on the reference."""
+        self.streams.fit(reference, outcome)
+        places = self.streams.places(reference.batch, outcome)
+        self.reference_counts = torch.bincount(places.flatten(), minlength=self.streams.size)
+        self.pairs.fit(places)
+        return self
+
+    def rows(self, batch: Batch, outcome: Result) -> AnsweredRows:
+        """Take the answered rows of a batch. A row is unfamiliar if a guard flags it, or if one of its bins is rare."""
+        records = Records.of(batch, outcome)
+        places = self.streams.places(batch, outcome)
+        rare = self.reference_counts < RARE * self.reference_counts.sum() / max(1, len(places))
+        unfamiliar = (rare[places].any(0) | outcome.verdict.flagged.any(0)).cpu().numpy()
+        indicators = torch.cat([places, self.streams.size + self.pairs.cells(places)]).cpu().numpy()
+        answered = records.answered & ~np.isnan(records.confidence)
+        return AnsweredRows(indicators[:, answered], records.confidence[answered], unfamiliar[answered], answered)
+
+    def count(self, rows: AnsweredRows, part: slice, shift: float) -> Counts:
+        """Count some of the rows: (size,). ``shift`` moves the log odds of the confidence."""
+        confidence = move_log_odds(rows.confidence[part], shift)
+        counts = np.zeros(self.size, np.int64)
+        counts[INDICATORS:] = np.bincount(rows.places[:, part].ravel(), minlength=self.indicators)
+        counts[:INDICATORS] = (
+            len(confidence),
+            rows.unfamiliar[part].sum(),
+            micro(confidence).sum(),
+            micro(confidence * confidence).sum(),
+        )
+        return counts
+
+
+def mean_confidence(counts: Counts) -> tuple[float, float]:
+    """Give the mean of the confidence, and its variance over rows."""
+    rows = max(1, int(counts[ROWS]))
+    mean = float(counts[CONFIDENCE]) / MICRO / rows
+    return mean, max(0.0, float(counts[CONFIDENCE_SQUARED]) / MICRO / rows - mean * mean)
