@@ -25,7 +25,7 @@ OTHER = LEVELS - 1
 
 
 class ColumnPairs(nn.Module):
-    """Finds every row's cell in every pair: ``edges`` (pairs, 2) are the streams, ``level`` (bins,) the bins' levels."""
+    """Finds every row's cell in every pair: ``edges`` (pairs, 2) are streams, ``level`` (bins,) the levels of bins."""
 
     edges: Tensor
     level: Tensor

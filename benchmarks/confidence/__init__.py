@@ -1,0 +1,1 @@
+"""Confidence: accuracy before labels come, beside other estimates of it."""
