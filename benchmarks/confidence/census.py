@@ -12,18 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from guards import InputSchema, Rows, TorchModel
+from guards import Batch, InputSchema, Reference, Rows, TorchModel
+from guards.bundle.construction import context_of
 from guards.bundle.fit_rows import fit_rows
 from guards.config.config import parse
 from guards.input.column import Column
 from guards.input.imputation import Imputation
 from guards.monitors.suitability.monitor import Suitability
+from guards.monitors.suitability.params import SuitabilityParams
 from guards.pipeline import Pipeline
 
 __all__ = ["Case", "cases", "data_folder"]
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAIN, HELDOUT, BATCH = 14_000, 8000, 256
+TRAIN, CALIBRATED, POOL, BATCH = 14_000, 16_000, 22_000, 256
+"""Where the rows end that train the network, that calibrate the guards, and that the monitor learns from."""
 NUMBERS = ("age", "education-num", "capital-gain", "capital-loss", "hours-per-week")
 TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "income": ("income", ()),
@@ -147,24 +150,28 @@ def _case(
                 {"name": "ood", "detector": {"kind": "mahalanobis"}},
                 {"name": "unsure", "detector": {"kind": "confidence"}},
             ],
-            "monitors": [{"name": "suitable", "kind": "suitability"}],
         }
     )
     fill = torch.tensor([column.fill for column in columns])
     imputation = Imputation(fill, schema.categorical, torch.zeros(len(fill), dtype=torch.bool))
     model = TorchModel(net, example=rows[:8], outputs=2, imputation=imputation)
-    heldout = Rows(rows[TRAIN : TRAIN + HELDOUT], labels[TRAIN : TRAIN + HELDOUT])
+    calibration, heldout = (
+        Rows(rows[start:stop], labels[start:stop]) for start, stop in ((TRAIN, CALIBRATED), (CALIBRATED, POOL))
+    )
     bundle = fit_rows(
         config,
         schema=schema,
         classes=("no", "yes"),
         model=model,
         train=Rows(rows[:TRAIN], labels[:TRAIN]),
-        heldout=heldout,
+        heldout=calibration,
     ).bundle
-    (monitor,) = (each for each in bundle.monitors if isinstance(each, Suitability))
-    pool = slice(TRAIN + HELDOUT, None)
-    return Case(name, tuple(kept), categories, bundle.pipeline(), monitor, x[pool], y[pool], heldout)
+    pipeline = bundle.pipeline()
+    context = context_of(config, schema, ("no", "yes"))
+    reference = Reference(Batch(heldout.x), heldout.y, schema)
+    # The monitor and its rivals learn from the same rows, which calibrated nothing else.
+    monitor = Suitability(SuitabilityParams(name="suitable"), context).fit(reference, pipeline(reference.batch))
+    return Case(name, tuple(kept), categories, pipeline, monitor, x[POOL:], y[POOL:], heldout)
 
 
 def _train(x: Tensor, y: Tensor, categories: tuple[int, ...], hidden: int, epochs: int, seed: int) -> Network:

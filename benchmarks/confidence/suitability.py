@@ -33,8 +33,9 @@ INVISIBLE = "other labels"
 
 @dataclass(frozen=True)
 class Found:
-    """A window's kind, its accuracy by its labels, the fall from the held-out rows, the estimates, and the verdict."""
+    """A window: its accuracy by its labels, the fall from the held-out rows, the estimates, and the verdict."""
 
+    case: str
     kind: str
     accuracy: float
     fall: float
@@ -79,6 +80,7 @@ def main(*, quick: bool) -> None:
     )
     print_table("verdicts, margin 0.05", verdicts)
     print_table("cost of the monitor", {"median": cost})
+    missed = [each for each in visible if each.fall > LARGE and each.verdict == "no_harm"]
     print_document(
         "suitability",
         quick=quick,
@@ -87,6 +89,7 @@ def main(*, quick: bool) -> None:
         noise=noise,
         errors=errors,
         verdicts=verdicts,
+        missed=missed,
         cost=cost,
     )
 
@@ -107,6 +110,7 @@ def _measure(case: Case, count: int, rows: int, costs: list[dict[str, float]]) -
             verdict = next(name for name in VERDICTS if report["suitability", name].value)
             found.append(
                 Found(
+                    case.name,
                     kind,
                     accuracy,
                     rivals.accuracy - accuracy,

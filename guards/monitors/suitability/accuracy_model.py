@@ -12,13 +12,13 @@ from guards.monitors.suitability.reference_moments import Floats, ReferenceMomen
 __all__ = ["AccuracyModel"]
 
 STEPS = np.geomspace(1e-7, 1.0, 29)
-"""The tried ratios of the coefficients' variance to the variance of what they explain."""
+"""The tried ratios of the weights' variance to the variance of what they explain."""
 
 
 class AccuracyModel(nn.Module):
-    """Expected accuracy = mean confidence + coefficients . (shares of the indicators - the reference's shares).
+    """A row's expected accuracy is its confidence plus the weights of its bins: ``weights`` (bins,).
 
-    The coefficients are a ridge regression of "right less confidence" on the indicators of the reference's rows. The
+    The weights are a ridge regression of "right less confidence" on the bins of the reference's rows. The
     strength of the ridge maximises the evidence (MacKay 1992, "Bayesian interpolation"), so that without a sign that
     the confidence is off for some rows, the estimate is the mean confidence. The estimate equals the mean of the
     reference's outcomes weighted by the least-squares density ratio in the same indicators (Kanamori, Hido & Sugiyama
@@ -28,19 +28,20 @@ class AccuracyModel(nn.Module):
     with propensity scoring").
     """
 
-    coefficients: Tensor
+    weights: Tensor
     variances: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, streams: int, bins: int) -> None:
         super().__init__()
-        self.register_buffer("coefficients", torch.zeros(0, dtype=torch.float64))
-        # The variances of: a coefficient before the reference was seen, what is left unexplained, the fitted accuracy.
+        self.streams = streams
+        self.register_buffer("weights", torch.zeros(bins, dtype=torch.float64))
+        # The variances of: a weight before the reference was seen, what is left unexplained, the expected accuracy.
         self.register_buffer("variances", torch.zeros(3, dtype=torch.float64))
 
     def fit(self, moments: ReferenceMoments, confidence: Tensor, excess: Tensor, sums: tuple[Tensor, Tensor]) -> Self:
         """Learn from ``confidence`` (n,), and ``excess`` (n,), which is 1 or 0 for right or wrong less the confidence.
 
-        ``sums`` are the sums of confidence and excess over the rows that have each kept indicator: (k,) and (k,).
+        ``sums`` are the sums of confidence and excess over the rows that have each kept bin: (k,) and (k,).
         """
         n = len(confidence)
         axes, spread = moments.axes, n * moments.variances
@@ -50,28 +51,35 @@ class AccuracyModel(nn.Module):
         )
         squares = (along_excess**2 / spread).cpu().numpy()
         prior, left = _most_evident(squares, float(excess.var(correction=0)) * n, spread.cpu().numpy(), n)
-        weights = along_excess * prior / (left + prior * spread)
-        self.coefficients = axes @ weights
-        fitted = float(confidence.var(correction=0) + (2 * weights @ along_confidence + weights**2 @ spread) / n)
+        along = along_excess * prior / (left + prior * spread)
+        kept = axes @ along
+        self.weights = torch.zeros(len(moments.kept), dtype=torch.float64).masked_scatter(moments.kept, kept)
+        self.weights -= kept @ moments.mean / self.streams  # so that the reference's rows have 0 on average
+        fitted = float(confidence.var(correction=0) + (2 * along @ along_confidence + along**2 @ spread) / n)
         self.variances = torch.tensor([prior, left, max(0.0, fitted)], dtype=torch.float64, device=confidence.device)
         return self
 
-    def change(self, shift: Floats) -> float:
-        """Give what the ``shift`` (k,) of the indicators' shares adds to the mean confidence."""
-        return float(self.coefficients.cpu().numpy() @ shift)
+    def added(self, places: Tensor) -> Tensor:
+        """Give what the bins of rows, at ``places`` (streams, n), add to the confidence: (n,)."""
+        return self.weights[places].sum(0)
 
-    def variance(self, moments: ReferenceMoments, shift: Floats) -> float:
-        """Give the variance over references of n rows: of :meth:`change`, and of the reference's mean."""
-        prior, left, fitted = self.variances.tolist()
+    def variances_of(self, moments: ReferenceMoments, shift: Floats) -> tuple[float, float]:
+        """Give the variances of a window's expected accuracy and of the expected loss, over references of n rows.
+
+        ``shift`` (k,) are the shares of the kept bins less the reference's shares. The reference's own mean counts
+        among the accuracy's errors, and cancels in the loss, which is a difference of two means.
+        """
+        prior, left, expected = self.variances.tolist()
         n = int(moments.rows)
         spread = n * moments.variances.cpu().numpy()
         along = moments.axes.cpu().numpy().T @ shift
         learnt = (prior * spread / (left + prior * spread)) @ along**2
-        return float(prior * max(0.0, shift @ shift - learnt) + fitted / n)
+        unsure = prior * max(0.0, float(shift @ shift - learnt))
+        return unsure + left / n, unsure + expected / n
 
 
 def _most_evident(squares: npt.NDArray[np.float64], total: float, spread: Floats, n: int) -> tuple[float, float]:
-    """Find the variances of the coefficients and of the rest under which the excess is most probable.
+    """Find the variances of the weights and of the rest under which the excess is most probable.
 
     ``squares`` (r,) are the squared projections of the excess on the axes, ``total`` is its sum of squares.
     """

@@ -15,7 +15,8 @@ FEWEST = 5
 """Classes with fewer reference rows are left out."""
 PLAUSIBLE = 5.0
 """Other shares explain a window if what they leave unexplained is at most so many standard deviations too large."""
-EVIDENT = 3.0
+EVIDENT = 7.0
+"""With two classes this is a change of the shares by 3.3 standard errors."""
 
 
 @dataclass(frozen=True, slots=True)

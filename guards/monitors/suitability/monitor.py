@@ -67,7 +67,7 @@ class Suitability(Monitor):
                 f"monitor {self.name}: the calibration rows have no labels, so every verdict is cannot_tell",
             )
             return self
-        rows = self.windows.rows(reference.batch, outcome)
+        rows = self.windows.rows(reference.batch, outcome, self.model.accuracy_model)
         label = outcome.prediction.label
         assert label is not None  # noqa: S101 - the constructor refuses a regression
         y = reference.y.long().cpu().numpy()[rows.answered]
@@ -77,7 +77,7 @@ class Suitability(Monitor):
 
     def observe(self, batch: Batch, outcome: Result) -> None:
         """Count every answered row, and judge each window that is full."""
-        rows = self.windows.rows(batch, outcome)
+        rows = self.windows.rows(batch, outcome, self.model.accuracy_model)
         start, shift = 0, float(self.model.shift)
         while start < len(rows):
             stop = min(len(rows), start + self.params.window - int(self.current[ROWS]))

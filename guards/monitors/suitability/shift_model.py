@@ -18,7 +18,7 @@ from guards.monitors.suitability.window_counts import (
     UNFAMILIAR,
     AnsweredRows,
     WindowCounts,
-    mean_confidence,
+    mean_expected,
 )
 
 __all__ = ["ShiftModel"]
@@ -44,7 +44,8 @@ class ShiftModel(nn.Module):
         super().__init__()
         self.classes = classes
         self.bins, self.all = ReferenceMoments(counts.streams.size), ReferenceMoments(counts.indicators)
-        self.accuracy_model, self.label_shift = AccuracyModel(), LabelShift()
+        self.accuracy_model = AccuracyModel(len(counts.streams.bins), counts.streams.size)
+        self.label_shift = LabelShift()
         self.register_buffer("accuracy", torch.zeros((), dtype=torch.float64))
         self.register_buffer("shift", torch.zeros((), dtype=torch.float64))
         self.register_buffer("unfamiliar", torch.zeros((), dtype=torch.float64))
@@ -98,12 +99,14 @@ class ShiftModel(nn.Module):
         shift = self.bins.shift(indicators[: len(self.bins.kept)], rows)
         standardised = self.bins.standardised(shift)
         both = self.all.standardised(self.all.shift(indicators, rows))
-        confidence, spread = mean_confidence(counts)
-        model = self.accuracy_model
+        expected, between, within = mean_expected(counts)
+        of_accuracy, of_loss = self.accuracy_model.variances_of(self.bins, shift)
         return Estimate(
             reference=float(self.accuracy),
-            accuracy=confidence + model.change(shift),
-            variance=model.variance(self.bins, shift) + spread / rows,
+            reference_variance=float(self.accuracy * (1 - self.accuracy)) * self.bins.noise(rows),
+            accuracy=expected,
+            accuracy_variance=of_accuracy + within / rows,
+            loss_variance=of_loss + between / rows,
             labels=self.label_shift.explain(self.bins, standardised, rows),
             unfamiliar=max(0.0, float(counts[UNFAMILIAR]) / rows - float(self.unfamiliar)),
             divergence=self.bins.divergence(standardised, rows),

@@ -6,6 +6,7 @@ often (covariate shift), and the classes have other shares (label shift). If oth
 a verdict must hold under both, because inputs alone cannot decide between them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Literal, get_args
@@ -30,15 +31,19 @@ BROKEN, BROKEN_SHARE = 0.15, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The expected ``accuracy`` of a window under covariate shift, its ``variance``, and what may make it wrong.
+    """The expected ``accuracy`` of a window under covariate shift, and what may make it wrong.
 
-    ``reference`` is the accuracy on the held-out rows. ``unfamiliar`` is the share of rows of which the held-out rows
-    say nothing. ``divergence`` and ``pair_divergence`` are the chi-squared divergences without and with pairs.
+    ``reference`` is the accuracy on the held-out rows. ``accuracy_variance`` is the variance of what labels would show
+    less the expected accuracy, ``loss_variance`` that of the expected loss on all rows like the window's,
+    ``reference_variance`` that of the difference of two accuracies without shift. ``unfamiliar`` is the share of rows
+    of which the held-out rows say nothing. The divergences are chi-squared, without and with pairs of columns.
     """
 
     reference: float
+    reference_variance: float
     accuracy: float
-    variance: float
+    accuracy_variance: float
+    loss_variance: float
     labels: ShiftedLabels
     unfamiliar: float
     divergence: float
@@ -52,8 +57,8 @@ Interval = tuple[float, float]
 class Judgement:
     """A verdict with its reason, the expected accuracy and the expected loss, each with an interval.
 
-    ``loss_interval`` has the ends that decide: if the upper end is below the margin there is no harm, if the lower end
-    is above the margin there is harm.
+    ``accuracy_interval`` holds what the window's labels would show, with probability 0.95. ``loss_interval`` has the
+    ends that decide: an upper end below the margin is no harm, a lower end above the margin is harm.
     """
 
     verdict: Verdict
@@ -68,39 +73,44 @@ class Judgement:
 
 def judge(estimate: Estimate, rows: int, *, margin: float, false_alarms: float) -> Judgement:
     """Judge a window of ``rows`` rows; ``false_alarms`` is the probability of `harm` if the loss is the margin."""
-    own, labels = estimate.accuracy, estimate.labels
-    shifted = estimate.reference + labels.change
-    best = shifted if labels.evident else own
-    means = [(own, estimate.variance), *([(shifted, labels.variance)] if labels.plausible else [])]
-
-    def bounds(below: float, above: float) -> Interval:
-        """Bound the accuracy, with these probabilities of an error on each side."""
-        low, high = (NormalDist().inv_cdf(1 - each) for each in (below, above))
-        return (
-            max(0.0, min(mean - low * variance**0.5 for mean, variance in means) - estimate.unfamiliar),
-            min(1.0, max(mean + high * variance**0.5 for mean, variance in means) + estimate.unfamiliar),
-        )
-
-    least, most = bounds(LEVEL, false_alarms)
-    loss = estimate.reference - most, estimate.reference - least
-    verdict, reason = _decide(estimate, loss, margin)
-    low, high = bounds(LEVEL / 2, LEVEL / 2)
-    best = min(max(best, low), high)
+    labels, reference = estimate.labels, estimate.reference
+    losses = [(reference - estimate.accuracy, estimate.loss_variance)]
+    accuracies = [(estimate.accuracy, estimate.accuracy_variance)]
+    if labels.plausible:
+        losses.append((-labels.change, labels.variance))
+        accuracies.append((reference + labels.change, labels.variance + estimate.reference_variance))
+    interval = _bounds(losses, false_alarms, LEVEL, estimate.unfamiliar)
+    low, high = _bounds(accuracies, LEVEL / 2, LEVEL / 2, estimate.unfamiliar)
+    verdict, reason = _decide(estimate, interval, margin)
+    best = 1 if labels.evident else 0
+    low, high = max(0.0, low), min(1.0, high)
     return Judgement(
         verdict,
         reason,
         rows,
-        accuracy=best,
+        accuracy=min(max(accuracies[best][0], low), high),
         accuracy_interval=(low, high),
-        loss=min(max(estimate.reference - best, loss[0]), loss[1]),
-        loss_interval=loss,
+        loss=losses[best][0],
+        loss_interval=interval,
         further={
-            "reference_accuracy": estimate.reference,
+            "reference_accuracy": reference,
             "unfamiliar_share": estimate.unfamiliar,
             "overlap": 1 / (1 + estimate.divergence),
             "pair_divergence": max(0.0, estimate.pair_divergence - estimate.divergence),
             "label_shift": float(labels.plausible),
         },
+    )
+
+
+def _bounds(means: Sequence[tuple[float, float]], below: float, above: float, unfamiliar: float) -> Interval:
+    """Bound a mean by all explanations' means and variances, with these probabilities of an error on each side.
+
+    A share of rows that may all be right or wrong moves both ends.
+    """
+    low, high = (NormalDist().inv_cdf(1 - each) for each in (below, above))
+    return (
+        min(mean - low * variance**0.5 for mean, variance in means) - unfamiliar,
+        max(mean + high * variance**0.5 for mean, variance in means) + unfamiliar,
     )
 
 

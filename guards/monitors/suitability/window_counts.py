@@ -13,13 +13,14 @@ from guards.monitors.answered_rows import Records
 from guards.monitors.base import Context
 from guards.monitors.groups.group_counts import MICRO, micro
 from guards.monitors.streams import StreamParams, Streams
+from guards.monitors.suitability.accuracy_model import AccuracyModel
 from guards.monitors.suitability.column_pairs import CELLS, ColumnPairs
 from guards.types import Batch, Reference, Result
 
-__all__ = ["INDICATORS", "ROWS", "UNFAMILIAR", "AnsweredRows", "WindowCounts", "mean_confidence"]
+__all__ = ["INDICATORS", "ROWS", "UNFAMILIAR", "AnsweredRows", "WindowCounts", "mean_expected"]
 
 Counts = npt.NDArray[np.int64]
-ROWS, UNFAMILIAR, CONFIDENCE, CONFIDENCE_SQUARED, INDICATORS = range(5)
+ROWS, UNFAMILIAR, EXPECTED, EXPECTED_SQUARED, INDICATORS = range(5)
 RARE = 0.001
 """A bin that fewer reference rows have makes a row unfamiliar: the reference says little about such rows."""
 
@@ -28,11 +29,12 @@ RARE = 0.001
 class AnsweredRows:
     """The answered rows of a batch: ``places`` (indicators, n), ``confidence`` (n,) and ``unfamiliar`` (n,).
 
-    ``answered`` marks these rows among all rows of the batch.
+    ``added`` (n,) is what a row's bins add to its confidence. ``answered`` marks these rows among the batch's rows.
     """
 
     places: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float64]
+    added: npt.NDArray[np.float64]
     unfamiliar: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.bool_]
 
@@ -44,7 +46,7 @@ class AnsweredRows:
 class WindowCounts(nn.Module):
     """Turns rows into indicators: the bin of every stream, then the cell of every pair of columns.
 
-    ``reference_counts`` (bins,) are those of the reference. The confidence is counted in millionths.
+    ``reference_counts`` (bins,) are those of the reference. The expected accuracy is counted in millionths.
     """
 
     reference_counts: Tensor
@@ -65,7 +67,7 @@ class WindowCounts(nn.Module):
         self.pairs.fit(places)
         return self
 
-    def rows(self, batch: Batch, outcome: Result) -> AnsweredRows:
+    def rows(self, batch: Batch, outcome: Result, model: AccuracyModel) -> AnsweredRows:
         """Take the answered rows of a batch. A row is unfamiliar if a guard flags it, or if one of its bins is rare."""
         records = Records.of(batch, outcome)
         places = self.streams.places(batch, outcome)
@@ -73,24 +75,30 @@ class WindowCounts(nn.Module):
         unfamiliar = (rare[places].any(0) | outcome.verdict.flagged.any(0)).cpu().numpy()
         indicators = torch.cat([places, self.streams.size + self.pairs.cells(places)]).cpu().numpy()
         answered = records.answered & ~np.isnan(records.confidence)
-        return AnsweredRows(indicators[:, answered], records.confidence[answered], unfamiliar[answered], answered)
+        return AnsweredRows(
+            places=indicators[:, answered],
+            confidence=records.confidence[answered],
+            added=model.added(places).cpu().numpy()[answered],
+            unfamiliar=unfamiliar[answered],
+            answered=answered,
+        )
 
     def count(self, rows: AnsweredRows, part: slice, shift: float) -> Counts:
         """Count some of the rows: (size,). ``shift`` moves the log odds of the confidence."""
-        confidence = move_log_odds(rows.confidence[part], shift)
+        expected = move_log_odds(rows.confidence[part], shift) + rows.added[part]
         counts = np.zeros(self.size, np.int64)
         counts[INDICATORS:] = np.bincount(rows.places[:, part].ravel(), minlength=self.indicators)
         counts[:INDICATORS] = (
-            len(confidence),
+            len(expected),
             rows.unfamiliar[part].sum(),
-            micro(confidence).sum(),
-            micro(confidence * confidence).sum(),
+            micro(expected).sum(),
+            micro(expected * expected).sum(),
         )
         return counts
 
 
-def mean_confidence(counts: Counts) -> tuple[float, float]:
-    """Give the mean of the confidence, and its variance over rows."""
+def mean_expected(counts: Counts) -> tuple[float, float, float]:
+    """Give the mean of the rows' expected accuracy p, its variance over rows, and the mean of p (1 - p)."""
     rows = max(1, int(counts[ROWS]))
-    mean = float(counts[CONFIDENCE]) / MICRO / rows
-    return mean, max(0.0, float(counts[CONFIDENCE_SQUARED]) / MICRO / rows - mean * mean)
+    mean, squares = (float(counts[column]) / MICRO / rows for column in (EXPECTED, EXPECTED_SQUARED))
+    return mean, max(0.0, squares - mean * mean), max(0.0, mean - squares)
