@@ -63,7 +63,8 @@ class Network(nn.Module):
         for i, count in enumerate(self.categories):
             if count:
                 parts.append((x[:, i, None] == torch.arange(count)).float())
-        return self.head(self.body(torch.cat(parts, dim=1)))
+        logits: Tensor = self.head(self.body(torch.cat(parts, dim=1)))
+        return logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ def _case(
     generator = np.random.default_rng(seed)
     table = table.iloc[generator.permutation(len(table))]
     y = _label(table[source])
-    kept = [column for column in table if column not in (source, *telling, *NEVER)]
+    kept = [str(column) for column in table if column not in (source, *telling, *NEVER)]
     x = np.zeros((len(table), len(kept)), np.float32)
     columns = []
     for i, column in enumerate(kept):
@@ -179,8 +180,8 @@ def _train(x: Tensor, y: Tensor, categories: tuple[int, ...], hidden: int, epoch
     net = Network(x, categories, hidden).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3)
     for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(BATCH):
+        for rows in torch.split(torch.randperm(len(x)), BATCH):
             optimiser.zero_grad()
-            cross_entropy(net(x[rows]), y[rows]).backward()
+            cross_entropy(net(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]  # torch's is untyped
             optimiser.step()
     return net.eval()

@@ -162,7 +162,7 @@ def _errors(
 def _verdicts(found: Sequence[Found]) -> dict[str, Any]:
     """Give the number of windows, the share of each verdict, and how often the interval holds the accuracy."""
     n = len(found)
-    shares = {verdict: sum(each.verdict == verdict for each in found) / n if n else None for verdict in VERDICTS}
+    shares: dict[str, Any] = {v: sum(each.verdict == v for each in found) / n if n else None for v in VERDICTS}
     told = [each for each in found if each.verdict != "cannot_tell"]
     near = sum(abs(each.estimates[OWN] - each.accuracy) <= 0.01 for each in told)  # noqa: PLR2004 - one point
     return {

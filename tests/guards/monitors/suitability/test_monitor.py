@@ -122,8 +122,9 @@ def test_other_class_shares_are_a_second_explanation() -> None:
         verdict=answers[:2000].verdict,
     )
     watching.observe(Batch(x[index]), picked)
+    assert picked.prediction.label is not None
     assert found(watching, "label_shift").value == 1
-    right = float((picked.prediction.label == y[index]).double().mean())  # type: ignore[union-attr]
+    right = float((picked.prediction.label == y[index]).double().mean())
     assert found(watching, "expected_accuracy").value == pytest.approx(right, abs=0.03)
 
 
