@@ -50,12 +50,12 @@ def outcome(x: Tensor, y: Tensor, seed: int = 0, *, right: tuple[float, float] =
     return Result(ModelOutput(probabilities.log(), x.nan_to_num()), Prediction(probabilities, label), verdict)
 
 
-def monitor(count: int = 6000, *, labelled: bool = True, **params: Any) -> Suitability:
+def monitor(count: int = 6000, *, labelled: bool = True, seed: int = 1, **params: Any) -> Suitability:
     """Fit the monitor to rows of which half are hard."""
-    x, y = rows(count, 1)
+    x, y = rows(count, seed)
     made = SuitabilityParams.model_validate({"name": "suitable", "window": 2000, **params})
     reference = Reference(Batch(x), y if labelled else None, CONTEXT.schema)
-    return Suitability(made, CONTEXT).fit(reference, outcome(x, y, 1))
+    return Suitability(made, CONTEXT).fit(reference, outcome(x, y, seed))
 
 
 def feed(watching: Suitability, x: Tensor, y: Tensor, *, size: int = 500) -> None:

@@ -13,19 +13,21 @@ __all__ = ["AccuracyModel"]
 
 STEPS = np.geomspace(1e-7, 1.0, 29)
 """The tried ratios of the weights' variance to the variance of what they explain."""
+NEARLY = 2.0
+"""Ratios whose log evidence is at most so much below the best are within a 95 % interval."""
 
 
 class AccuracyModel(nn.Module):
     """A row's expected accuracy is its confidence plus the weights of its bins: ``weights`` (bins,).
 
-    The weights are a ridge regression of "right less confidence" on the bins of the reference's rows. The
-    strength of the ridge maximises the evidence (MacKay 1992, "Bayesian interpolation"), so that without a sign that
-    the confidence is off for some rows, the estimate is the mean confidence. The estimate equals the mean of the
-    reference's outcomes weighted by the least-squares density ratio in the same indicators (Kanamori, Hido & Sugiyama
-    2009). So it does what weighting by a classifier does (PAPE; Bialek et al. 2024, "Estimating model performance under
-    covariate shift without labels"), needs none of the reference's rows, and holds for every window whose density ratio
-    is linear in the indicators (Kim et al. 2022, "Universal adaptability: target-independent inference that competes
-    with propensity scoring").
+    The weights are a ridge regression of "right less confidence" on the bins of the reference's rows. The ridge is the
+    weakest with nearly the best evidence (MacKay 1992, "Bayesian interpolation"): if nothing shows that the confidence
+    is wrong for some rows, the estimate is the mean confidence. But for the ridge, the mean over a window equals the
+    mean of the reference's outcomes weighted by the least-squares density ratio in the same bins (Kanamori, Hido &
+    Sugiyama 2009). So it does what weighting by a classifier does (PAPE; Bialek et al. 2024, "Estimating model
+    performance under covariate shift without labels"), needs none of the reference's rows, and is right for every
+    window whose density ratio is linear in the bins (Kim et al. 2022, "Universal adaptability: target-independent
+    inference that competes with propensity scoring").
     """
 
     weights: Tensor
@@ -81,13 +83,12 @@ class AccuracyModel(nn.Module):
 def _most_evident(squares: npt.NDArray[np.float64], total: float, spread: Floats, n: int) -> tuple[float, float]:
     """Find the variances of the weights and of the rest under which the excess is most probable.
 
+    Among ratios that are nearly as probable the largest is taken: it shrinks the weights least, and says least.
     ``squares`` (r,) are the squared projections of the excess on the axes, ``total`` is its sum of squares.
     """
     rest = max(0.0, total - float(squares.sum()))
-    best = (-np.inf, 0.0, 0.0)
-    for ratio in STEPS:
-        inflated = 1 + ratio * spread
-        left = max((rest + float((squares / inflated).sum())) / n, 1e-12)
-        evidence = -0.5 * (n * np.log(left) + np.log(inflated).sum())
-        best = max(best, (float(evidence), float(ratio) * left, left))
-    return best[1], best[2]
+    inflated = 1 + STEPS[:, None] * spread
+    left = np.maximum((rest + (squares / inflated).sum(1)) / n, 1e-12)
+    evidence = -0.5 * (n * np.log(left) + np.log(inflated).sum(1))
+    chosen = int(np.flatnonzero(evidence >= evidence.max() - NEARLY)[-1])
+    return float(STEPS[chosen] * left[chosen]), float(left[chosen])

@@ -50,6 +50,13 @@ def test_without_a_sign_the_estimate_is_the_mean_confidence() -> None:
 
 
 def test_chance_in_few_rows_is_not_taken_for_a_sign() -> None:
-    """A difference that 200 rows show by chance is drawn towards 0."""
-    _, model = learnt((0.77, 0.73), 0.75, rows=200)
-    assert 0 <= model.weights[0] < 0.01
+    """Differences of 40 categories that 100 rows each show by chance are drawn towards 0."""
+    rows, categories = 4000, 40
+    hits = (torch.rand(rows, generator=torch.Generator().manual_seed(0), dtype=torch.float64) < 0.75).double()
+    excess, sure = hits - hits.mean(), torch.full((rows,), float(hits.mean()), dtype=torch.float64)
+    shares = torch.full((categories,), rows / categories, dtype=torch.float64)
+    moments = ReferenceMoments(categories).fit(torch.ones(categories, dtype=torch.bool), torch.diag(shares), rows)
+    each = excess.reshape(categories, -1).sum(1)
+    model = AccuracyModel(1, categories).fit(moments, sure, excess, (sure.reshape(categories, -1).sum(1), each))
+    plain = each / shares
+    assert model.weights.norm() < 0.6 * plain.norm()
