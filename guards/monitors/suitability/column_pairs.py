@@ -65,9 +65,9 @@ class ColumnPairs(nn.Module):
 
     def cells(self, places: Tensor) -> Tensor:
         """Find the cell of every row in the flat array of all pairs' cells: (pairs, n) int64."""
-        level = self.level[places]
+        first, second = (self.level[places[column]] for column in self.edges.unbind(1))
         offsets = CELLS * torch.arange(len(self.edges), device=places.device)
-        return LEVELS * level[self.edges[:, 0]] + level[self.edges[:, 1]] + offsets[:, None]
+        return LEVELS * first + second + offsets[:, None]
 
 
 def _tree(levels: npt.NDArray[np.int64]) -> list[tuple[int, int]]:

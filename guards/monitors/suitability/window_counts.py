@@ -46,10 +46,10 @@ class AnsweredRows:
 class WindowCounts(nn.Module):
     """Turns rows into indicators: the bin of every stream, then the cell of every pair of columns.
 
-    ``reference_counts`` (bins,) are those of the reference. The expected accuracy is counted in millionths.
+    ``rare`` (bins,) marks the bins that few reference rows have. The expected accuracy is counted in millionths.
     """
 
-    reference_counts: Tensor
+    rare: Tensor
 
     def __init__(self, params: StreamParams, context: Context) -> None:
         super().__init__()
@@ -57,13 +57,13 @@ class WindowCounts(nn.Module):
         self.pairs = ColumnPairs(self.streams)
         self.indicators = self.streams.size + CELLS * self.pairs.count
         self.size = INDICATORS + self.indicators
-        self.register_buffer("reference_counts", torch.zeros(self.streams.size, dtype=torch.int64))
+        self.register_buffer("rare", torch.zeros(self.streams.size, dtype=torch.bool))
 
     def fit(self, reference: Reference, outcome: Result) -> Self:
         """Set the bins and the pairs on the reference."""
         self.streams.fit(reference, outcome)
         places = self.streams.places(reference.batch, outcome)
-        self.reference_counts = torch.bincount(places.flatten(), minlength=self.streams.size)
+        self.rare = torch.bincount(places.flatten(), minlength=self.streams.size) < RARE * len(reference.batch)
         self.pairs.fit(places)
         return self
 
@@ -71,8 +71,7 @@ class WindowCounts(nn.Module):
         """Take the answered rows of a batch. A row is unfamiliar if a guard flags it, or if one of its bins is rare."""
         records = Records.of(batch, outcome)
         places = self.streams.places(batch, outcome)
-        rare = self.reference_counts < RARE * self.reference_counts.sum() / max(1, len(places))
-        unfamiliar = (rare[places].any(0) | outcome.verdict.flagged.any(0)).cpu().numpy()
+        unfamiliar = (self.rare[places].any(0) | outcome.verdict.flagged.any(0)).cpu().numpy()
         indicators = torch.cat([places, self.streams.size + self.pairs.cells(places)]).cpu().numpy()
         answered = records.answered & ~np.isnan(records.confidence)
         return AnsweredRows(
