@@ -16,6 +16,9 @@ REFUSED = {
     **{(name, "regression"): "needs a classifier" for name in ("confidence", "energy", "gen", "fdbd")},
     ("image_quality", "tabular"): "judges images, and the input is of kind tabular",
     ("image_quality", "tensor"): "judges images, and the input is of kind tensor",
+    ("suitability", "regression"): "a regression has no accuracy",
+    ("suitability", "image"): "compares the columns of a table",
+    ("suitability", "tensor"): "compares the columns of a table",
     ("alibi_chi2", "regression"): "a regression predicts no class",
     ("alibi_tabular", "image"): "compares columns, and the input is of kind image",
     ("alibi_tabular", "tensor"): "compares columns, and the input is of kind tensor",
@@ -45,6 +48,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "bins": [{"name": "streams"}, {"name": "coarse", "bins": 2, "projections": 0}],
     "sequential": [{"name": "drift"}, {"name": "clean", "include": "clean", "epoch": 7, "bins": 3, "projections": 2}],
     "accuracy": [{"name": "accuracy"}, {"name": "strict", "tolerance": 0.0}],
+    "suitability": [{"name": "suitable", "window": 50}, {"name": "loose", "window": 60, "margin": 0.2, "bins": 4}],
     "groups": [
         {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["north"]},
         {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["n", "s"], "tolerance": 0.0},
