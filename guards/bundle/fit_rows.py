@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     # The module of Quality needs scipy, which the library alone does not install.
     from guards.bundle.model_quality.quality import Quality
 
-__all__ = ["Fitted", "fit_examined", "fit_rows"]
+__all__ = ["Fitted", "fit_examined", "fit_rows", "places_set_aside"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +105,8 @@ def fit_examined(  # noqa: PLR0913
     """
     output = run_model(model, train.x, lambda steps: track(steps, "reference"))
     refuse_not_finite(output.logits, output.features, train.x, schema)
-    tuning, calibration = _set_aside(heldout, config, bool(classes))
+    places = places_set_aside(heldout, config, classification=bool(classes))
+    tuning, calibration = map(heldout.take, places)
     temperature, tuning_logits = 1.0, []
     if classes and tuning.y is not None and len(tuning):
         tuning_logits = [run_model(model, tuning.x).logits]
@@ -162,7 +163,7 @@ def fit_examined(  # noqa: PLR0913
     reports, any_guard = measure(scores, config, pipeline.thresholds)
     set_aside = torch.cat([*tuning_logits, clean_output.logits])
     heldout_logits = torch.empty_like(set_aside)
-    heldout_logits[_shuffle(heldout, config).to(set_aside.device)] = set_aside
+    heldout_logits[torch.cat(places).to(set_aside.device)] = set_aside
     return Fitted(
         bundle=bundle,
         train=Labelled(output.logits, train.y),
@@ -210,15 +211,11 @@ def _keep_exemplars(config: Config, reference: Reference, model: TorchModel) -> 
     )
 
 
-def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Rows, Rows]:
-    """Split the held-out rows into rows for the temperature, none without labels, and rows for the calibration."""
-    order = _shuffle(heldout, config)
+def places_set_aside(heldout: Rows, config: Config, *, classification: bool) -> tuple[Tensor, Tensor]:
+    """Give the places of the held-out rows for the temperature, none without labels, and of the calibration rows."""
+    order = torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
     wanted = temperature_rows(len(heldout)) if classification and heldout.y is not None else 0
-    return heldout.take(order[:wanted]), heldout.take(order[wanted:])
-
-
-def _shuffle(heldout: Rows, config: Config) -> Tensor:
-    return torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
+    return order[:wanted], order[wanted:]
 
 
 def _hits(reference: Reference, classes: tuple[str, ...]) -> tuple[int, int] | None:
