@@ -1,4 +1,4 @@
-"""The commands that run a fitted bundle on a data file, without a server: evaluate, explain and replay."""
+"""The commands that run a fitted bundle on a data file, without a server: evaluate, report, explain and replay."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from rich.console import Console
 from guards.cli.app import AsJson, Deployed, Require, close, load_bundle
 from guards.cli.requirements import read_requirements
 
-__all__ = ["evaluate", "explain", "replay"]
+__all__ = ["evaluate", "explain", "replay", "report"]
 
 
 def evaluate(
@@ -32,6 +32,23 @@ def evaluate(
     with noticing(Console(stderr=True)) as notices:
         result = measure(loaded, clean, suspect, notices)
     close(result, requirements, lambda console: show(result, console), as_json=as_json)
+
+
+def report(
+    bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
+    config: Annotated[
+        Path, typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the code and the reference's files")
+    ],
+    out: Annotated[Path, typer.Option(help="the HTML file to write")] = Path("report.html"),
+    clean: Annotated[Path | None, typer.Option(help="a file of rows that no step has seen, and that should pass")] = None,
+    suspect: Annotated[Path | None, typer.Option(help="a file of rows that should be flagged")] = None,
+) -> None:
+    """Write one HTML page about a bundle: its data, its fit, its confidence, its guards, its groups and its cost."""
+    from guards.cli.report.command import run as run_report  # noqa: PLC0415
+
+    folder = config.resolve().parent
+    run_report(load_bundle(bundle, config), folder, out, clean=clean, suspect=suspect, console=Console(stderr=True))
+    Console().print(f"{out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def explain(

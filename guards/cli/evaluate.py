@@ -1,5 +1,6 @@
 """``guardhouse evaluate``: what the fitted guards make of rows of the user's choice."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -22,7 +23,7 @@ from guards.statistics.explained_variance import r2
 from guards.statistics.proportions import proportion
 from guards.types import Batch, Result, Rows
 
-__all__ = ["Evaluation", "evaluate", "show"]
+__all__ = ["Evaluation", "detections", "evaluate", "show"]
 
 Floats = npt.NDArray[np.float64]
 LARGEST = float(np.finfo(np.float64).max)
@@ -58,19 +59,26 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
     quality = _quality(bundle, rows, runs[0])
-    total = sum(spec.share for spec in bundle.config.guards)
-    weights = np.array([spec.share / total for spec in bundle.config.guards])[:, None]
-    names = [guard.name for guard in pipeline.guards]
-    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
-    joint = [-(np.nan_to_num(_stack(run, "p_value"), nan=1.0) / weights).min(0) for run in runs] if names else []
-    flags = [_stack(run, "flagged") > 0 for run in runs]
-    any_flag = [np.logical_or.reduce(each) for each in flags]
+    guards, any_guard = detections(bundle, runs)
     return {
         "rows": {"clean": len(rows), "suspect": 0 if strange is None else len(strange)},
         **quality,
-        "guards": {name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)},
-        "any": _detection(joint, any_flag) if names else nothing(),
+        "guards": guards,
+        "any": any_guard,
     }
+
+
+def detections(bundle: Bundle, runs: Sequence[Sequence[Result]]) -> tuple[dict[str, Detection], Detection]:
+    """Measure each guard, and any of them, on the results of clean rows, and of suspect rows if there are two runs."""
+    specs = bundle.config.guards
+    if not specs:
+        return {}, nothing()
+    weights = np.array([spec.share for spec in specs])[:, None] / sum(spec.share for spec in specs)
+    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
+    joint = [-(np.nan_to_num(_stack(run, "p_value"), nan=1.0) / weights).min(0) for run in runs]
+    flags = [_stack(run, "flagged") > 0 for run in runs]
+    found = {spec.name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, spec in enumerate(specs)}
+    return found, _detection(joint, [np.logical_or.reduce(each) for each in flags])
 
 
 def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Result]:
@@ -82,7 +90,7 @@ def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Result]:
     return results
 
 
-def _stack(run: list[Result], name: str) -> Floats:
+def _stack(run: Sequence[Result], name: str) -> Floats:
     return torch.cat([getattr(result.verdict, name) for result in run], dim=1).double().cpu().numpy()
 
 

@@ -26,6 +26,10 @@ class Confidence(Detector):
     Params: ClassVar[type[Params]] = ConfidenceParams
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    blind_spots: ClassVar[str] = (
+        "It knows how sure the model is, and nothing of the row: a foreign row that the model is sure of passes. If the "
+        "model is sure of wrong answers, they pass, too."
+    )
     temperature: Tensor
 
     def __init__(self, params: ConfidenceParams) -> None:

@@ -44,6 +44,11 @@ class Mahalanobis(Detector):
     Params: ClassVar[type[Params]] = MahalanobisParams
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    blind_spots: ClassVar[str] = (
+        "It sees only what the model's features keep: a change that the model ignores passes, and so does a foreign row "
+        "that the model maps onto a known class. A class that is not one cloud of points is described badly by its mean "
+        "and the shared covariance. A correct-looking row with a wrong label is no matter of this guard."
+    )
     centre: Tensor
     projection: Tensor
     offset: Tensor

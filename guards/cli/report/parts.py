@@ -23,7 +23,7 @@ from guards.notices import Notices
 from guards.pipeline import Pipeline
 from guards.types import Batch, Mistake, ModelOutput, Result, Rows
 
-__all__ = ["Parts", "ReportPart", "Track", "calibration_rows", "read_parts"]
+__all__ = ["Parts", "ReportPart", "Track", "calibration_scores", "read_parts"]
 
 Floats = npt.NDArray[np.float64]
 Track = Callable[[range, str], Iterable[int]]
@@ -125,7 +125,7 @@ def read_parts(  # noqa: PLR0913
     return parts
 
 
-def calibration_rows(parts: Parts) -> Tensor:
+def calibration_scores(parts: Parts) -> Tensor:
     """Give the guards' scores (g, n) of the calibration rows, on the host."""
     result = parts.calibration.result
     assert result is not None  # noqa: S101 - held-out rows are judged
@@ -194,7 +194,7 @@ def _refuse_other_rows(parts: Parts) -> None:
     Raises:
         Mistake: there are such rows.
     """
-    ours, theirs = calibration_rows(parts), parts.bundle.scores
+    ours, theirs = calibration_scores(parts), parts.bundle.scores
     violated = parts.calibration.result.verdict.violated if parts.calibration.result is not None else None
     if violated is not None:
         ours = ours[:, ~violated.any(0).cpu()]

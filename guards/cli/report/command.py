@@ -1,0 +1,109 @@
+"""``guardhouse report``: measures a bundle on its own rows and on rows of the user's choice, and writes the page."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from guards.bundle.bundle import Bundle
+from guards.cli.check import progress_bars
+from guards.cli.printed_notices import noticing
+from guards.cli.report.charts import styled
+from guards.cli.report.measures.learning_curve import LearningCurve, head_curve, rival_curve
+from guards.cli.report.measures.stage_cost import stage_costs
+from guards.cli.report.page import render
+from guards.cli.report.parts import Parts, read_parts
+from guards.cli.report.sections.about import about_section
+from guards.cli.report.sections.confidence import confidence_section
+from guards.cli.report.sections.cost import cost_section
+from guards.cli.report.sections.data import data_section
+from guards.cli.report.sections.fit import fit_section
+from guards.cli.report.sections.groups import groups_section
+from guards.cli.report.sections.guards import blind_spots, guards_section
+from guards.cli.report.sections.section import Section
+from guards.notices import Notices
+from guards.types import Mistake
+
+__all__ = ["run", "sections_of"]
+
+
+def run(  # noqa: PLR0913
+    bundle: Bundle, folder: Path, out: Path, *, clean: Path | None, suspect: Path | None, console: Console
+) -> None:
+    """Write the page about a bundle; ``folder`` is the folder that the config's paths start from.
+
+    Raises:
+        Mistake: a file is absent or does not fit the bundle, or the page cannot be written.
+    """
+    with noticing(console) as notices, progress_bars(console) as progress:
+        parts = read_parts(
+            bundle,
+            folder,
+            clean,
+            suspect,
+            notices,
+            lambda steps, stage: progress.track(steps, description=stage),
+        )
+        sections = sections_of(parts, notices, progress)
+        config = bundle.config
+        title = f"{config.name} {config.version}: a report of its data, its fit and its guards"
+        subtitle = f"Bundle {bundle.id or 'not saved'}. Budget of false alarms {config.false_alarm_budget:.2%}, coverage {config.coverage:.0%}."
+        page = render(title, subtitle, sections)
+        try:
+            out.write_text(page, encoding="utf-8")
+        except OSError as failure:
+            raise Mistake(f"--out {out}: cannot be written ({failure.strerror})") from None
+
+
+def sections_of(parts: Parts, notices: Notices, progress: Progress) -> list[Section]:
+    """Measure everything, and write the sections in the order of the page."""
+    seed = parts.bundle.config.reference.seed
+
+    def staged(stage: str, total: int) -> Callable[[], None]:
+        task = progress.add_task(stage, total=total)
+        return lambda: progress.advance(task)
+
+    head, rival = _curves(parts, seed, staged("learning", 10))
+    costs = stage_costs(parts.pipeline, parts.fresh.rows.x, staged("cost", 1))
+    step = staged("page", 7)
+    with styled():
+        makers: tuple[Callable[[], Section | None], ...] = (
+            lambda: data_section(parts),
+            lambda: fit_section(parts, head, rival),
+            lambda: confidence_section(parts, seed=seed),
+            lambda: guards_section(parts, seed=seed),
+            lambda: groups_section(parts),
+            lambda: blind_spots(parts),
+            lambda: cost_section(parts, costs),
+        )
+        sections = []
+        for make in makers:
+            sections.append(make())
+            step()
+    return [*filter(None, sections), about_section(parts, [*notices.notes, *notices.warnings])]
+
+
+def _curves(parts: Parts, seed: int, step: Callable[[], None]) -> tuple[LearningCurve | None, LearningCurve | None]:
+    """Train the simple models: a new head on the model's features and, for a table, trees on its columns."""
+    classes, held, train = parts.bundle.classes, parts.heldout, parts.train
+    if held.y is None:
+        return None, None
+    losses = held.losses(classes)
+    features = held.output.features.double().numpy()
+    head = head_curve(features, held.y, losses, classes=len(classes), seed=seed, step=step)
+    schema = parts.bundle.schema
+    if schema.kind != "tabular" or train.y is None:
+        return head, None
+    rows = [np.asarray(part.rows.x.double().numpy()) for part in (train, held)]
+    rival = rival_curve(
+        (rows[0], train.y),
+        (rows[1], held.y),
+        losses,
+        categorical=schema.categorical.tolist(),
+        classes=len(classes),
+        seed=seed,
+        step=step,
+    )
+    return head, rival
