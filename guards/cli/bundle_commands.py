@@ -40,7 +40,9 @@ def report(
         Path, typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the code and the reference's files")
     ],
     out: Annotated[Path, typer.Option(help="the HTML file to write")] = Path("report.html"),
-    clean: Annotated[Path | None, typer.Option(help="a file of rows that no step has seen, and that should pass")] = None,
+    clean: Annotated[
+        Path | None, typer.Option(help="a file of rows that no step has seen, and that should pass")
+    ] = None,
     suspect: Annotated[Path | None, typer.Option(help="a file of rows that should be flagged")] = None,
 ) -> None:
     """Write one HTML page about a bundle: its data, its fit, its confidence, its guards, its groups and its cost."""

@@ -27,8 +27,8 @@ class Confidence(Detector):
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     blind_spots: ClassVar[str] = (
-        "It knows how sure the model is, and nothing of the row: a foreign row that the model is sure of passes. If the "
-        "model is sure of wrong answers, they pass, too."
+        "It knows how sure the model is, and nothing of the row: a foreign row passes if the model is sure of its "
+        "answer. A wrong answer of which the model is sure passes, too."
     )
     temperature: Tensor
 

@@ -45,9 +45,9 @@ class Mahalanobis(Detector):
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     blind_spots: ClassVar[str] = (
-        "It sees only what the model's features keep: a change that the model ignores passes, and so does a foreign row "
-        "that the model maps onto a known class. A class that is not one cloud of points is described badly by its mean "
-        "and the shared covariance. A correct-looking row with a wrong label is no matter of this guard."
+        "It sees only what the model's features keep: a change that the model ignores passes, and so does a foreign "
+        "row that the model maps onto a known class. One mean and the shared covariance describe a class badly if the "
+        "class is more than one cloud of points."
     )
     centre: Tensor
     projection: Tensor

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from guards.cli.report.svg import COLOURS
 
@@ -20,7 +20,9 @@ __all__ = ["Estimate", "bars", "curves", "estimates", "grouped_bars", "reliabili
 Floats = npt.NDArray[np.float64]
 WIDTH, HEIGHT = 4.2, 2.7
 """Inches: at 72 points an inch the text of a chart is about 10 pixels high on a phone of 390 pixels."""
-LINE, LABEL = 0.26, 26
+LINE, LABEL, TICKS = 0.26, 26, 5
+TALLEST = 4.0
+"""A higher bar of a histogram is cut, and its height is written beside it: the other bars stay readable."""
 INK, SOFT, GRID = COLOURS["--ink"], COLOURS["--soft"], COLOURS["--line"]
 SERIES = tuple(COLOURS[name] for name in ("--blue", "--orange", "--green", "--pink", "--yellow", "--sky"))
 STYLE = {
@@ -60,13 +62,18 @@ class Estimate:
 
 
 def estimates(figures: Sequence[Estimate], *, label: str, percent: bool, marks: Mapping[str, float]) -> Figure:
-    """Draw figures as points with their intervals, from top to bottom; ``marks`` are named values to compare with."""
+    """Draw figures as points with their intervals, from top to bottom.
+
+    ``marks`` are named values to compare with; a mark that is far from all figures is left out.
+    """
     figure, axes = _figure(height=0.75 + LINE * max(2, len(figures)) + 0.2 * bool(marks))
     for place, each in enumerate(figures):
         if each.interval is not None:
             axes.plot(each.interval, (place, place), color=SERIES[0], lw=4, alpha=0.35, solid_capstyle="butt")
         axes.plot([each.value], [place], "o", color=SERIES[0], ms=4.5)
-    for colour, (name, value) in zip(SERIES[1:], marks.items(), strict=False):
+    low, high = axes.get_xlim()
+    near = {name: value for name, value in marks.items() if 2 * low - high <= value <= 2 * high - low}
+    for colour, (name, value) in zip(SERIES[1:], near.items(), strict=False):
         axes.axvline(value, color=colour, lw=1.2, ls="--", label=name)
     axes.set_yticks(range(len(figures)), [_short(each.name) for each in figures])
     axes.set_ylim(len(figures) - 0.4, -0.6)
@@ -74,7 +81,7 @@ def estimates(figures: Sequence[Estimate], *, label: str, percent: bool, marks: 
     axes.grid(visible=False, axis="y")
     if percent:
         _percent(axes.xaxis)
-    if marks:
+    if near:
         _legend(axes)
     return figure
 
@@ -105,7 +112,12 @@ def grouped_bars(
 
 
 def curves(
-    x: Sequence[float], series: Mapping[str, Sequence[Estimate]], *, labels: tuple[str, str], marks: Mapping[str, float]
+    x: Sequence[float],
+    series: Mapping[str, Sequence[Estimate]],
+    *,
+    labels: tuple[str, str],
+    marks: Mapping[str, float],
+    percent: bool,
 ) -> Figure:
     """Draw figures over a number of rows on a logarithmic axis, each with a band for its intervals."""
     figure, axes = _figure()
@@ -120,6 +132,8 @@ def curves(
     axes.minorticks_off()
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
+    if percent:
+        _percent(axes.yaxis)
     _legend(axes)
     return figure
 
@@ -127,7 +141,11 @@ def curves(
 def uniform(p_values: Floats, threshold: float, *, bins: int = 20) -> Figure:
     """Draw the histogram of p-values (n,) with the flat line of a well calibrated guard, and the guard's threshold."""
     figure, axes = _figure(height=2.2)
-    axes.hist(p_values, bins=bins, range=(0, 1), weights=np.full(len(p_values), bins / len(p_values)), color=SERIES[0])
+    density = np.histogram(p_values, bins=bins, range=(0, 1))[0] * bins / max(1, len(p_values))
+    places = (np.arange(bins) + 0.5) / bins
+    axes.bar(places, np.minimum(density, TALLEST), 1 / bins, color=SERIES[0])
+    for place, height in zip(places[density > TALLEST], density[density > TALLEST], strict=True):
+        axes.annotate(f"{height:.3g} ↑", (place - 0.6 / bins, TALLEST * 0.93), ha="right")
     axes.axhline(1, color=SERIES[1], lw=1.2, ls="--", label="flat: as promised")
     axes.axvline(threshold, color=SERIES[3], lw=1.2, label=f"flags at p ≤ {threshold:.4f}")
     axes.set_xlim(0, 1)
@@ -156,7 +174,7 @@ def roc(lines: Mapping[str, tuple[Floats, Floats]], points: Mapping[str, tuple[f
 
 
 def reliability(confidence: Floats, accuracy: Sequence[Estimate], rows: Floats) -> Figure:
-    """Draw accuracy over confidence (b,) with intervals, and below how many ``rows`` (b,) each bin has."""
+    """Draw accuracy over confidence (b,) with intervals, and below the histogram of the confidence of ``rows`` (n,)."""
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot((0, 1), (0, 1), color=SERIES[1], lw=1.2, ls="--", label="calibrated")
@@ -164,8 +182,8 @@ def reliability(confidence: Floats, accuracy: Sequence[Estimate], rows: Floats) 
         top.plot((at, at), each.interval or (each.value, each.value), color=SERIES[0], lw=3, alpha=0.35)
     values = [each.value for each in accuracy]
     top.plot(confidence, values, "o-", color=SERIES[0], ms=3.5, lw=1, label="this model")
-    bottom.vlines(confidence, 0, rows, color=SERIES[0], lw=3)
-    low = min(float(confidence.min()), *(each.interval[0] for each in accuracy if each.interval), *values)
+    bottom.hist(rows, bins=40, range=(float(rows.min()), 1.0), color=SERIES[0])
+    low = min(float(rows.min()), *(each.interval[0] for each in accuracy if each.interval), *values)
     top.set_xlim(max(0.0, low - 0.03), 1.01)
     top.set_ylim(max(0.0, low - 0.03), 1.02)
     top.set_ylabel("share that is right")
@@ -197,6 +215,7 @@ def _figure(*, height: float = HEIGHT) -> tuple[Figure, "Axes"]:
 
 def _percent(*axes: Any) -> None:  # noqa: ANN401 - matplotlib's
     for axis in axes:
+        axis.set_major_locator(MaxNLocator(TICKS))
         axis.set_major_formatter(PercentFormatter(xmax=1, decimals=None, symbol=" %"))
 
 

@@ -29,9 +29,7 @@ from guards.types import Mistake
 __all__ = ["run", "sections_of"]
 
 
-def run(  # noqa: PLR0913
-    bundle: Bundle, folder: Path, out: Path, *, clean: Path | None, suspect: Path | None, console: Console
-) -> None:
+def run(bundle: Bundle, folder: Path, out: Path, *, clean: Path | None, suspect: Path | None, console: Console) -> None:
     """Write the page about a bundle; ``folder`` is the folder that the config's paths start from.
 
     Raises:
@@ -48,13 +46,26 @@ def run(  # noqa: PLR0913
         )
         sections = sections_of(parts, notices, progress)
         config = bundle.config
-        title = f"{config.name} {config.version}: a report of its data, its fit and its guards"
-        subtitle = f"Bundle {bundle.id or 'not saved'}. Budget of false alarms {config.false_alarm_budget:.2%}, coverage {config.coverage:.0%}."
+        title = f"{config.name}, version {config.version}: data, fit and guards"
+        subtitle = (
+            f"A {config.model.task} on {schema_words(bundle)}. The guards may flag "
+            f"{config.false_alarm_budget:.2%} of clean "
+            f"rows; {'prediction sets' if bundle.classes else 'intervals'} should hold "
+            f"{config.coverage:.0%} of the labels."
+        )
         page = render(title, subtitle, sections)
         try:
             out.write_text(page, encoding="utf-8")
         except OSError as failure:
             raise Mistake(f"--out {out}: cannot be written ({failure.strerror})") from None
+
+
+def schema_words(bundle: Bundle) -> str:
+    """Say what a row is."""
+    schema = bundle.schema
+    if schema.kind == "tabular":
+        return f"rows of {len(schema.columns)} columns"
+    return f"{schema.kind}s of shape {' x '.join(map(str, schema.shape))}"
 
 
 def sections_of(parts: Parts, notices: Notices, progress: Progress) -> list[Section]:

@@ -8,7 +8,7 @@ from guards.cli.report.sections.section import Finding, Level, Section
 
 __all__ = ["LEVELS", "render"]
 
-LEVELS: dict[Level, str] = {"act": "needs action", "look": "look at it", "good": "fine"}
+LEVELS: dict[Level, str] = {"act": "needs action", "look": "needs a look", "good": "fine"}
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
@@ -24,7 +24,10 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         if finding.level == level
     ]
     counts = {level: sum(f.level == level for s in sections for f in s.findings) for level in LEVELS}
-    tally = f"{counts['act']} findings need action, {counts['look']} should be looked at, {counts['good']} are fine."
+    tally = (
+        f"Of {sum(counts.values())} findings {counts['act']} need action, {counts['look']} need a look, "
+        f"{counts['good']} are fine."
+    )
     return environment.get_template("page.html").render(
         title=title, subtitle=subtitle, sections=sections, urgent=urgent, levels=LEVELS, tally=tally
     )

@@ -85,7 +85,7 @@ class Parts:
         return self.calibration if self.clean is None else self.clean
 
 
-def read_parts(  # noqa: PLR0913
+def read_parts(
     bundle: Bundle, folder: Path, clean: Path | None, suspect: Path | None, notices: Notices, track: Track
 ) -> Parts:
     """Read the reference of a bundle's config, whose paths start from ``folder``, and run the model on all rows.
@@ -97,7 +97,6 @@ def read_parts(  # noqa: PLR0913
     _refuse_absent(config, folder, clean, suspect)
     reference = read_reference(config, folder, Notices())  # `fit` has said what there is to say
     _, train, heldout = read_rows(reference, config, folder, Notices(), schema=schema, classes=classes)
-    separate = config.reference.calibration is not None
     path = held_path = reference.path
     places = (torch.arange(len(train)), torch.arange(len(heldout)))
     if config.reference.calibration is None:
@@ -137,7 +136,8 @@ def _refuse_absent(config: Config, folder: Path, clean: Path | None, suspect: Pa
     files = {key: folder / name for key, name in named.items() if name is not None}
     given = {"--clean": clean, "--suspect": suspect}
     absent = [
-        f"{key}: no file {path}: a bundle holds no rows, so that the report reads the rows that the bundle was fitted on"
+        f"{key}: no file {path}: a bundle holds no rows, so that the report reads the rows that the "
+        "bundle was fitted on"
         for key, path in files.items()
         if not path.exists()
     ]
@@ -146,7 +146,7 @@ def _refuse_absent(config: Config, folder: Path, clean: Path | None, suspect: Pa
         raise Mistake(*absent)
 
 
-def _given(  # noqa: PLR0913
+def _given(
     name: str, path: Path | None, bundle: Bundle, pipeline: Pipeline, notices: Notices, track: Track
 ) -> ReportPart | None:
     if path is None:
@@ -158,7 +158,7 @@ def _given(  # noqa: PLR0913
     return _judged(name, path, rows, torch.arange(len(rows)), bundle, pipeline, track)
 
 
-def _judged(  # noqa: PLR0913
+def _judged(
     name: str, path: Path, rows: Rows, place: Tensor, bundle: Bundle, pipeline: Pipeline, track: Track
 ) -> ReportPart:
     results = []
@@ -201,7 +201,9 @@ def _refuse_other_rows(parts: Parts) -> None:
     if not len(theirs):
         return
     sides = [torch.nan_to_num(each.double()).sort(1).values for each in (ours, theirs.cpu())]
-    if sides[0].shape == sides[1].shape and bool(torch.isclose(*sides, rtol=CLOSE, atol=CLOSE).double().mean() > 1 - CLOSE):
+    if sides[0].shape == sides[1].shape and bool(
+        torch.isclose(*sides, rtol=CLOSE, atol=CLOSE).double().mean() > 1 - CLOSE
+    ):
         return
     key = "reference.calibration" if parts.separate else "reference.path"
     raise Mistake(

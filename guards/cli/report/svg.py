@@ -2,7 +2,7 @@
 
 import io
 import re
-from xml.etree import ElementTree as Tree
+from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -34,7 +34,7 @@ def inline_svg(figure: Figure, *, name: str, title: str) -> Markup:
     FigureCanvasSVG(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True)
-    root = Tree.fromstring(buffer.getvalue())  # noqa: S314 - matplotlib's own output
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314 - matplotlib's own output
     for parent in root.iter():
         for child in [child for child in parent if _local(child.tag) in DROPPED]:
             parent.remove(child)
@@ -52,7 +52,7 @@ def inline_svg(figure: Figure, *, name: str, title: str) -> Markup:
         root.attrib.pop(key, None)
     root.set("role", "img")
     root.set("aria-label", title)
-    return Markup(Tree.tostring(root, encoding="unicode"))  # noqa: S704 - the tree's writer escapes every text
+    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 - the tree's writer escapes every text
 
 
 def _local(name: str) -> str:

@@ -36,13 +36,19 @@ def between(interval: tuple[float, float] | None, *, share: bool) -> str:
     return f"[{low:.1%}, {high:.1%}]".replace("%", f"{SPACE}%") if share else f"[{low:.4g}, {high:.4g}]"
 
 
-def points(found: Difference) -> str:
-    """Write a difference between shares in percentage points, with its interval."""
-    return f"{abs(found.value) * 100:.1f} points [{_signed(found, found.low)}, {_signed(found, found.high)}]"
+def points(found: Difference, *, lost: bool = False) -> str:
+    """Write a difference between shares in percentage points, with its interval; ``lost`` turns its sign.
+
+    >>> points(Difference(0.062, 0.051, 0.073)), points(Difference(-0.02, -0.03, -0.0005), lost=True)
+    ('6.2 points [5.1, 7.3]', '2.0 points [0.05, 3.0]')
+    """
+    sign = -100 if lost else 100
+    low, high = sorted((sign * found.low, sign * found.high))
+    return f"{_one_digit(sign * found.value)} points [{_one_digit(low)}, {_one_digit(high)}]"
 
 
-def _signed(found: Difference, end: float) -> str:
-    return f"{end * 100 * (-1 if found.value < 0 else 1) + 0.0:.1f}"
+def _one_digit(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 0.1 or not value else f"{value:.1g}"  # noqa: PLR2004
 
 
 def quality_words(found: Quality) -> str:

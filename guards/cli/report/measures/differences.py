@@ -20,9 +20,7 @@ class Difference:
     high: float
 
 
-def difference(
-    first: float, interval: tuple[float, float], second: float, other: tuple[float, float]
-) -> Difference:
+def difference(first: float, interval: tuple[float, float], second: float, other: tuple[float, float]) -> Difference:
     """Subtract a figure from another figure of independent rows, each with its 95 % interval.
 
     The interval is recovered from the two intervals. Zou & Donner 2008, "Construction of confidence limits about effect

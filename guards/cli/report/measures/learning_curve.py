@@ -56,8 +56,8 @@ def head_curve(
     """Train linear heads on growing parts of held-out rows; None if there are too few rows.
 
     ``features`` (n, d) are those of rows that the user's model was not trained on, so that they are not better than
-    those of future rows. ``model`` (n,) are the losses of the user's model; ``classes`` is 0 for a regression. Every row
-    is judged by heads of the other four fifths of the rows. A head is a ridge regression of the labels, or of an
+    those of future rows. ``model`` (n,) are the losses of the user's model; ``classes`` is 0 for a regression. Every
+    row is judged by heads of the other four fifths of the rows. A head is a ridge regression of the labels, or of an
     indicator of each class, whose penalty leave-one-out errors choose. ``step`` is called after each size.
     """
     kept = np.random.default_rng(seed).permutation(len(y))[:HEAD_ROWS]

@@ -17,19 +17,19 @@ LEVELS = (0.025, 0.975)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Bins with the same number of rows: mean ``confidence`` (b,), ``accuracy`` of each bin, and ``rows`` (b,).
+    """Bins with the same number of rows: mean ``confidence`` (b,) and ``accuracy`` of each bin.
 
     ``error`` is the expected calibration error with its bootstrap ``interval``. ``by_chance`` are the 2.5 % and the
     97.5 % quantile of this error for a perfectly calibrated model with the same confidences: the error of few rows is
-    never 0.
+    never 0. ``excess`` is the mean confidence minus the accuracy: above 0 the model is too sure.
     """
 
     confidence: Floats
     accuracy: tuple[Proportion, ...]
-    rows: Floats
     error: float
     interval: tuple[float, float]
     by_chance: tuple[float, float]
+    excess: float
 
 
 def reliability(confidence: Floats, right: npt.NDArray[np.bool_], *, seed: int) -> Reliability:
@@ -54,10 +54,10 @@ def reliability(confidence: Floats, right: npt.NDArray[np.bool_], *, seed: int) 
             proportion(int(hits), int(count))
             for hits, count in zip(np.add.reduceat(hit, edges[:-1]), rows, strict=True)
         ),
-        rows=rows,
         error=_error(sure, hit, edges),
         interval=(float(low), float(high)),
         by_chance=(float(np.quantile(chance, LEVELS[0])), float(np.quantile(chance, LEVELS[1]))),
+        excess=float((sure - hit).mean()),
     )
 
 

@@ -26,7 +26,9 @@ def about_section(parts: Parts, notes: Sequence[str]) -> Section:
     """Name the bundle, the files and the methods."""
     bundle, config = parts.bundle, parts.bundle.config
     given = [parts.train, parts.heldout, *filter(None, (parts.clean, parts.suspect))]
-    files = tuple((part.name, part.path.name, f"{len(part.rows):,}", "yes" if part.rows.y is not None else "no") for part in given)
+    files = tuple(
+        (part.name, part.path.name, f"{len(part.rows):,}", "yes" if part.rows.y is not None else "no") for part in given
+    )
     facts = (
         ("model", f"{config.name} {config.version}"),
         ("bundle", bundle.id),
@@ -37,10 +39,13 @@ def about_section(parts: Parts, notes: Sequence[str]) -> Section:
         ("torch", torch.__version__),
     )
     blocks: list[Block] = [
-        Grid("The bundle", ("what", ""), facts, left=2),
+        Grid("The bundle", ("fact", "value"), facts, left=2),
         Grid("The files", ("rows", "file", "number", "labels"), files, left=2),
         Grid("The methods", ("what", "method"), METHODS, left=2),
         *map(Remark, notes),
     ]
-    sentence = f"This page was written from the bundle of {config.name} {config.version} and the files below, and from nothing else."
+    sentence = (
+        f"This page was written from the bundle of {config.name} {config.version} and the files below, "
+        "and from nothing else."
+    )
     return Section("about", "About this report", (Finding("good", sentence),), tuple(blocks))

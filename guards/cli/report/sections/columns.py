@@ -21,7 +21,9 @@ from guards.sentences import counted, named
 __all__ = ["column_findings", "column_grid", "element_findings"]
 
 Floats = npt.NDArray[np.float64]
-SHOWN, EXPLAINED, FAR_APART, MISSING = 60, 0.99, 0.05, 0.2
+SHOWN, FAR_APART, MISSING = 60, 0.05, 0.2
+EXPLAINED = 0.9
+"""A variance inflation factor of 10, the usual bound."""
 
 
 def column_findings(parts: Parts) -> Iterator[Finding]:
@@ -60,8 +62,8 @@ def column_findings(parts: Parts) -> Iterator[Finding]:
     if alone:
         yield Finding(
             "look",
-            f"Other numeric columns together tell {_names(names, alone)} almost exactly (a linear function explains "
-            f"at least {EXPLAINED:.0%} of the variance): attributions and weights of such columns are not unique.",
+            f"Other numeric columns together tell most of {_names(names, alone)} (a linear function explains at least "
+            f"{EXPLAINED:.0%} of the variance): attributions and weights of such columns are not unique.",
         )
 
 
@@ -125,7 +127,11 @@ def _names(names: tuple[str, ...], places: list[int]) -> str:
 def _pairs(names: tuple[str, ...], tied: list[Tied]) -> str:
     said = [
         f"{names[each.first]!r} and {names[each.second]!r} "
-        + ("name each other's value" if each.correlation is None else f"(correlation {each.correlation:.3f})")
+        + (
+            "(each value of one goes with one value of the other)"
+            if each.correlation is None
+            else f"(correlation {each.correlation:.3f})"
+        )
         for each in tied
     ]
     return named(said, 5, quoted=False)

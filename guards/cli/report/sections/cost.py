@@ -13,20 +13,24 @@ __all__ = ["cost_section"]
 def cost_section(parts: Parts, costs: list[StageCost]) -> Section:
     """Compare the guards' time with the model's."""
     micros = {each.stage: each.median for each in costs}
-    guards, model = micros["input guards"] + micros["output guards"], micros["model"]
-    share = guards / (guards + model) if guards + model else 0.0
+    guards = micros["input guards"] + micros["output guards"]
     sentence = (
-        f"In batches of {BATCH} a row takes {_micros(sum(micros.values()))}, of which the model takes {_micros(model)} and "
-        f"the guards {_micros(guards)} ({share:.0%} of these two)."
+        f"In batches of {BATCH} a row takes {_micros(sum(micros.values()))}: the model {_micros(micros['model'])}, the "
+        f"guards {_micros(guards)}, and the decision {_micros(micros['decision'])}."
     )
     figure = bars(micros, label="microseconds a row")
     lines = tuple((each.stage, f"{each.median:.1f}", f"{each.low:.1f} to {each.high:.1f}") for each in costs)
     grid = Grid("Microseconds a row", ("stage", "median", "90 % of the batches"), lines)
     remark = (
-        f"Measured on {machine(torch.device(parts.bundle.model.device))}, with nothing between the stages: a server also "
+        f"Measured on {machine(torch.device(parts.bundle.model.device))}, with nothing between the "
+        "stages: a server also "
         "reads requests, waits and writes answers. On a busy machine all figures are too high; compare the stages."
     )
-    blocks = (chart("cost", "Time by stage", "The decision turns scores into p-values, actions and prediction sets.", figure), grid, Remark(remark))
+    blocks = (
+        chart("cost", "Time by stage", "The decision turns scores into p-values, actions and prediction sets.", figure),
+        grid,
+        Remark(remark),
+    )
     return Section("cost", "Cost", (Finding("good", sentence),), blocks)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.stats import chi2_contingency
 
 from guards.cli.report.charts import grouped_bars
 from guards.cli.report.group_rows import groups_monitors, rows_by_group
@@ -28,6 +29,7 @@ def data_section(parts: Parts) -> Section:
     errors = _label_errors(parts)
     findings = [
         *_class_findings(parts),
+        *_group_findings(parts),
         *(column_findings(parts) if parts.bundle.schema.kind == "tabular" else element_findings(parts)),
         *(finding for name, found in repeats.items() for finding in _repeat_findings(name, found)),
         *_shared_findings(parts),
@@ -37,7 +39,9 @@ def data_section(parts: Parts) -> Section:
     blocks: list[Block] = [*_class_blocks(parts), *_group_grids(parts)]
     if parts.bundle.schema.kind == "tabular":
         blocks += [column_grid(parts)]
-    blocks += [*_repeat_blocks(repeats, parts), *([] if errors is None else _error_blocks(parts, errors))]
+    if any(found.repeats or found.conflicting for found in repeats.values()):
+        blocks += _repeat_blocks(repeats, parts)
+    blocks += [*([] if errors is None else _error_blocks(parts, errors))]
     return Section("data", "The data", (lead, *findings), tuple(blocks))
 
 
@@ -47,9 +51,15 @@ def _both(parts: Parts) -> tuple:  # type: ignore[type-arg]
 
 def _lead(parts: Parts, odd: int) -> Finding:
     schema, classes = parts.bundle.schema, parts.bundle.classes
-    what = f"{len(schema.columns)} columns" if schema.kind == "tabular" else f"{schema.kind}s of shape {list(schema.shape)}"
+    what = (
+        f"{len(schema.columns)} columns"
+        if schema.kind == "tabular"
+        else f"{schema.kind}s of shape {list(schema.shape)}"
+    )
     task = f"{len(classes)} classes" if classes else "a number to predict"
-    outcome = "nothing in them is odd" if not odd else f"{odd} thing{'s' if odd > 1 else ''} in them should be looked at"
+    outcome = (
+        "nothing in them is odd" if not odd else f"{odd} thing{'s' if odd > 1 else ''} in them should be looked at"
+    )
     sentence = (
         f"The model was given {len(parts.train.rows):,} training rows and {len(parts.heldout.rows):,} held-out rows, "
         f"with {what} and {task}; {outcome}."
@@ -73,8 +83,22 @@ def _class_findings(parts: Parts) -> Iterator[Finding]:
         if few:
             yield Finding(
                 "look",
-                f"The {name} rows have fewer than {FEW_ROWS} rows of class {named(few, 5)}: figures of such a class mean little.",
+                f"The {name} rows have fewer than {FEW_ROWS} rows of class {named(few, 5)}: figures "
+                "of such a class mean little.",
             )
+    yield from _mixture(parts, "classes", *counts)
+
+
+def _mixture(parts: Parts, what: str, *counts: np.ndarray) -> Iterator[Finding]:  # type: ignore[type-arg]
+    """Compare the shares of classes or groups in the training and the held-out rows, by Pearson's test."""
+    present = np.stack(counts)[:, sum(counts) > 0]
+    if present.shape[1] > 1 and (present.sum(1) > 0).all() and chi2_contingency(present).pvalue < BY_CHANCE:
+        name = parts.heldout.path.name
+        yield Finding(
+            "look",
+            f"The {what} have other shares among the held-out rows than among the training rows, by "
+            f"more than chance: is {name} drawn in another way?",
+        )
 
 
 def _class_blocks(parts: Parts) -> Iterator[Block]:
@@ -92,7 +116,13 @@ def _class_blocks(parts: Parts) -> Iterator[Block]:
         for label, a, share, b, other in zip(classes, counts[0], shares[0], counts[1], shares[1], strict=True)
     ]
     more = f" (the first {SHOWN} of {len(lines)})" if len(lines) > SHOWN else ""
-    yield Grid(f"Rows by class{more}", ("class", "training", "", "held-out", ""), tuple(lines[:SHOWN]))
+    yield Grid(f"Rows by class{more}", ("class", "training", "share", "held-out", "share"), tuple(lines[:SHOWN]))
+
+
+def _group_findings(parts: Parts) -> Iterator[Finding]:
+    for monitor in groups_monitors(parts.bundle):
+        counts = [rows_by_group(parts.bundle, monitor, part.rows) for part in _both(parts)]
+        yield from _mixture(parts, f"groups by {monitor.params.attribute}", *counts)
 
 
 def _group_grids(parts: Parts) -> Iterator[Grid]:
@@ -103,7 +133,7 @@ def _group_grids(parts: Parts) -> Iterator[Grid]:
             for level, a, b in zip(monitor.levels, *counts, strict=True)
             if a or b
         ]
-        head = ("group", "training", "", "held-out", "")
+        head = ("group", "training", "share", "held-out", "share")
         yield Grid(f"Rows by {monitor.params.attribute}", head, tuple(lines[:SHOWN]))
 
 
@@ -124,7 +154,9 @@ def _repeat_blocks(repeats: dict[str, RepeatedRows], parts: Parts) -> Iterator[B
     for part, (name, found) in zip(_both(parts), repeats.items(), strict=True):
         pairs = [f"{part.place[a]} and {part.place[b]}" for a, b in found.examples]
         unavoidable = f"{found.unavoidable:,}"
-        lines.append((name, f"{found.rows:,}", f"{found.repeats:,}", f"{found.conflicting:,}", unavoidable, "; ".join(pairs)))
+        lines.append(
+            (name, f"{found.rows:,}", f"{found.repeats:,}", f"{found.conflicting:,}", unavoidable, "; ".join(pairs))
+        )
     head = ("rows", "number", "repeat a row", "conflicting labels", "must be wrong", "examples of conflicts")
     yield Grid("Repeated rows and conflicting labels (row numbers are places in the file, from 0)", head, tuple(lines))
 
@@ -161,7 +193,9 @@ def _label_errors(parts: Parts) -> LabelErrors | None:
 def _error_finding(parts: Parts, errors: LabelErrors) -> Finding:
     rows = len(parts.calibration.rows)
     if not errors.suspects:
-        return Finding("good", f"Confident learning finds no label among {rows:,} calibration rows that is probably wrong.")
+        return Finding(
+            "good", f"Confident learning finds no label among {rows:,} calibration rows that is probably wrong."
+        )
     level = "look" if errors.expected > WRONG * rows else "good"
     return Finding(
         level,
@@ -187,9 +221,14 @@ def _error_blocks(parts: Parts, errors: LabelErrors) -> Iterator[Block]:
     more = f"the {SHOWN} most doubtful of {len(errors.suspects):,}" if len(errors.suspects) > SHOWN else "all of them"
     head = ("row", "label", "probably", "p(label)", "p(probably)")
     yield Grid(f"Labels in doubt: {more} (row numbers of {part.path.name}, from 0)", head, tuple(lines), left=3)
-    sure = "" if parts.separate else (
-        " The calibration rows were split off the training file: if the model was trained on them, it repeats their "
-        "labels, and wrong labels stay hidden."
+    sure = (
+        ""
+        if parts.separate
+        else (
+            " The calibration rows were split off the training file: if the model was trained on "
+            "them, it repeats their "
+            "labels, and wrong labels stay hidden."
+        )
     )
     yield Remark(
         "Labels in doubt are found by confident learning (Northcutt, Jiang & Chuang 2021) from probabilities for rows "

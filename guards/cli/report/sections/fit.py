@@ -2,20 +2,24 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 from guards.bundle.model_quality.quality import Quality
 from guards.cli.report.charts import Estimate, curves, estimates
 from guards.cli.report.measures.differences import Difference, difference
 from guards.cli.report.measures.learning_curve import LearningCurve
 from guards.cli.report.parts import Parts
-from guards.cli.report.sections.section import Block, Finding, Grid, Level, Remark, Section, chart
+from guards.cli.report.sections.section import Block, Finding, Grid, Level, Section, chart
 from guards.cli.report.words import between, number, percent, points, quality_words
 from guards.statistics.proportions import proportion
 
 __all__ = ["fit_section"]
 
+Floats = npt.NDArray[np.float64]
 Z = 1.959963984540054
-CLEARLY = 0.05
-"""A gap of so much accuracy, or R2, between training and held-out rows is called overfitting whatever its cause."""
+CLEARLY, USUAL = 0.05, 0.02
+"""A gap of so much accuracy, or R2, between training and held-out rows needs action; a smaller gap is usual."""
 
 
 def fit_section(parts: Parts, head: LearningCurve | None, rival: LearningCurve | None) -> Section:
@@ -45,7 +49,11 @@ def fit_section(parts: Parts, head: LearningCurve | None, rival: LearningCurve |
 
 def _unknown(found: dict[str, Quality]) -> Finding:
     known = f"; on {next(iter(found))} rows it is {quality_words(next(iter(found.values())))}" if found else ""
-    return Finding("look", f"The training and the held-out rows do not both have labels, so that over- and underfitting are unknown{known}.")
+    return Finding(
+        "look",
+        "The training and the held-out rows do not both have labels, so that over- and underfitting "
+        f"are unknown{known}.",
+    )
 
 
 def _gap_finding(train: Quality, held: Quality, gap: Difference, parts: Parts) -> Finding:
@@ -61,16 +69,26 @@ def _gap_finding(train: Quality, held: Quality, gap: Difference, parts: Parts) -
     level: Level = "good"
     if gap.low > 0 and gap.value >= CLEARLY:
         level, verdict = "act", f"{between_them} says that it overfits"
-    elif gap.low > 0:
+    elif gap.low > 0 and gap.value >= USUAL:
         level, verdict = "look", f"{between_them} says that it overfits, but little"
+    elif gap.low > 0:
+        verdict = f"{between_them} is small, as usual for a model that works"
     elif gap.high >= CLEARLY:
-        level, verdict = "look", f"{between_them} is too uncertain to rule out that it overfits: more held-out rows would tell"
+        level, verdict = (
+            "look",
+            f"{between_them} is too uncertain to rule out that it overfits: more held-out rows would tell",
+        )
     elif gap.high < 0:
-        level, verdict = "look", f"{between_them} is in favour of the held-out rows: they are easier than the training rows"
+        level, verdict = (
+            "look",
+            f"{between_them} is in favour of the held-out rows: they are easier than the training rows",
+        )
     else:
         verdict = f"{between_them} shows no overfitting"
     if not parts.separate:
-        verdict += ". The held-out rows were split off the training file: if the model was trained on them, the gap is hidden"
+        verdict += (
+            ". The held-out rows were split off the training file: if the model was trained on them, the gap is hidden"
+        )
         level = "look" if level == "good" else level
     return Finding(level, f"{said}: {verdict}.")
 
@@ -87,23 +105,44 @@ def _no_better(held: Quality) -> Finding:
 def _rival_finding(curve: LearningCurve) -> Finding:
     rows = f"boosted trees with default settings, trained on {curve.sizes[-1]:,} of the same rows"
     if curve.ahead.low > 0:
+        by_little = "" if curve.ahead.value >= USUAL else " a little"
         return Finding(
             "act" if curve.ahead.value >= CLEARLY else "look",
             f"{rows[0].upper()}{rows[1:]}, beat the model by {points(curve.ahead)} on the held-out rows: the model "
-            "underfits, since the columns hold more than it found.",
+            f"underfits{by_little}, since the columns hold more than it found.",
         )
     if curve.ahead.high < 0:
-        return Finding("good", f"The model beats {rows}, by {points(curve.ahead)} on the held-out rows: it does not underfit by that measure.")
-    return Finding("good", f"The model and {rows}, do equally well on the held-out rows (a difference of {points(curve.ahead)}): there is no sign that it underfits.")
+        return Finding(
+            "good",
+            f"The model beats {rows}, by {points(curve.ahead, lost=True)} on the held-out rows: it "
+            "does not underfit by that measure.",
+        )
+    return Finding(
+        "good",
+        f"The model and {rows}, do equally well on the held-out rows (a difference of "
+        f"{points(curve.ahead)}): there is no sign that it underfits.",
+    )
 
 
 def _head_finding(curve: LearningCurve) -> Finding:
     head = f"A new linear head on the model's features, trained on {curve.sizes[-1]:,} held-out rows,"
     if curve.ahead.low > 0:
-        return Finding("look", f"{head} beats the model by {points(curve.ahead)} on other held-out rows: the model's last layer is not as good as its features allow.")
+        return Finding(
+            "look",
+            f"{head} beats the model by {points(curve.ahead)} on other held-out rows: the model's "
+            "last layer is not as good as its features allow.",
+        )
     if curve.ahead.high < 0:
-        return Finding("good", f"{head} does not reach the model (behind by {points(curve.ahead)}): the model's last layer is no weak point.")
-    return Finding("good", f"{head} does as well as the model (a difference of {points(curve.ahead)}): its last layer gets out what the features hold.")
+        return Finding(
+            "good",
+            f"{head} does not reach the model (behind by {points(curve.ahead, lost=True)}): the "
+            "model's last layer is no weak point.",
+        )
+    return Finding(
+        "good",
+        f"{head} does as well as the model (a difference of {points(curve.ahead)}): its last layer "
+        "gets out what the features hold.",
+    )
 
 
 def _more_rows(curve: LearningCurve) -> Finding:
@@ -111,7 +150,7 @@ def _more_rows(curve: LearningCurve) -> Finding:
     step = f"from {from_:,} to {to:,} rows the head gains {points(curve.gain)}"
     if curve.gain.low > 0:
         return Finding("good", f"More labelled rows would probably help the head: {step}.")
-    return Finding("good", f"The head's learning curve is flat within its error: {step}.")
+    return Finding("good", f"There is no sign that more labelled rows would help the head: {step}.")
 
 
 def _quality_chart(found: dict[str, Quality]) -> Block:
@@ -124,16 +163,28 @@ def _quality_chart(found: dict[str, Quality]) -> Block:
         marks=rivals,
     )
     title = "Accuracy" if accuracy else "R2"
-    return chart("quality", f"{title} by rows", "A bar is a 95 % interval. If the bars do not meet, chance does not explain the gap.", figure)
+    return chart(
+        "quality",
+        f"{title} by rows",
+        "A bar is a 95 % interval. If the bars do not meet, chance does not explain the gap.",
+        figure,
+    )
 
 
 def _quality_grid(found: dict[str, Quality]) -> Grid:
     accuracy = next(iter(found.values())).measure == "accuracy"
+    if accuracy:
+        head = ("rows", "number", "accuracy", "95 % interval", "majority class")
+        lines = tuple(
+            (name, f"{each.rows:,}", percent(each.value), between(each.interval, share=True), percent(each.rival))
+            for name, each in found.items()
+        )
+        return Grid("Accuracy", head, lines)
     lines = tuple(
-        (name, f"{each.rows:,}", percent(each.value) if accuracy else f"{each.value:.3f}", between(each.interval, share=accuracy))
+        (name, f"{each.rows:,}", f"{each.value:.3f}", f"[{each.interval[0]:.3f}, {each.interval[1]:.3f}]")
         for name, each in found.items()
     )
-    return Grid("Accuracy" if accuracy else "R2", ("rows", "number", "accuracy" if accuracy else "R2", "95 % interval"), lines)
+    return Grid("R2, the share of the variance that is explained", ("rows", "number", "R2", "95 % interval"), lines)
 
 
 def _rmse_grid(found: dict[str, Quality]) -> Grid:
@@ -141,7 +192,9 @@ def _rmse_grid(found: dict[str, Quality]) -> Grid:
         (name, number(each.rmse or 0.0), between(each.rmse_interval, share=False), number(each.rival_rmse or 0.0))
         for name, each in found.items()
     )
-    return Grid("Root mean squared error, in the label's unit", ("rows", "RMSE", "95 % interval", "RMSE of the mean"), lines)
+    return Grid(
+        "Root mean squared error, in the label's unit", ("rows", "RMSE", "95 % interval", "RMSE of the mean"), lines
+    )
 
 
 def _curve_blocks(curve: LearningCurve, name: str, *, classification: bool) -> Iterator[Block]:
@@ -153,24 +206,34 @@ def _curve_blocks(curve: LearningCurve, name: str, *, classification: bool) -> I
         {who: held},
         labels=("rows that it was trained on", label),
         marks={"your model": 1 - float(curve.model.mean())},
+        percent=classification,
     )
-    title = f"Learning curve of {'boosted trees' if name == 'rival' else 'a new head'}"
-    rows = "all held-out rows" if name == "rival" else "held-out rows"
-    yield chart(f"curve-{name}", title, f"Judged on {rows} that it was not trained on; the band is a 95 % interval.", figure)
-    yield Remark(
-        "Your model cannot be trained again here, so this is the curve of another model: trees that get the columns as "
-        "they are. It tells how much the columns hold, and whether more rows of this kind help to get it out."
-        if name == "rival"
-        else "Your model cannot be trained again here, so this is the curve of a linear head on its features, trained and "
-        "judged on held-out rows. It tells whether more labelled rows would help the last layer. It cannot tell "
-        "what more rows would do for the layers below."
-    )
+    if name == "rival":
+        title, caption = (
+            "Learning curve of boosted trees",
+            (
+                "Your model cannot be trained again here, so this is the curve of another model: "
+                "trees that get the columns "
+                "as they are, judged on all held-out rows. It tells how much the columns hold, and "
+                "whether more rows of this "
+                "kind help to get it out. The band is a 95 % interval."
+            ),
+        )
+    else:
+        title, caption = (
+            "Learning curve of a new last layer",
+            (
+                "Your model cannot be trained again here, so this is the curve of a linear head on "
+                "its features, trained and "
+                "judged on held-out rows. It tells whether more labelled rows would help the last "
+                "layer. It cannot tell what "
+                "more rows would do for the layers below. The band is a 95 % interval."
+            ),
+        )
+    yield chart(f"curve-{name}", title, caption, figure)
 
 
-def _held(losses: object, *, classification: bool) -> Estimate:
-    import numpy as np  # noqa: PLC0415
-
-    each = np.asarray(losses, np.float64)
+def _held(each: Floats, *, classification: bool) -> Estimate:
     if classification:
         share = proportion(int((each == 0).sum()), len(each))
         return Estimate("", share.value, (share.low, share.high))

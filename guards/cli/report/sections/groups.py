@@ -24,12 +24,15 @@ def groups_section(parts: Parts) -> Section | None:
     findings: list[Finding] = []
     blocks: list[Block] = []
     for monitor in monitors:
-        figures = [each for each in group_figures(parts.bundle, monitor, parts.fresh) if each.n and each.value is not None]
-        findings += _compared(monitor, figures, parts.fresh.name)
+        figures = [
+            each for each in group_figures(parts.bundle, monitor, parts.fresh) if each.n and each.value is not None
+        ]
+        findings.append(_compared(monitor, figures, parts.fresh.name))
         blocks += _blocks(monitor, figures)
     blocks.append(
         Remark(
-            "The intervals are those of the server's monitors: they hold at every time at which somebody looks, and are "
+            "The intervals are those of the server's monitors: they hold at every time at which "
+            "somebody looks, and are "
             "wider than intervals for one look. A difference between groups says nothing of its cause."
         )
     )
@@ -37,26 +40,36 @@ def groups_section(parts: Parts) -> Section | None:
     return Section("groups", "Groups", tuple(findings), tuple(blocks))
 
 
-def _compared(monitor: Groups, figures: Sequence[Statistic], rows: str) -> list[Finding]:
-    found, tolerance = [], monitor.params.tolerance or 0.0
-    share = bool(monitor.context.classes)
+def _compared(monitor: Groups, figures: Sequence[Statistic], rows: str) -> Finding:
+    """Say in one sentence by how much the groups of an attribute differ, and whether that may be chance."""
+    tolerance, attribute = monitor.params.tolerance or 0.0, monitor.params.attribute
     largest: dict[str, Statistic] = {}
     for each in figures:
-        if each.name in COMPARED and each.value is not None:
-            known = largest.get(each.name)
-            if known is None or (known.value or 0) < each.value:
-                largest[each.name] = each
-    for name, each in largest.items():
-        what = name.replace("_", " ")
-        size = percent(each.value or 0.0) if share else number(each.value or 0.0)
-        said = f"Groups by {monitor.params.attribute}, {rows} rows: the {what} is {size} {between(each.interval, share=share)}"
-        if each.interval is None:
-            found.append(Finding("good", f"{said}, of too few rows for an interval."))
-        elif each.interval[0] > tolerance:
-            found.append(Finding("look", f"{said}: the groups surely differ."))
-        else:
-            found.append(Finding("good", f"{said}, which may be chance."))
-    return found or [Finding("good", f"Groups by {monitor.params.attribute}: there are too few rows to compare.")]
+        if each.name in COMPARED and (each.value or 0) > (getattr(largest.get(each.name), "value", None) or -1):
+            largest[each.name] = each
+    beyond = [each for each in largest.values() if each.interval is not None and each.interval[0] > tolerance]
+    named = ", ".join(_difference(each, share=bool(monitor.context.classes)) for each in beyond or largest.values())
+    if beyond:
+        allowed = f" than the tolerance {tolerance:g}" if tolerance else ""
+        return Finding(
+            "look", f"Groups by {attribute} differ on {rows} rows by more{allowed or ' than chance'}: {named}."
+        )
+    if not largest:
+        return Finding("good", f"Groups by {attribute} have too few {rows} rows to compare.")
+    if all(each.interval is None for each in largest.values()):
+        return Finding(
+            "good", f"Groups by {attribute} have too few {rows} rows to tell their differences from chance: {named}."
+        )
+    return Finding(
+        "good",
+        f"Groups by {attribute} differ on {rows} rows by no more than chance or the tolerance explains: {named}.",
+    )
+
+
+def _difference(figure: Statistic, *, share: bool) -> str:
+    name, value = figure.name.removesuffix("_difference").replace("_", " "), figure.value or 0.0
+    interval = between(figure.interval, share=share)
+    return f"{name} {percent(value) if share else number(value)}{f' {interval}' if interval else ''}"
 
 
 def _blocks(monitor: Groups, figures: Sequence[Statistic]) -> list[Block]:

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kstest
+from scipy.stats import ks_2samp
 from sklearn.metrics import roc_curve
 
 from guards.cli.detection import Detection
 from guards.cli.evaluate import detections
 from guards.cli.report.charts import roc, uniform
 from guards.cli.report.measures.cross_fitting import p_values_across
+from guards.cli.report.measures.promises import contradicts_budget
 from guards.cli.report.parts import Parts, calibration_scores
 from guards.cli.report.sections.section import Block, Finding, Grid, Remark, Section, chart
 from guards.cli.report.words import between, percent
@@ -20,6 +21,10 @@ __all__ = ["blind_spots", "guards_section"]
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.01
+OF_ALL = (
+    "A flag says that a row is unlike the reference. It is no proof, and no defence against somebody who knows the guards. "
+    "The false-alarm budget holds for rows that are drawn like the calibration rows."
+)
 LARGEST = float(np.finfo(np.float64).max)
 
 
@@ -40,7 +45,7 @@ def guards_section(parts: Parts, *, seed: int) -> Section:
     else:
         findings.append(_not_tested(parts))
     p_values = _p_values(parts, seed)
-    findings += _shapes(parts, p_values)
+    findings += _shapes(parts)
     blocks += _histograms(parts, p_values)
     return Section("guards", "The guards", tuple(findings), tuple(blocks))
 
@@ -52,16 +57,8 @@ def blind_spots(parts: Parts) -> Section:
         (spec.name, _kind(spec), detector.blind_spots or "The detector's author does not say what it cannot see.")
         for spec, detector in zip(specs, parts.bundle.detectors, strict=True)
     ]
-    lines = (
-        *said,
-        (
-            "all together",
-            "",
-            "A flag says that a row is unlike the reference; it is no proof, and no defence against somebody who knows "
-            "the guards. The false-alarm budget holds for rows that are drawn like the calibration rows.",
-        ),
-    )
-    grid = Grid("What each guard cannot do", ("guard", "detector", "what it cannot see"), lines, left=3)
+    head = ("guard", "detector", "what it cannot see")
+    grid = Grid("What each guard cannot do", head, (*said, ("all together", "", OF_ALL)), left=3)
     sentence = "No guard sees everything: each looks at one side of a row, and this is what each does not see."
     return Section("limits", "What the guards cannot do", (Finding("good", sentence),), (grid,))
 
@@ -76,7 +73,9 @@ def _thresholds(parts: Parts) -> Grid:
         (spec.name, _kind(spec), spec.action, percent(spec.share / total), f"{threshold:.5f}" if threshold else "never")
         for spec, threshold in zip(config.guards, parts.pipeline.thresholds, strict=True)
     )
-    caption = f"Guards under a budget of {percent(config.false_alarm_budget, 2)} ({config.guarantee}), mode {config.mode}"
+    caption = (
+        f"Guards under a budget of {percent(config.false_alarm_budget, 2)} ({config.guarantee}), mode {config.mode}"
+    )
     return Grid(caption, ("guard", "detector", "action", "share of the budget", "flags at p ≤"), lines, left=3)
 
 
@@ -84,19 +83,31 @@ def _measured(parts: Parts, found: dict[str, Detection], any_guard: Detection) -
     budget, alarms = parts.bundle.config.false_alarm_budget, any_guard["false_alarm_interval"]
     rows = len(parts.clean.rows) if parts.clean is not None else 0
     assert alarms is not None  # noqa: S101 - there are clean rows
-    said = f"All guards together flag {percent(any_guard['false_alarm_rate'] or 0.0, 2)} {_two(alarms)} of {rows:,} clean rows"
-    if alarms[0] > budget:
-        yield Finding("act", f"{said}, more than the budget of {percent(budget, 2)}: the clean rows are not like the calibration rows.")
+    said = (
+        f"All guards together flag {percent(any_guard['false_alarm_rate'] or 0.0, 2)} {_two(alarms)} of "
+        f"{rows:,} clean rows"
+    )
+    flagged = round((any_guard["false_alarm_rate"] or 0.0) * rows)
+    calibration_rows = parts.bundle.scores.shape[1]
+    if contradicts_budget(flagged, rows, budget=budget, calibration_rows=calibration_rows):
+        yield Finding(
+            "act",
+            f"{said}, more than a budget of {percent(budget, 2)} and chance explain: the clean rows "
+            "are not like the calibration rows.",
+        )
     else:
         yield Finding("good", f"{said}; the budget is {percent(budget, 2)}.")
     if any_guard["tpr"] is None or any_guard["tpr_interval"] is None:
-        yield Finding("look", "Whether the guards find anything was not measured: give rows that they should find as --suspect.")
+        yield Finding(
+            "look", "Whether the guards find anything was not measured: give rows that they should find as --suspect."
+        )
         return
     best = max(found, key=lambda name: found[name]["tpr"] or 0.0)
     level = "look" if any_guard["tpr"] < 0.5 else "good"  # noqa: PLR2004 - half
     yield Finding(
         level,
-        f"They flag {percent(any_guard['tpr'])} {between(any_guard['tpr_interval'], share=True)} of the suspect rows; the "
+        f"They flag {percent(any_guard['tpr'])} {between(any_guard['tpr_interval'], share=True)} of "
+        "the suspect rows; the "
         f"guard that finds most alone is {best!r}, with {percent(found[best]['tpr'] or 0.0)}.",
     )
 
@@ -105,7 +116,8 @@ def _not_tested(parts: Parts) -> Finding:
     budget = parts.bundle.config.false_alarm_budget
     return Finding(
         "look",
-        f"Whether the guards keep their budget of {percent(budget, 2)} was not tested on rows that no step has seen: give "
+        f"Whether the guards keep their budget of {percent(budget, 2)} was not tested on rows that no "
+        "step has seen: give "
         "such rows as --clean, and rows that the guards should find as --suspect.",
     )
 
@@ -116,7 +128,10 @@ def _figures(found: dict[str, Detection], any_guard: Detection) -> Grid:
         cells = [f"{percent(each['false_alarm_rate'] or 0.0, 2)} {_two(each['false_alarm_interval'])}"]
         if each["tpr"] is not None:
             cells.append(f"{percent(each['tpr'])} {between(each['tpr_interval'], share=True)}")
-            for value, interval in ((each["auroc"], each["auroc_interval"]), (each["fpr_at_95_tpr"], each["fpr_at_95_tpr_interval"])):
+            for value, interval in (
+                (each["auroc"], each["auroc_interval"]),
+                (each["fpr_at_95_tpr"], each["fpr_at_95_tpr_interval"]),
+            ):
                 low, high = interval or (0.0, 1.0)
                 cells.append(f"{value or 0.0:.3f} [{low:.3f}, {high:.3f}]")
         lines.append((name, *cells))
@@ -147,18 +162,24 @@ def _p_values(parts: Parts, seed: int) -> Floats:
     return p_values_across(calibration_scores(parts), seed=seed).numpy()
 
 
-def _shapes(parts: Parts, p_values: Floats) -> Iterator[Finding]:
-    """Test that the p-values of clean rows are not smaller than uniform ones; ties only make them larger."""
-    if parts.clean is None:
+def _shapes(parts: Parts) -> Iterator[Finding]:
+    """Test whether clean rows look stranger than calibration rows, by Kolmogorov and Smirnov's test of two samples."""
+    if parts.clean is None or parts.clean.result is None:
         return
+    sides = [each.double().cpu().numpy() for each in (parts.clean.result.verdict.score, calibration_scores(parts))]
+    clean, calibration = (np.nan_to_num(each, nan=LARGEST, posinf=LARGEST) for each in sides)
     tilted = [
         spec.name
-        for spec, values in zip(parts.bundle.config.guards, p_values, strict=True)
-        if kstest(np.nan_to_num(values, nan=1.0), "uniform", alternative="greater").pvalue < LEVEL / len(p_values)
+        for spec, ours, theirs in zip(parts.bundle.config.guards, clean, calibration, strict=True)
+        if ks_2samp(ours, theirs, alternative="less").pvalue < LEVEL / len(clean)
     ]
     if tilted:
         names = " and ".join(map(repr, tilted))
-        yield Finding("look", f"The clean rows look stranger to {names} than the calibration rows did: their p-values are not flat, but lean to small values.")
+        yield Finding(
+            "look",
+            f"The clean rows look stranger to {names} than the calibration rows did: their scores are "
+            "higher than chance explains.",
+        )
     else:
         yield Finding("good", "To every guard the clean rows look no stranger than the calibration rows did.")
 
@@ -168,9 +189,19 @@ def _histograms(parts: Parts, p_values: Floats) -> Iterator[Block]:
     for spec, values, threshold in zip(parts.bundle.config.guards, p_values, parts.pipeline.thresholds, strict=True):
         shown = values[~np.isnan(values)]
         title = f"p-values of {spec.name}"
-        yield chart(f"p-{spec.name}", title, f"Of {rows}. A peak on the left: more alarms than promised.", uniform(shown, threshold))
+        yield chart(
+            f"p-{spec.name}",
+            title,
+            f"Of {rows}. A peak on the left: more alarms than promised.",
+            uniform(shown, threshold),
+        )
     yield Remark(
-        "A p-value is the share of calibration rows that are at least as strange. For clean rows p-values are flat, except "
+        "A p-value is the share of calibration rows that are at least as strange. For clean rows "
+        "p-values are flat, except "
         "that many rows with one score, such as rows without any fault, share a large p-value. "
-        + ("" if parts.clean is not None else "Without a clean file the calibration rows stand in, so that a flat histogram is no test.")
+        + (
+            ""
+            if parts.clean is not None
+            else "Without a clean file the calibration rows stand in, so that a flat histogram is no test."
+        )
     )

@@ -10,6 +10,8 @@ from guards.cli.report.svg import inline_svg
 
 __all__ = ["Block", "Chart", "Finding", "Grid", "Level", "Remark", "Section", "chart"]
 
+GAP, HALF = 2, 60
+"""Letters between two columns, and letters that half of the page holds."""
 Level = Literal["act", "look", "good"]
 """``act``: something is wrong; ``look``: a person should look; ``good``: nothing to do."""
 
@@ -31,6 +33,12 @@ class Grid:
     lines: tuple[tuple[str, ...], ...]
     left: int = 1
     kind: Literal["grid"] = "grid"
+
+    @property
+    def wide(self) -> bool:
+        """Whether the table takes the whole width of the page."""
+        widths = [max(map(len, column)) for column in zip(self.head, *self.lines, strict=True)]
+        return sum(widths) + GAP * len(widths) > HALF
 
 
 @dataclass(frozen=True, slots=True)
