@@ -36,21 +36,19 @@ def evaluate(
 
 def report(
     bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
-    config: Annotated[
-        Path, typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the code and the reference's files")
-    ],
-    out: Annotated[Path, typer.Option(help="the HTML file to write")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="the HTML file to write")],
     clean: Annotated[
         Path | None, typer.Option(help="a file of rows that no step has seen, and that should pass")
     ] = None,
     suspect: Annotated[Path | None, typer.Option(help="a file of rows that should be flagged")] = None,
+    config: Deployed = None,
 ) -> None:
     """Write one HTML page about a bundle: its data, its fit, its confidence, its guards, its groups and its cost."""
     from guards.cli.report.command import run as run_report  # noqa: PLC0415
 
-    folder = config.resolve().parent
+    folder = Path.cwd() if config is None else config.resolve().parent
     run_report(load_bundle(bundle, config), folder, out, clean=clean, suspect=suspect, console=Console(stderr=True))
-    Console().print(f"{out}", highlight=False, markup=False, soft_wrap=True)
+    typer.echo(out)
 
 
 def explain(

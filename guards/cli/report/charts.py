@@ -25,7 +25,7 @@ TALLEST = 4.0
 """A higher bar of a histogram is cut, and its height is written beside it: the other bars stay readable."""
 INK, SOFT, GRID = COLOURS["--ink"], COLOURS["--soft"], COLOURS["--line"]
 SERIES = tuple(COLOURS[name] for name in ("--blue", "--orange", "--green", "--pink", "--yellow", "--sky"))
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "guardhouse",
     "text.parse_math": False,  # a column may have a dollar sign in its name
@@ -124,7 +124,7 @@ def curves(
     for colour, (name, points) in zip(SERIES, series.items(), strict=False):
         axes.plot(x, [point.value for point in points], "o-", color=colour, ms=3.5, label=name)
         bands = [point.interval or (point.value, point.value) for point in points]
-        axes.fill_between(x, *zip(*bands, strict=True), color=colour, alpha=0.15, lw=0)
+        axes.fill_between(x, [low for low, _ in bands], [high for _, high in bands], color=colour, alpha=0.15, lw=0)
     for colour, (name, value) in zip(SERIES[len(series) :], marks.items(), strict=False):
         axes.axhline(value, color=colour, lw=1.2, ls="--", label=name)
     axes.set_xscale("log")

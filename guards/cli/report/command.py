@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -71,14 +70,10 @@ def schema_words(bundle: Bundle) -> str:
 def sections_of(parts: Parts, notices: Notices, progress: Progress) -> list[Section]:
     """Measure everything, and write the sections in the order of the page."""
     seed = parts.bundle.config.reference.seed
-
-    def staged(stage: str, total: int) -> Callable[[], None]:
-        task = progress.add_task(stage, total=total)
-        return lambda: progress.advance(task)
-
-    head, rival = _curves(parts, seed, staged("learning", 10))
-    costs = stage_costs(parts.pipeline, parts.fresh.rows.x, staged("cost", 1))
-    step = staged("page", 7)
+    head, rival = _curves(parts, seed, progress)
+    task = progress.add_task("cost", total=1)
+    costs = stage_costs(parts.pipeline, parts.fresh.rows.x)
+    progress.advance(task)
     with styled():
         makers: tuple[Callable[[], Section | None], ...] = (
             lambda: data_section(parts),
@@ -89,32 +84,29 @@ def sections_of(parts: Parts, notices: Notices, progress: Progress) -> list[Sect
             lambda: blind_spots(parts),
             lambda: cost_section(parts, costs),
         )
-        sections = []
-        for make in makers:
-            sections.append(make())
-            step()
+        sections = [make() for make in progress.track(makers, description="page")]
     return [*filter(None, sections), about_section(parts, [*notices.notes, *notices.warnings])]
 
 
-def _curves(parts: Parts, seed: int, step: Callable[[], None]) -> tuple[LearningCurve | None, LearningCurve | None]:
+def _curves(parts: Parts, seed: int, progress: Progress) -> tuple[LearningCurve | None, LearningCurve | None]:
     """Train the simple models: a new head on the model's features and, for a table, trees on its columns."""
-    classes, held, train = parts.bundle.classes, parts.heldout, parts.train
+    classes, held, train, schema = parts.bundle.classes, parts.heldout, parts.train, parts.bundle.schema
     if held.y is None:
         return None, None
     losses = held.losses(classes)
+    task = progress.add_task("learning", total=2)
     features = held.output.features.double().numpy()
-    head = head_curve(features, held.y, losses, classes=len(classes), seed=seed, step=step)
-    schema = parts.bundle.schema
-    if schema.kind != "tabular" or train.y is None:
-        return head, None
-    rows = [np.asarray(part.rows.x.double().numpy()) for part in (train, held)]
-    rival = rival_curve(
-        (rows[0], train.y),
-        (rows[1], held.y),
-        losses,
-        categorical=schema.categorical.tolist(),
-        classes=len(classes),
-        seed=seed,
-        step=step,
-    )
+    head, rival = head_curve(features, held.y, losses, classes=len(classes), seed=seed), None
+    progress.advance(task)
+    if schema.kind == "tabular" and train.y is not None:
+        rows = [part.rows.x.double().numpy() for part in (train, held)]
+        rival = rival_curve(
+            (rows[0], train.y),
+            (rows[1], held.y),
+            losses,
+            categorical=schema.categorical.tolist(),
+            classes=len(classes),
+            seed=seed,
+        )
+    progress.advance(task)
     return head, rival

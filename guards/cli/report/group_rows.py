@@ -28,12 +28,11 @@ def rows_by_group(bundle: Bundle, monitor: Groups, rows: Rows) -> npt.NDArray[np
 
 def group_figures(bundle: Bundle, monitor: Groups, part: ReportPart) -> Sequence[Statistic]:
     """Give the figures that the monitor would report after these rows and their labels."""
-    assert part.result is not None  # noqa: S101 - such rows are judged
     batch, y = _batch(bundle, part.rows), part.rows.y
     total = np.zeros_like(monitor.counts)
     for start in range(0, len(batch), CHUNK):
         rows = slice(start, start + CHUNK)
-        some, result = batch[rows], part.result[rows]
+        some, result = batch[rows], part.judged[rows]
         total += monitor.tally(monitor.records_of(some, result))
         if y is not None:
             total += monitor.tally(monitor.records_of(some, result, y[rows]))

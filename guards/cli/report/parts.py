@@ -46,6 +46,12 @@ class ReportPart:
     result: Result | None = None
 
     @property
+    def judged(self) -> Result:
+        """The pipeline's result for these rows, which are not the training rows."""
+        assert self.result is not None  # noqa: S101 - only the training rows have none
+        return self.result
+
+    @property
     def y(self) -> Floats | None:
         """The labels (n,), class indices or values; None without labels."""
         return None if self.rows.y is None else self.rows.y.double().numpy()
@@ -80,6 +86,11 @@ class Parts:
     separate: bool
 
     @property
+    def both(self) -> tuple[ReportPart, ReportPart]:
+        """The training rows and the held-out rows."""
+        return self.train, self.heldout
+
+    @property
     def fresh(self) -> ReportPart:
         """The rows for which confidence and guards are judged: the clean file, or else the calibration rows."""
         return self.calibration if self.clean is None else self.clean
@@ -95,8 +106,8 @@ def read_parts(
     """
     config, schema, classes = bundle.config, bundle.schema, bundle.classes
     _refuse_absent(config, folder, clean, suspect)
-    reference = read_reference(config, folder, Notices())  # `fit` has said what there is to say
-    _, train, heldout = read_rows(reference, config, folder, Notices(), schema=schema, classes=classes)
+    reference = read_reference(config, folder, notices)
+    _, train, heldout = read_rows(reference, config, folder, notices, schema=schema, classes=classes)
     path = held_path = reference.path
     places = (torch.arange(len(train)), torch.arange(len(heldout)))
     if config.reference.calibration is None:
@@ -126,9 +137,7 @@ def read_parts(
 
 def calibration_scores(parts: Parts) -> Tensor:
     """Give the guards' scores (g, n) of the calibration rows, on the host."""
-    result = parts.calibration.result
-    assert result is not None  # noqa: S101 - held-out rows are judged
-    return result.verdict.score.cpu()
+    return parts.calibration.judged.verdict.score.cpu()
 
 
 def _refuse_absent(config: Config, folder: Path, clean: Path | None, suspect: Path | None) -> None:
@@ -136,8 +145,8 @@ def _refuse_absent(config: Config, folder: Path, clean: Path | None, suspect: Pa
     files = {key: folder / name for key, name in named.items() if name is not None}
     given = {"--clean": clean, "--suspect": suspect}
     absent = [
-        f"{key}: no file {path}: a bundle holds no rows, so that the report reads the rows that the "
-        "bundle was fitted on"
+        f"{key}: no file {path}: a report needs the rows that the bundle was fitted on, and a bundle does not hold "
+        "them; --config names the config from whose folder their paths start"
         for key, path in files.items()
         if not path.exists()
     ]
@@ -172,7 +181,6 @@ def _judged(
 
 def _since(part: ReportPart, start: int) -> ReportPart:
     """Take the held-out rows from a place on: the calibration rows."""
-    assert part.result is not None  # noqa: S101 - the caller judged the rows
     rows = slice(start, len(part.rows))
     return ReportPart(
         name="calibration",
@@ -180,7 +188,7 @@ def _since(part: ReportPart, start: int) -> ReportPart:
         rows=part.rows.take(torch.arange(start, len(part.rows))),
         place=part.place[rows],
         output=ModelOutput(part.output.logits[rows], part.output.features[rows]),
-        result=part.result[rows],
+        result=part.judged[rows],
     )
 
 
@@ -194,16 +202,14 @@ def _refuse_other_rows(parts: Parts) -> None:
     Raises:
         Mistake: there are such rows.
     """
-    ours, theirs = calibration_scores(parts), parts.bundle.scores
-    violated = parts.calibration.result.verdict.violated if parts.calibration.result is not None else None
+    ours, theirs = calibration_scores(parts), parts.bundle.scores.cpu()
+    violated = parts.calibration.judged.verdict.violated
     if violated is not None:
         ours = ours[:, ~violated.any(0).cpu()]
     if not len(theirs):
         return
-    sides = [torch.nan_to_num(each.double()).sort(1).values for each in (ours, theirs.cpu())]
-    if sides[0].shape == sides[1].shape and bool(
-        torch.isclose(*sides, rtol=CLOSE, atol=CLOSE).double().mean() > 1 - CLOSE
-    ):
+    one, two = (torch.nan_to_num(each.double()).sort(1).values for each in (ours, theirs))
+    if one.shape == two.shape and float(torch.isclose(one, two, CLOSE, CLOSE).double().mean()) > 1 - CLOSE:
         return
     key = "reference.calibration" if parts.separate else "reference.path"
     raise Mistake(

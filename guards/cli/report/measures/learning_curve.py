@@ -5,7 +5,7 @@ a table. Both tell whether more rows would help a model of their kind, and wheth
 that a simple model finds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +51,13 @@ def head_curve(
     *,
     classes: int,
     seed: int,
-    step: Callable[[], None] = lambda: None,
 ) -> LearningCurve | None:
     """Train linear heads on growing parts of held-out rows; None if there are too few rows.
 
     ``features`` (n, d) are those of rows that the user's model was not trained on, so that they are not better than
     those of future rows. ``model`` (n,) are the losses of the user's model; ``classes`` is 0 for a regression. Every
     row is judged by heads of the other four fifths of the rows. A head is a ridge regression of the labels, or of an
-    indicator of each class, whose penalty leave-one-out errors choose. ``step`` is called after each size.
+    indicator of each class, whose penalty leave-one-out errors choose.
     """
     kept = np.random.default_rng(seed).permutation(len(y))[:HEAD_ROWS]
     features, y, model = features[kept], y[kept], model[kept]
@@ -76,7 +75,6 @@ def head_curve(
             head.fit(features[trained], _targets(y[trained], classes))
             outputs[fold == k] = head.predict(features[fold == k]).reshape(-1, classes or 1)
         held.append(losses(outputs, y, classification=bool(classes)))
-        step()
     return _curve(sizes, held, model)
 
 
@@ -88,7 +86,6 @@ def rival_curve(
     categorical: Sequence[bool],
     classes: int,
     seed: int,
-    step: Callable[[], None] = lambda: None,
 ) -> LearningCurve | None:
     """Train boosted trees on growing parts of a table's training rows, and judge them on all held-out rows.
 
@@ -114,7 +111,6 @@ def rival_curve(
         predicted = rival.predict(held_x)
         outputs = np.eye(classes)[predicted.astype(int)] if classes else predicted[:, None]
         held.append(losses(outputs, heldout[1], classification=bool(classes)))
-        step()
     return _curve(sizes, held, model)
 
 

@@ -2,8 +2,8 @@
 
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ class StageCost:
 
 
 @torch.inference_mode()
-def stage_costs(pipeline: Pipeline, x: torch.Tensor, step: Callable[[], None] = lambda: None) -> list[StageCost]:
+def stage_costs(pipeline: Pipeline, x: torch.Tensor) -> list[StageCost]:
     """Time each stage on batches of rows ``x`` (n, ...), a few seconds in all.
 
     The rounds run all stages in turn, so that whatever else the machine does touches all stages alike. ``x`` is
@@ -48,7 +48,6 @@ def stage_costs(pipeline: Pipeline, x: torch.Tensor, step: Callable[[], None] = 
             taken.append(marks)
         if turn >= WARM_UP and time.monotonic() > end:
             break
-    step()
     micros = np.array(taken) / BATCH / 1000
     low, middle, high = np.quantile(micros, (0.05, 0.5, 0.95), axis=0).tolist()
     return [StageCost(*each) for each in zip(stages, middle, low, high, strict=True)]
@@ -65,7 +64,7 @@ def _one_batch(pipeline: Pipeline, batch: Batch) -> list[float]:
     marks.append(_now(batch))
     pipeline.conclude(batch, findings)
     marks.append(_now(batch))
-    return np.diff(marks).tolist()  # type: ignore[no-any-return]
+    return [float(later - earlier) for earlier, later in pairwise(marks)]
 
 
 def _now(batch: Batch) -> int:

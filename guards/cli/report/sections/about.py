@@ -1,6 +1,7 @@
 """The section about the report itself: which bundle, which files, and by which methods."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import torch
 
@@ -35,6 +36,7 @@ def about_section(parts: Parts, notes: Sequence[str]) -> Section:
         ("task", config.model.task),
         ("built by", str(config.model.builder or config.model.program)),
         ("numbers", f"{bundle.model.precision} on {bundle.model.device}"),
+        ("written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
         ("guardhouse", __version__),
         ("torch", torch.__version__),
     )

@@ -14,7 +14,7 @@ from guards.cli.report.measures.columns import (
     share_explained,
 )
 from guards.cli.report.parts import Parts
-from guards.cli.report.sections.section import Finding, Grid
+from guards.cli.report.sections.section import Finding, Grid, Level
 from guards.cli.report.words import percent, very
 from guards.sentences import counted, named
 
@@ -38,7 +38,7 @@ def column_findings(parts: Parts) -> Iterator[Finding]:
     some = np.flatnonzero(missing[0] > 0)
     if len(some):
         worst = int(missing[0].argmax())
-        level = "look" if missing[0][worst] > MISSING else "good"
+        level: Level = "look" if missing[0][worst] > MISSING else "good"
         yield Finding(
             level,
             f"{counted(len(some), 'column')} of the training rows have missing values; most are missing in "
@@ -93,7 +93,7 @@ def element_findings(parts: Parts) -> Iterator[Finding]:
     flat = parts.train.rows.x.flatten(1)
     constant = int((flat.amax(0) == flat.amin(0)).sum())
     if constant:
-        level = "good" if parts.bundle.schema.kind == "image" else "look"
+        level: Level = "good" if parts.bundle.schema.kind == "image" else "look"
         what = "pixels" if parts.bundle.schema.kind == "image" else "elements"
         yield Finding(level, f"{very(constant, flat.shape[1])} {what} have the same value in all training rows.")
     for part, name in ((parts.train, "training"), (parts.heldout, "held-out")):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from guards.cli.report.charts import bars, estimates, residuals
@@ -16,6 +17,7 @@ from guards.statistics.proportions import Proportion, proportion
 
 __all__ = ["confidence_section"]
 
+Floats = npt.NDArray[np.float64]
 FIFTHS, DRAWN_POINTS, SHOWN, LARGE_SET = 5, 600, 20, 6
 FEWEST = 30
 SURE = 0.05
@@ -33,8 +35,7 @@ def confidence_section(parts: Parts, *, seed: int) -> Section:
             (Finding("look", f"The {part.name} rows have no labels, so that calibration and coverage are unknown."),),
             (),
         )
-    assert part.result is not None  # noqa: S101 - such rows are judged
-    prediction = part.result.prediction
+    prediction = part.judged.prediction
     findings: list[Finding] = []
     blocks: list[Block] = []
     if prediction.probabilities is not None and prediction.label is not None:
@@ -72,7 +73,7 @@ def _calibration_finding(found: Reliability, name: str) -> Finding:
     )
 
 
-def _reliability_blocks(found: Reliability, sure: np.ndarray) -> Iterator[Block]:  # type: ignore[type-arg]
+def _reliability_blocks(found: Reliability, sure: Floats) -> Iterator[Block]:
     figure = draw_reliability(found.confidence, [estimate_of("", each) for each in found.accuracy], sure)
     yield chart(
         "reliability",
@@ -93,9 +94,8 @@ def _reliability_blocks(found: Reliability, sure: np.ndarray) -> Iterator[Block]
 def _covered(parts: Parts) -> torch.Tensor | None:
     """Tell which rows (n,) have their label in the set or interval; None if there are no sets or intervals."""
     part = parts.fresh
-    assert part.result is not None  # noqa: S101
     assert part.rows.y is not None  # noqa: S101
-    prediction = part.result.prediction
+    prediction = part.judged.prediction
     if prediction.members is not None:
         return prediction.members.cpu().gather(1, part.rows.y.long()[:, None])[:, 0]
     if prediction.interval is not None:
@@ -126,9 +126,8 @@ def _coverage_finding(parts: Parts, share: Proportion) -> Finding:
 def _coverage_blocks(parts: Parts, covered: torch.Tensor, findings: list[Finding]) -> Iterator[Block]:
     """Show the coverage of each class, or of each fifth of the predicted values: one promise covers all."""
     part, promised = parts.fresh, parts.bundle.config.coverage
-    assert part.result is not None  # noqa: S101
     assert part.rows.y is not None  # noqa: S101
-    value = part.result.prediction.value
+    value = part.judged.prediction.value
     if value is None:
         members, names = part.rows.y.long(), list(parts.bundle.classes)
     else:
@@ -174,11 +173,11 @@ def _coverage_blocks(parts: Parts, covered: torch.Tensor, findings: list[Finding
         for name, each in shown.items()
     )
     yield Grid(f"Coverage by {of}", (of, "rows", "held", "95 % interval"), lines)
-    if part.result.prediction.members is not None:
-        yield from _set_sizes(part.result.prediction.members.sum(1).cpu().numpy())
+    if part.judged.prediction.members is not None:
+        yield from _set_sizes(part.judged.prediction.members.sum(1).cpu().numpy())
 
 
-def _set_sizes(sizes: np.ndarray) -> Iterator[Block]:  # type: ignore[type-arg]
+def _set_sizes(sizes: npt.NDArray[np.int64]) -> Iterator[Block]:
     cut = np.minimum(sizes, LARGE_SET)
     counts = np.bincount(cut, minlength=2)
     names = [
@@ -194,12 +193,11 @@ def _set_sizes(sizes: np.ndarray) -> Iterator[Block]:  # type: ignore[type-arg]
     )
 
 
-def _errors(parts: Parts) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _errors(parts: Parts) -> tuple[Floats, Floats]:
     part = parts.fresh
-    assert part.result is not None  # noqa: S101
-    assert part.result.prediction.value is not None  # noqa: S101
     assert part.y is not None  # noqa: S101
-    value = part.result.prediction.value.double().cpu().numpy()
+    assert part.judged.prediction.value is not None  # noqa: S101 - a regression has values
+    value = part.judged.prediction.value.double().cpu().numpy()
     return value, part.y - value
 
 
@@ -219,7 +217,7 @@ def _bias_finding(parts: Parts) -> Finding:
 
 def _residual_blocks(parts: Parts) -> Iterator[Block]:
     value, error = _errors(parts)
-    interval = parts.fresh.result.prediction.interval if parts.fresh.result is not None else None
+    interval = parts.fresh.judged.prediction.interval if parts.fresh.result is not None else None
     radius = None if interval is None else float((interval[:, 1] - interval[:, 0]).median() / 2)
     kept = np.random.default_rng(0).permutation(len(value))[:DRAWN_POINTS]
     more = f" {DRAWN_POINTS} random rows of {len(value):,}." if len(value) > DRAWN_POINTS else ""

@@ -10,7 +10,7 @@ from guards.cli.report.charts import Estimate, curves, estimates
 from guards.cli.report.measures.differences import Difference, difference
 from guards.cli.report.measures.learning_curve import LearningCurve
 from guards.cli.report.parts import Parts
-from guards.cli.report.sections.section import Block, Finding, Grid, Level, Section, chart
+from guards.cli.report.sections.section import Block, Finding, Grid, Level, Remark, Section, chart
 from guards.cli.report.words import between, number, percent, points, quality_words
 from guards.statistics.proportions import proportion
 
@@ -18,6 +18,13 @@ __all__ = ["fit_section"]
 
 Floats = npt.NDArray[np.float64]
 Z = 1.959963984540054
+NO_RIVAL = (
+    "No other model was trained on the rows themselves, so that underfitting shows only if the model "
+    "is no better than the "
+    "majority class or the mean: boosted trees are trained on tables of at most 500 columns and 20 "
+    "classes, and images and "
+    "tensors need a network of their own."
+)
 CLEARLY, USUAL = 0.05, 0.02
 """A gap of so much accuracy, or R2, between training and held-out rows needs action; a smaller gap is usual."""
 
@@ -44,6 +51,10 @@ def fit_section(parts: Parts, head: LearningCurve | None, rival: LearningCurve |
     for curve, name in ((rival, "rival"), (head, "head")):
         if curve is not None:
             blocks += _curve_blocks(curve, name, classification=bool(classes))
+    if head is None:
+        blocks.append(Remark("There is no learning curve: there are too few held-out rows, or too few of one class."))
+    if rival is None:
+        blocks.append(Remark(NO_RIVAL))
     return Section("fit", "The model's fit", tuple(findings), tuple(blocks))
 
 
@@ -173,18 +184,19 @@ def _quality_chart(found: dict[str, Quality]) -> Block:
 
 def _quality_grid(found: dict[str, Quality]) -> Grid:
     accuracy = next(iter(found.values())).measure == "accuracy"
-    if accuracy:
-        head = ("rows", "number", "accuracy", "95 % interval", "majority class")
-        lines = tuple(
-            (name, f"{each.rows:,}", percent(each.value), between(each.interval, share=True), percent(each.rival))
+    if not accuracy:
+        values = tuple(
+            (name, f"{each.rows:,}", f"{each.value:.3f}", f"[{each.interval[0]:.3f}, {each.interval[1]:.3f}]")
             for name, each in found.items()
         )
-        return Grid("Accuracy", head, lines)
+        return Grid(
+            "R2, the share of the variance that is explained", ("rows", "number", "R2", "95 % interval"), values
+        )
     lines = tuple(
-        (name, f"{each.rows:,}", f"{each.value:.3f}", f"[{each.interval[0]:.3f}, {each.interval[1]:.3f}]")
+        (name, f"{each.rows:,}", percent(each.value), between(each.interval, share=True), percent(each.rival))
         for name, each in found.items()
     )
-    return Grid("R2, the share of the variance that is explained", ("rows", "number", "R2", "95 % interval"), lines)
+    return Grid("Accuracy", ("rows", "number", "accuracy", "95 % interval", "majority class"), lines)
 
 
 def _rmse_grid(found: dict[str, Quality]) -> Grid:

@@ -13,8 +13,9 @@ from guards.cli.report.charts import roc, uniform
 from guards.cli.report.measures.cross_fitting import p_values_across
 from guards.cli.report.measures.promises import contradicts_budget
 from guards.cli.report.parts import Parts, calibration_scores
-from guards.cli.report.sections.section import Block, Finding, Grid, Remark, Section, chart
+from guards.cli.report.sections.section import Block, Finding, Grid, Level, Remark, Section, chart
 from guards.cli.report.words import between, percent
+from guards.config.sections import GuardConfig
 from guards.types import Result
 
 __all__ = ["blind_spots", "guards_section"]
@@ -22,7 +23,8 @@ __all__ = ["blind_spots", "guards_section"]
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.01
 OF_ALL = (
-    "A flag says that a row is unlike the reference. It is no proof, and no defence against somebody who knows the guards. "
+    "A flag says that a row is unlike the reference. It is no proof, and no defence against somebody who knows the "
+    "guards. "
     "The false-alarm budget holds for rows that are drawn like the calibration rows."
 )
 LARGEST = float(np.finfo(np.float64).max)
@@ -35,8 +37,8 @@ def guards_section(parts: Parts, *, seed: int) -> Section:
         return Section("guards", "The guards", (Finding("act", "No guard is configured: every row is allowed."),), ())
     findings: list[Finding] = []
     blocks: list[Block] = [_thresholds(parts)]
-    if parts.clean is not None and parts.clean.result is not None:
-        runs = [[part.result] for part in (parts.clean, parts.suspect) if part is not None and part.result is not None]
+    if parts.clean is not None:
+        runs = [[part.judged] for part in (parts.clean, parts.suspect) if part is not None]
         found, any_guard = detections(parts.bundle, runs)
         findings += _measured(parts, found, any_guard)
         blocks.append(_figures(found, any_guard))
@@ -63,8 +65,8 @@ def blind_spots(parts: Parts) -> Section:
     return Section("limits", "What the guards cannot do", (Finding("good", sentence),), (grid,))
 
 
-def _kind(spec: object) -> str:
-    return str(spec.detector.model_dump()["kind"])  # type: ignore[attr-defined]
+def _kind(spec: GuardConfig) -> str:
+    return str(spec.detector.model_dump()["kind"])
 
 
 def _thresholds(parts: Parts) -> Grid:
@@ -103,7 +105,7 @@ def _measured(parts: Parts, found: dict[str, Detection], any_guard: Detection) -
         )
         return
     best = max(found, key=lambda name: found[name]["tpr"] or 0.0)
-    level = "look" if any_guard["tpr"] < 0.5 else "good"  # noqa: PLR2004 - half
+    level: Level = "look" if any_guard["tpr"] < 0.5 else "good"  # noqa: PLR2004 - half
     yield Finding(
         level,
         f"They flag {percent(any_guard['tpr'])} {between(any_guard['tpr_interval'], share=True)} of "
@@ -157,16 +159,16 @@ def _roc(parts: Parts, runs: list[list[Result]], found: dict[str, Detection]) ->
 
 
 def _p_values(parts: Parts, seed: int) -> Floats:
-    if parts.clean is not None and parts.clean.result is not None:
-        return np.asarray(parts.clean.result.verdict.p_value.double().cpu().numpy())
+    if parts.clean is not None:
+        return np.asarray(parts.clean.judged.verdict.p_value.double().cpu().numpy())
     return p_values_across(calibration_scores(parts), seed=seed).numpy()
 
 
 def _shapes(parts: Parts) -> Iterator[Finding]:
     """Test whether clean rows look stranger than calibration rows, by Kolmogorov and Smirnov's test of two samples."""
-    if parts.clean is None or parts.clean.result is None:
+    if parts.clean is None:
         return
-    sides = [each.double().cpu().numpy() for each in (parts.clean.result.verdict.score, calibration_scores(parts))]
+    sides = [each.double().cpu().numpy() for each in (parts.clean.judged.verdict.score, calibration_scores(parts))]
     clean, calibration = (np.nan_to_num(each, nan=LARGEST, posinf=LARGEST) for each in sides)
     tilted = [
         spec.name
