@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from guards.cli.report.measures.columns import (
+from guards.cli.report.measures.tied_columns import (
     Tied,
     constant_columns,
     correlated_pairs,

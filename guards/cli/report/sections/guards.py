@@ -13,7 +13,7 @@ from guards.cli.report.charts import roc, uniform
 from guards.cli.report.measures.cross_fitting import p_values_across
 from guards.cli.report.measures.promises import contradicts_budget
 from guards.cli.report.parts import Parts, calibration_scores
-from guards.cli.report.sections.section import Block, Finding, Grid, Level, Remark, Section, chart
+from guards.cli.report.sections.section import Block, Finding, Grid, Remark, Section, chart
 from guards.cli.report.words import between, percent
 from guards.config.sections import GuardConfig
 from guards.types import Result
@@ -21,11 +21,10 @@ from guards.types import Result
 __all__ = ["blind_spots", "guards_section"]
 
 Floats = npt.NDArray[np.float64]
-LEVEL = 0.01
+LEVEL, HALF = 0.01, 0.5
 OF_ALL = (
     "A flag says that a row is unlike the reference. It is no proof, and no defence against somebody who knows the "
-    "guards. "
-    "The false-alarm budget holds for rows that are drawn like the calibration rows."
+    "guards. The false-alarm budget holds for rows that are drawn like the calibration rows."
 )
 LARGEST = float(np.finfo(np.float64).max)
 
@@ -36,16 +35,12 @@ def guards_section(parts: Parts, *, seed: int) -> Section:
     if not config.guards:
         return Section("guards", "The guards", (Finding("act", "No guard is configured: every row is allowed."),), ())
     findings: list[Finding] = []
-    blocks: list[Block] = [_thresholds(parts)]
-    if parts.clean is not None:
-        runs = [[part.judged] for part in (parts.clean, parts.suspect) if part is not None]
-        found, any_guard = detections(parts.bundle, runs)
-        findings += _measured(parts, found, any_guard)
-        blocks.append(_figures(found, any_guard))
-        if len(runs) > 1:
-            blocks.append(_roc(parts, runs, found))
-    else:
-        findings.append(_not_tested(parts))
+    runs = [[part.judged] for part in (parts.fresh, parts.suspect) if part is not None]
+    found, any_guard = detections(parts.bundle, runs)
+    findings += [_false_alarms(parts, any_guard), _finds(found, any_guard)]
+    blocks: list[Block] = [_thresholds(parts), *_figures(parts, found, any_guard)]
+    if parts.suspect is not None:
+        blocks.append(_roc(parts, runs, found))
     p_values = _p_values(parts, seed)
     findings += _shapes(parts)
     blocks += _histograms(parts, p_values)
@@ -81,64 +76,62 @@ def _thresholds(parts: Parts) -> Grid:
     return Grid(caption, ("guard", "detector", "action", "share of the budget", "flags at p ≤"), lines, left=3)
 
 
-def _measured(parts: Parts, found: dict[str, Detection], any_guard: Detection) -> Iterator[Finding]:
+def _false_alarms(parts: Parts, any_guard: Detection) -> Finding:
     budget, alarms = parts.bundle.config.false_alarm_budget, any_guard["false_alarm_interval"]
-    rows = len(parts.clean.rows) if parts.clean is not None else 0
-    assert alarms is not None  # noqa: S101 - there are clean rows
-    said = (
-        f"All guards together flag {percent(any_guard['false_alarm_rate'] or 0.0, 2)} {_two(alarms)} of "
-        f"{rows:,} clean rows"
-    )
-    flagged = round((any_guard["false_alarm_rate"] or 0.0) * rows)
-    calibration_rows = parts.bundle.scores.shape[1]
-    if contradicts_budget(flagged, rows, budget=budget, calibration_rows=calibration_rows):
-        yield Finding(
-            "act",
-            f"{said}, more than a budget of {percent(budget, 2)} and chance explain: the clean rows "
-            "are not like the calibration rows.",
+    if parts.clean is None:
+        return Finding(
+            "look",
+            f"Whether the guards keep their budget of {percent(budget, 2)} was not tested on rows "
+            "that no step has seen: "
+            "give such rows as --clean.",
         )
-    else:
-        yield Finding("good", f"{said}; the budget is {percent(budget, 2)}.")
-    if any_guard["tpr"] is None or any_guard["tpr_interval"] is None:
-        yield Finding(
+    rows, rate = len(parts.clean.rows), any_guard["false_alarm_rate"] or 0.0
+    said = f"All guards together flag {percent(rate, 2)} {_two(alarms)} of {rows:,} clean rows"
+    calibration_rows = parts.bundle.scores.shape[1]
+    if contradicts_budget(round(rate * rows), rows, budget=budget, calibration_rows=calibration_rows):
+        return Finding(
+            "act",
+            f"{said}, more than a budget of {percent(budget, 2)} and chance explain: the clean rows are not like the "
+            "calibration rows.",
+        )
+    return Finding("good", f"{said}; the budget is {percent(budget, 2)}.")
+
+
+def _finds(found: dict[str, Detection], any_guard: Detection) -> Finding:
+    if any_guard["tpr"] is None:
+        return Finding(
             "look", "Whether the guards find anything was not measured: give rows that they should find as --suspect."
         )
-        return
     best = max(found, key=lambda name: found[name]["tpr"] or 0.0)
-    level: Level = "look" if any_guard["tpr"] < 0.5 else "good"  # noqa: PLR2004 - half
-    yield Finding(
-        level,
+    return Finding(
+        "look" if any_guard["tpr"] < HALF else "good",
         f"They flag {percent(any_guard['tpr'])} {between(any_guard['tpr_interval'], share=True)} of "
         "the suspect rows; the "
         f"guard that finds most alone is {best!r}, with {percent(found[best]['tpr'] or 0.0)}.",
     )
 
 
-def _not_tested(parts: Parts) -> Finding:
-    budget = parts.bundle.config.false_alarm_budget
-    return Finding(
-        "look",
-        f"Whether the guards keep their budget of {percent(budget, 2)} was not tested on rows that no "
-        "step has seen: give "
-        "such rows as --clean, and rows that the guards should find as --suspect.",
-    )
+def _figures(parts: Parts, found: dict[str, Detection], any_guard: Detection) -> Iterator[Grid]:
+    """List the false alarms if there is a clean file, and what is found if there is a suspect file."""
+    head, rows = ["guard"], [*found.items(), ("any of them", any_guard)]
+    columns = [[name for name, _ in rows]]
+    if parts.clean is not None:
+        head.append("false alarms")
+        columns.append(
+            [f"{percent(d['false_alarm_rate'] or 0.0, 2)} {_two(d['false_alarm_interval'])}" for _, d in rows]
+        )
+    if parts.suspect is not None:
+        head += ["suspects found", "AUROC", "false alarms if 95 % are found"]
+        columns.append([f"{percent(d['tpr'] or 0.0)} {between(d['tpr_interval'], share=True)}" for _, d in rows])
+        columns.append([_three(d["auroc"], d["auroc_interval"]) for _, d in rows])
+        columns.append([_three(d["fpr_at_95_tpr"], d["fpr_at_95_tpr_interval"]) for _, d in rows])
+    if len(columns) > 1:
+        yield Grid("Clean and suspect rows, with 95 % intervals", tuple(head), tuple(zip(*columns, strict=True)))
 
 
-def _figures(found: dict[str, Detection], any_guard: Detection) -> Grid:
-    lines = []
-    for name, each in [*found.items(), ("any of them", any_guard)]:
-        cells = [f"{percent(each['false_alarm_rate'] or 0.0, 2)} {_two(each['false_alarm_interval'])}"]
-        if each["tpr"] is not None:
-            cells.append(f"{percent(each['tpr'])} {between(each['tpr_interval'], share=True)}")
-            for value, interval in (
-                (each["auroc"], each["auroc_interval"]),
-                (each["fpr_at_95_tpr"], each["fpr_at_95_tpr_interval"]),
-            ):
-                low, high = interval or (0.0, 1.0)
-                cells.append(f"{value or 0.0:.3f} [{low:.3f}, {high:.3f}]")
-        lines.append((name, *cells))
-    head = ("guard", "false alarms", "suspects found", "AUROC", "false alarms if 95 % are found")
-    return Grid("Clean and suspect rows, with 95 % intervals", head[: len(lines[0])], tuple(lines))
+def _three(value: float | None, interval: tuple[float, float] | None) -> str:
+    low, high = interval or (0.0, 1.0)
+    return f"{value or 0.0:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _two(interval: tuple[float, float] | None) -> str:
@@ -154,7 +147,8 @@ def _roc(parts: Parts, runs: list[list[Result]], found: dict[str, Detection]) ->
         false_alarms, caught, _ = roc_curve(truth, np.concatenate([clean, suspect]))
         lines[spec.name] = (false_alarms, caught)
         points[spec.name] = (found[spec.name]["false_alarm_rate"] or 0.0, found[spec.name]["tpr"] or 0.0)
-    caption = "The dot is where the guard works now. A guard on the dotted line guesses."
+    clean_rows = "" if parts.clean is not None else " The false alarms are those of the calibration rows."
+    caption = f"The dot is where the guard works now. A guard on the dotted line guesses.{clean_rows}"
     return chart("roc", "Suspects found over false alarms", caption, roc(lines, points))
 
 
