@@ -23,14 +23,17 @@ def chromium() -> str | None:
 
 
 class Chromium:
-    """One tab: messages are JSON, each ended by a zero byte, on the file descriptors 3 and 4 of the program."""
+    """One tab: messages are JSON, each ended by a zero byte, on the file descriptors 3 and 4 of the program.
+
+    The shell is bash: dash cannot copy a descriptor whose number has two digits.
+    """
 
     def __init__(self, program: str, profile: Path) -> None:
         theirs_in, self._to = os.pipe()
         self._from, theirs_out = os.pipe()
         flags = " ".join([*FLAGS, f"--user-data-dir='{profile}'"])
         self._process = subprocess.Popen(
-            ["sh", "-c", f"exec '{program}' {flags} about:blank 3<&{theirs_in} 4>&{theirs_out}"],
+            ["bash", "-c", f"exec '{program}' {flags} about:blank 3<&{theirs_in} 4>&{theirs_out}"],
             pass_fds=(theirs_in, theirs_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -39,12 +42,12 @@ class Chromium:
         os.close(theirs_out)
         self._buffer, self._number, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable")
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,7 +13,7 @@ from guards.cli.report.charts import styled
 from guards.cli.report.measures.learning_curve import LearningCurve, head_curve, rival_curve
 from guards.cli.report.measures.stage_cost import stage_costs
 from guards.cli.report.page import render
-from guards.cli.report.parts import Parts, read_parts
+from guards.cli.report.parts import Parts, read_parts, refuse_absent
 from guards.cli.report.sections.about import about_section
 from guards.cli.report.sections.confidence import confidence_section
 from guards.cli.report.sections.cost import cost_section
@@ -34,6 +34,8 @@ def run(bundle: Bundle, folder: Path, out: Path, *, clean: Path | None, suspect:
     Raises:
         Mistake: a file is absent or does not fit the bundle, or the page cannot be written.
     """
+    _refuse_place(out)
+    refuse_absent(bundle.config, folder, clean, suspect)
     with noticing(console) as notices, progress_bars(console) as progress:
         parts = read_parts(
             bundle,
@@ -57,6 +59,18 @@ def run(bundle: Bundle, folder: Path, out: Path, *, clean: Path | None, suspect:
             out.write_text(page, encoding="utf-8")
         except OSError as failure:
             raise Mistake(f"--out {out}: cannot be written ({failure.strerror})") from None
+
+
+def _refuse_place(out: Path) -> None:
+    """Refuse a place for the page before minutes of work are done.
+
+    Raises:
+        Mistake: the place is a folder, or in no folder.
+    """
+    if out.is_dir():
+        raise Mistake(f"--out {out}: this is a folder; name a file, such as {out / 'report.html'}")
+    if not out.parent.is_dir():
+        raise Mistake(f"--out {out}: there is no folder {out.parent}; make the folder, or name another file")
 
 
 def schema_words(bundle: Bundle) -> str:

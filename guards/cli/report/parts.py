@@ -23,7 +23,7 @@ from guards.notices import Notices
 from guards.pipeline import Pipeline
 from guards.types import Batch, Mistake, ModelOutput, Result, Rows
 
-__all__ = ["Parts", "ReportPart", "Track", "calibration_scores", "read_parts"]
+__all__ = ["Parts", "ReportPart", "Track", "calibration_scores", "read_parts", "refuse_absent"]
 
 Floats = npt.NDArray[np.float64]
 Track = Callable[[range, str], Iterable[int]]
@@ -102,10 +102,9 @@ def read_parts(
     """Read the reference of a bundle's config, whose paths start from ``folder``, and run the model on all rows.
 
     Raises:
-        Mistake: a file is absent or does not fit the bundle, or the rows are not those that the bundle was fitted on.
+        Mistake: a file does not fit the bundle, or the rows are not those that the bundle was fitted on.
     """
     config, schema, classes = bundle.config, bundle.schema, bundle.classes
-    _refuse_absent(config, folder, clean, suspect)
     reference = read_reference(config, folder, notices)
     _, train, heldout = read_rows(reference, config, folder, notices, schema=schema, classes=classes)
     path = held_path = reference.path
@@ -140,7 +139,12 @@ def calibration_scores(parts: Parts) -> Tensor:
     return parts.calibration.judged.verdict.score.cpu()
 
 
-def _refuse_absent(config: Config, folder: Path, clean: Path | None, suspect: Path | None) -> None:
+def refuse_absent(config: Config, folder: Path, clean: Path | None, suspect: Path | None) -> None:
+    """Refuse a report if a file that it needs is not there.
+
+    Raises:
+        Mistake: one sentence for each such file.
+    """
     named = {"reference.path": config.reference.path, "reference.calibration": config.reference.calibration}
     files = {key: folder / name for key, name in named.items() if name is not None}
     given = {"--clean": clean, "--suspect": suspect}

@@ -24,7 +24,7 @@ COLOURS = {
 """The colours of charts by the name of their CSS variable, which has another value in the dark. The six colours of data
 are those of Okabe & Ito (2008), which colour-blind readers can tell apart."""
 VARIABLES = {colour: f"var({name})" for name, colour in COLOURS.items()}
-FONT = re.compile(r"font:\s*([\d.]+)px[^;]*")
+FONT = re.compile(r"font-family:[^;]*;?\s*")
 REFERENCE = re.compile(r"#([\w-]+)")
 DROPPED = {"metadata", "style"}
 
@@ -68,4 +68,4 @@ def _rewritten(value: str, name: str, used: set[str]) -> str:
     value = REFERENCE.sub(lambda found: f"#{name}-{found[1]}" if found[1] in used else found[0], value)
     for colour, variable in VARIABLES.items():
         value = value.replace(colour, variable)
-    return FONT.sub(r"font-size: \1px", value)
+    return FONT.sub("", value)

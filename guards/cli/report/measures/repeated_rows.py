@@ -44,9 +44,9 @@ def repeated_rows(x: Tensor, y: Tensor | None) -> RepeatedRows:
     most = np.zeros(len(variants))
     np.maximum.at(most, pairs[0], counts)
     conflicting = int(counts[differing].sum())
-    examples = []
-    for group in np.flatnonzero(variants > 1)[:EXAMPLES]:
-        a, b, *_ = sorted(first[pairs[0] == group].tolist())
-        examples.append((a, b))
+    by_group: dict[int, list[int]] = {}
+    for row, group in sorted(zip(first[differing].tolist(), pairs[0][differing].tolist(), strict=True)):
+        by_group.setdefault(group, []).append(row)
+    examples = [(rows[0], rows[1]) for rows in by_group.values()][:EXAMPLES]
     unavoidable = int((rows_of - most)[variants > 1].sum())
     return RepeatedRows(len(x), repeats, conflicting, unavoidable, tuple(examples))

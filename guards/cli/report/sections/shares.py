@@ -21,8 +21,10 @@ SHOWN, DRAWN, FEW_ROWS, BY_CHANCE = 20, 20, 30, 1e-3
 
 def _counts(parts: Parts) -> list[Counts] | None:
     k, labels = len(parts.bundle.classes), [part.rows.y for part in parts.both]
+    if not k:
+        return None
     counts = [np.bincount(y.long().numpy(), minlength=k) for y in labels if y is not None]
-    return counts if k and len(counts) == len(labels) else None
+    return counts if len(counts) == len(labels) else None
 
 
 def class_findings(parts: Parts) -> Iterator[Finding]:

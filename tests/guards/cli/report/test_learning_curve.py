@@ -57,7 +57,7 @@ def test_too_few_rows_have_no_curve() -> None:
 
 
 def test_rival_finds_what_a_model_missed() -> None:
-    """Trees learn a category that the user's model ignores, with unseen categories and missing values among the rows."""
+    """Trees learn a category that the user's model ignores, with unseen categories and missing values in the rows."""
     rng = np.random.default_rng(0)
     parts = []
     for n in (600, 300):

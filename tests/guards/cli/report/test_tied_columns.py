@@ -16,7 +16,7 @@ ROWS = 400
 
 @pytest.fixture
 def x() -> np.ndarray:
-    """Give two free columns, twice the first, their sum, a code of the sign of the first, that code negated, and a 1."""
+    """Give two free columns, twice the first, their sum, a code of the first's sign, that code negated, and a 1."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, ROWS))
     code = (a > 0).astype(float)
