@@ -61,6 +61,11 @@ class Ranges(Detector):
     """
 
     Params: ClassVar[type[Params]] = RangesParams
+    blind_spots: ClassVar[str] = (
+        "It looks at one value at a time: a wrong value inside the column's usual range passes, and so does an odd "
+        "combination of usual values. Of an image it sees the darkest and the brightest values alone. A bound that is "
+        "not declared comes from the training rows, with whatever errors they hold."
+    )
     low: Tensor
     high: Tensor
     width: Tensor
