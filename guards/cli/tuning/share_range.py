@@ -14,7 +14,7 @@ STEPS = 40
 
 
 def share_range(config: Config, guard: int, counts: Sequence[int], *, labelled: bool) -> tuple[float, float]:
-    """Give the least and the largest share of the guard number ``guard``, for each of the ``counts`` of calibration rows.
+    """Give the least and the largest share of the guard number ``guard``, for all ``counts`` of calibration rows.
 
     Within the range every guard that can flag by its p-value now can still flag, though perhaps more rarely. A single
     guard has the whole budget, whatever its share is.
