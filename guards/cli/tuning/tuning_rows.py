@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from guards.bundle.preparation import Prepared
-from guards.calibration.prediction_sets import temperature_rows
-from guards.config.heldout_rows import too_few_rows
+from guards.config.heldout_rows import rows_set_aside, too_few_rows
 from guards.data.calibration_rows import row_hashes
 from guards.types import Mistake, Rows
 
@@ -54,9 +53,7 @@ class TuningRows:
         ]
         if mistakes:
             raise Mistake(*mistakes)
-        aside = [
-            temperature_rows(len(each)) if labelled and prepared.classes else 0 for each in (clean, prepared.heldout)
-        ]
+        aside = [rows_set_aside(prepared.config, len(each), labelled=labelled) for each in (clean, prepared.heldout)]
         calibration = clean.take(torch.arange(aside[0], len(clean)))
         counts = len(calibration), len(prepared.heldout) - aside[1]
         return cls(clean, clean_left, *halves(suspect, seed), calibration, counts)
