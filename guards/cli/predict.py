@@ -74,7 +74,7 @@ def predict(
                     schema = bundle.schema
                     compare_spread(part.rows, schema.spread, kind=schema.kind, path=path, notices=notices)
                 results = []
-                for result in _run(bundle, pipeline, part, size, count.rows):
+                for result in _run(bundle, pipeline, part, size):
                     results.append(result)
                     progress.advance(task, len(result))
                 table = columns.table(results, part.ids, part.rows.groups)
@@ -83,10 +83,8 @@ def predict(
     return count.document()
 
 
-def _run(bundle: Bundle, pipeline: Pipeline, part: Part, size: int, first: int) -> Iterator[Result]:
-    """Answer a part, whose first row is the file's row ``first``; a row without an id draws by its place."""
-    ids = [str(first + row) if name is None else name for row, name in enumerate(part.ids)]
-    for batch in batches_of(bundle, part.rows, ids=ids, size=size):
+def _run(bundle: Bundle, pipeline: Pipeline, part: Part, size: int) -> Iterator[Result]:
+    for batch in batches_of(bundle, part.rows, ids=part.ids, size=size):
         padded = as_served(batch, size)
         with refusing(bundle.model, padded.x):
             yield pipeline(padded).first(len(batch))

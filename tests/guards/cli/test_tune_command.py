@@ -52,7 +52,7 @@ def test_a_better_detector_is_found_and_can_be_fitted(project: Path, guardhouse:
     assert found["difference"]["tpr"] == pytest.approx(difference)
     assert found["winner"]["detection"]["false_alarm_interval"][0] <= 0.05
     assert Path(found["picture"]).read_bytes().startswith(PNG)
-    assert found["left_out"] == {"ranges": "another guard has this detector"}
+    assert found["left_out"]["ranges"] == "another guard has this detector"
     before, after = (yaml.safe_load((project / name).read_text()) for name in ("gateway.yaml", "gateway.tuned.yaml"))
     assert after["guards"][0] == before["guards"][0]
     assert {**after["guards"][1], "detector": None, "share": None} == {
