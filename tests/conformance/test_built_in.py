@@ -80,6 +80,14 @@ def test_detector(name: str, params: dict[str, Any], kind: Any, task: Task) -> N
         check()
 
 
+@pytest.mark.parametrize("name", sorted(BUILT_IN["detectors"]))
+def test_detectors_say_what_they_cannot_see(name: str) -> None:
+    """Every built-in detector says in sentences what it cannot see, for the readers of a report."""
+    said = registered("detectors")[name].blind_spots
+    assert said.endswith(".")
+    assert len(said.split()) >= 10
+
+
 @pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("monitors"))
 def test_monitor(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
     """A built-in monitor passes every check for every kind of input and task, or refuses one with a sentence."""
