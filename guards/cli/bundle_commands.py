@@ -1,4 +1,4 @@
-"""The commands that run a fitted bundle on a data file, without a server: evaluate, report, explain and replay."""
+"""The commands that run a fitted bundle on a data file, without a server: evaluate, predict, report, explain, replay."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from rich.console import Console
 from guards.cli.app import AsJson, Deployed, Require, close, load_bundle
 from guards.cli.requirements import read_requirements
 
-__all__ = ["evaluate", "explain", "replay", "report"]
+__all__ = ["evaluate", "explain", "predict", "replay", "report"]
 
 
 def evaluate(
@@ -32,6 +32,27 @@ def evaluate(
     with noticing(Console(stderr=True)) as notices:
         result = measure(loaded, clean, suspect, notices)
     close(result, requirements, lambda console: show(result, console), as_json=as_json)
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
+    file: Annotated[Path, typer.Argument(help="a file of rows: CSV, Parquet, Feather or .npz; labels are not read")],
+    out: Annotated[
+        Path,
+        typer.Option(help="the file of answers: .parquet, .csv or .csv.gz; if it exists, it is replaced at the end"),
+    ],
+    config: Deployed = None,
+    require: Require = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the rows of a file, as a server of the bundle would, into a Parquet or CSV file."""
+    from guards.cli.predict import predict as answer  # noqa: PLC0415
+    from guards.cli.predict import show  # noqa: PLC0415
+
+    requirements = read_requirements(require)
+    found = answer(load_bundle(bundle, config), file, out, Console(stderr=True), requirements)
+    close(found, requirements, lambda console: show(found, out, console), as_json=as_json)
 
 
 def report(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from guards.bundle.bundle import Bundle
+from guards.model.batch_shapes import bucket, filled
 from guards.pipeline import Pipeline
 from guards.types import Batch, Result
 from service import memory
@@ -76,18 +77,18 @@ class Executor:
 
         The batch is padded to one of a few fixed sizes, so that the same rows give bitwise equal answers.
         """
-        n, size = len(x), self._bucket(len(x))
+        n, size = len(x), bucket(len(x), self._max_batch_rows)
         laps = Laps(self.device)
-        copied = {name: self._copy_in(_fill(codes, size)) for name, codes in groups.items()} if groups else {}
-        filled = Batch(self._copy_in(_fill(x, size)), copied)
+        copied = {name: self._copy_in(filled(codes, size)) for name, codes in groups.items()} if groups else {}
+        batch = Batch(self._copy_in(filled(x, size)), copied)
         laps.mark()
-        findings = self._pipeline.check_input(filled, causes=causes)
+        findings = self._pipeline.check_input(batch, causes=causes)
         laps.mark()
-        filled = self._pipeline.forward(filled)
+        batch = self._pipeline.forward(batch)
         laps.mark()
-        result = self._pipeline.conclude(filled, findings | self._pipeline.check_output(filled, causes=causes))
+        result = self._pipeline.conclude(batch, findings | self._pipeline.check_output(batch, causes=causes))
         laps.mark()
-        result, batch = (result, filled) if n == size else (result[:n], filled[:n])
+        result, batch = (result, batch) if n == size else (result[:n], batch[:n])
         answer = answer_of(result)
         laps.mark()
 
@@ -103,10 +104,3 @@ class Executor:
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
-
-    def _bucket(self, n: int) -> int:
-        return min(1 << (n - 1).bit_length(), max(n, self._max_batch_rows))
-
-
-def _fill(rows: Array, size: int) -> Array:
-    return rows if len(rows) == size else np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
