@@ -105,8 +105,7 @@ def fit_examined(  # noqa: PLR0913
     """
     output = run_model(model, train.x, lambda steps: track(steps, "reference"))
     refuse_not_finite(output.logits, output.features, train.x, schema)
-    places = places_set_aside(heldout, config, classification=bool(classes))
-    tuning, calibration = map(heldout.take, places)
+    tuning, calibration = _set_aside(heldout, config, bool(classes))
     temperature, tuning_logits = 1.0, []
     if classes and tuning.y is not None and len(tuning):
         tuning_logits = [run_model(model, tuning.x).logits]
@@ -163,7 +162,7 @@ def fit_examined(  # noqa: PLR0913
     reports, any_guard = measure(scores, config, pipeline.thresholds)
     set_aside = torch.cat([*tuning_logits, clean_output.logits])
     heldout_logits = torch.empty_like(set_aside)
-    heldout_logits[torch.cat(places).to(set_aside.device)] = set_aside
+    heldout_logits[_shuffle(heldout, config).to(set_aside.device)] = set_aside
     return Fitted(
         bundle=bundle,
         train=Labelled(output.logits, train.y),
@@ -211,11 +210,21 @@ def _keep_exemplars(config: Config, reference: Reference, model: TorchModel) -> 
     )
 
 
-def places_set_aside(heldout: Rows, config: Config, *, classification: bool) -> tuple[Tensor, Tensor]:
+def places_set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Tensor, Tensor]:
     """Give the places of the held-out rows for the temperature, none without labels, and of the calibration rows."""
-    order = torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
+    order = _shuffle(heldout, config)
     wanted = temperature_rows(len(heldout)) if classification and heldout.y is not None else 0
     return order[:wanted], order[wanted:]
+
+
+def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Rows, Rows]:
+    """Take the two parts of the held-out rows."""
+    tuning, calibration = places_set_aside(heldout, config, classification)
+    return heldout.take(tuning), heldout.take(calibration)
+
+
+def _shuffle(heldout: Rows, config: Config) -> Tensor:
+    return torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
 
 
 def _hits(reference: Reference, classes: tuple[str, ...]) -> tuple[int, int] | None:

@@ -114,7 +114,7 @@ def read_parts(
     else:
         held_path = folder / config.reference.calibration
     # The rows that set the temperature come first, so that the calibration rows are a slice.
-    tuning, calibration = places_set_aside(heldout, config, classification=bool(classes))
+    tuning, calibration = places_set_aside(heldout, config, bool(classes))
     order = torch.cat([tuning, calibration])
     pipeline = bundle.pipeline()
     output = run_model(bundle.model, train.x, lambda steps: track(steps, "training"))
