@@ -1,4 +1,4 @@
-"""The commands that run a bundle on a data file, without a server: evaluate, predict, report, explain and replay."""
+"""The commands that run a fitted bundle on data files, without a server: evaluate, predict, report, explain, replay."""
 
 import json
 from pathlib import Path
