@@ -27,6 +27,11 @@ class Energy(Detector):
     """
 
     Params: ClassVar[type[Params]] = EnergyParams
+    blind_spots: ClassVar[str] = (
+        "It knows only how large the logits are: a foreign row passes if some logit is large, and so does a wrong "
+        "answer of which the model is sure. Training with label smoothing or heavy regularisation makes logits, and "
+        "so the energy, say little."
+    )
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
 

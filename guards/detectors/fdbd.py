@@ -31,6 +31,10 @@ class Fdbd(Detector):
     """
 
     Params: ClassVar[type[Params]] = FdbdParams
+    blind_spots: ClassVar[str] = (
+        "It sees only the last layer's features, relative to the boundaries between known classes: a foreign row "
+        "far from every boundary passes. Noise that hides from the last layer passes, too."
+    )
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     centre: Tensor

@@ -62,6 +62,11 @@ class Gaussian(Detector):
     """
 
     Params: ClassVar[type[Params]] = GaussianParams
+    blind_spots: ClassVar[str] = (
+        "It sees only what the model's features and logits keep: a foreign row that every one of its views maps "
+        "onto a known class passes. Without an early layer, noise and inversion may hide. Means and shared "
+        "covariances describe a class badly if the class is more than one cloud of points."
+    )
     needs_output: ClassVar[bool] = True
     reads_early: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True

@@ -30,6 +30,10 @@ class Gen(Detector):
     """
 
     Params: ClassVar[type[Params]] = GenParams
+    blind_spots: ClassVar[str] = (
+        "It knows how the probability is spread over the labels, and nothing of the row: a foreign row passes if "
+        "the model is sure of its answer. A wrong answer of which the model is sure passes, too."
+    )
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
 

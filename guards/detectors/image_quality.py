@@ -36,6 +36,11 @@ class ImageQuality(Detector):
     """
 
     Params: ClassVar[type[Params]] = ImageQualityParams
+    blind_spots: ClassVar[str] = (
+        "It judges how an image was taken, and not what it shows: a sharp, well lit picture of something else "
+        "passes. So does damage to a small part of a picture, since each measure is one number for the whole "
+        "picture."
+    )
 
     def __init__(self, params: ImageQualityParams) -> None:
         super().__init__()

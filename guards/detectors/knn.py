@@ -32,6 +32,11 @@ class Knn(Detector):
     """
 
     Params: ClassVar[type[Params]] = KnnParams
+    blind_spots: ClassVar[str] = (
+        "It sees only what the last layer's features keep, and only their direction: a row whose features are "
+        "merely too long passes. It knows a sample of the reference: a rare kind of row that the sample lacks looks "
+        "foreign."
+    )
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     kept: Tensor

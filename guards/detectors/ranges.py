@@ -62,9 +62,10 @@ class Ranges(Detector):
 
     Params: ClassVar[type[Params]] = RangesParams
     blind_spots: ClassVar[str] = (
-        "It looks at one value at a time: a wrong value inside the column's usual range passes, and so does an odd "
-        "combination of usual values. Of an image it sees the darkest and the brightest values alone. A bound that is "
-        "not declared comes from the training rows, with whatever errors they hold."
+        "A wrong value passes if it is usual for its column and goes well with the row's other values. Combinations "
+        "are judged in tables alone, and only in tables of at least 100 training rows. Of an image it sees the "
+        "darkest and the brightest values. A bound that is not declared comes from the training rows, with whatever "
+        "errors they hold."
     )
     low: Tensor
     high: Tensor

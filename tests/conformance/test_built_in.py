@@ -5,7 +5,8 @@ from typing import Any, get_args
 import pytest
 from alibi_here import LACKING
 
-from guards.config.plugins import registered
+from guards.config.plugins import BUILT_IN, registered
+from guards.detectors.base import Detector
 from guards.testing import detector_checks, example, explainer_checks, monitor_checks
 from guards.testing.example import KINDS, Task
 
@@ -91,6 +92,14 @@ def test_detector(name: str, params: dict[str, Any], kind: Any, task: Task) -> N
         return
     for check in detector_checks(detector, chosen, kind=kind, task=task).values():
         check()
+
+
+@pytest.mark.parametrize("detector", BUILT_IN["detectors"], ids=lambda detector: detector.__name__)
+def test_detectors_say_what_they_cannot_see(detector: type[Detector]) -> None:
+    """Every built-in detector says in sentences what it cannot see, for the readers of a report."""
+    said = detector.blind_spots
+    assert said.endswith(".")
+    assert len(said.split()) >= 10
 
 
 @pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("monitors"))

@@ -13,6 +13,7 @@ PAGES = (
     "README.md",
     "docs/batch.md",
     "docs/choosing-guards.md",
+    "docs/report.md",
     "docs/monitors.md",
     "docs/metrics.md",
     "docs/feedback.md",

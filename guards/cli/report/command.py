@@ -1,17 +1,19 @@
 """``guardhouse report``: measures a bundle on its own rows and on rows of the user's choice, and writes the page."""
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
+from guards.bundle.batches import batches_of
 from guards.bundle.bundle import Bundle
 from guards.cli.check import progress_bars
 from guards.cli.printed_notices import noticing
 from guards.cli.report.charts import styled
 from guards.cli.report.measures.learning_curve import LearningCurve, head_curve, rival_curve
-from guards.cli.report.measures.stage_cost import stage_costs
+from guards.cli.report.measures.stage_cost import BATCH, stage_costs
 from guards.cli.report.page import render
 from guards.cli.report.parts import Parts, read_parts, refuse_absent
 from guards.cli.report.sections.about import about_section
@@ -26,6 +28,9 @@ from guards.notices import Notices
 from guards.types import Mistake
 
 __all__ = ["run", "sections_of"]
+
+BATCHES = 20
+"""How many batches are timed, again and again."""
 
 
 def run(bundle: Bundle, folder: Path, out: Path, *, clean: Path | None, suspect: Path | None, console: Console) -> None:
@@ -86,7 +91,7 @@ def sections_of(parts: Parts, notices: Notices, progress: Progress) -> list[Sect
     seed = parts.bundle.config.reference.seed
     head, rival = _curves(parts, seed, progress)
     task = progress.add_task("cost", total=1)
-    costs = stage_costs(parts.pipeline, parts.fresh.rows.x)
+    costs = stage_costs(parts.pipeline, list(islice(batches_of(parts.bundle, parts.fresh.rows, size=BATCH), BATCHES)))
     progress.advance(task)
     with styled():
         makers: tuple[Callable[[], Section | None], ...] = (

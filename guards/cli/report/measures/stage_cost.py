@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,7 @@ CPU = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """Microseconds a row of one stage in batches of 32: the median, and the 5 % and 95 % quantile over batches."""
+    """Microseconds a row of one stage: the median, and the 5 % and 95 % quantile over batches."""
 
     stage: str
     median: float
@@ -30,26 +31,22 @@ class StageCost:
 
 
 @torch.inference_mode()
-def stage_costs(pipeline: Pipeline, x: torch.Tensor) -> list[StageCost]:
-    """Time each stage on batches of rows ``x`` (n, ...), a few seconds in all.
+def stage_costs(pipeline: Pipeline, batches: Sequence[Batch]) -> list[StageCost]:
+    """Time each stage on the batches in turn, a few seconds in all.
 
-    The rounds run all stages in turn, so that whatever else the machine does touches all stages alike. ``x`` is
-    repeated if it has fewer than 32 rows.
+    A round runs all stages, so that whatever else the machine does touches all stages alike.
     """
-    rows = x.repeat((-(-BATCH // len(x)), *[1] * (x.ndim - 1))) if len(x) < BATCH else x
-    rows = rows.to(pipeline.model.device)
     stages = ("input guards", "model", "output guards", "decision")
     taken: list[list[float]] = []
     end = time.monotonic() + SECONDS
     for turn in range(ROUNDS + WARM_UP):
-        start = (turn * BATCH) % max(1, len(rows) - BATCH + 1)
-        marks = _one_batch(pipeline, Batch(rows[start : start + BATCH]))
+        batch = batches[turn % len(batches)]
+        marks = _one_batch(pipeline, batch)
         if turn >= WARM_UP:
-            taken.append(marks)
-        if turn >= WARM_UP and time.monotonic() > end:
-            break
-    micros = np.array(taken) / BATCH / 1000
-    low, middle, high = np.quantile(micros, (0.05, 0.5, 0.95), axis=0).tolist()
+            taken.append([each / len(batch) / 1000 for each in marks])
+            if time.monotonic() > end:
+                break
+    low, middle, high = np.quantile(np.array(taken), (0.05, 0.5, 0.95), axis=0).tolist()
     return [StageCost(*each) for each in zip(stages, middle, low, high, strict=True)]
 
 

@@ -5,11 +5,12 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 __all__ = ["Tied", "constant_columns", "correlated_pairs", "distinct_counts", "one_to_one", "share_explained"]
 
 Floats = npt.NDArray[np.float64]
-CORRELATED = 0.95
+CORRELATED, FEWEST_PAIRS = 0.95, 20
 FEW_VALUES, FEWEST_ROWS_A_VALUE = 200, 5
 MOST_COLUMNS = 300
 SMALLEST = 1e-9
@@ -43,9 +44,12 @@ def constant_columns(x: Floats) -> list[int]:
 
 
 def correlated_pairs(x: Floats, numeric: list[int]) -> list[Tied]:
-    """Find pairs of numeric columns of rows (n, d) whose Pearson correlation is at least 0.95 in size."""
+    """Find pairs of numeric columns of rows (n, d) whose Pearson correlation is at least 0.95 in size.
+
+    Rows in which one of the two is missing do not count for a pair.
+    """
     places = _varying(x, numeric)
-    r = _correlations(x, places)
+    r = pd.DataFrame(x[:, places]).corr(min_periods=FEWEST_PAIRS).fillna(0.0).to_numpy()
     return [
         Tied(places[i], places[j], float(r[i, j]))
         for i, j in combinations(range(len(places)), 2)

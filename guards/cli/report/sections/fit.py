@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from guards.bundle.model_quality.quality import Quality
+from guards.bundle.labelled import Labelled
+from guards.bundle.model_quality.quality import Quality, recognises
 from guards.cli.report.charts import Estimate, curves, estimates
 from guards.cli.report.measures.differences import Difference, difference
 from guards.cli.report.measures.learning_curve import LearningCurve
@@ -40,7 +41,7 @@ def fit_section(parts: Parts, head: LearningCurve | None, rival: LearningCurve |
     gap = difference(train.value, train.interval, held.value, held.interval)
     findings = [_gap_finding(train, held, gap, parts)]
     if not held.beats_rival:
-        findings.append(_no_better(held))
+        findings.append(_no_better(held, parts))
     if rival is not None:
         findings.append(_rival_finding(rival))
     if head is not None:
@@ -104,13 +105,14 @@ def _gap_finding(train: Quality, held: Quality, gap: Difference, parts: Parts) -
     return Finding(level, f"{said}: {verdict}.")
 
 
-def _no_better(held: Quality) -> Finding:
-    rival = (
-        f"always answering {held.rival_name!r} ({percent(held.rival)})"
-        if held.measure == "accuracy"
-        else "always answering the mean (R2 0)"
-    )
-    return Finding("act", f"On held-out rows the model is not surely better than {rival}: it underfits, or is misread.")
+def _no_better(held: Quality, parts: Parts) -> Finding:
+    classes = parts.bundle.classes
+    rival = f"answering {held.rival_name!r} always ({percent(held.rival)})" if classes else "always answering the mean"
+    said = f"On held-out rows the model is not surely better than {rival}"
+    recall = recognises(Labelled(parts.heldout.output.logits, parts.heldout.rows.y), classes) if classes else None
+    if recall is not None:
+        return Finding("good", f"{said}, and still tells the classes apart ({recall}).")
+    return Finding("act", f"{said}: it underfits, or is misread.")
 
 
 def _rival_finding(curve: LearningCurve) -> Finding:

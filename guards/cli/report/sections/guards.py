@@ -65,9 +65,16 @@ def _kind(spec: GuardConfig) -> str:
 
 
 def _thresholds(parts: Parts) -> Grid:
-    config, total = parts.bundle.config, sum(spec.share for spec in parts.bundle.config.guards)
+    config = parts.bundle.config
+    total = sum(config.guards[place].share for place in config.budgeted)
     lines = tuple(
-        (spec.name, _kind(spec), spec.action, percent(spec.share / total), f"{threshold:.5f}" if threshold else "never")
+        (
+            spec.name,
+            _kind(spec),
+            spec.action,
+            percent(spec.share / total) if spec.target_error is None else f"target error {percent(spec.target_error)}",
+            f"{threshold:.5f}" if threshold else "never",
+        )
         for spec, threshold in zip(config.guards, parts.pipeline.thresholds, strict=True)
     )
     caption = (
@@ -85,6 +92,8 @@ def _false_alarms(parts: Parts, any_guard: Detection) -> Finding:
             "that no step has seen: "
             "give such rows as --clean.",
         )
+    if any_guard["false_alarm_rate"] is None:
+        return Finding("good", "No guard has a part of the budget: all of them abstain for their target error.")
     rows, rate = len(parts.clean.rows), any_guard["false_alarm_rate"] or 0.0
     said = f"All guards together flag {percent(rate, 2)} {_two(alarms)} of {rows:,} clean rows"
     calibration_rows = parts.bundle.scores.shape[1]
@@ -167,7 +176,7 @@ def _shapes(parts: Parts) -> Iterator[Finding]:
     tilted = [
         spec.name
         for spec, ours, theirs in zip(parts.bundle.config.guards, clean, calibration, strict=True)
-        if ks_2samp(ours, theirs, alternative="less").pvalue < LEVEL / len(clean)
+        if ks_2samp(ours, theirs, alternative="less", method="asymp").pvalue < LEVEL / len(clean)
     ]
     if tilted:
         names = " and ".join(map(repr, tilted))

@@ -40,10 +40,19 @@ def test_head_of_a_line_reaches_the_line() -> None:
 def test_rows_are_judged_by_heads_that_did_not_see_them() -> None:
     """With random labels a head with as many features as rows is right by chance, and not by heart."""
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(200, 300)), rng.integers(2, size=200).astype(float)
+    x, y = rng.normal(size=(200, 250)), rng.integers(2, size=200).astype(float)
     found = head_curve(x, y, np.ones(200), classes=2, seed=0)
     assert found is not None
     assert 0.35 < found.held[-1].mean() < 0.65
+
+
+def test_wide_features_are_reduced() -> None:
+    """A head of a thousand features that follow eight numbers learns what the eight numbers tell."""
+    x, value, y = line(400, 0)
+    wide = x @ np.random.default_rng(1).normal(size=(8, 1000))
+    found = head_curve(wide, y, losses(value[:, None], y, classification=False), classes=0, seed=0)
+    assert found is not None
+    assert 1 - found.held[-1].mean() > 0.9
 
 
 def test_too_few_rows_have_no_curve() -> None:

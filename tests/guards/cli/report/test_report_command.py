@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
+import torch
 import yaml
 from chromium import Chromium, chromium
 from page_parser import Page
@@ -162,6 +163,68 @@ def test_leaks_and_wrong_labels_are_said(tmp_path: Path, report: Callable[..., s
     assert "80 of 300 (26.7 %) training rows have the inputs of another row and a different label" in text
     assert "right on more than 86.67 % of the training rows" in text
     assert "0 and 200" in text
+
+
+def test_overfitting_is_said(tmp_path: Path, report: Callable[..., str]) -> None:
+    """A model that is right on all training rows and on half of the held-out rows needs action, first of all."""
+    config = tiny_models.write(tmp_path, "tensor")
+    model = tiny_models.model("tensor")
+    for name, seed, right in (("train", 0, 1.0), ("heldout", 50, 0.5)):
+        x = tiny_models.inputs("tensor", 300, seed)
+        y = model(x).logits.argmax(1).numpy()
+        wrong = np.random.default_rng(seed).random(300) >= right
+        np.savez(tmp_path / f"{name}.npz", x=x.numpy(), y=np.where(wrong, (y + 1) % 3, y))
+    text = sound(report(config)).text.replace("\u00a0", " ")
+    summary = text[text.index("What needs attention first") : text.index("The data")]
+    assert "The model is right on 100.0 % of training rows and 5" in summary
+    assert "says that it overfits." in summary
+    assert "needs action" in summary
+
+
+def test_rare_events(tmp_path: Path, report: Callable[..., str]) -> None:
+    """A model that never predicts a rare class, but ranks its rows first, is not said to underfit."""
+    model = {"builder": "tiny_models:binary_net", "device": "cpu", "classes": ["no", "yes"]}
+    config = tiny_models.write(tmp_path, "tensor", model=model)
+    net = tiny_models.binary_net()
+    for name, seed in (("train", 0), ("heldout", 50)):
+        x = tiny_models.inputs("tensor", 4000, seed)
+        logit = net(x)[:, 0]
+        x = x[logit < 0]
+        y = (logit[logit < 0] > torch.quantile(logit[logit < 0], 0.95)).long()
+        np.savez(tmp_path / f"{name}.npz", x=x.numpy(), y=y.numpy())
+    text = sound(report(config)).text
+    assert "and still tells the classes apart (AUROC" in text
+    assert "underfits, or is misread" not in text
+
+
+def test_columns_that_say_nothing(tmp_path: Path, report: Callable[..., str]) -> None:
+    """Constant, missing and redundant columns of a table need a look, each with its name."""
+    config = tiny_models.write(tmp_path, "tabular")
+    for name, seed in (("train", 0), ("heldout", 50)):
+        arrays = dict(np.load(tmp_path / f"{name}.npz"))
+        x = np.nan_to_num(arrays["x"], nan=1.0)
+        x[:, 1], x[:, 2] = 0.25, 2 * x[:, 0]
+        if seed == 0:
+            x[np.random.default_rng(0).random(len(x)) < 0.3, 0] = np.nan
+        np.savez(tmp_path / f"{name}.npz", **{**arrays, "x": x})
+    text = sound(report(config)).text.replace("\u00a0", " ")
+    assert "1 column of the training rows never vary: 'mass'." in text
+    assert "1 column of the training rows have missing values; most are missing in 'length', " in text
+    assert "Values of 'length' are missing more often in one of the two files" in text
+    assert "Columns say the same as others: 'length' and 'age' (correlation 1.000)." in text
+
+
+def test_broken_promises_need_action(tmp_path: Path, report: Callable[..., str]) -> None:
+    """Strange rows with random labels, given as clean, break the budget, the coverage and the calibration."""
+    config = tiny_models.write(tmp_path, "tensor")
+    x = np.load(tmp_path / "suspect.npz")["x"]
+    np.savez(tmp_path / "odd.npz", x=x, y=np.random.default_rng(0).integers(3, size=len(x)))
+    text = sound(report(config, "--clean", tmp_path / "odd.npz")).text.replace("\u00a0", " ")
+    summary = text[text.index("What needs attention first") : text.index(" findings ")]
+    assert "more than a budget of 5.00 % and chance explain" in summary
+    assert "fewer than chance explains if 90.0 % are promised" in summary
+    assert "The model is too sure by" in summary
+    assert "The clean rows look stranger to" in summary
 
 
 def test_refusals(tmp_path: Path, guardhouse: Guardhouse) -> None:
