@@ -64,7 +64,8 @@ class Combinations(nn.Module):
     def odd_values(self, x: Tensor) -> Tensor:
         """Mark the values (n, d) that fit the row's other values badly."""
         cell = self.cells(x)
-        marked = self.classes(cell) > self.odd[1]
+        lifts: Tensor = self.classes(cell)
+        marked = lifts > self.odd[1]
         if len(self.copula.numeric):
             marked[:, self.copula.numeric] |= self.copula(x, cell) > self.odd[2]
         return marked
