@@ -91,17 +91,26 @@ class Ranges(Detector):
         self._shortcuts: tuple[bool, bool, bool] | None = None
         self._bounds: SoundBounds | None = None
 
-    def fit(self, reference: Reference) -> Self:
-        """Learn bounds, grids, the rate of missing values and the combinations of values.
+    def check_schema(self, schema: InputSchema) -> None:
+        """Refuse rules that do not fit the columns, and parameters that need a table.
 
         Raises:
-            ValueError: a rule does not fit the columns, or what a parameter asks for needs a table or more rows.
+            ValueError: a rule does not fit, or there is no table.
         """
-        schema = reference.schema
         if schema.kind != "tabular" and (self.params.rules or self.params.combinations):
             raise ValueError(
                 f"ranges has rules and combinations for a table, and the input is of kind {schema.kind}: leave both out"
             )
+        self.rules.check(schema)
+
+    def fit(self, reference: Reference) -> Self:
+        """Learn bounds, familiar values, the rate of missing values and the combinations of values.
+
+        Raises:
+            ValueError: the schema is refused, or there are too few rows for the combinations that are asked for.
+        """
+        schema = reference.schema
+        self.check_schema(schema)
         declared = DeclaredBounds.of(schema)
         self._names = declared.names
         self.image = torch.tensor(schema.kind == "image")
