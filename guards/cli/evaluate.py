@@ -1,5 +1,6 @@
 """``guardhouse evaluate``: what the fitted guards make of rows of the user's choice."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -11,18 +12,21 @@ from rich.console import Console
 from rich.table import Table as Grid
 from torch import Tensor
 
+from guards.bundle.batches import batches_of
 from guards.bundle.bundle import Bundle
+from guards.cli.answering import Answering, answering, show_answering
 from guards.cli.detection import Detection, Interval, detection, nothing
 from guards.data.rows import load_rows
 from guards.data.value_spread import compare_spread
-from guards.model.chunked_run import CHUNK, refusing
+from guards.model.chunked_run import refusing
+from guards.monitors.groups.monitor import of_requests
 from guards.notices import Notices
 from guards.pipeline import Pipeline
 from guards.statistics.explained_variance import r2
 from guards.statistics.proportions import proportion
-from guards.types import Batch, Result, Rows
+from guards.types import Result, Rows
 
-__all__ = ["Evaluation", "evaluate", "show"]
+__all__ = ["Evaluation", "detections", "evaluate", "show"]
 
 Floats = npt.NDArray[np.float64]
 LARGEST = float(np.finfo(np.float64).max)
@@ -43,6 +47,7 @@ class Evaluation(TypedDict):
     coverage_interval: Interval | None
     guards: dict[str, Detection]
     any: Detection
+    abstention: dict[str, Answering]
 
 
 def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices | None = None) -> Evaluation:
@@ -54,35 +59,50 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     pipeline = bundle.pipeline()
     told, schema = Notices() if notices is None else notices, bundle.schema
     rows = load_rows(clean, bundle.config, schema, bundle.classes, told)
+    by = of_requests(bundle.monitors).get(bundle.config.prediction_sets.by)
+    if by is not None and by.request not in rows.groups:
+        told.warn(
+            f"{clean}: it has no group {by.request!r}, by which prediction sets are made, so its rows get the sets of "
+            f"rows of no group: add group_{by.request}"
+        )
     compare_spread(rows, schema.spread, kind=schema.kind, path=clean, notices=told)
     strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
     quality = _quality(bundle, rows, runs[0])
-    total = sum(spec.share for spec in bundle.config.guards)
-    weights = np.array([spec.share / total for spec in bundle.config.guards])[:, None]
-    names = [guard.name for guard in pipeline.guards]
-    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
-    joint = [-(np.nan_to_num(_stack(run, "p_value"), nan=1.0) / weights).min(0) for run in runs] if names else []
-    flags = [_stack(run, "flagged") > 0 for run in runs]
-    any_flag = [np.logical_or.reduce(each) for each in flags]
+    guards, any_guard = detections(bundle, runs)
     return {
         "rows": {"clean": len(rows), "suspect": 0 if strange is None else len(strange)},
         **quality,
-        "guards": {name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)},
-        "any": _detection(joint, any_flag) if names else nothing(),
+        "guards": guards,
+        "any": any_guard,
+        "abstention": answering(bundle, rows, runs[0]),
     }
+
+
+def detections(bundle: Bundle, runs: Sequence[Sequence[Result]]) -> tuple[dict[str, Detection], Detection]:
+    """Measure each guard, and any of them, on the results of clean rows, and of suspect rows if there are two runs."""
+    specs, shared = bundle.config.guards, list(bundle.config.budgeted)
+    if not specs:
+        return {}, nothing()
+    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
+    flags = [_stack(run, "flagged") > 0 for run in runs]
+    found = {spec.name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, spec in enumerate(specs)}
+    if not shared:
+        return found, nothing()
+    shares = np.array([specs[place].share for place in shared])[:, None]
+    joint = [-(np.nan_to_num(_stack(run, "p_value")[shared], nan=1.0) * shares.sum() / shares).min(0) for run in runs]
+    return found, _detection(joint, [np.logical_or.reduce(each[shared]) for each in flags])
 
 
 def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Result]:
     results = []
-    for start in range(0, len(rows), CHUNK):
-        x = rows.x[start : start + CHUNK].to(bundle.model.device)
-        with refusing(bundle.model, x):
-            results.append(pipeline(Batch(x)))
+    for batch in batches_of(bundle, rows):
+        with refusing(bundle.model, batch.x):
+            results.append(pipeline(batch))
     return results
 
 
-def _stack(run: list[Result], name: str) -> Floats:
+def _stack(run: Sequence[Result], name: str) -> Floats:
     return torch.cat([getattr(result.verdict, name) for result in run], dim=1).double().cpu().numpy()
 
 
@@ -153,6 +173,7 @@ def show(result: Evaluation, console: Console) -> None:
             _cell(found["false_alarm_rate"], found["false_alarm_interval"], ".2%"),
         )
     console.print(grid)
+    show_answering(result["abstention"], console)
     for name, value, interval in (
         ("accuracy", result["accuracy"], result["accuracy_interval"]),
         ("R2", result["r2"], result["r2_interval"]),

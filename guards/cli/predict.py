@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
+from guards.bundle.batches import as_served, batches_of
 from guards.bundle.bundle import Bundle
 from guards.cli.answer_columns import AnswerColumns
 from guards.cli.answer_file import AnswerFile
@@ -17,11 +18,10 @@ from guards.cli.detection import Interval
 from guards.cli.printed_notices import noticing
 from guards.cli.requirements import Requirement, judge
 from guards.data.row_parts import Part, row_parts
-from guards.model.batch_shapes import bucket, filled
 from guards.model.chunked_run import refusing
 from guards.pipeline import Pipeline
 from guards.statistics.proportions import proportion
-from guards.types import Action, Batch, Mistake, Result
+from guards.types import Action, Mistake, Result
 
 __all__ = ["Predicted", "predict", "show"]
 
@@ -70,7 +70,7 @@ def predict(
             task = progress.add_task("rows", total=total)
             for part in parts:
                 results = []
-                for result in _run(bundle, pipeline, part, size):
+                for result in _run(bundle, pipeline, part, size, count.rows):
                     results.append(result)
                     progress.advance(task, len(result))
                 table = columns.table(results, part.ids, part.rows.groups)
@@ -79,11 +79,13 @@ def predict(
     return count.document()
 
 
-def _run(bundle: Bundle, pipeline: Pipeline, part: Part, size: int) -> Iterator[Result]:
-    for x in torch.split(part.rows.x, size):
-        padded = torch.from_numpy(filled(x.numpy(), bucket(len(x), size))).to(bundle.model.device)
-        with refusing(bundle.model, padded):
-            yield pipeline(Batch(padded)).first(len(x))
+def _run(bundle: Bundle, pipeline: Pipeline, part: Part, size: int, first: int) -> Iterator[Result]:
+    """Answer a part, whose first row is the file's row ``first``; a row without an id draws by its place."""
+    ids = [str(first + row) if name is None else name for row, name in enumerate(part.ids)]
+    for batch in batches_of(bundle, part.rows, ids=ids, size=size):
+        padded = as_served(batch, size)
+        with refusing(bundle.model, padded.x):
+            yield pipeline(padded).first(len(batch))
 
 
 class _Count:
@@ -99,9 +101,14 @@ class _Count:
             self._flagged = self._flagged + result.verdict.flagged.sum(1).cpu()
             self._crashed = self._crashed + result.verdict.p_value.isnan().sum(1).cpu()
 
+    @property
+    def rows(self) -> int:
+        """How many rows were counted."""
+        return self._actions.total()
+
     def document(self) -> Predicted:
         """Give the counts and shares; a share of no rows is None."""
-        rows = self._actions.total()
+        rows = self.rows
         touched, touched_interval = _share(rows - self._actions[Action.ALLOW.label], rows)
         guards: dict[str, Flags] = {}
         for name, flagged, crashed in zip(self._guards, self._flagged.tolist(), self._crashed.tolist(), strict=True):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from guards.bundle.bundle import Bundle
+from guards.calibration.draws import uniform_draws
 from guards.model.batch_shapes import bucket, filled
 from guards.pipeline import Pipeline
 from guards.types import Batch, Result
@@ -62,7 +63,7 @@ class Executor:
         def seconds(size: int) -> float:
             x = np.repeat(rows, size, axis=0)
             started = clock()
-            self.compute(x, {}, (), causes=False)
+            self.compute(x, {}, [""] * size, causes=False)
             return clock() - started
 
         rates = measure(self._max_batch_rows, seconds)
@@ -75,12 +76,16 @@ class Executor:
     def compute(self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool) -> Computed:
         """Judge and predict rows (n, ...), stage by stage.
 
-        The batch is padded to one of a few fixed sizes, so that the same rows give bitwise equal answers.
+        The batch is padded to one of a few fixed sizes, so that the same rows give bitwise equal answers. Randomised
+        prediction sets draw from the rows' ``ids`` (n), so a row that is computed again gets the same set.
         """
         n, size = len(x), bucket(len(x), self._max_batch_rows)
         laps = Laps(self.device)
         copied = {name: self._copy_in(filled(codes, size)) for name, codes in groups.items()} if groups else {}
-        batch = Batch(self._copy_in(filled(x, size)), copied)
+        draws = None
+        if self._pipeline.predictor.randomised:
+            draws = self._copy_in(filled(uniform_draws(ids, self._bundle.id), size))
+        batch = Batch(self._copy_in(filled(x, size)), copied, draws=draws)
         laps.mark()
         findings = self._pipeline.check_input(batch, causes=causes)
         laps.mark()
