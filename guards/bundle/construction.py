@@ -60,7 +60,7 @@ def make_monitor(params: MonitorParams, context: Context) -> Monitor:
 
 
 def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
-    """Make every guard and every monitor without fitting any, to find mistakes early.
+    """Make every guard and every monitor for a schema without fitting any, to find mistakes early.
 
     Raises:
         Mistake: one sentence for each part of the config that cannot be made.
@@ -74,7 +74,7 @@ def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -
             mistakes.append(f"monitors.{index}: {unfit}")
     for index, spec in enumerate(config.guards):
         try:
-            make_detector(spec)
+            make_detector(spec).check_schema(schema)
         except ValueError as unfit:
             mistakes.append(f"guards.{index}.detector: {unfit}")
     if mistakes:
