@@ -116,7 +116,12 @@ class Gaussian(Detector):
     def score(self, batch: Batch) -> Tensor:
         """Combine the surprises of each row."""
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        return self._combined(self.surprise(self._views(batch.output)))
+        return self._combined(self.surprises(batch.output))
+
+    def surprises(self, output: ModelOutput) -> Tensor:
+        """Compute the surprise of each row in each view: (n, v) nats, in the order of :meth:`cause_names`."""
+        surprises: Tensor = self.surprise(self._views(output))
+        return surprises
 
     def causes(self, batch: Batch) -> Tensor:
         """Mark the view that surprises most, if the view surprises by at least 3 nats.
@@ -124,12 +129,12 @@ class Gaussian(Detector):
         A view between the classes is marked only if no other view surprises so much.
         """
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        return self._loudest(self.surprise(self._views(batch.output)))
+        return self._loudest(self.surprises(batch.output))
 
     def examine(self, batch: Batch, *, causes: bool) -> Finding:
         """Compute the surprises once, for scores and causes."""
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        surprises = self.surprise(self._views(batch.output))
+        surprises = self.surprises(batch.output)
         return Finding(self._combined(surprises), causes=self._loudest(surprises) if causes else None)
 
     def cause_names(self) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def test_score_combines_the_surprises() -> None:
     rows, y = made()
     fresh, _ = made(50, 1)
     detector = fitted(rows, y)
-    s = detector.surprise(detector._views(fresh.output))  # type: ignore[arg-type]
+    s = detector.surprises(fresh.output)  # type: ignore[arg-type]
     parts = torch.stack([1.5 * s[:, :3].mean(1), s[:, 3:5].mean(1), s[:, 5]])
     assert detector.score(fresh).tolist() == pytest.approx(parts.square().mean(0).sqrt().tolist(), rel=1e-5)
     assert detector.cause_names() == NAMES
@@ -130,8 +130,8 @@ def test_early_features_that_the_last_features_determine() -> None:
         return changed(batch, early=features / features.norm(dim=1, keepdim=True))
 
     detector = fitted(same(rows), y)
-    views = detector._views(same(fresh).output)  # type: ignore[arg-type]
-    assert float((detector.surprise(views)[:, 5] > 4).float().mean()) < 0.05
+    surprises = detector.surprises(same(fresh).output)  # type: ignore[arg-type]
+    assert float((surprises[:, 5] > 4).float().mean()) < 0.05
 
 
 def test_surprises_are_honest_if_rows_are_few() -> None:
@@ -139,7 +139,7 @@ def test_surprises_are_honest_if_rows_are_few() -> None:
     rows, y = made(120, width=40)
     fresh, _ = made(2000, 1, width=40)
     detector = fitted(rows, y)
-    surprised = (detector.surprise(detector._views(fresh.output)) > 3).float().mean(0)  # type: ignore[arg-type]
+    surprised = (detector.surprises(fresh.output) > 3).float().mean(0)  # type: ignore[arg-type]
     assert surprised.max() < 0.15
 
 
