@@ -3,6 +3,7 @@
 import gzip
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +16,20 @@ __all__ = ["data_folder", "fashion_case"]
 
 ROOT = Path(__file__).resolve().parents[2]
 UNSEEN = (3, 6, 9)
-ROWS, QUICK_ROWS = 30_000, 1_500
-EPOCHS, BATCH, RATE = 5, 128, 3e-3
-CALIBRATION, SUSPECTS = 5_000, 2_000
+BATCH, RATE = 128, 3e-3
+
+
+class Sizes(NamedTuple):
+    """How many rows are trained on, calibrate, are clean, and are changed into suspects, and how many epochs."""
+
+    trained: int
+    calibration: int
+    clean: int
+    suspects: int
+    epochs: int
+
+
+FULL, QUICK = Sizes(30_000, 5_000, 10_000, 2_000, 5), Sizes(1_000, 500, 500, 100, 1)
 
 
 def data_folder() -> Path:
@@ -35,35 +47,32 @@ def network(classes: int) -> nn.Module:
 
 
 def fashion_case(unseen: tuple[int, ...], *, quick: bool) -> Case:
-    """Train a network without the ``unseen`` classes, which become suspects."""
+    """Train a network without the ``unseen`` classes, which become suspects; ``quick`` takes few rows."""
+    sizes = QUICK if quick else FULL
     folder, generator = data_folder(), torch.Generator().manual_seed(0)
-    x, y = (_read(folder / "fashion-mnist" / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
-    clean, clean_y = (
-        _read(folder / "fashion-mnist" / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
-    )
+    x, y = _part(folder, "train")
+    clean, clean_y = (part[: sizes.clean] for part in _part(folder, "t10k"))
     number = torch.full((10,), -1)
     number[[label for label in range(10) if label not in unseen]] = torch.arange(10 - len(unseen))
     order = torch.randperm(len(x), generator=generator)
     x, y, clean_y = x[order], number[y[order].long()], number[clean_y.long()]
     known = (y >= 0).nonzero()[:, 0]
-    rows = QUICK_ROWS if quick else ROWS
-    first, last = known[:rows], known[-CALIBRATION:]
-    if quick:
-        last = last[:1_000]
-    split = Split(
-        (_images(x[first]), y[first]), _images(x[last]), (_images(clean[clean_y >= 0]), clean_y[clean_y >= 0])
-    )
-    suspects = {"unseen clothes": _images(clean[clean_y < 0])} if unseen else _far(folder, split.clean[0], generator)
+    first, last, sound = known[: sizes.trained], known[-sizes.calibration :], clean_y >= 0
+    split = Split((_images(x[first]), y[first]), _images(x[last]), (_images(clean[sound]), clean_y[sound]))
     net = network(10 - len(unseen))
-    net = trained(net, *split.train, epochs=1 if quick else EPOCHS, rate=RATE, batch=BATCH, seed=0)
-    return make_case(net, split, suspects)
-
-
-def _far(folder: Path, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    mnist = _images(_read(folder / "mnist" / "t10k-images-idx3-ubyte.gz"))
-    some = clean[:SUSPECTS]
+    net = trained(net, *split.train, epochs=sizes.epochs, rate=RATE, batch=BATCH, seed=0)
+    if unseen:
+        return make_case(net, split, {"unseen clothes": _images(clean[~sound])})
+    some = split.clean[0][: sizes.suspects]
     worse = {f"corrupted: {name}": rows for name, rows in corruptions(some, generator).items()}
-    return {"MNIST": mnist, **foreign(some, generator), **worse}
+    mnist = _images(_read(folder / "mnist" / "t10k-images-idx3-ubyte.gz")[: sizes.clean])
+    return make_case(net, split, {"MNIST": mnist, **foreign(some, generator), **worse})
+
+
+def _part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    names = ("images-idx3", "labels-idx1")
+    images, labels = (_read(folder / "fashion-mnist" / f"{part}-{name}-ubyte.gz") for name in names)
+    return images, labels
 
 
 def _images(pixels: Tensor) -> Tensor:
