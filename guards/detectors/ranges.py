@@ -62,10 +62,10 @@ class Ranges(Detector):
 
     Params: ClassVar[type[Params]] = RangesParams
     blind_spots: ClassVar[str] = (
-        "A wrong value that is usual in its column, and fits the row's other values, passes: so do many rounded values "
-        "in another unit. Combinations are judged in tables alone, and only in tables of at least 100 training rows. Of "
-        "an image it sees the darkest and the brightest values alone. A bound that is not declared comes from the "
-        "training rows, with whatever errors they hold."
+        "A wrong value that is usual in its column, and fits the row's other values, passes: so do many rounded "
+        "values in another unit. Combinations are judged in tables alone, and only in tables of at least 100 training "
+        "rows. Of an image it sees the darkest and the brightest values alone. A bound that is not declared comes from "
+        "the training rows, with whatever errors they hold."
     )
     low: Tensor
     high: Tensor
