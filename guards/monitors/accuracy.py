@@ -228,7 +228,7 @@ class Accuracy(CountingMonitor):
         return RecentAccuracy((right, rows), self._windows(), tolerance)
 
     def _valid(self, total: npt.NDArray[np.int64]) -> float | None:
-        """Give 1 if the guards flag no more rows than the budget, up to chance, else 0; None if none shares a budget."""
+        """Give 1 if the guards flag no more rows than their budget, up to chance, else 0; None without a budget."""
         budget = self.context.false_alarm_budget
         if not self.context.guards or budget is None:
             return None
