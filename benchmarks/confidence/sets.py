@@ -25,7 +25,7 @@ def split(rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         (ASIDE, CALIBRATION, FRESH) if rows >= ASIDE + CALIBRATION + FRESH else (rows // 10, 2 * rows // 5, rows // 2)
     )
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    aside, calibration, fresh, _ = order.split([*sizes, rows - sum(sizes)])
+    aside, calibration, fresh, _ = torch.split(order, [*sizes, rows - sum(sizes)])
     return aside, calibration, fresh
 
 
@@ -39,10 +39,11 @@ def set_figures(pool: Pool, *, splits: int) -> tuple[dict[str, dict[str, float]]
         aside, calibration, fresh = parts
         temperature = fit_temperature(pool.logits[aside], pool.y[aside])
         draws = torch.rand(len(pool.y), generator=torch.Generator().manual_seed(seed))
-        confidence, right = _confidence(pool.logits[fresh] / temperature, pool.y[fresh])
+        rest = torch.ones(len(pool.y), dtype=torch.bool).index_fill_(0, aside, 0)
+        confidence, right = _confidence(pool.logits[rest] / temperature, pool.y[rest])
         errors.append(calibration_error(confidence, right))
-        raw.append(calibration_error(*_confidence(pool.logits[fresh], pool.y[fresh])))
-        chance.append(calibration_error(confidence, draws[fresh] < confidence))
+        raw.append(calibration_error(*_confidence(pool.logits[rest], pool.y[rest])))
+        chance.append(calibration_error(confidence, draws[rest] < confidence))
         for name, classifier in _classifiers(pool, aside, calibration, draws, temperature):
             members = classifier(ModelOutput(pool.logits[fresh], pool.logits[fresh]), draws[fresh]).members
             assert members is not None  # noqa: S101 - the calibration rows have labels
