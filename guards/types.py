@@ -30,15 +30,28 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelOutput:
-    """One forward pass: ``logits`` (n, k), or values (n, 1) for regression; ``features`` (n, d); float32."""
+    """One forward pass: ``logits`` (n, k), or values (n, 1) for regression; ``features`` (n, d); float32.
+
+    ``early`` (n, e) are pooled outputs of early layers; None if no guard reads them, or if the model has no such layer.
+    """
 
     logits: Tensor
     features: Tensor
+    early: Tensor | None = None
+
+    def __getitem__(self, rows: slice | Tensor) -> "ModelOutput":
+        """Take some of the rows: a slice, or an index (m,)."""
+        return ModelOutput(self.logits[rows], self.features[rows], None if self.early is None else self.early[rows])
 
     @classmethod
     def join(cls, parts: "Sequence[ModelOutput]") -> "ModelOutput":
-        """Concatenate outputs, in order."""
-        return cls(torch.cat([part.logits for part in parts]), torch.cat([part.features for part in parts]))
+        """Concatenate outputs, in order; either all outputs have early features, or none has."""
+        early = [part.early for part in parts if part.early is not None]
+        return cls(
+            torch.cat([part.logits for part in parts]),
+            torch.cat([part.features for part in parts]),
+            torch.cat(early) if early else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +81,7 @@ class Batch:
         return Batch(
             x=self.x[rows],
             groups={name: codes[rows] for name, codes in self.groups.items()},
-            output=None if output is None else ModelOutput(output.logits[rows], output.features[rows]),
+            output=None if output is None else output[rows],
             draws=None if self.draws is None else self.draws[rows],
         )
 
@@ -195,7 +208,7 @@ class Result:
         """Take some of the rows, in order."""
         prediction, verdict = self.prediction, self.verdict
         return Result(
-            output=ModelOutput(self.output.logits[rows], self.output.features[rows]),
+            output=self.output[rows],
             prediction=Prediction(
                 **{
                     item.name: None if (tensor := getattr(prediction, item.name)) is None else tensor[rows]

@@ -1,1 +1,1 @@
-"""Confidence: prediction sets, intervals, abstention and the false-alarm budget, over many splits of real rows."""
+"""Confidence: sets, intervals, abstention and the budget over many splits; accuracy before labels come."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     # The module of Quality needs scipy, which the library alone does not install.
     from guards.bundle.model_quality.quality import Quality
 
-__all__ = ["Fitted", "fit_examined", "fit_rows"]
+__all__ = ["Fitted", "fit_examined", "fit_rows", "places_set_aside"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +108,8 @@ def fit_examined(  # noqa: PLR0913
     """
     output = run_model(model, train.x, lambda steps: track(steps, "reference"))
     refuse_not_finite(output.logits, output.features, train.x, schema)
-    tuning, calibration = _set_aside(heldout, config)
+    places = places_set_aside(heldout, config)
+    tuning, calibration = map(heldout.take, places)
     tuning_output = run_model(model, tuning.x) if len(tuning) else None
     temperature = 1.0
     if classes and tuning.y is not None and tuning_output is not None:
@@ -175,7 +176,7 @@ def fit_examined(  # noqa: PLR0913
     outputs = [output.logits for output in (tuning_output, clean_output) if output is not None]
     set_aside = torch.cat(outputs)
     heldout_logits = torch.empty_like(set_aside)
-    heldout_logits[_shuffle(heldout, config).to(set_aside.device)] = set_aside
+    heldout_logits[torch.cat(places).to(set_aside.device)] = set_aside
     return Fitted(
         bundle=bundle,
         train=Labelled(output.logits, train.y),
@@ -200,15 +201,11 @@ def _keep_exemplars(config: Config, reference: Reference, model: TorchModel) -> 
     )
 
 
-def _set_aside(heldout: Rows, config: Config) -> tuple[Rows, Rows]:
-    """Split the held-out rows into rows for the temperature or the scale, if any, and rows for the calibration."""
-    order = _shuffle(heldout, config)
+def places_set_aside(heldout: Rows, config: Config) -> tuple[Tensor, Tensor]:
+    """Give the places of the held-out rows for the temperature or the scale, if any, and of the calibration rows."""
+    order = torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
     wanted = rows_set_aside(config, len(heldout), labelled=heldout.y is not None)
-    return heldout.take(order[:wanted]), heldout.take(order[wanted:])
-
-
-def _shuffle(heldout: Rows, config: Config) -> Tensor:
-    return torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
+    return order[:wanted], order[wanted:]
 
 
 def _hits(reference: Reference, classes: tuple[str, ...]) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The commands that run a fitted bundle on a data file, without a server: evaluate, predict, explain, replay."""
+"""The commands that run a fitted bundle on data files, without a server: evaluate, predict, report, explain, replay."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from rich.console import Console
 from guards.cli.app import AsJson, Deployed, Require, close, load_bundle
 from guards.cli.requirements import read_requirements
 
-__all__ = ["evaluate", "explain", "predict", "replay"]
+__all__ = ["evaluate", "explain", "predict", "replay", "report"]
 
 
 def evaluate(
@@ -53,6 +53,23 @@ def predict(
     requirements = read_requirements(require)
     found = answer(load_bundle(bundle, config), file, out, Console(stderr=True), requirements)
     close(found, requirements, lambda console: show(found, out, console), as_json=as_json)
+
+
+def report(
+    bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
+    out: Annotated[Path, typer.Option(help="the HTML file to write")],
+    clean: Annotated[
+        Path | None, typer.Option(help="a file of rows that no step has seen, and that should pass")
+    ] = None,
+    suspect: Annotated[Path | None, typer.Option(help="a file of rows that should be flagged")] = None,
+    config: Deployed = None,
+) -> None:
+    """Write one HTML page about a bundle: its data, its fit, its confidence, its guards, its groups and its cost."""
+    from guards.cli.report.command import run as run_report  # noqa: PLC0415
+
+    folder = Path.cwd() if config is None else config.resolve().parent
+    run_report(load_bundle(bundle, config), folder, out, clean=clean, suspect=suspect, console=Console(stderr=True))
+    typer.echo(out)
 
 
 def explain(

@@ -1,11 +1,11 @@
 """The commands of the library; :mod:`service.cli` adds the commands that start a server and speak to servers."""
 
 from guards.cli.app import app, remarks, run
-from guards.cli.bundle_commands import evaluate, explain, predict, replay
-from guards.cli.config_commands import check, fit, schema
+from guards.cli.bundle_commands import evaluate, explain, predict, replay, report
+from guards.cli.config_commands import check, fit, schema, tune
 from guards.cli.watching_commands import groups, rules
 
 __all__ = ["app", "remarks", "run"]
 
-for command in (fit, check, evaluate, predict, rules, explain, replay, groups, schema):
+for command in (fit, check, tune, evaluate, predict, report, rules, explain, replay, groups, schema):
     app.command()(command)

@@ -1,5 +1,6 @@
 """``guardhouse evaluate``: what the fitted guards make of rows of the user's choice."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -25,7 +26,7 @@ from guards.statistics.explained_variance import r2
 from guards.statistics.proportions import proportion
 from guards.types import Result, Rows
 
-__all__ = ["Evaluation", "evaluate", "show"]
+__all__ = ["Evaluation", "detections", "evaluate", "show"]
 
 Floats = npt.NDArray[np.float64]
 LARGEST = float(np.finfo(np.float64).max)
@@ -68,21 +69,29 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
     quality = _quality(bundle, rows, runs[0])
-    shared = list(bundle.config.budgeted)
-    total = sum(bundle.config.guards[place].share for place in shared)
-    weights = np.array([bundle.config.guards[place].share / total for place in shared])[:, None]
-    names = [guard.name for guard in pipeline.guards]
-    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
-    joint = [-(np.nan_to_num(_stack(run, "p_value")[shared], nan=1.0) / weights).min(0) for run in runs if shared]
-    flags = [_stack(run, "flagged") > 0 for run in runs]
-    any_flag = [np.logical_or.reduce(each[shared]) for each in flags]
+    guards, any_guard = detections(bundle, runs)
     return {
         "rows": {"clean": len(rows), "suspect": 0 if strange is None else len(strange)},
         **quality,
-        "guards": {name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)},
-        "any": _detection(joint, any_flag) if shared else nothing(),
+        "guards": guards,
+        "any": any_guard,
         "abstention": answering(bundle, rows, runs[0]),
     }
+
+
+def detections(bundle: Bundle, runs: Sequence[Sequence[Result]]) -> tuple[dict[str, Detection], Detection]:
+    """Measure each guard, and any of them, on the results of clean rows, and of suspect rows if there are two runs."""
+    specs, shared = bundle.config.guards, list(bundle.config.budgeted)
+    if not specs:
+        return {}, nothing()
+    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
+    flags = [_stack(run, "flagged") > 0 for run in runs]
+    found = {spec.name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, spec in enumerate(specs)}
+    if not shared:
+        return found, nothing()
+    shares = np.array([specs[place].share for place in shared])[:, None]
+    joint = [-(np.nan_to_num(_stack(run, "p_value")[shared], nan=1.0) * shares.sum() / shares).min(0) for run in runs]
+    return found, _detection(joint, [np.logical_or.reduce(each[shared]) for each in flags])
 
 
 def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Result]:
@@ -93,7 +102,7 @@ def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Result]:
     return results
 
 
-def _stack(run: list[Result], name: str) -> Floats:
+def _stack(run: Sequence[Result], name: str) -> Floats:
     return torch.cat([getattr(result.verdict, name) for result in run], dim=1).double().cpu().numpy()
 
 

@@ -80,7 +80,7 @@ def predict(
 
 
 def _run(bundle: Bundle, pipeline: Pipeline, part: Part, size: int, first: int) -> Iterator[Result]:
-    """Answer the rows of a part, which begins with the file's row ``first``; a row without an id draws by its place."""
+    """Answer a part, whose first row is the file's row ``first``; a row without an id draws by its place."""
     ids = [str(first + row) if name is None else name for row, name in enumerate(part.ids)]
     for batch in batches_of(bundle, part.rows, ids=ids, size=size):
         padded = as_served(batch, size)

@@ -33,6 +33,12 @@ class ModelConfig(Section):
         description="dotted name of the submodule whose output is the feature vector; default: the input of the last "
         "Linear",
     )
+    early: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="dotted names of the submodules whose pooled outputs are the early features, which some guards "
+        "read; default: the first two convolutions, or the first Linear if the model has no convolution",
+    )
     task: Literal["classification", "regression"] = Field(
         default="classification", description="whether the model predicts a label or a number"
     )

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+
+import torch
 
 from guards.config.config import Config
 from guards.data.npz import read_npz, rows_from_npz
@@ -16,7 +19,7 @@ from guards.notices import Notices
 from guards.sentences import counted
 from guards.types import Mistake, Rows
 
-__all__ = ["ID", "Part", "row_parts"]
+__all__ = ["ID", "Part", "row_parts", "unlabelled_rows"]
 
 ID = "id"
 """The column of a table that holds the rows' ids, unless the model reads a column of this name."""
@@ -56,6 +59,17 @@ def row_parts(
     wanted = {config.reference.label, *schema.names, ID}
     count, tables = table_parts(path, missing=config.reference.missing, wanted=wanted, notices=notices, rows=rows)
     return count, _parts(tables, schema, notices)
+
+
+def unlabelled_rows(path: Path, config: Config, schema: InputSchema, notices: Notices) -> Rows:
+    """Read all rows of a file without their labels: rows of a class that the model does not know have no label.
+
+    Raises:
+        Mistake: the file does not fit the schema.
+    """
+    parts = [part.rows for part in row_parts(path, config, schema, notices, multiple=1)[1]]
+    groups = {name: tuple(chain.from_iterable(part.groups[name] for part in parts)) for name in parts[0].groups}
+    return Rows(torch.cat([part.x for part in parts]), groups=groups)
 
 
 def _slices(rows: Rows, size: int) -> Iterator[Part]:

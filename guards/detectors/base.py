@@ -27,8 +27,12 @@ class Detector(nn.Module, ABC):
     Params: ClassVar[type[Params]]
     needs_output: ClassVar[bool] = False
     """Whether ``score`` reads ``batch.output``, and so has to wait for the model."""
+    reads_early: ClassVar[bool] = False
+    """Whether ``score`` reads ``batch.output.early``, which is computed only if a guard reads it, and may be None."""
     differentiable: ClassVar[bool] = False
     """Whether gradients of ``score`` explain the score: it has no jumps, and is not flat where inputs matter."""
+    blind_spots: ClassVar[str] = ""
+    """What the detector cannot see, in sentences for the reader of a report; empty if its author does not say."""
 
     @abstractmethod
     def fit(self, reference: Reference) -> Self:

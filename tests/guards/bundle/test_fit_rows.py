@@ -14,7 +14,7 @@ from torch import Tensor
 
 from guards import Batch, Mistake
 from guards.bundle.false_alarms import FalseAlarms, false_alarms
-from guards.bundle.fit_rows import _set_aside, fit_rows
+from guards.bundle.fit_rows import fit_rows, places_set_aside
 from guards.bundle.load_model import make_model
 from guards.bundle.self_test import SelfTest, fingerprint
 from guards.config.config import parse
@@ -31,16 +31,15 @@ def test_temperature_has_rows_of_its_own() -> None:
     """A fifth of the labelled held-out rows fits the temperature and calibrates nothing; without labels none does."""
     heldout = tiny_models.rows("tensor", 400, 50)
     config = parse(tiny_models.document("tensor"))
-    tuning, calibration = _set_aside(heldout, config)
+    tuning, calibration = places_set_aside(heldout, config)
     assert (len(tuning), len(calibration)) == (80, 320)
-    both = torch.cat([tuning.x, calibration.x])
-    assert torch.equal(both.sort(0).values, heldout.x.sort(0).values)
-    assert len(_set_aside(replace(heldout, y=None), config)[0]) == 0
+    assert torch.cat([tuning, calibration]).sort().values.tolist() == list(range(400))
+    assert len(places_set_aside(replace(heldout, y=None), config)[0]) == 0
     regression = tiny_models.document(
         "tabular", model={"builder": "tiny_models:value_net", "task": "regression"}, guards=[]
     )
-    assert len(_set_aside(heldout, parse(regression))[0]) == 0
-    assert len(_set_aside(heldout, parse({**regression, "prediction_sets": {"method": "normalised"}}))[0]) == 80
+    assert len(places_set_aside(heldout, parse(regression))[0]) == 0
+    assert len(places_set_aside(heldout, parse({**regression, "prediction_sets": {"method": "normalised"}}))[0]) == 80
     assert tiny_models.fitted("tensor").bundle.scores.shape == (3, 320)
 
 
@@ -68,7 +67,7 @@ def test_calibration_scores_are_the_detectors() -> None:
     """The scores that a bundle keeps are the scores of the calibration rows, guard by guard in the config's order."""
     fitted = tiny_models.fitted("tensor").bundle
     heldout = tiny_models.rows("tensor", 400, 50)
-    calibration = _set_aside(heldout, fitted.config)[1]
+    calibration = heldout.take(places_set_aside(heldout, fitted.config)[1])
     outcome = fitted.pipeline()(Batch(calibration.x))
     assert torch.allclose(outcome.verdict.score, fitted.scores, atol=1e-5)
     nonconformity = 1 - outcome.prediction.probabilities.gather(1, calibration.y[:, None])[:, 0]
@@ -89,7 +88,7 @@ def test_rows_that_break_a_bound_are_left_out() -> None:
         train=tiny_models.rows("tabular"),
         heldout=heldout,
     )
-    calibration = _set_aside(heldout, config)[1]
+    calibration = heldout.take(places_set_aside(heldout, config)[1])
     broken = int((calibration.x[:, 0] > 1).sum())
     assert broken > 0
     assert fitted.violations == FalseAlarms(broken, 320)
