@@ -148,15 +148,20 @@ def _place(config: Config, name: str | None) -> int:
         Mistake: there is no such guard.
     """
     names = [spec.name for spec in config.guards]
-    if not names:
+    if not config.budgeted:
         raise Mistake(
             "guards: the config has no guard to tune; add one, such as {name: ood, detector: {kind: mahalanobis}}"
         )
     if name is None:
-        reading = [index for index in range(len(names)) if _detector_class(config, index).needs_output]
-        return reading[0] if reading else 0
+        reading = [index for index in config.budgeted if _detector_class(config, index).needs_output]
+        return reading[0] if reading else config.budgeted[0]
     if name not in names:
         raise Mistake(f"--guard {name}: the config has no such guard; there are {as_list(names)}")
+    if names.index(name) not in config.budgeted:
+        raise Mistake(
+            f"--guard {name}: it has a target_error and no share of the budget, at which guards are compared; "
+            "name another guard"
+        )
     return names.index(name)
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from guards.bundle.batches import batches_of
 from guards.bundle.bundle import Bundle
 from guards.bundle.fit_rows import places_set_aside
 from guards.bundle.labelled import Labelled
@@ -21,7 +22,7 @@ from guards.data.value_spread import compare_spread
 from guards.model.chunked_run import CHUNK, refusing, run_model
 from guards.notices import Notices
 from guards.pipeline import Pipeline
-from guards.types import Batch, Mistake, ModelOutput, Result, Rows
+from guards.types import Mistake, ModelOutput, Result, Rows
 
 __all__ = ["Parts", "ReportPart", "Track", "calibration_scores", "read_parts", "refuse_absent"]
 
@@ -175,10 +176,9 @@ def _judged(
     name: str, path: Path, rows: Rows, place: Tensor, bundle: Bundle, pipeline: Pipeline, track: Track
 ) -> ReportPart:
     results = []
-    for start in track(range(0, len(rows), CHUNK), name):
-        x = rows.x[start : start + CHUNK].to(bundle.model.device)
-        with refusing(bundle.model, x):
-            results.append(pipeline(Batch(x), causes=False))
+    for _, batch in zip(track(range(0, len(rows), CHUNK), name), batches_of(bundle, rows), strict=True):
+        with refusing(bundle.model, batch.x):
+            results.append(pipeline(batch, causes=False))
     result = Result.join(results)
     return ReportPart(name, path, rows, place, _on_host(result.output), result)
 

@@ -114,6 +114,20 @@ def test_mistakes(options: list[str], said: str, project: Path, guardhouse: Guar
     assert said in err.replace("\n", " ")
 
 
+def test_a_guard_that_abstains_on_purpose_is_not_tuned(tmp_path: Path, guardhouse: Guardhouse) -> None:
+    """A guard with a target_error is no part of the search, and by its name it is refused."""
+    unsure = {"name": "unsure", "detector": {"kind": "confidence"}, "action": "abstain", "target_error": 0.25}
+    config = tiny_models.write(tmp_path, "tensor", guards=[unsure, *GUARDS], false_alarm_budget=0.05)
+    np.savez(tmp_path / "suspect.npz", x=2.5 * tiny_models.inputs("tensor", 300, 7).numpy())
+    arguments = ("tune", config, "--suspect", tmp_path / "suspect.npz", "--json", "--trials", "3")
+    status, _, err = guardhouse(*arguments, "--guard", "unsure")
+    assert status == 2
+    assert "--guard unsure: it has a target_error and no share of the budget" in " ".join(err.split())
+    status, out, err = guardhouse(*arguments)
+    assert status in {0, 3}, err
+    assert json.loads(out)["guard"] == "ood"
+
+
 def test_too_few_rows_are_refused_with_their_number(tmp_path: Path, guardhouse: Guardhouse) -> None:
     """Too few suspects, and too few calibration rows for half of them to support the budget, are both refused."""
     config = tiny_models.write(tmp_path, "tensor", guards=GUARDS, false_alarm_budget=0.004)

@@ -65,9 +65,14 @@ def _kind(spec: GuardConfig) -> str:
 
 
 def _thresholds(parts: Parts) -> Grid:
-    config, total = parts.bundle.config, sum(spec.share for spec in parts.bundle.config.guards)
+    config = parts.bundle.config
+    total = sum(config.guards[place].share for place in config.budgeted)
+
+    def share(spec: GuardConfig) -> str:
+        return percent(spec.share / total) if spec.target_error is None else "none: abstains on purpose"
+
     lines = tuple(
-        (spec.name, _kind(spec), spec.action, percent(spec.share / total), f"{threshold:.5f}" if threshold else "never")
+        (spec.name, _kind(spec), spec.action, share(spec), f"{threshold:.5f}" if threshold else "never")
         for spec, threshold in zip(config.guards, parts.pipeline.thresholds, strict=True)
     )
     caption = (
@@ -78,6 +83,8 @@ def _thresholds(parts: Parts) -> Grid:
 
 def _false_alarms(parts: Parts, any_guard: Detection) -> Finding:
     budget, alarms = parts.bundle.config.false_alarm_budget, any_guard["false_alarm_interval"]
+    if not parts.bundle.config.budgeted:
+        return Finding("look", "No guard shares the false-alarm budget: all of them abstain on purpose.")
     if parts.clean is None:
         return Finding(
             "look",
