@@ -37,7 +37,8 @@ __all__ = [
 def context_of(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> Context:
     """Describe to the monitors what they watch: rows of the schema, labels in logit order, and the config's guards."""
     guards = tuple(spec.name for spec in config.guards)
-    return Context(schema, classes, guards, config.all_monitors, config.false_alarm_budget)
+    budget = config.false_alarm_budget if config.budgeted or not config.guards else None
+    return Context(schema, classes, guards, config.all_monitors, budget)
 
 
 def make_detector(spec: GuardConfig) -> Detector:

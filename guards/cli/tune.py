@@ -147,19 +147,22 @@ def _place(config: Config, name: str | None) -> int:
     Raises:
         Mistake: there is no such guard.
     """
-    names = [config.guards[place].name for place in config.budgeted]
-    if not names:
+    names = [spec.name for spec in config.guards]
+    if not config.budgeted:
         raise Mistake(
             "guards: the config has no guard to tune; add one, such as {name: ood, detector: {kind: mahalanobis}}"
         )
     if name is None:
-        reading = [place for place in config.budgeted if _detector_class(config, place).needs_output]
+        reading = [index for index in config.budgeted if _detector_class(config, index).needs_output]
         return reading[0] if reading else config.budgeted[0]
     if name not in names:
+        raise Mistake(f"--guard {name}: the config has no such guard; there are {as_list(names)}")
+    if names.index(name) not in config.budgeted:
         raise Mistake(
-            f"--guard {name}: the config has no such guard that shares the budget; there are {as_list(names)}"
+            f"--guard {name}: it has a target_error and no share of the budget, at which guards are compared; "
+            "name another guard"
         )
-    return config.budgeted[names.index(name)]
+    return names.index(name)
 
 
 def _kind(config: Config, index: int) -> str:

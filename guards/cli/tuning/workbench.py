@@ -134,17 +134,18 @@ class Workbench:
         return scored
 
     def measure(self, choice: Choice, train: int, suspect: int) -> Found:
-        """Measure all guards together, with the choice as the tuned guard.
+        """Measure all guards that share the budget together, with the choice as the tuned guard.
 
         Raises:
             ValueError, RuntimeError: as :meth:`fit`.
         """
-        guards = [self._other(index, choice) or self.fit(choice, train, suspect) for index in self._places()]
+        places = self._config.budgeted
+        guards = [self._other(index, choice) or self.fit(choice, train, suspect) for index in places]
         sound = ~torch.stack([each.clean_violated for each in guards]).any(0)
         clean = torch.stack([each.clean for each in guards])[:, sound].cpu()
         strange = torch.stack([each.suspect[:suspect] for each in guards]).cpu()
         violated = torch.stack([each.suspect_violated[:suspect] for each in guards]).any(0).cpu()
-        shares = [choice.share if self._is_tuned(i) else self._config.guards[i].share for i in self._places()]
+        shares = [choice.share if self._is_tuned(i) else self._config.guards[i].share for i in places]
         calibration = Calibration.from_scores(clean)
         weights = torch.tensor(shares, dtype=torch.float64)[:, None] / sum(shares)
         ranks = calibration.rank(strange)
@@ -166,9 +167,6 @@ class Workbench:
         """Give all fitted detectors with the choice, and a batch on which their latency is measured."""
         detectors = [(self._other(index, choice) or self.fit(choice, *self.rows)).detector for index in self._places()]
         return detectors, self._clean.batch(choice.layer, BATCH, self._device)
-
-    def _places(self) -> range:
-        return range(len(self._config.guards))
 
     def _is_tuned(self, index: int) -> bool:
         return index == self._guard

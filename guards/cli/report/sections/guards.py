@@ -85,6 +85,8 @@ def _thresholds(parts: Parts) -> Grid:
 
 def _false_alarms(parts: Parts, any_guard: Detection) -> Finding:
     budget, alarms = parts.bundle.config.false_alarm_budget, any_guard["false_alarm_interval"]
+    if not parts.bundle.config.budgeted:
+        return Finding("look", "No guard shares the false-alarm budget: all of them abstain on purpose.")
     if parts.clean is None:
         return Finding(
             "look",

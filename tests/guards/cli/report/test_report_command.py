@@ -52,6 +52,19 @@ def sound(page: str) -> Page:
     return parsed
 
 
+def test_a_guard_outside_the_budget(tmp_path: Path, report: Callable[..., str]) -> None:
+    """A guard with a target_error has no share of the budget, and its flags are in no figure of all guards together."""
+    guards = [
+        {"name": "ood", "detector": {"kind": "mahalanobis"}},
+        {"name": "unsure", "detector": {"kind": "confidence"}, "action": "abstain", "target_error": 0.25},
+    ]
+    sets = {"prediction_sets": {"method": "aps", "by": "region"}}
+    page = report(tiny_models.write(tmp_path, "tensor", guards=guards, **sets), "--clean", tmp_path / "test.npz")
+    text = " ".join(sound(page).text.split())
+    assert "none: abstains on purpose" in text
+    assert "100 %" in text
+
+
 @pytest.mark.parametrize("kind", tiny_models.KINDS)
 def test_every_kind_of_rows(kind: str, tmp_path: Path, report: Callable[..., str]) -> None:
     """Tables, images and tensors have every section, with a clean and a suspect file."""
