@@ -165,7 +165,10 @@ class Workbench:
 
     def timed(self, choice: Choice) -> Timed:
         """Give all fitted detectors with the choice, and a batch on which their latency is measured."""
-        detectors = [(self._other(index, choice) or self.fit(choice, *self.rows)).detector for index in self._places()]
+        detectors = [
+            (self._other(index, choice) or self.fit(choice, *self.rows)).detector
+            for index in range(len(self._config.guards))
+        ]
         return detectors, self._clean.batch(choice.layer, BATCH, self._device)
 
     def _is_tuned(self, index: int) -> bool:
