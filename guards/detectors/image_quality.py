@@ -39,8 +39,7 @@ class ImageQuality(Detector):
     Params: ClassVar[type[Params]] = ImageQualityParams
     blind_spots: ClassVar[str] = (
         "It measures light, sharpness and noise, and no meaning: a sharp, well-lit image of a foreign thing passes, "
-        "and so does a shifted, turned or mirrored image. Mild overexposure passes if clean images have saturated "
-        "parts, too."
+        "and so does a shifted, turned or mirrored image. Mild overexposure passes if clean images are saturated, too."
     )
 
     def __init__(self, params: ImageQualityParams) -> None:

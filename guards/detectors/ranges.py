@@ -31,8 +31,7 @@ class RangesParams(Params):
     kind: Literal["ranges"] = "ranges"
     combinations: bool | None = Field(
         default=None,
-        description="whether odd combinations of ordinary values are strange; default: true for a table of at least "
-        f"{LEAST_ROWS} reference rows",
+        description=f"whether odd combinations of values are strange; default: in a table of {LEAST_ROWS} rows or more",
     )
     rules: tuple[str, ...] = Field(
         default=(), description="conditions across columns of a table, such as `end >= start`; a broken rule is a "
@@ -141,10 +140,8 @@ class Ranges(Detector):
         self._names += (*self.mistakes.names, ODD_PATTERN, *self.rules.names)
         wanted = len(x) >= LEAST_ROWS if self.params.combinations is None else self.params.combinations
         if wanted and len(x) < LEAST_ROWS:
-            raise ValueError(
-                f"ranges learns combinations from at least {LEAST_ROWS} reference rows, and there are {len(x)}: "
-                "give more rows, or leave `combinations` out"
-            )
+            few = f"ranges learns combinations from at least {LEAST_ROWS} reference rows, and there are {len(x)}"
+            raise ValueError(f"{few}: give more rows, or leave `combinations` out")
         if wanted:
             self.combinations.fit(x, categorical)
 
@@ -191,7 +188,7 @@ class Ranges(Detector):
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:
         """Give the finding of sound rows, without the computation that other rows need."""
-        n, (_, bounded, required) = x.shape[0], self._shortcut()
+        n, (_, bounded, required) = len(x), self._shortcut()
         return Finding(
             score=x.new_zeros(n),
             violated=torch.zeros(n, dtype=torch.bool) if bounded or required else None,

@@ -102,7 +102,7 @@ def test_nothing_is_claimed_where_nothing_differs(tmp_path: Path, guardhouse: Gu
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--guard", "oood"], 'no such guard that shares the budget; there are ["quality", "ood"]'),
+        (["--guard", "oood"], 'no such guard; there are ["quality", "ood"]'),
         (["--out", "/nowhere/new.yaml"], "needs a name of its own in the folder of"),
         (["--out", "{}/gateway.yaml"], "needs a name of its own in the folder of"),
     ],

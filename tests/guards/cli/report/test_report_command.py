@@ -61,7 +61,7 @@ def test_a_guard_outside_the_budget(tmp_path: Path, report: Callable[..., str]) 
     sets = {"prediction_sets": {"method": "aps", "by": "region"}}
     page = report(tiny_models.write(tmp_path, "tensor", guards=guards, **sets), "--clean", tmp_path / "test.npz")
     text = " ".join(sound(page).text.split())
-    assert "none: abstains on purpose" in text
+    assert "target error 25.0 %" in text
     assert "100 %" in text
 
 
