@@ -76,7 +76,7 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
         suspect = unlabelled_rows(suspect_path, config, prepared.schema, notices)
         rows = TuningRows.split(prepared, suspect, suspect_path, asked.seed)
         before = _fit(lean, prepared, rows.clean)
-        search, left_out = _search_for(config.budgeted.index(guard), prepared, rows, before, progress, asked.seed)
+        search, left_out = _search_for(config, guard, prepared, rows, before, progress, asked.seed)
         counting = progress.add_task("trials", total=asked.trials)
         tried = search.run(asked.trials, lambda: progress.advance(counting))
     limit = max(LIMIT_US, search.baseline_us) if asked.latency_us is None else asked.latency_us
@@ -115,10 +115,13 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
 
 
 def _search_for(
-    guard: int, prepared: Prepared, rows: TuningRows, before: Bundle, progress: Progress, seed: int
+    config: Config, guard: int, prepared: Prepared, rows: TuningRows, before: Bundle, progress: Progress, seed: int
 ) -> tuple[Search, dict[str, str]]:
-    """Run the model once on all rows of the search; give the search, and why detectors are left out of it."""
-    config, layers = before.config, FeatureLayers(prepared.model, prepared.train.x)
+    """Run the model once on all rows of the search; give the search, and why detectors are left out of it.
+
+    ``config`` has all guards, whose latency counts; ``before`` has only the guards that share the budget.
+    """
+    layers = FeatureLayers(prepared.model, prepared.train.x)
 
     def part(name: str, of: Rows) -> Part:
         return Part(of, layers.outputs(of.x, lambda steps: progress.track(steps, description=name)))
