@@ -23,6 +23,7 @@ from guards.cli.tuning.judged_rows import differences, judge_rows
 from guards.cli.tuning.picture import draw
 from guards.cli.tuning.search import Search, Tried
 from guards.cli.tuning.share_range import share_range
+from guards.cli.tuning.tuned_guard import kind_of, place_of
 from guards.cli.tuning.tuning_rows import TuningRows
 from guards.cli.tuning.workbench import Choice, Found, Part, Workbench
 from guards.config.config import Config, parse
@@ -31,7 +32,6 @@ from guards.config.plugins import registered
 from guards.data.row_parts import unlabelled_rows
 from guards.detectors.base import Detector
 from guards.notices import Notices
-from guards.sentences import as_list
 from guards.types import Mistake, Rows
 
 __all__ = ["Asked", "tune"]
@@ -68,7 +68,7 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
     config, folder = load_config(config_path), config_path.resolve().parent
     text = config_path.read_text(encoding="utf-8")
     document = read_document(text)
-    guard = _place(config, asked.guard)
+    guard = place_of(config, asked.guard)
     with noticing(console) as notices, progress_bars(console) as progress:
         loading = progress.add_task("data", total=3)
         lean = _lean(config)
@@ -76,7 +76,7 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
         suspect = unlabelled_rows(suspect_path, config, prepared.schema, notices)
         rows = TuningRows.split(prepared, suspect, suspect_path, asked.seed)
         before = _fit(lean, prepared, rows.clean)
-        search, left_out = _search_for(config.budgeted.index(guard), prepared, rows, before, progress, asked.seed)
+        search, left_out = _search_for(config, guard, prepared, rows, before, progress, asked.seed)
         counting = progress.add_task("trials", total=asked.trials)
         tried = search.run(asked.trials, lambda: progress.advance(counting))
     limit = max(LIMIT_US, search.baseline_us) if asked.latency_us is None else asked.latency_us
@@ -115,10 +115,13 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
 
 
 def _search_for(
-    guard: int, prepared: Prepared, rows: TuningRows, before: Bundle, progress: Progress, seed: int
+    config: Config, guard: int, prepared: Prepared, rows: TuningRows, before: Bundle, progress: Progress, seed: int
 ) -> tuple[Search, dict[str, str]]:
-    """Run the model once on all rows of the search; give the search, and why detectors are left out of it."""
-    config, layers = before.config, FeatureLayers(prepared.model, prepared.train.x)
+    """Run the model once on all rows of the search; give the search, and why detectors are left out of it.
+
+    ``config`` has all guards, whose latency counts; ``before`` has only the guards that share the budget.
+    """
+    layers = FeatureLayers(prepared.model, prepared.train.x)
 
     def part(name: str, of: Rows) -> Part:
         return Part(of, layers.outputs(of.x, lambda steps: progress.track(steps, description=name)))
@@ -133,44 +136,12 @@ def _search_for(
         clean=clean,
         suspect=part("suspect", rows.suspect),
     )
-    taken = [_kind(config, index) for index in range(len(config.guards)) if index != guard]
+    taken = [kind_of(config, index) for index in range(len(config.guards)) if index != guard]
     found, left_out = candidates(bench, clean, prepared.model.device, taken)
     spec = config.guards[guard]
     own = Choice(spec.detector.model_dump(mode="json"), DEFAULT, spec.share)
     shares = share_range(config, guard, rows.calibration_counts, labelled=prepared.heldout.y is not None)
     return Search(bench, found, layers.names, own, shares=shares, seed=seed), left_out
-
-
-def _place(config: Config, name: str | None) -> int:
-    """Find the guard to tune: the named guard, or else the first one in the budget that reads the model's output.
-
-    Raises:
-        Mistake: there is no such guard.
-    """
-    names = [spec.name for spec in config.guards]
-    if not config.budgeted:
-        raise Mistake(
-            "guards: the config has no guard to tune; add one, such as {name: ood, detector: {kind: mahalanobis}}"
-        )
-    if name is None:
-        reading = [index for index in config.budgeted if _detector_class(config, index).needs_output]
-        return reading[0] if reading else config.budgeted[0]
-    if name not in names:
-        raise Mistake(f"--guard {name}: the config has no such guard; there are {as_list(names)}")
-    if names.index(name) not in config.budgeted:
-        raise Mistake(
-            f"--guard {name}: it has a target_error and no share of the budget, at which guards are compared; "
-            "name another guard"
-        )
-    return names.index(name)
-
-
-def _kind(config: Config, index: int) -> str:
-    return str(config.guards[index].detector.model_dump()["kind"])
-
-
-def _detector_class(config: Config, index: int) -> type[Detector]:
-    return cast("type[Detector]", registered("detectors")[_kind(config, index)])
 
 
 def _lean(config: Config) -> Config:
