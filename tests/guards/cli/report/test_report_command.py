@@ -227,6 +227,21 @@ def test_broken_promises_need_action(tmp_path: Path, report: Callable[..., str])
     assert "The clean rows look stranger to" in summary
 
 
+def test_adaptive_sets_and_a_target_error(tmp_path: Path, report: Callable[..., str]) -> None:
+    """Randomised sets by group, and a guard that abstains for a target error, are judged by their own promises."""
+    guards = [
+        {"name": "ood", "detector": {"kind": "gaussian"}},
+        {"name": "unsure", "detector": {"kind": "gen"}, "action": "abstain", "target_error": 0.4},
+    ]
+    sets = {"method": "aps", "by": "region"}
+    config = tiny_models.write(tmp_path, "tensor", guards=guards, prediction_sets=sets)
+    text = sound(report(config, "--clean", tmp_path / "test.npz")).text.replace("\u00a0", " ")
+    assert "'unsure' answers" in text
+    assert "and its target is 40.0 %" in text
+    assert "target error 40.0 %" in text
+    assert "Size of prediction sets" in text
+
+
 def test_refusals(tmp_path: Path, guardhouse: Guardhouse) -> None:
     """Files that are absent, or are not those of the fit, are refused in one sentence each, and no page is written."""
     config = tiny_models.write(tmp_path, "tensor")
