@@ -140,7 +140,7 @@ def replay(
     for chunk in batches_of(bundle, rows):
         with refusing(bundle.model, chunk.x):
             outcome = pipeline(chunk, causes=False)
-        batch = Batch(chunk.x, chunk.groups, outcome.output)
+        batch = Batch(chunk.x, chunk.groups, outcome.output, chunk.draws)
         for piece in _slices(len(batch), every):
             start, stop = done + piece.start, done + piece.stop
             for each in watched:

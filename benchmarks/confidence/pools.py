@@ -126,10 +126,11 @@ def _trained(x: Tensor, y: Tensor, *, width: int, outputs: int, epochs: int) -> 
         net = nn.Sequential(body, head)
         optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.01)
         for _ in range(epochs):
-            for rows in torch.randperm(len(x)).split(BATCH):
+            for rows in torch.split(torch.randperm(len(x)), BATCH):
                 optimiser.zero_grad()
                 made = net(x[rows])
-                (cross_entropy(made, y[rows]) if outputs > 1 else mse_loss(made[:, 0], y[rows])).backward()
+                loss = cross_entropy(made, y[rows]) if outputs > 1 else mse_loss(made[:, 0], y[rows])
+                torch.autograd.backward(loss)
                 optimiser.step()
     return body, head
 

@@ -25,7 +25,7 @@ def split(rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         (ASIDE, CALIBRATION, FRESH) if rows >= ASIDE + CALIBRATION + FRESH else (rows // 10, 2 * rows // 5, rows // 2)
     )
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    aside, calibration, fresh, _ = order.split([*sizes, rows - sum(sizes)])
+    aside, calibration, fresh, _ = torch.split(order, [*sizes, rows - sum(sizes)])
     return aside, calibration, fresh
 
 
@@ -33,14 +33,17 @@ def set_figures(pool: Pool, *, splits: int) -> tuple[dict[str, dict[str, float]]
     """Measure every method, pooled and by class, and the expected calibration error of the confidence."""
     classes = pool.logits.shape[1]
     found: dict[str, list[Tensor]] = {}
-    errors, raw = [], []
+    errors, raw, chance = [], [], []
     for seed in range(splits):
         parts = split(len(pool.y), seed)
         aside, calibration, fresh = parts
         temperature = fit_temperature(pool.logits[aside], pool.y[aside])
         draws = torch.rand(len(pool.y), generator=torch.Generator().manual_seed(seed))
-        errors.append(calibration_error(pool.logits[fresh] / temperature, pool.y[fresh]))
-        raw.append(calibration_error(pool.logits[fresh], pool.y[fresh]))
+        rest = torch.ones(len(pool.y), dtype=torch.bool).index_fill_(0, aside, 0)
+        confidence, right = _confidence(pool.logits[rest] / temperature, pool.y[rest])
+        errors.append(calibration_error(confidence, right))
+        raw.append(calibration_error(*_confidence(pool.logits[rest], pool.y[rest])))
+        chance.append(calibration_error(confidence, draws[rest] < confidence))
         for name, classifier in _classifiers(pool, aside, calibration, draws, temperature):
             members = classifier(ModelOutput(pool.logits[fresh], pool.logits[fresh]), draws[fresh]).members
             assert members is not None  # noqa: S101 - the calibration rows have labels
@@ -64,7 +67,12 @@ def set_figures(pool: Pool, *, splits: int) -> tuple[dict[str, dict[str, float]]
             "worst class": float(mean[3:].min()),
         }
     accuracy = float((pool.logits.argmax(1) == pool.y).double().mean())
-    error = {"accuracy": accuracy, "ece": sum(errors) / splits, "ece without temperature": sum(raw) / splits}
+    error = {
+        "accuracy": accuracy,
+        "ece": sum(errors) / splits,
+        "ece without temperature": sum(raw) / splits,
+        "ece of perfect confidence": sum(chance) / splits,
+    }
     return table, error
 
 
@@ -83,12 +91,18 @@ def _classifiers(
             yield name, Classifier(scores, coverage=COVERAGE, temperature=temperature, measure=measure, strata=strata)
 
 
-def calibration_error(logits: Tensor, y: Tensor) -> float:
-    """Give the expected calibration error of the largest probability, in 15 bins of equal width.
-
-    Guo et al. 2017, "On calibration of modern neural networks".
-    """
+def _confidence(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the largest probability of each row (n,), and whether its label is right (n,)."""
     confidence, label = logits.softmax(1).max(1)
+    return confidence, label == y
+
+
+def calibration_error(confidence: Tensor, right: Tensor) -> float:
+    """Give the expected calibration error of the confidence, in 15 bins of equal width.
+
+    Guo et al. 2017, "On calibration of modern neural networks". Chance alone makes the error greater than 0: see the
+    error of perfect confidence, where a row is right with the probability that its confidence says.
+    """
     place = (confidence * BINS).long().clamp(max=BINS - 1)
-    gap = torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, (label == y).double() - confidence.double())
-    return float(gap.abs().sum()) / len(y)
+    gap = torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, right.double() - confidence.double())
+    return float(gap.abs().sum()) / len(right)

@@ -50,7 +50,7 @@ class Judge:
         return self._calibration.p_value(self._score(x))
 
     def _score(self, x: Tensor) -> Tensor:
-        return torch.cat([self.detector.score(Batch(part)) for part in x.split(CHUNK)])
+        return torch.cat([self.detector.score(Batch(part)) for part in torch.split(x, CHUNK)])
 
 
 @torch.inference_mode()

@@ -37,7 +37,8 @@ __all__ = [
 def context_of(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> Context:
     """Describe to the monitors what they watch: rows of the schema, labels in logit order, and the config's guards."""
     guards = tuple(spec.name for spec in config.guards)
-    return Context(schema, classes, guards, config.all_monitors, config.false_alarm_budget)
+    budget = config.false_alarm_budget if config.budgeted or not config.guards else None
+    return Context(schema, classes, guards, config.all_monitors, budget)
 
 
 def make_detector(spec: GuardConfig) -> Detector:
@@ -60,7 +61,7 @@ def make_monitor(params: MonitorParams, context: Context) -> Monitor:
 
 
 def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
-    """Make every guard and every monitor without fitting any, to find mistakes early.
+    """Make every guard and every monitor for a schema without fitting any, to find mistakes early.
 
     Raises:
         Mistake: one sentence for each part of the config that cannot be made.
@@ -74,7 +75,7 @@ def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -
             mistakes.append(f"monitors.{index}: {unfit}")
     for index, spec in enumerate(config.guards):
         try:
-            make_detector(spec)
+            make_detector(spec).check_schema(schema)
         except ValueError as unfit:
             mistakes.append(f"guards.{index}.detector: {unfit}")
     if mistakes:

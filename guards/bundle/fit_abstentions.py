@@ -37,17 +37,17 @@ def fit_abstentions(
         if spec.target_error is None:
             continue
         where = f"guards.{place}.target_error"
-        if y is None or aside is None or aside[1] is None or aside[0].output is None:
+        batch, labels = (None, None) if aside is None else aside
+        if y is None or labels is None or batch is None or batch.output is None:
             raise Mistake(
                 f"{where}: too few labelled rows are held out: give more rows with labels in reference.calibration, "
                 "or leave target_error out"
             )
-        batch, labels = aside
         score = torch.cat([detectors[place].score(chunk) for chunk in chunks_of(batch)])
         try:
             chosen[spec.name] = Abstention.choose(
                 spec.target_error,
-                (score.float().cpu(), _wrong(aside[0].output.logits, labels)),
+                (score.float().cpu(), _wrong(batch.output.logits, labels)),
                 (scores[place].cpu(), _wrong(logits, y)),
             )
         except NoThresholdError as refused:

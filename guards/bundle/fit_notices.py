@@ -21,7 +21,7 @@ def fit_notices(
     config, notices = bundle.config, Notices()
     if violations.flagged:
         notices.warn(
-            f"{violations.flagged} of {violations.rows} calibration rows break a declared bound; "
+            f"{violations.flagged} of {violations.rows} calibration rows break a declared bound or a rule; "
             "they are flagged whatever the budget says, and left out of the calibration"
         )
     for index, report in enumerate(reports):

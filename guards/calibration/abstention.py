@@ -118,7 +118,7 @@ def _candidates(scores: Tensor) -> Tensor:
     ordered = scores[scores.isfinite()].sort().values
     everything = ordered.new_tensor([torch.finfo(torch.float32).max])
     places = torch.arange(1, LEVELS + 1) * len(ordered) // LEVELS - 1
-    return torch.cat([ordered[places[places >= 0]], everything]).unique()
+    return torch.cat([ordered[places[places >= 0]], everything])
 
 
 def _counts(limits: Tensor, rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

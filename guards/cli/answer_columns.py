@@ -40,7 +40,7 @@ class AnswerColumns:
         ]
 
     def table(
-        self, results: Sequence[Result], ids: Sequence[str | None], groups: Mapping[str, Sequence[str | None]]
+        self, results: Sequence[Result], ids: Sequence[str], groups: Mapping[str, Sequence[str | None]]
     ) -> pa.Table:
         """Put the results of consecutive batches into one table, with the rows' ids and groups."""
         joined = Result.join(results)

@@ -16,6 +16,7 @@ from guards.bundle.batches import batches_of
 from guards.bundle.bundle import Bundle
 from guards.cli.answering import Answering, answering, show_answering
 from guards.cli.detection import Detection, Interval, detection, nothing
+from guards.data.row_parts import unlabelled_rows
 from guards.data.rows import load_rows
 from guards.data.value_spread import compare_spread
 from guards.model.chunked_run import refusing
@@ -66,7 +67,7 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
             f"rows of no group: add group_{by.request}"
         )
     compare_spread(rows, schema.spread, kind=schema.kind, path=clean, notices=told)
-    strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
+    strange = None if suspect is None else unlabelled_rows(suspect, bundle.config, schema, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
     quality = _quality(bundle, rows, runs[0])
     guards, any_guard = detections(bundle, runs)

@@ -18,6 +18,7 @@ from guards.cli.detection import Interval
 from guards.cli.printed_notices import noticing
 from guards.cli.requirements import Requirement, judge
 from guards.data.row_parts import Part, row_parts
+from guards.data.value_spread import compare_spread
 from guards.model.chunked_run import refusing
 from guards.pipeline import Pipeline
 from guards.statistics.proportions import proportion
@@ -68,9 +69,12 @@ def predict(
         total, parts = row_parts(path, bundle.config, bundle.schema, notices, multiple=size)
         with Progress(*bars, console=console, disable=not console.is_terminal, transient=True) as progress, answers:
             task = progress.add_task("rows", total=total)
-            for part in parts:
+            for place, part in enumerate(parts):
+                if not place:
+                    schema = bundle.schema
+                    compare_spread(part.rows, schema.spread, kind=schema.kind, path=path, notices=notices)
                 results = []
-                for result in _run(bundle, pipeline, part, size, count.rows):
+                for result in _run(bundle, pipeline, part, size):
                     results.append(result)
                     progress.advance(task, len(result))
                 table = columns.table(results, part.ids, part.rows.groups)
@@ -79,10 +83,8 @@ def predict(
     return count.document()
 
 
-def _run(bundle: Bundle, pipeline: Pipeline, part: Part, size: int, first: int) -> Iterator[Result]:
-    """Answer a part, whose first row is the file's row ``first``; a row without an id draws by its place."""
-    ids = [str(first + row) if name is None else name for row, name in enumerate(part.ids)]
-    for batch in batches_of(bundle, part.rows, ids=ids, size=size):
+def _run(bundle: Bundle, pipeline: Pipeline, part: Part, size: int) -> Iterator[Result]:
+    for batch in batches_of(bundle, part.rows, ids=part.ids, size=size):
         padded = as_served(batch, size)
         with refusing(bundle.model, padded.x):
             yield pipeline(padded).first(len(batch))
@@ -101,14 +103,9 @@ class _Count:
             self._flagged = self._flagged + result.verdict.flagged.sum(1).cpu()
             self._crashed = self._crashed + result.verdict.p_value.isnan().sum(1).cpu()
 
-    @property
-    def rows(self) -> int:
-        """How many rows were counted."""
-        return self._actions.total()
-
     def document(self) -> Predicted:
         """Give the counts and shares; a share of no rows is None."""
-        rows = self.rows
+        rows = self._actions.total()
         touched, touched_interval = _share(rows - self._actions[Action.ALLOW.label], rows)
         guards: dict[str, Flags] = {}
         for name, flagged, crashed in zip(self._guards, self._flagged.tolist(), self._crashed.tolist(), strict=True):

@@ -76,7 +76,7 @@ def tune(config_path: Path, suspect_path: Path, asked: Asked, console: Console) 
         suspect = unlabelled_rows(suspect_path, config, prepared.schema, notices)
         rows = TuningRows.split(prepared, suspect, suspect_path, asked.seed)
         before = _fit(lean, prepared, rows.clean)
-        search, left_out = _search_for(guard, prepared, rows, before, progress, asked.seed)
+        search, left_out = _search_for(config.budgeted.index(guard), prepared, rows, before, progress, asked.seed)
         counting = progress.add_task("trials", total=asked.trials)
         tried = search.run(asked.trials, lambda: progress.advance(counting))
     limit = max(LIMIT_US, search.baseline_us) if asked.latency_us is None else asked.latency_us
@@ -142,21 +142,26 @@ def _search_for(
 
 
 def _place(config: Config, name: str | None) -> int:
-    """Find the guard to tune: the named guard, or else the first one that reads the model's output.
+    """Find the guard to tune: the named guard, or else the first one in the budget that reads the model's output.
 
     Raises:
         Mistake: there is no such guard.
     """
     names = [spec.name for spec in config.guards]
-    if not names:
+    if not config.budgeted:
         raise Mistake(
             "guards: the config has no guard to tune; add one, such as {name: ood, detector: {kind: mahalanobis}}"
         )
     if name is None:
-        reading = [index for index in range(len(names)) if _detector_class(config, index).needs_output]
-        return reading[0] if reading else 0
+        reading = [index for index in config.budgeted if _detector_class(config, index).needs_output]
+        return reading[0] if reading else config.budgeted[0]
     if name not in names:
         raise Mistake(f"--guard {name}: the config has no such guard; there are {as_list(names)}")
+    if names.index(name) not in config.budgeted:
+        raise Mistake(
+            f"--guard {name}: it has a target_error and no share of the budget, at which guards are compared; "
+            "name another guard"
+        )
     return names.index(name)
 
 
@@ -169,13 +174,20 @@ def _detector_class(config: Config, index: int) -> type[Detector]:
 
 
 def _lean(config: Config) -> Config:
-    """Leave out what a search does not need: monitors, and the compiler, which would not see the features' hooks."""
-    return config.model_copy(update={"monitors": (), "model": config.model.model_copy(update={"compile": False})})
+    """Leave out what a search does not need: monitors, guards that abstain on purpose, and the compiler.
+
+    A compiled model would not see the hooks of the features.
+    """
+    guards = tuple(config.guards[place] for place in config.budgeted)
+    model = config.model.model_copy(update={"compile": False})
+    return config.model_copy(update={"monitors": (), "guards": guards, "model": model})
 
 
 def _with_early(config: Config) -> Config:
     """Add a guard that reads early features, if there is such a detector, so that the model gives early features."""
-    kinds = [kind for kind, plugin in sorted(registered("detectors").items()) if getattr(plugin, "reads_early", False)]
+    kinds = [
+        kind for kind, plugin in sorted(registered("detectors").items()) if cast("type[Detector]", plugin).reads_early
+    ]
     if not kinds:
         return config
     more = parse({**config.model_dump(mode="json"), "guards": [{"name": "tuning", "detector": {"kind": kinds[0]}}]})

@@ -11,12 +11,11 @@ import torch
 from guards.config.config import Config
 from guards.data.npz import read_npz, rows_from_npz
 from guards.data.rows import rows_from_table
-from guards.data.table import Table, as_texts
+from guards.data.table import Table, TableColumn, as_texts
 from guards.data.table_file import table_parts
-from guards.data.value_spread import compare_spread
 from guards.input.schema import InputSchema
 from guards.notices import Notices
-from guards.sentences import counted
+from guards.sentences import counted, row_numbers
 from guards.types import Mistake, Rows
 
 __all__ = ["ID", "Part", "row_parts", "unlabelled_rows"]
@@ -32,7 +31,7 @@ class Part:
     """Consecutive rows of a file with their ids; without a column of ids, the id is the row's number, from 0."""
 
     rows: Rows
-    ids: tuple[str | None, ...]
+    ids: tuple[str, ...]
 
 
 def row_parts(
@@ -52,7 +51,6 @@ def row_parts(
         arrays = read_npz(path, label=config.reference.label, notices=notices)
         arrays.pop("y", None)
         read = rows_from_npz(arrays, schema, classes=(), path=path, spec=config.input, notices=notices)
-        compare_spread(read, schema.spread, kind=schema.kind, path=path, notices=notices)
         return len(read), _slices(read, rows)
     if schema.kind != "tabular":
         raise Mistake(f"{path}: rows of kind {schema.kind} come as .npz")
@@ -89,11 +87,27 @@ def _parts(tables: Iterator[Table], schema: InputSchema, notices: Notices) -> It
             raise Mistake(*(f"{sentence}{_counted_from(start)}" for sentence in mistake.sentences)) from None
         _tell_once(told, repeated, notices)
         given = table.columns.get(ID) if ID not in schema.names else None
-        yield Part(rows, _numbers(start, len(rows)) if given is None else tuple(as_texts(given.cells)))
+        yield Part(rows, _numbers(start, len(rows)) if given is None else _ids(given, table.path, start))
         start += len(rows)
     for place, parts in repeated.items():
         if parts > 1:
             notices.note(f"{place}: the same holds for {counted(parts - 1, 'more part')} of the file")
+
+
+def _ids(column: TableColumn, path: Path, start: int) -> tuple[str, ...]:
+    """Read the ids of rows from the row ``start`` of the file on.
+
+    Raises:
+        Mistake: a row has no id.
+    """
+    ids = as_texts(column.cells)
+    absent = [start + row for row, name in enumerate(ids) if name is None]
+    if absent:
+        raise Mistake(
+            f"{path}, {row_numbers(absent)}: the column {ID!r} has no value; write an id into every row, or leave the "
+            "column out"
+        )
+    return tuple(name for name in ids if name is not None)
 
 
 def _numbers(start: int, rows: int) -> tuple[str, ...]:

@@ -16,11 +16,11 @@ LEAST_ROWS = 10
 FOLDS = 2
 LOUD = 3.0
 """Nats of surprise from which a view is named as a cause: one reference row in twenty surprises a view so much."""
-RELATIVE, ENERGY, LENGTH, DIRECTION, EARLY = (
-    *("between classes", "low energy"),
-    *("far from every class", "direction far from every class"),
-    "early layer",
-)
+BETWEEN = ("between classes", "direction between classes", "low energy")
+FAR = ("far from every class", "direction far from every class")
+EARLY = ("early layer",)
+BETWEEN_WEIGHT = 1.5
+"""How much more a row between the classes counts: such rows surprise less than foreign rows, and hide among them."""
 
 
 class GaussianParams(Params):
@@ -47,10 +47,10 @@ class Rows(NamedTuple):
 class Gaussian(Detector):
     """The root mean square of three surprises, each in nats; a row's surprise is minus the log of its p-value.
 
-    1. Is the row between the classes? The mean surprise of two views: the relative Mahalanobis distance of features of
-       length 1 (Ren et al. 2021, "A simple fix to Mahalanobis distance for improving near-OOD detection"), and the
-       energy of centred logits (Liu et al. 2020, "Energy-based out-of-distribution detection"). A regression has
-       neither view.
+    1. Is the row between the classes? The mean surprise of three views, which counts 1.5 times: the relative
+       Mahalanobis distance of the features as they are and of features of length 1 (Ren et al. 2021, "A simple fix to
+       Mahalanobis distance for improving near-OOD detection"), and the energy of centred logits (Liu et al. 2020,
+       "Energy-based out-of-distribution detection"). A regression has none of them.
     2. Is the row far from every class? The mean surprise of two views: the Mahalanobis distance of the features as they
        are (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples and adversarial
        attacks"), which a wrong unit makes longer, and of features of length 1 (Mueller & Hein 2025, "Mahalanobis++").
@@ -121,30 +121,35 @@ class Gaussian(Detector):
     def score(self, batch: Batch) -> Tensor:
         """Combine the surprises of each row."""
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        return self._combined(self.surprise(self._views(batch.output)))
+        return self._combined(self.surprises(batch.output))
+
+    def surprises(self, output: ModelOutput) -> Tensor:
+        """Compute the surprise of each row in each view: (n, v) nats, in the order of :meth:`cause_names`."""
+        surprises: Tensor = self.surprise(self._views(output))
+        return surprises
 
     def causes(self, batch: Batch) -> Tensor:
-        """Mark the view that surprises most, if the view surprises by at least 3 nats."""
+        """Mark the view that surprises most, if the view surprises by at least 3 nats.
+
+        A view between the classes is marked only if no other view surprises so much.
+        """
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        return self._loudest(self.surprise(self._views(batch.output)))
+        return self._loudest(self.surprises(batch.output))
 
     def examine(self, batch: Batch, *, causes: bool) -> Finding:
         """Compute the surprises once, for scores and causes."""
         assert batch.output is not None  # noqa: S101 - needs_output says so
-        surprises = self.surprise(self._views(batch.output))
+        surprises = self.surprises(batch.output)
         return Finding(self._combined(surprises), causes=self._loudest(surprises) if causes else None)
 
     def cause_names(self) -> tuple[str, ...]:
         """Name the views."""
-        d, early = self.projection.shape[0], self.early_projection.shape[-1]
-        relative = self.unit_projection.shape[-1] - early > self.projection.shape[-1]
-        between = (RELATIVE, ENERGY) if d and relative else ()
-        return (*between, LENGTH, DIRECTION, *((EARLY,) if early else ()))
+        return tuple(name for part in self._parts() for name in part)
 
     def _fit_views(self, rows: Rows) -> None:
-        raw = fit_gaussians(rows.features, rows.classes)
-        units = unit_length(rows.features)
-        unit = fit_gaussians(units, rows.classes, relative=rows.logits.shape[1] > 1)
+        units, classifier = unit_length(rows.features), rows.logits.shape[1] > 1
+        raw = fit_gaussians(rows.features, rows.classes, relative=classifier)
+        unit = fit_gaussians(units, rows.classes, relative=classifier)
         projection, offset = unit.projection, unit.offset
         if rows.early is not None:
             centred, late = rows.early - rows.early.mean(0), units - unit.centre
@@ -166,41 +171,57 @@ class Gaussian(Detector):
 
     def _views(self, output: ModelOutput) -> Tensor:
         """Compute the scores of the views (n, v), in the order of their names."""
-        features, d, classes = output.features, *self._sizes()
+        features, (d, classes) = output.features, self._sizes()
+        rest = self.projection.shape[1]
         raw = torch.addmm(self.offset, features - self.centre, self.projection)
         unit = torch.addmm(self.unit_offset, unit_length(features) - self.unit_centre, self.unit_projection)
-        early = self.early_projection.shape[-1]
-        rest = unit.shape[1] - early
-        views = []
-        nearest = unit[:, d : d + classes].amin(1)
-        if rest > d + classes:
-            explained, logits = unit[:, d + classes : rest], output.logits
+        between, far = [], []
+        for projected in (raw, unit):
+            white, nearest = projected[:, :d], projected[:, d : d + classes].amin(1)
+            far.append((torch.linalg.vecdot(white, white) + nearest).clamp_min(0).log1p())
+            if rest > d + classes:
+                explained = projected[:, d + classes : rest]
+                between.append(nearest + torch.linalg.vecdot(explained, explained))
+        if between:
             # Centred logits, because a constant added to all logits changes no probability.
-            views = [
-                nearest + torch.linalg.vecdot(explained, explained),
-                -torch.logsumexp(logits - logits.mean(1, keepdim=True), 1),
-            ]
-        for projected, closest in ((raw, raw[:, d:].amin(1)), (unit, nearest)):
-            white = projected[:, :d]
-            views.append((torch.linalg.vecdot(white, white) + closest).clamp_min(0).log1p())
-        if early:
+            between.append(-torch.logsumexp(output.logits - output.logits.mean(1, keepdim=True), 1))
+        early = []
+        if self.early_projection.numel():
             assert output.early is not None  # noqa: S101 - the model taps early layers if a guard reads them
             unexpected = torch.addmm(unit[:, rest:], output.early - self.early_centre, self.early_projection)
-            views.append(torch.linalg.vecdot(unexpected, unexpected).log1p())
-        return torch.stack(views, dim=1)
+            early.append(torch.linalg.vecdot(unexpected, unexpected).log1p())
+        return torch.stack([*between, *far, *early], dim=1)
 
     def _combined(self, surprises: Tensor) -> Tensor:
-        """Combine the surprises (n, v) of the views to the root mean square of the parts (n,)."""
-        paired = surprises.shape[1] // 2 * 2
-        parts = [surprises[:, start : start + 2].mean(1) for start in range(0, paired, 2)]
-        parts += [surprises[:, view] for view in range(paired, surprises.shape[1])]
+        """Combine the surprises (n, v) of the views to the weighted root mean square of the parts' means (n,)."""
+        parts, start = [], 0
+        for names in self._parts():
+            mean = surprises[:, start : start + len(names)].mean(1)
+            parts.append(BETWEEN_WEIGHT * mean if names == BETWEEN else mean)
+            start += len(names)
         norm: Tensor = torch.linalg.vector_norm(torch.stack(parts, dim=1), dim=1)
         return norm / len(parts) ** 0.5
 
     def _loudest(self, surprises: Tensor) -> Tensor:
-        return (surprises == surprises.amax(1, keepdim=True)) & (surprises >= LOUD)
+        named = surprises >= LOUD
+        if self._parts()[0] == BETWEEN:
+            # A row that is far from every class, or whose early layer is strange, is not between the classes.
+            between, other = named[:, : len(BETWEEN)], named[:, len(BETWEEN) :]
+            named = torch.cat([between & ~other.any(1, keepdim=True), other], dim=1)
+        heard = surprises.where(named, -1.0)
+        return named & (heard == heard.amax(1, keepdim=True))
+
+    def _parts(self) -> list[tuple[str, ...]]:
+        """List the parts that this detector has, each with the names of its views."""
+        d, classes = self._sizes()
+        between = [BETWEEN] if self.projection.shape[-1] > d + classes else []
+        return [*between, FAR, *([EARLY] if self.early_projection.numel() else [])]
 
     def _sizes(self) -> tuple[int, int]:
-        """Give the number of features, and of classes."""
-        d, columns = self.projection.shape
-        return d, columns - d
+        """Read the number of features d and of classes k from the number of columns, which is on the host.
+
+        A classifier has d + k + min(d, k) columns, a regression d + 1.
+        """
+        d, columns = self.projection.shape[0], self.projection.shape[-1]
+        beyond = columns - d
+        return d, 1 if beyond == 1 else max(beyond // 2, beyond - d)

@@ -9,6 +9,7 @@ from torch import Tensor
 from guards.detectors.base import Detector, Params
 from guards.detectors.input_quality.combinations import Combinations
 from guards.detectors.input_quality.image_measures import image_measures, measure_names
+from guards.input.schema import InputSchema
 from guards.statistics.surprise import Surprise
 from guards.types import Batch, Finding, Reference
 
@@ -37,9 +38,9 @@ class ImageQuality(Detector):
 
     Params: ClassVar[type[Params]] = ImageQualityParams
     blind_spots: ClassVar[str] = (
-        "It judges how an image was taken, and not what it shows: a sharp, well lit picture of something else "
-        "passes. So does damage to a small part of a picture, since each measure is one number for the whole "
-        "picture."
+        "It measures light, sharpness and noise, and no meaning: a sharp, well-lit image of a foreign thing passes, "
+        "and so does a shifted, turned or mirrored image. Mild overexposure passes if clean images have saturated "
+        "parts, too."
     )
 
     def __init__(self, params: ImageQualityParams) -> None:
@@ -48,13 +49,12 @@ class ImageQuality(Detector):
         self.sides, self.combinations = Surprise(), Combinations()
         self._names: tuple[str, ...] = ()
 
-    def fit(self, reference: Reference) -> Self:
-        """Learn which measures are ordinary.
+    def check_schema(self, schema: InputSchema) -> None:
+        """Refuse tables and tensors, and images of few pixels.
 
         Raises:
-            ValueError: the input is no image, the images are too small, or there are too few.
+            ValueError: the input is no image, or the images are too small.
         """
-        schema, x = reference.schema, reference.batch.x
         if schema.kind != "image":
             raise ValueError(
                 f"image_quality judges images, and the input is of kind {schema.kind}: use `ranges`, which judges "
@@ -64,6 +64,15 @@ class ImageQuality(Detector):
             raise ValueError(
                 f"image_quality needs images of at least {LEAST_PIXELS} x {LEAST_PIXELS} pixels: use `ranges`"
             )
+
+    def fit(self, reference: Reference) -> Self:
+        """Learn which measures are ordinary.
+
+        Raises:
+            ValueError: the schema is refused, there are too few images, or a pixel is not finite.
+        """
+        schema, x = reference.schema, reference.batch.x
+        self.check_schema(schema)
         if len(x) < LEAST_ROWS:
             raise ValueError(
                 f"image_quality needs at least {LEAST_ROWS} reference images, and there are {len(x)}: give more"

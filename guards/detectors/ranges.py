@@ -62,10 +62,10 @@ class Ranges(Detector):
 
     Params: ClassVar[type[Params]] = RangesParams
     blind_spots: ClassVar[str] = (
-        "A wrong value passes if it is usual for its column and goes well with the row's other values. Combinations "
-        "are judged in tables alone, and only in tables of at least 100 training rows. Of an image it sees the "
-        "darkest and the brightest values. A bound that is not declared comes from the training rows, with whatever "
-        "errors they hold."
+        "A wrong value that is usual in its column, and fits the row's other values, passes: so do many rounded "
+        "values in another unit. Combinations are judged in tables alone, and only in tables of at least 100 training "
+        "rows. Of an image it sees the darkest and the brightest values alone. A bound that is not declared comes from "
+        "the training rows, with whatever errors they hold."
     )
     low: Tensor
     high: Tensor
@@ -97,17 +97,26 @@ class Ranges(Detector):
         self._shortcuts: tuple[bool, bool, bool] | None = None
         self._bounds: SoundBounds | None = None
 
-    def fit(self, reference: Reference) -> Self:
-        """Learn bounds, grids, the rate of missing values and the combinations of values.
+    def check_schema(self, schema: InputSchema) -> None:
+        """Refuse rules that do not fit the columns, and parameters that need a table.
 
         Raises:
-            ValueError: a rule does not fit the columns, or what a parameter asks for needs a table or more rows.
+            ValueError: a rule does not fit, or there is no table.
         """
-        schema = reference.schema
         if schema.kind != "tabular" and (self.params.rules or self.params.combinations):
             raise ValueError(
                 f"ranges has rules and combinations for a table, and the input is of kind {schema.kind}: leave both out"
             )
+        self.rules.check(schema)
+
+    def fit(self, reference: Reference) -> Self:
+        """Learn bounds, familiar values, the rate of missing values and the combinations of values.
+
+        Raises:
+            ValueError: the schema is refused, or there are too few rows for the combinations that are asked for.
+        """
+        schema = reference.schema
+        self.check_schema(schema)
         declared = DeclaredBounds.of(schema)
         self._names = declared.names
         self.image = torch.tensor(schema.kind == "image")
@@ -118,20 +127,9 @@ class Ranges(Detector):
         n, missing = len(x), x.isnan()
         self.missing_surprise = -torch.log((missing.sum(0) + 1) / (n + 2))
         self.never = torch.tensor(math.log(n + 1), device=x.device)
-        # A column that is always missing has no bounds of its own.
-        empty = missing.all(0)
-        seen_low = torch.where(empty, -math.inf, torch.where(missing, math.inf, x).amin(0))
-        seen_high = torch.where(empty, math.inf, torch.where(missing, -math.inf, x).amax(0))
-        low = torch.where(self.declared_low.isnan(), seen_low, self.declared_low)
-        high = torch.where(self.declared_high.isnan(), seen_high, self.declared_high)
-        width = torch.maximum(seen_high - seen_low, 1e-6 * torch.maximum(seen_low.abs(), torch.ones_like(seen_low)))
-        # An unseen category is -1: below the bound 0, and the infinite width makes its excess 0.
-        categorical = declared.categorical.to(x.device)
-        self.low = torch.where(categorical, 0.0, low)
-        self.high = torch.where(categorical, math.inf, high)
-        self.width = torch.where(categorical, math.inf, torch.where(width.isfinite(), width, 1.0))
+        self.low, self.high, self.width = declared.completed(x)
         if schema.kind == "tabular":
-            self._fit_table(x, schema, categorical)
+            self._fit_table(x, schema, declared.categorical.to(x.device))
         return self
 
     def _fit_table(self, x: Tensor, schema: InputSchema, categorical: Tensor) -> None:
@@ -152,18 +150,13 @@ class Ranges(Detector):
 
     def examine(self, batch: Batch, *, causes: bool) -> Finding:
         """Find the faults once, and sum their surprise."""
-        table = len(self.familiar.steps) > 0  # not of an earlier version, whose bundles have bounds alone
-        if not table and is_on_host(batch.x) and self._sound_bounds().hold(batch.x.numpy()):
+        sound = is_on_host(batch.x) and self._sound_bounds().hold(batch.x.numpy())
+        if sound and not self._is_table:
             return self._sound(batch.x, causes=causes)
         x = self._columns(batch.x)
         missing = x.isnan()
-        excess = (x - x.clamp(self.low, self.high)).abs_()
-        outside = excess > 0
-        unfamiliar = self.familiar(x, missing) if table else torch.zeros_like(x)
-        surprise = torch.where(outside, excess.div_(self.width).log1p_() + self.never, unfamiliar)
-        if not self.combinations.fitted:
-            surprise = torch.where(missing, self.missing_surprise, surprise)
-        score, broken = surprise.sum(1), None
+        score, faulty = (x.new_zeros(len(x)), torch.zeros_like(missing)) if sound else self._faults(x, missing)
+        broken = None
         if len(self.rules):
             broken = self.rules.broken(x)
             score = score + torch.where(broken, self.rule_surprise, 0.0).sum(1)
@@ -172,12 +165,22 @@ class Ranges(Detector):
         return Finding(
             score=score,
             violated=self._violated(x, missing, broken),
-            causes=self._causes(x, missing, outside | (unfamiliar > 0), broken) if causes else None,
+            causes=self._causes(x, missing, faulty, broken) if causes else None,
         )
+
+    def _faults(self, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the surprise of each row's faults (n,), and mark the faulty values (n, d) that are not missing."""
+        excess = (x - x.clamp(self.low, self.high)).abs_()
+        outside = excess > 0
+        unfamiliar = self.familiar(x, missing) if self._is_table else torch.zeros_like(x)
+        surprise = torch.where(outside, excess.div_(self.width).log1p_() + self.never, unfamiliar)
+        if not self.combinations.fitted:
+            surprise = torch.where(missing, self.missing_surprise, surprise)
+        return surprise.sum(1), outside | (unfamiliar > 0)
 
     def _causes(self, x: Tensor, missing: Tensor, faulty: Tensor, broken: Tensor | None) -> Tensor:
         """Mark columns, likely mistakes, the pattern of missing values and rules, in the order of their names."""
-        if not len(self.familiar.steps):
+        if not self._is_table:
             return missing | faulty
         pattern = missing.new_zeros((len(x), 1))
         if self.combinations.fitted:
@@ -228,15 +231,19 @@ class Ranges(Detector):
     def _sound_bounds(self) -> SoundBounds:
         """Give the bounds of sound rows; the buffers are read once."""
         if self._bounds is None:
-            low, high = (
-                torch.where(declared.isnan(), own, pick(own, declared)).cpu().numpy()
-                for own, declared, pick in (
-                    (self.low, self.declared_low, torch.maximum),
-                    (self.high, self.declared_high, torch.minimum),
-                )
+            self._bounds = SoundBounds(
+                learned=(self.low, self.high),
+                declared=(self.declared_low, self.declared_high),
+                image=self._shortcut()[0],
+                familiar=self.familiar,
+                missing_is_sound=self.combinations.fitted,
             )
-            self._bounds = SoundBounds(low, high, image=self._shortcut()[0])
         return self._bounds
+
+    @property
+    def _is_table(self) -> bool:
+        """Whether there is more to judge than bounds: not of tensors, images, and bundles of earlier versions."""
+        return len(self.familiar.steps) > 0
 
     def _shortcut(self) -> tuple[bool, bool, bool]:
         """Return whether rows are images, a bound is declared, and a value is required; the device is read once."""

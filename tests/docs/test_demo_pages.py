@@ -12,6 +12,7 @@ CONFIG, BUNDLE = "examples/digits/gateway.yaml", "bundles/digits"
 PAGES = (
     "README.md",
     "docs/batch.md",
+    "docs/choosing-guards.md",
     "docs/report.md",
     "docs/monitors.md",
     "docs/metrics.md",

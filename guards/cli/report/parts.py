@@ -176,9 +176,7 @@ def _judged(
     name: str, path: Path, rows: Rows, place: Tensor, bundle: Bundle, pipeline: Pipeline, track: Track
 ) -> ReportPart:
     results = []
-    batches = batches_of(bundle, rows)
-    for _ in track(range(0, len(rows), CHUNK), name):
-        batch = next(batches)
+    for _, batch in zip(track(range(0, len(rows), CHUNK), name), batches_of(bundle, rows), strict=True):
         with refusing(bundle.model, batch.x):
             results.append(pipeline(batch, causes=False))
     result = Result.join(results)

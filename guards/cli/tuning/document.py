@@ -14,7 +14,7 @@ __all__ = ["Contender", "Tuned", "as_trial", "contender"]
 class Contender(TypedDict):
     """The config's own choice or the winner, and what all guards find with it.
 
-    ``searched`` is the share of suspect rows found on the rows of the search, ``detection`` has the figures on the
+    ``searched`` is the share of suspect rows found on the rows of the search; ``detection`` has the figures on the
     other rows, under thresholds from the calibration rows of the search.
     """
 
@@ -64,6 +64,7 @@ def as_trial(tried: Tried) -> dict[str, Any]:
         "features": None if tried.choice.layer == DEFAULT else tried.choice.layer,
         "share": tried.choice.share,
         "found": None if tried.found is None else tried.found.share,
+        "near": None if tried.found is None else tried.found.near,
         "auroc": None if tried.found is None else tried.found.auroc,
         "latency_us": tried.latency_us,
         "why": tried.why,

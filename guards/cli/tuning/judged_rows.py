@@ -64,16 +64,17 @@ def differences(first: JudgedRows, second: JudgedRows) -> Differences:
 
 
 def _judged(bundle: Bundle, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    pipeline, shares = bundle.pipeline(), [spec.share for spec in bundle.config.guards]
+    pipeline, shared = bundle.pipeline(), list(bundle.config.budgeted)
+    shares = [bundle.config.guards[place].share for place in shared]
     weights = torch.tensor(shares, dtype=torch.float64)[:, None] / sum(shares)
     scores, flags = [], []
     for start in range(0, len(rows), CHUNK):
         x = rows.x[start : start + CHUNK].to(bundle.model.device)
         with refusing(bundle.model, x):
             verdict = pipeline(Batch(x), causes=False).verdict
-        joint = -(verdict.p_value.double().cpu().nan_to_num(1.0) / weights).amin(0)
+        joint = -(verdict.p_value[shared].double().cpu().nan_to_num(1.0) / weights).amin(0)
         if verdict.violated is not None:
             joint[verdict.violated.any(0).cpu()] = 0.0  # the strangest: the other scores are negative
         scores.append(joint)
-        flags.append(verdict.flagged.any(0).cpu())
+        flags.append(verdict.alarmed.cpu())
     return torch.cat(scores).numpy(), torch.cat(flags).numpy()

@@ -10,6 +10,7 @@ from optuna.trial import Trial
 
 from guards.cli.tuning.candidates import Candidate
 from guards.cli.tuning.feature_layers import DEFAULT
+from guards.cli.tuning.latency import interleaved
 from guards.cli.tuning.search_space import suggested, written
 from guards.cli.tuning.workbench import Choice, Found, Workbench
 from guards.config.plugins import registered
@@ -62,7 +63,7 @@ class Search:
     @cached_property
     def baseline_us(self) -> float:
         """How many microseconds all guards take for a row now."""
-        return self.bench.microseconds(self.baseline)
+        return interleaved(self.bench.timed(self.baseline))[0]
 
     @cached_property
     def baseline_found(self) -> Found:
@@ -95,7 +96,8 @@ class Search:
             self.tried.append(Tried(trial.number, choice, "pruned", None, None, "others do better on fewer rows"))
             raise optuna.TrialPruned
         if choice.key not in self._latency:
-            self._latency[choice.key] = self.baseline_us * self.bench.latency(choice, self.baseline)
+            took, baseline = interleaved(self.bench.timed(choice), self.bench.timed(self.baseline))
+            self._latency[choice.key] = self.baseline_us * took / baseline
         self.tried.append(Tried(trial.number, choice, "complete", found, self._latency[choice.key]))
         return found.objective
 

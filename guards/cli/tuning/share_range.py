@@ -20,7 +20,7 @@ def share_range(config: Config, guard: int, counts: Sequence[int], *, labelled: 
     guard has the whole budget, whatever its share is.
     """
     share = config.guards[guard].share
-    if len(config.guards) == 1:
+    if len(config.budgeted) == 1:
         return share, share
     able = [_able(config, rows, labelled=labelled) for rows in counts]
     ends = []

@@ -47,7 +47,7 @@ def verdict(result: Tuned) -> list[str]:
 
 def _show_trials(result: Tuned, console: Console) -> None:
     complete = [each for each in result["trials"] if each["found"] is not None]
-    complete.sort(key=lambda each: (-each["found"], -each["auroc"], each["number"]))
+    complete.sort(key=lambda each: (-each["near"] - each["auroc"] / 1000, each["number"]))
     best = {(each["detector"]["kind"], each["features"]): each for each in reversed(complete)}
     shown = sorted(best.values(), key=complete.index)
     states = [each["state"] for each in result["trials"]]
@@ -56,7 +56,7 @@ def _show_trials(result: Tuned, console: Console) -> None:
         f"{states.count('pruned')} stopped early, {states.count('unsuited')} did not suit"
     )
     grid = Grid(title=escape(title), box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("trial", "detector", "features", "share", "found", "AUROC", "µs a row"):
+    for name in ("trial", "detector", "features", "share", "found", "near", "AUROC", "µs a row"):
         grid.add_column(name, justify="left" if name in ("detector", "features") else "right", overflow="fold")
     for each in shown:
         slow = each["latency_us"] > result["latency_limit_us"]
@@ -66,13 +66,18 @@ def _show_trials(result: Tuned, console: Console) -> None:
             escape(each["features"] or ""),
             f"{each['share']:g}",
             f"{each['found']:.1%}",
+            f"{each['near']:.1%}",
             f"{each['auroc']:.4f}",
             f"{each['latency_us']:.1f}{' (too slow)' if slow else ''}",
         )
     console.print(grid)
-    if len(complete) > len(shown):
+    if shown:
         console.print(
-            "the table has the best trial of each detector and features; --json lists all trials", highlight=False
+            "found: the suspect rows found at the budget; near: the mean of those found at one, two and four times the "
+            "budget, which the search maximises. The table has the best trial of each detector and layer; --json lists "
+            "all trials",
+            highlight=False,
+            soft_wrap=True,
         )
     for kind, why in result["left_out"].items():
         console.print(f"left out: {kind}: {why}", highlight=False, markup=False, soft_wrap=True)

@@ -2,8 +2,7 @@
 
 import json
 import statistics
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from guards.bundle.preparation import Prepared
 from guards.calibration.budget import Budget
 from guards.calibration.p_values import Calibration
 from guards.cli.tuning.feature_layers import Outputs
+from guards.cli.tuning.latency import BATCH, Timed
 from guards.config.config import Config
 from guards.config.plugins import registered
 from guards.detectors.base import Detector, Params
@@ -24,9 +24,6 @@ from guards.types import Batch, ModelOutput, Reference, Rows
 
 __all__ = ["Choice", "Found", "Part", "Scored", "Workbench"]
 
-BATCH, ROUNDS = 32, 15
-"""Latency is measured on batches of so many rows, and is the median of so many rounds."""
-MICRO = 1e6
 NEAR, MOST = (1, 2, 4), 0.5
 """The multiples of the budget at which suspect rows are counted, and the largest budget that is tried."""
 
@@ -137,17 +134,18 @@ class Workbench:
         return scored
 
     def measure(self, choice: Choice, train: int, suspect: int) -> Found:
-        """Measure all guards together, with the choice as the tuned guard.
+        """Measure all guards that share the budget together, with the choice as the tuned guard.
 
         Raises:
             ValueError, RuntimeError: as :meth:`fit`.
         """
-        guards = [self._other(index, choice) or self.fit(choice, train, suspect) for index in self._places()]
+        places = self._config.budgeted
+        guards = [self._other(index, choice) or self.fit(choice, train, suspect) for index in places]
         sound = ~torch.stack([each.clean_violated for each in guards]).any(0)
         clean = torch.stack([each.clean for each in guards])[:, sound].cpu()
         strange = torch.stack([each.suspect[:suspect] for each in guards]).cpu()
         violated = torch.stack([each.suspect_violated[:suspect] for each in guards]).any(0).cpu()
-        shares = [choice.share if self._is_tuned(i) else self._config.guards[i].share for i in self._places()]
+        shares = [choice.share if self._is_tuned(i) else self._config.guards[i].share for i in places]
         calibration = Calibration.from_scores(clean)
         weights = torch.tensor(shares, dtype=torch.float64)[:, None] / sum(shares)
         ranks = calibration.rank(strange)
@@ -165,40 +163,13 @@ class Workbench:
         joint[1][violated] = 0.0  # the strangest: ranks are negative here
         return Found(found[0], statistics.fmean(found), area(joint[0].numpy(), joint[1].numpy()).value)
 
-    def latency(self, choice: Choice, baseline: Choice) -> float:
-        """Return how many times as long all guards take with the choice as with the baseline, in batches of 32 rows."""
-        guards = [self._detectors(each) for each in (choice, baseline)]
-        times: tuple[list[float], list[float]] = ([], [])
-        for _ in range(ROUNDS):
-            for detectors, layer, into in zip(guards, (choice.layer, baseline.layer), times, strict=True):
-                into.append(self._seconds(detectors, layer))
-        return statistics.median(times[0]) / statistics.median(times[1])
-
-    def microseconds(self, choice: Choice) -> float:
-        """Measure how long all guards take for a row, in batches of 32 rows."""
-        detectors = self._detectors(choice)
-        seconds = statistics.median(self._seconds(detectors, choice.layer) for _ in range(ROUNDS))
-        return seconds * MICRO / min(BATCH, len(self._clean.rows))
-
-    def _detectors(self, choice: Choice) -> list[Detector]:
-        return [(self._other(index, choice) or self.fit(choice, *self.rows)).detector for index in self._places()]
-
-    @torch.inference_mode()
-    def _seconds(self, detectors: Sequence[Detector], layer: str) -> float:
-        batch = self._clean.batch(layer, BATCH, self._device)
-        self._wait()
-        started = time.perf_counter()
-        for detector in detectors:
-            detector.examine(batch, causes=True)
-        self._wait()
-        return time.perf_counter() - started
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-
-    def _places(self) -> range:
-        return range(len(self._config.guards))
+    def timed(self, choice: Choice) -> Timed:
+        """Give all fitted detectors with the choice, and a batch on which their latency is measured."""
+        detectors = [
+            (self._other(index, choice) or self.fit(choice, *self.rows)).detector
+            for index in range(len(self._config.guards))
+        ]
+        return detectors, self._clean.batch(choice.layer, BATCH, self._device)
 
     def _is_tuned(self, index: int) -> bool:
         return index == self._guard

@@ -15,6 +15,9 @@ __all__ = ["Combinations"]
 
 HELD = 4
 """One row of so many is kept from the densities, and says how surprising their scores are."""
+ROWS, CELLS_AT_ONCE = 20_000, 20_000_000
+"""The densities are fitted to so many rows at most, and to fewer if rows times cells would be more."""
+CHUNK = 4096
 ODD = 0.99
 """A value is odd if its lift is larger than the largest lift of this share of the held-out rows."""
 
@@ -46,11 +49,14 @@ class Combinations(nn.Module):
         held = torch.arange(len(x), device=x.device) % HELD == 0
         rows = x[~held]
         self.patterns.fit(rows.isnan())
-        cell = self.cells.fit(rows, categorical)(rows)
+        self.cells.fit(rows, categorical)
+        most = min(ROWS, CELLS_AT_ONCE // int(self.cells.absent[-1]))
+        rows = rows[:: -(-len(rows) // max(1, most))]
+        cell = self.cells(rows)
         self.classes.fit(cell, self.cells.absent)
         if not categorical.all():
             self.copula.fit(rows, cell, self.cells.absent, categorical)
-        views = self._views(x[held])
+        views = torch.cat([self._views(part) for part in torch.split(x[held], CHUNK)])
         self.surprise.fit(views)
         place = int(ODD * (len(views) - 1))
         self.odd = views.sort(dim=0).values[place]
@@ -64,7 +70,8 @@ class Combinations(nn.Module):
     def odd_values(self, x: Tensor) -> Tensor:
         """Mark the values (n, d) that fit the row's other values badly."""
         cell = self.cells(x)
-        marked = self.classes(cell) > self.odd[1]
+        lifts: Tensor = self.classes(cell)
+        marked = lifts > self.odd[1]
         if len(self.copula.numeric):
             marked[:, self.copula.numeric] |= self.copula(x, cell) > self.odd[2]
         return marked

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from torch import Tensor, tensor, zeros
-from torch import bool as boolean
+import torch
+from torch import Tensor
 
 from guards.input.schema import InputSchema
 
@@ -38,7 +38,7 @@ class DeclaredBounds:
             ]
             high = [nan if column.maximum is None else column.maximum for column in columns]
             present = [column.nullable is False for column in columns]
-            return cls(schema.names, tensor(low), tensor(high), tensor(present), schema.categorical)
+            return cls(schema.names, torch.tensor(low), torch.tensor(high), torch.tensor(present), schema.categorical)
         image = schema.kind == "image"
         if image:
             names = tuple(f"{end}:{channel}" for end in ("darkest", "brightest") for channel in range(schema.shape[0]))
@@ -46,7 +46,28 @@ class DeclaredBounds:
             names = tuple(_element(index, schema.shape) for index in range(math.prod(schema.shape)))
         d = len(names)
         low, high = ([0.0] * d, [1.0] * d) if image else ([nan] * d, [nan] * d)
-        return cls(names, tensor(low), tensor(high), tensor([True] * d), zeros(d, dtype=boolean))
+        return cls(
+            names, torch.tensor(low), torch.tensor(high), torch.tensor([True] * d), torch.zeros(d, dtype=torch.bool)
+        )
+
+    def completed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take bounds that are not declared from the rows x (n, d): the low and high bound and the width, each (d,)."""
+        missing = x.isnan()
+        # A column that is always missing has no bounds of its own.
+        empty = missing.all(0)
+        seen_low = torch.where(empty, -math.inf, torch.where(missing, math.inf, x).amin(0))
+        seen_high = torch.where(empty, math.inf, torch.where(missing, -math.inf, x).amax(0))
+        declared_low, declared_high = self.low.to(x.device), self.high.to(x.device)
+        low = torch.where(declared_low.isnan(), seen_low, declared_low)
+        high = torch.where(declared_high.isnan(), seen_high, declared_high)
+        width = torch.maximum(seen_high - seen_low, 1e-6 * seen_low.abs().clamp_min(1.0))
+        # An unseen category is -1: below the bound 0, and the infinite width makes its excess 0.
+        categorical = self.categorical.to(x.device)
+        return (
+            torch.where(categorical, 0.0, low),
+            torch.where(categorical, math.inf, high),
+            torch.where(categorical, math.inf, torch.where(width.isfinite(), width, 1.0)),
+        )
 
 
 def _element(index: int, shape: tuple[int, ...]) -> str:

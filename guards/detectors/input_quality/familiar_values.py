@@ -46,7 +46,7 @@ class FamiliarValues(nn.Module):
         self.never = torch.log1p((~x.isnan()).sum(0).float())
         values, new = [], []
         for column, is_category in zip(x.T, categorical.tolist(), strict=True):
-            distinct, counts = column[~column.isnan()].unique(return_counts=True)
+            distinct, counts = torch.unique(column[~column.isnan()], return_counts=True)
             share = (int((counts == 1).sum()) + 1) / (int(counts.sum()) + 1)
             repeats = share < RARE and len(distinct) <= MOST_VALUES and not is_category
             values.append(distinct if repeats else distinct[:0])

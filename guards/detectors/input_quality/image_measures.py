@@ -40,7 +40,7 @@ def image_measures(x: Tensor) -> Tensor:
     the exposure.
     """
     rows = max(1, PIXELS_AT_ONCE // math.prod(x.shape[1:]))
-    return torch.cat([_measures(part) for part in x.split(rows)]) if len(x) > rows else _measures(x)
+    return torch.cat([_measures(part) for part in torch.split(x, rows)]) if len(x) > rows else _measures(x)
 
 
 def _measures(x: Tensor) -> Tensor:

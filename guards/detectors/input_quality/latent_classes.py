@@ -11,9 +11,6 @@ CLASSES = 16
 ROWS_PER_CLASS = 100
 """Fewer rows have fewer classes. A single class knows no combination: all its lifts are zero."""
 ITERATIONS = 40
-CELLS_AT_ONCE = 20_000_000
-"""The rows times the cells of a fit: of a larger reference only some rows are used."""
-ROWS = 20_000
 PRIOR = 0.5
 """Weight of the column's own distribution in each class, in rows for each cell."""
 
@@ -41,8 +38,6 @@ class LatentClasses(nn.Module):
     def fit(self, cell: Tensor, absent: Tensor) -> Self:
         """Learn the classes from the cells (n, d) of rows; ``absent`` (d,) is each column's cell for missing values."""
         d, total = len(absent), int(absent[-1]) + 1
-        most = min(ROWS, max(1, CELLS_AT_ONCE // total))
-        cell = cell[:: -(-len(cell) // most)]
         n = len(cell)
         hot = torch.zeros((n, total), device=cell.device).scatter_(1, cell, 1.0)
         hot[:, absent] = 0.0

@@ -37,7 +37,7 @@ class MissingPatterns(nn.Module):
         n, d = missing.shape
         generator = torch.Generator().manual_seed(0)
         self.weights = torch.randint(1 << BITS, (d,), generator=generator).to(missing.device)
-        self.sums, counts = self._sum(missing).unique(return_counts=True)
+        self.sums, counts = torch.unique(self._sum(missing), return_counts=True)
         self.never = torch.tensor(math.log(n + 1), device=missing.device)
         self.surprises = self.never - torch.log1p(counts.float())
         share = (missing.sum(0) + 1) / (n + 2)

@@ -47,12 +47,12 @@ class NormalScores(nn.Module):
 
 def _knots(values: Tensor) -> tuple[Tensor, Tensor]:
     """Choose distinct values of a column in ascending order, and give their normal scores; ties get a middle rank."""
-    distinct, counts = values[values.isfinite()].unique(return_counts=True)
+    distinct, counts = torch.unique(values[values.isfinite()], return_counts=True)
     if not len(distinct):
         return values.new_zeros(1), values.new_zeros(1)
     middle = (counts.cumsum(0) - counts / 2) / counts.sum()
     if len(distinct) > KNOTS:
         levels = torch.linspace(float(middle[0]), float(middle[-1]), KNOTS, device=values.device)
-        kept = torch.searchsorted(middle, levels).clamp_max(len(distinct) - 1).unique()
+        kept = torch.unique(torch.searchsorted(middle, levels).clamp_max(len(distinct) - 1))
         distinct, middle = distinct[kept], middle[kept]
     return distinct, torch.special.ndtri(middle)

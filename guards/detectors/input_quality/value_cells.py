@@ -30,20 +30,15 @@ class ValueCells(nn.Module):
 
     def fit(self, x: Tensor, categorical: Tensor) -> Self:
         """Choose the cells for rows x (n, d), of which some columns are categorical (d,) bool."""
-        cuts, cells, first = [], [], 0
-        absent = []
-        for values, is_category in zip(x.T, categorical.tolist(), strict=True):
-            if is_category:
-                column_cuts, own = _categories(values)
-            else:
-                column_cuts = _ranges(values)
-                own = torch.arange(len(column_cuts) + 1, device=x.device)
-            cuts.append(column_cuts)
+        cuts, cells, absent, first = [], [], [], 0
+        for values, is_category in zip(torch.unbind(x, 1), categorical.tolist(), strict=True):
+            own_cuts, own, size = _categories(values) if is_category else _ranges(values)
+            cuts.append(own_cuts)
             cells.append(own + first)
-            absent.append(int(own.max()) + 1 + first)
-            first = absent[-1] + 1
-        self.cuts = _padded(cuts, torch.inf)
-        self.cell = _padded(cells, 0)
+            absent.append(size + first)
+            first += size + 1
+        self.cuts = nn.utils.rnn.pad_sequence(cuts, batch_first=True, padding_value=torch.inf)
+        self.cell = nn.utils.rnn.pad_sequence(cells, batch_first=True)
         self.absent = torch.tensor(absent, device=x.device)
         self.least = torch.where(categorical.to(x.device), 0.0, -torch.inf)
         return self
@@ -55,30 +50,27 @@ class ValueCells(nn.Module):
         return torch.where(x >= self.least, self.cell.gather(1, place).T, self.absent)
 
 
-def _ranges(values: Tensor) -> Tensor:
-    """Cut between neighbouring values, if enough rows lie between two cuts."""
-    distinct, counts = values[~values.isnan()].unique(return_counts=True)
-    middles = (distinct[1:] + distinct[:-1]) / 2
-    if len(distinct) <= RANGES:
-        return middles
-    target, since = counts.sum() / RANGES, 0
-    kept = []
-    for index, (count, following) in enumerate(zip(counts[:-1].tolist(), counts[1:].tolist(), strict=True)):
-        since += count
-        if since >= target or following >= target:
-            kept.append(index)
-            since = 0
-    return middles[kept]
+def _ranges(values: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Cut between neighbouring numbers, if enough rows lie between two cuts: the cuts, the cells, and their number."""
+    distinct, counts = torch.unique(values[~values.isnan()], return_counts=True)
+    cuts = (distinct[1:] + distinct[:-1]) / 2
+    if len(distinct) > RANGES:
+        numbers = counts.tolist()
+        enough, since, kept = sum(numbers) / RANGES, 0, []
+        for place, following in enumerate(numbers[1:]):
+            since += numbers[place]
+            if since >= enough or following >= enough:
+                kept.append(place)
+                since = 0
+        cuts = cuts[kept]
+    return cuts, torch.arange(len(cuts) + 1, device=values.device), len(cuts) + 1
 
 
-def _categories(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut between the codes; the cells of rare categories are the same."""
+def _categories(values: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Cut between the codes; rare categories share a cell, and a code that no row has is as good as missing."""
     counts = values[values >= 0].long().bincount(minlength=1)
     order = counts.argsort(descending=True, stable=True)
+    size = min(len(order), CATEGORIES)
     own = torch.empty_like(order)
-    own[order] = torch.arange(len(order), device=values.device).clamp_max(CATEGORIES - 1)
-    return torch.arange(len(order) - 1, device=values.device) + 0.5, own
-
-
-def _padded(rows: list[Tensor], filling: float) -> Tensor:
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filling)
+    own[order] = torch.arange(len(order), device=values.device).clamp_max(size - 1)
+    return torch.arange(len(order), device=values.device) + 0.5, nn.functional.pad(own, (0, 1), value=size), size

@@ -70,8 +70,8 @@ class RowRules(nn.Module):
         """Name each rule as a cause: by its text."""
         return tuple(f"rule {' '.join(rule.split())}" for rule, _ in self._rules)
 
-    def fit(self, schema: InputSchema) -> Self:
-        """Find the columns and categories that the rules name.
+    def check(self, schema: InputSchema) -> dict[int, float]:
+        """Check the rules against the columns, and give the code of each text, by the text's identity.
 
         Raises:
             RuleError: a rule names a column or a category that the table lacks, or compares a number with a text.
@@ -79,6 +79,15 @@ class RowRules(nn.Module):
         codes: dict[int, float] = {}
         for rule, condition in self._rules:
             _Binding(rule, schema, codes).check(condition)
+        return codes
+
+    def fit(self, schema: InputSchema) -> Self:
+        """Find the columns and categories that the rules name.
+
+        Raises:
+            RuleError: a rule does not fit the columns.
+        """
+        codes = self.check(schema)
         categories = schema.categorical
         self.places = torch.tensor([schema.names.index(name) for name in self._columns], dtype=torch.int64)
         self.categorical = categories[self.places]

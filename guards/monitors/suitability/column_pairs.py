@@ -22,6 +22,7 @@ level holds everything else: missing and unseen values, and the other categories
 CELLS = LEVELS * LEVELS
 """The cells of a pair."""
 OTHER = LEVELS - 1
+CHUNK = 4096
 
 
 class ColumnPairs(nn.Module):
@@ -73,8 +74,11 @@ class ColumnPairs(nn.Module):
 def _tree(levels: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     """Find the tree of columns with the largest sum of mutual information, given their levels (columns, n)."""
     columns, rows = levels.shape
-    ones = (levels[:, None, :] == np.arange(LEVELS)[None, :, None]).reshape(columns * LEVELS, rows).astype(np.float32)
-    joint = (ones @ ones.T).astype(np.float64) / max(1, rows)
+    joint = np.zeros((columns * LEVELS, columns * LEVELS))
+    for start in range(0, rows, CHUNK):
+        some = levels[:, None, start : start + CHUNK] == np.arange(LEVELS)[None, :, None]
+        ones = some.reshape(columns * LEVELS, -1).astype(np.float32)
+        joint += ones @ ones.T / rows
     alone = joint.diagonal()
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(joint > 0, joint * np.log(joint / np.outer(alone, alone)), 0.0)

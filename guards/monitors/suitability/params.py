@@ -4,12 +4,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from guards.monitors.base import MonitorParams
+from guards.monitors.excluded_streams import EXCLUDE
 from guards.monitors.streams import StreamParams
 
 __all__ = ["SuitabilityParams"]
 
 
-class SuitabilityParams(StreamParams):
+class SuitabilityParams(MonitorParams):
     """Parameters of the suitability monitor."""
 
     kind: Literal["suitability"] = "suitability"
@@ -25,9 +27,19 @@ class SuitabilityParams(StreamParams):
         le=10**12,
         description="answered rows from one false verdict `harm` to the next, on average over references, at least",
     )
-    projections: int = Field(
-        default=0, ge=0, le=64, description="how many principal directions of the features are counted, too"
+    bins: int = Field(
+        default=10, ge=2, le=100, description="bins of a numeric column; the calibration rows fill them equally"
     )
+    exclude: tuple[str, ...] = EXCLUDE
+
+    @property
+    def streams(self) -> StreamParams:
+        """The parameters of the streams that are compared: all but projections of the features.
+
+        Directions of the largest variance of a sample of features are wider in this sample than in later rows, so that
+        a clean window would differ from the reference.
+        """
+        return StreamParams(name=self.name, kind=self.kind, bins=self.bins, projections=0, exclude=self.exclude)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -75,9 +75,8 @@ class ShiftModel(nn.Module):
         self.shift = torch.tensor(fit_shift(rows.confidence, float(self.accuracy)), dtype=torch.float64)
         self.unfamiliar = torch.tensor(rows.unfamiliar.mean(), dtype=torch.float64)
         confidence = move_log_odds(rows.confidence, float(self.shift))
-        by_class = np.eye(self.classes)[y]
-        values = torch.from_numpy(np.column_stack([confidence, right - confidence, by_class]))
-        products, sums = _sums(torch.from_numpy(rows.places), kept, values)
+        values = torch.from_numpy(np.stack([confidence, right - confidence], axis=1))
+        products, sums, by_class = _sums(torch.from_numpy(rows.places), kept, values, torch.from_numpy(y), self.classes)
         own = kept[: len(self.bins.kept)]
         bins = int(own.sum())
         self.all.fit(kept, products, n)
@@ -88,8 +87,10 @@ class ShiftModel(nn.Module):
                 f"there are {n}: lower `bins`, `exclude` columns, or give more rows"
             )
         self.accuracy_model.fit(self.bins, values[:, 0], values[:, 1], (sums[:bins, 0], sums[:bins, 1]))
-        right_by_class = values[torch.from_numpy(right), 2:].sum(0)
-        self.label_shift.fit(self.bins, values[:, 2:].sum(0), right_by_class, sums[:bins, 2:])
+        of_class, right_of_class = (
+            torch.from_numpy(np.bincount(labels, minlength=self.classes)) for labels in (y, y[right])
+        )
+        self.label_shift.fit(self.bins, of_class, right_of_class, by_class[:bins])
         return self
 
     def estimate(self, counts: npt.NDArray[np.int64]) -> Estimate:
@@ -114,14 +115,20 @@ class ShiftModel(nn.Module):
         )
 
 
-def _sums(places: Tensor, kept: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum x x' (k, k) and x v' (k, v) over rows with indicators x and values v; ``places`` (indicators, n)."""
+def _sums(places: Tensor, kept: Tensor, values: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum x x' (k, k), x v' (k, v) and x by class (k, classes) over rows with indicators x, values v and classes y.
+
+    ``places`` (indicators, n) are where x is 1.
+    """
     size = int(kept.sum())
     products = torch.zeros((size, size), dtype=torch.float64)
     sums = torch.zeros((size, values.shape[1]), dtype=torch.float64)
+    by_class = torch.zeros((size, classes), dtype=torch.float64)
     for start in range(0, places.shape[1], CHUNK):
-        some = places[:, start : start + CHUNK].T
+        part = slice(start, start + CHUNK)
+        some = places[:, part].T
         ones = torch.zeros((len(some), len(kept))).scatter_(1, some, 1.0)[:, kept]
         products += (ones.T @ ones).double()  # whole numbers below 2 ** 24: exact
-        sums += ones.double().T @ values[start : start + CHUNK]
-    return products, sums
+        sums += ones.double().T @ values[part]
+        by_class.index_add_(1, y[part], ones.double().T)
+    return products, sums, by_class

@@ -12,9 +12,10 @@ from guards.calibration.confidence_shift import move_log_odds
 from guards.monitors.answered_rows import Records
 from guards.monitors.base import Context
 from guards.monitors.groups.group_counts import MICRO, micro
-from guards.monitors.streams import StreamParams, Streams
+from guards.monitors.streams import Streams
 from guards.monitors.suitability.accuracy_model import AccuracyModel
 from guards.monitors.suitability.column_pairs import CELLS, ColumnPairs
+from guards.monitors.suitability.params import SuitabilityParams
 from guards.types import Batch, Reference, Result
 
 __all__ = ["INDICATORS", "ROWS", "UNFAMILIAR", "AnsweredRows", "WindowCounts", "mean_expected"]
@@ -51,9 +52,9 @@ class WindowCounts(nn.Module):
 
     rare: Tensor
 
-    def __init__(self, params: StreamParams, context: Context) -> None:
+    def __init__(self, params: SuitabilityParams, context: Context) -> None:
         super().__init__()
-        self.streams = Streams(params, context)
+        self.streams = Streams(params.streams, context)
         self.pairs = ColumnPairs(self.streams)
         self.indicators = self.streams.size + CELLS * self.pairs.count
         self.size = INDICATORS + self.indicators
@@ -71,7 +72,7 @@ class WindowCounts(nn.Module):
         """Take the answered rows of a batch. A row is unfamiliar if a guard flags it, or if one of its bins is rare."""
         records = Records.of(batch, outcome)
         places = self.streams.places(batch, outcome)
-        unfamiliar = (self.rare[places].any(0) | outcome.verdict.flagged.any(0)).cpu().numpy()
+        unfamiliar = (self.rare[places].any(0) | outcome.verdict.alarmed).cpu().numpy()
         indicators = torch.cat([places, self.streams.size + self.pairs.cells(places)]).cpu().numpy()
         answered = records.answered & ~np.isnan(records.confidence)
         return AnsweredRows(

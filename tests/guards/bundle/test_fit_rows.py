@@ -94,7 +94,7 @@ def test_rows_that_break_a_bound_are_left_out() -> None:
     assert fitted.violations == FalseAlarms(broken, 320)
     assert fitted.bundle.scores.shape == (1, 320 - broken)
     assert fitted.notices.warnings[0].startswith(
-        f"{broken} of 320 calibration rows break a declared bound; they are flagged"
+        f"{broken} of 320 calibration rows break a declared bound or a rule; they are flagged"
     )
 
 

@@ -373,6 +373,13 @@ def test_evaluation_of_unlabelled_rows_that_cannot_be_judged(project: Path, tmp_
     assert found["guards"]["ood"]["tpr"] == 1
 
 
+def test_suspects_may_have_labels_that_the_model_does_not_know(project: Path, tmp_path: Path) -> None:
+    """Labels of suspect rows are not read: rows of an unknown class are suspects like others."""
+    np.savez(tmp_path / "suspect.npz", x=tiny_models.inputs("tensor", 30, 3).numpy() + 5, y=np.full(30, 17))
+    found = evaluate(Bundle.load(project / "b"), project / "test.npz", tmp_path / "suspect.npz")
+    assert found["rows"]["suspect"] == 30
+
+
 def test_evaluation_without_guards(project: Path) -> None:
     """Without guards there is accuracy, and null for the rest."""
     bundle = tiny_models.fitted("tensor", guards=[], monitors=[]).bundle

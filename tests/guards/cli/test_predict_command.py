@@ -12,6 +12,7 @@ import tiny_models
 import torch
 
 from guards import Batch, Bundle
+from guards.calibration.draws import uniform_draws
 from guards.cli.answer_columns import TOP, AnswerColumns
 from guards.types import Prediction, Result
 
@@ -65,6 +66,28 @@ def test_answers_are_those_of_the_pipeline(project: Path, guardhouse: Guardhouse
         == {"allow": 0, "flag": 0, "abstain": 0, "reject": 0} | found["action"].value_counts().to_dict()
     )
     assert document["touched"] == (found["action"] != "allow").mean()
+
+
+def test_randomised_sets_are_those_of_the_ids(guardhouse: Guardhouse, tmp_path: Path) -> None:
+    """A row of a file draws by its id, and has the bound of its group, as in a server; in batches of any size."""
+    heldout = tiny_models.rows("tabular", 800, 50)
+    sets = {"prediction_sets": {"method": "aps", "by": "region"}, "guards": [], "server": {"max_batch_rows": 8}}
+    tiny_models.fitted("tabular", heldout=heldout, **sets).bundle.save(tmp_path / "b")
+    rows = tiny_models.rows("tabular", 50, 90)
+    tiny_models.write_csv(tmp_path / "rows.csv", rows)
+    ids = [f"order-{row % 37}" for row in range(50)]
+    pd.read_csv(tmp_path / "rows.csv").assign(id=ids).to_csv(tmp_path / "named.csv", index=False)
+    bundle = Bundle.load(tmp_path / "b")
+    region = torch.tensor([("north", "south").index(each or "") for each in rows.groups["region"]])
+    for name, names in (("rows", [str(row) for row in range(50)]), ("named", ids)):
+        arguments = tmp_path / f"{name}.csv", "--out", tmp_path / f"{name}.parquet"
+        assert guardhouse("predict", tmp_path / "b", *arguments)[0] == 0
+        found = pd.read_parquet(tmp_path / f"{name}.parquet")["prediction_set"]
+        batch = Batch(rows.x, {"region": region}, draws=torch.from_numpy(uniform_draws(names, bundle.id)))
+        members = bundle.pipeline()(batch).prediction.members
+        assert members is not None
+        expected = [{tiny_models.CLASSES[place] for place in row.nonzero()[:, 0].tolist()} for row in members]
+        assert [set(each) for each in found] == expected
 
 
 def test_csv_and_parquet_hold_the_same(project: Path, guardhouse: Guardhouse, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_better_detector_is_found_and_can_be_fitted(project: Path, guardhouse:
     assert found["difference"]["tpr"] == pytest.approx(difference)
     assert found["winner"]["detection"]["false_alarm_interval"][0] <= 0.05
     assert Path(found["picture"]).read_bytes().startswith(PNG)
-    assert found["left_out"] == {"ranges": "another guard has this detector"}
+    assert found["left_out"]["ranges"] == "another guard has this detector"
     before, after = (yaml.safe_load((project / name).read_text()) for name in ("gateway.yaml", "gateway.tuned.yaml"))
     assert after["guards"][0] == before["guards"][0]
     assert {**after["guards"][1], "detector": None, "share": None} == {
@@ -102,7 +102,7 @@ def test_nothing_is_claimed_where_nothing_differs(tmp_path: Path, guardhouse: Gu
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--guard", "oood"], '--guard oood: the config has no such guard; there are ["quality", "ood"]'),
+        (["--guard", "oood"], 'no such guard that shares the budget; there are ["quality", "ood"]'),
         (["--out", "/nowhere/new.yaml"], "needs a name of its own in the folder of"),
         (["--out", "{}/gateway.yaml"], "needs a name of its own in the folder of"),
     ],
@@ -112,6 +112,20 @@ def test_mistakes(options: list[str], said: str, project: Path, guardhouse: Guar
     status, found, err = tuned(guardhouse, project, *(option.format(project) for option in options))
     assert (status, found) == (2, {})
     assert said in err.replace("\n", " ")
+
+
+def test_a_guard_that_abstains_on_purpose_is_left_as_it_is(tmp_path: Path, guardhouse: Guardhouse) -> None:
+    """A guard with a target_error has no share of the budget: it is neither tuned nor measured, and stays."""
+    unsure = {"name": "unsure", "detector": {"kind": "confidence"}, "action": "abstain", "target_error": 0.3}
+    config = write(tmp_path, model={**tiny_models.document("tensor")["model"]})
+    document = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**document, "guards": [unsure, *GUARDS]}))
+    status, found, err = tuned(guardhouse, tmp_path)
+    assert status == 0, err
+    assert found["guard"] == "ood"
+    after = yaml.safe_load((tmp_path / "gateway.tuned.yaml").read_text())
+    assert after["guards"][0] == unsure
+    assert tuned(guardhouse, tmp_path, "--guard", "unsure")[0] == 2
 
 
 def test_too_few_rows_are_refused_with_their_number(tmp_path: Path, guardhouse: Guardhouse) -> None:

@@ -70,6 +70,15 @@ def test_rows_are_numbered_without_ids(name: str, tmp_path: Path, monkeypatch: p
     assert sum((part.ids for part in parts), ()) == tuple(map(str, range(30)))
 
 
+def test_a_missing_id_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column of ids that has a gap is refused, with the rows of the file: an answer needs a name."""
+    frame = table()
+    frame.loc[[9, 10], "id"] = None
+    write(tmp_path / "t.csv", frame)
+    with pytest.raises(Mistake, match=r"rows 9, 10: the column 'id' has no value; write an id into every row"):
+        in_parts(tmp_path / "t.csv", monkeypatch, Notices())
+
+
 def test_labels_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A label that the model does not know is no reason to refuse a row that is only to be answered."""
     write(tmp_path / "t.csv", table().assign(y="wasp"))

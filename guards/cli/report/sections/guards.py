@@ -74,7 +74,9 @@ def _thresholds(parts: Parts) -> Grid:
             spec.name,
             _kind(spec),
             spec.action,
-            percent(spec.share / total) if spec.target_error is None else f"target error {percent(spec.target_error)}",
+            percent(spec.share / total)
+            if spec.target_error is None
+            else f"none: abstains for a target error of {percent(spec.target_error)}",
             f"{threshold:.5f}" if threshold else "never",
         )
         for spec, threshold in zip(config.guards, parts.pipeline.thresholds, strict=True)
@@ -87,8 +89,8 @@ def _thresholds(parts: Parts) -> Grid:
 
 def _false_alarms(parts: Parts, any_guard: Detection) -> Finding:
     budget, alarms = parts.bundle.config.false_alarm_budget, any_guard["false_alarm_interval"]
-    if any_guard["false_alarm_rate"] is None:
-        return Finding("good", "No guard has a part of the budget: all guards abstain for a target error.")
+    if not parts.bundle.config.budgeted:
+        return Finding("look", "No guard shares the false-alarm budget: all of them abstain on purpose.")
     if parts.clean is None:
         return Finding(
             "look",

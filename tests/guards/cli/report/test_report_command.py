@@ -238,7 +238,8 @@ def test_adaptive_sets_and_a_target_error(tmp_path: Path, report: Callable[..., 
     text = sound(report(config, "--clean", tmp_path / "test.npz")).text.replace("\u00a0", " ")
     assert "'unsure' answers" in text
     assert "and its target is 40.0 %" in text
-    assert "target error 40.0 %" in text
+    assert "100.0 %" in text
+    assert "none: abstains for a target error of 40.0 %" in text
     assert "Size of prediction sets" in text
 
 

@@ -72,4 +72,5 @@ def test_a_frequent_number_has_a_cell_of_its_own() -> None:
     cell = cells(torch.tensor([[40.0, 0.0], [39.9, 298.0], [40.1, 299.0], [math.nan, math.nan]]))
     assert len(set(cell[:, 0].tolist())) == 4
     assert cell[1, 1] == cell[2, 1]
+    assert cells(torch.tensor([[40.0, 300.0]]))[0, 1] == cells.absent[1]
     assert cell[3].tolist() == cells.absent.tolist()

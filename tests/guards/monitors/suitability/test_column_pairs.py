@@ -13,7 +13,7 @@ SIZE, WEIGHT, KIND = 0, 1, 3  # the order of the streams: numbers, the confidenc
 
 def fitted() -> tuple[ColumnPairs, Streams, torch.Tensor]:
     x, y = rows(3000, 1)
-    streams = Streams(SuitabilityParams(name="s"), CONTEXT)
+    streams = Streams(SuitabilityParams(name="s").streams, CONTEXT)
     streams.fit(Reference(Batch(x), y, CONTEXT.schema), outcome(x, y))
     places = streams.places(Batch(x), outcome(x, y))
     return ColumnPairs(streams).fit(places), streams, places

@@ -54,3 +54,14 @@ def test_without_a_shift_the_shares_are_the_references() -> None:
     assert change == pytest.approx(0, abs=1e-9)
     assert plausible
     assert not evident
+
+
+def test_classes_without_rows_are_left_out() -> None:
+    """A class with hardly any held-out rows takes no part, and without any class there is nothing to explain."""
+    moments, _ = learnt()
+    sums = torch.tensor([[0.9, 0.4, 0], [0.1, 0.6, 0], [0.5, 0.5, 0], [0.5, 0.5, 0]], dtype=torch.float64) * N / 2
+    window = moments.standardised(moments.shift(np.array([5000, 5000, 5000, 5000]), N))
+    three = LabelShift().fit(moments, torch.tensor([N / 2, N / 2, 0]), torch.tensor([0.45 * N, 0.3 * N, 0]), sums)
+    assert three.explain(moments, window, N).change == pytest.approx(-0.09, abs=1e-6)
+    nothing = LabelShift().fit(moments, torch.zeros(2), torch.zeros(2), sums[:, :2]).explain(moments, window, N)
+    assert (nothing.change, nothing.plausible) == (0, False)

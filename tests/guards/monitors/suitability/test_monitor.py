@@ -9,7 +9,7 @@ import tiny_models
 import torch
 from easy_and_hard import CONTEXT, feed, monitor, outcome, rows
 
-from guards import Batch, Bundle, Reference
+from guards import Batch, Bundle, Reference, Result
 from guards.config.config import differences, parse
 from guards.monitors.base import Statistic
 from guards.monitors.suitability.monitor import Suitability
@@ -207,6 +207,30 @@ def test_it_lives_in_a_bundle_and_in_a_replay(tmp_path: Path) -> None:
     assert sum(each["value"] for each in figures if each["name"] == "windows") == 2  # type: ignore[misc]
     rows_kept = [name for name, tensor in loaded.monitors[0].state_dict().items() if max((*tensor.shape, 0)) >= 2000]
     assert rows_kept == []
+
+
+def test_wide_features_are_no_shift() -> None:
+    """Features of many dimensions do not make a clean window look shifted: other class shares still explain it."""
+    x, y = rows(2600, 13)
+
+    def answered(part: slice) -> Result:
+        made = outcome(x[part], y[part], part.start)
+        features = torch.randn((len(x[part]), 128), generator=torch.Generator().manual_seed(part.start))
+        return replace(made, output=replace(made.output, features=features))
+
+    fitting, late = slice(0, 600), slice(600, 2600)
+    watching = Suitability(SuitabilityParams(name="s"), CONTEXT)
+    watching.fit(Reference(Batch(x[fitting]), y[fitting], CONTEXT.schema), answered(fitting))
+    watching.observe(Batch(x[late]), answered(late))
+    assert found(watching, "label_shift").value == 1
+    assert found(watching, "overlap").value == pytest.approx(1, abs=0.03)
+
+
+def test_it_stands_beside_other_monitors_of_streams() -> None:
+    """A config may have the monitor beside monitors of streams with projections and other bins."""
+    streams = {"kind": "bins", "name": "streams", "bins": 5, "projections": 4}
+    monitors = [streams, {"kind": "suitability", "name": "suitable"}]
+    assert len(parse(tiny_models.document("tabular", monitors=monitors)).monitors) == 2
 
 
 def test_the_margin_may_change_without_a_refit() -> None:
