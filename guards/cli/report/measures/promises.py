@@ -4,7 +4,7 @@ import math
 
 from scipy.stats import betabinom
 
-__all__ = ["contradicts_budget", "contradicts_coverage"]
+__all__ = ["contradicts_coverage", "contradicts_rank"]
 
 LEVEL = 0.025
 
@@ -20,7 +20,9 @@ def contradicts_coverage(held: int, rows: int, *, coverage: float, calibration_r
     return bool(betabinom.cdf(held, rows, rank, calibration_rows + 1 - rank) < LEVEL)
 
 
-def contradicts_budget(flagged: int, rows: int, *, budget: float, calibration_rows: int) -> bool:
-    """Tell whether more of ``rows`` clean rows are ``flagged`` than a budget and chance explain, by the same law."""
-    rank = max(1, math.floor(budget * (calibration_rows + 1) + 1e-9))
+def contradicts_rank(flagged: int, rows: int, *, rank: int, calibration_rows: int) -> bool:
+    """Tell whether more of ``rows`` clean rows are ``flagged`` than chance explains.
+
+    Guards flag a row if it is as strange as the ``rank`` strangest calibration rows; the law is the same.
+    """
     return bool(betabinom.sf(flagged - 1, rows, rank, calibration_rows + 1 - rank) < LEVEL)

@@ -7,12 +7,14 @@ import numpy.typing as npt
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_curve
 
+from guards.calibration.budget import largest_supported_rank
 from guards.cli.detection import Detection
 from guards.cli.evaluate import detections
 from guards.cli.report.charts import roc, uniform
 from guards.cli.report.measures.cross_fitting import p_values_across
-from guards.cli.report.measures.promises import contradicts_budget
+from guards.cli.report.measures.promises import contradicts_rank
 from guards.cli.report.parts import Parts, calibration_scores
+from guards.cli.report.sections.abstention import abstention_findings
 from guards.cli.report.sections.section import Block, Finding, Grid, Remark, Section, chart
 from guards.cli.report.words import between, percent
 from guards.config.sections import GuardConfig
@@ -37,7 +39,7 @@ def guards_section(parts: Parts, *, seed: int) -> Section:
     findings: list[Finding] = []
     runs = [[part.judged] for part in (parts.fresh, parts.suspect) if part is not None]
     found, any_guard = detections(parts.bundle, runs)
-    findings += [_false_alarms(parts, any_guard), _finds(found, any_guard)]
+    findings += [_false_alarms(parts, any_guard), _finds(found, any_guard), *abstention_findings(parts)]
     blocks: list[Block] = [_thresholds(parts), *_figures(parts, found, any_guard)]
     if parts.suspect is not None:
         blocks.append(_roc(parts, runs, found))
@@ -72,7 +74,9 @@ def _thresholds(parts: Parts) -> Grid:
             spec.name,
             _kind(spec),
             spec.action,
-            percent(spec.share / total) if spec.target_error is None else f"target error {percent(spec.target_error)}",
+            percent(spec.share / total)
+            if spec.target_error is None
+            else f"none: abstains for a target error of {percent(spec.target_error)}",
             f"{threshold:.5f}" if threshold else "never",
         )
         for spec, threshold in zip(config.guards, parts.pipeline.thresholds, strict=True)
@@ -90,16 +94,14 @@ def _false_alarms(parts: Parts, any_guard: Detection) -> Finding:
     if parts.clean is None:
         return Finding(
             "look",
-            f"Whether the guards keep their budget of {percent(budget, 2)} was not tested on rows "
-            "that no step has seen: "
-            "give such rows as --clean.",
+            f"Whether the guards keep their budget of {percent(budget, 2)} was not tested on rows that no step has "
+            "seen: give such rows as --clean.",
         )
-    if any_guard["false_alarm_rate"] is None:
-        return Finding("good", "No guard has a part of the budget: all of them abstain for their target error.")
     rows, rate = len(parts.clean.rows), any_guard["false_alarm_rate"] or 0.0
     said = f"All guards together flag {percent(rate, 2)} {_two(alarms)} of {rows:,} clean rows"
     calibration_rows = parts.bundle.scores.shape[1]
-    if contradicts_budget(round(rate * rows), rows, budget=budget, calibration_rows=calibration_rows):
+    rank = largest_supported_rank(calibration_rows, budget, parts.bundle.config.guarantee)
+    if contradicts_rank(round(rate * rows), rows, rank=rank, calibration_rows=calibration_rows):
         return Finding(
             "act",
             f"{said}, more than a budget of {percent(budget, 2)} and chance explain: the clean rows are not like the "
@@ -116,9 +118,8 @@ def _finds(found: dict[str, Detection], any_guard: Detection) -> Finding:
     best = max(found, key=lambda name: found[name]["tpr"] or 0.0)
     return Finding(
         "look" if any_guard["tpr"] < HALF else "good",
-        f"They flag {percent(any_guard['tpr'])} {between(any_guard['tpr_interval'], share=True)} of "
-        "the suspect rows; the "
-        f"guard that finds most alone is {best!r}, with {percent(found[best]['tpr'] or 0.0)}.",
+        f"They flag {percent(any_guard['tpr'])} {between(any_guard['tpr_interval'], share=True)} of the suspect rows; "
+        f"the guard that finds most alone is {best!r}, with {percent(found[best]['tpr'] or 0.0)}.",
     )
 
 

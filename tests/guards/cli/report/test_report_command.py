@@ -52,19 +52,6 @@ def sound(page: str) -> Page:
     return parsed
 
 
-def test_a_guard_outside_the_budget(tmp_path: Path, report: Callable[..., str]) -> None:
-    """A guard with a target_error has no share of the budget, and its flags are in no figure of all guards together."""
-    guards = [
-        {"name": "ood", "detector": {"kind": "mahalanobis"}},
-        {"name": "unsure", "detector": {"kind": "confidence"}, "action": "abstain", "target_error": 0.25},
-    ]
-    sets = {"prediction_sets": {"method": "aps", "by": "region"}}
-    page = report(tiny_models.write(tmp_path, "tensor", guards=guards, **sets), "--clean", tmp_path / "test.npz")
-    text = " ".join(sound(page).text.split())
-    assert "target error 25.0 %" in text
-    assert "100 %" in text
-
-
 @pytest.mark.parametrize("kind", tiny_models.KINDS)
 def test_every_kind_of_rows(kind: str, tmp_path: Path, report: Callable[..., str]) -> None:
     """Tables, images and tensors have every section, with a clean and a suspect file."""
@@ -238,6 +225,22 @@ def test_broken_promises_need_action(tmp_path: Path, report: Callable[..., str])
     assert "fewer than chance explains if 90.0 % are promised" in summary
     assert "The model is too sure by" in summary
     assert "The clean rows look stranger to" in summary
+
+
+def test_adaptive_sets_and_a_target_error(tmp_path: Path, report: Callable[..., str]) -> None:
+    """Randomised sets by group, and a guard that abstains for a target error, are judged by their own promises."""
+    guards = [
+        {"name": "ood", "detector": {"kind": "gaussian"}},
+        {"name": "unsure", "detector": {"kind": "gen"}, "action": "abstain", "target_error": 0.4},
+    ]
+    sets = {"method": "aps", "by": "region"}
+    config = tiny_models.write(tmp_path, "tensor", guards=guards, prediction_sets=sets)
+    text = sound(report(config, "--clean", tmp_path / "test.npz")).text.replace("\u00a0", " ")
+    assert "'unsure' answers" in text
+    assert "and its target is 40.0 %" in text
+    assert "100.0 %" in text
+    assert "none: abstains for a target error of 40.0 %" in text
+    assert "Size of prediction sets" in text
 
 
 def test_refusals(tmp_path: Path, guardhouse: Guardhouse) -> None:
