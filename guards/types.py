@@ -59,13 +59,16 @@ class Batch:
     """Decoded rows: ``x`` (n, ...) float32, with NaN for missing values and -1 for unseen categories.
 
     ``groups`` holds level codes (n,) int64 by attribute, for attributes that come with the request.
-    ``output`` is None until the model has run. ``memo`` caches values that were computed from exactly these rows: if
-    two monitors need the same statistic, only the first computes it. A part of a batch has an empty memo.
+    ``output`` is None until the model has run. ``draws`` (n,) float32 are the rows' uniform draws for randomised
+    prediction sets (:func:`guards.calibration.draws.uniform_draws`), None if no set is randomised. ``memo`` caches
+    values that were computed from exactly these rows: if two monitors need the same statistic, only the first computes
+    it. A part of a batch has an empty memo.
     """
 
     x: Tensor
     groups: Mapping[str, Tensor] = field(default_factory=dict)
     output: ModelOutput | None = None
+    draws: Tensor | None = None
     memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -79,18 +82,21 @@ class Batch:
             x=self.x[rows],
             groups={name: codes[rows] for name, codes in self.groups.items()},
             output=None if output is None else output[rows],
+            draws=None if self.draws is None else self.draws[rows],
         )
 
     @classmethod
     def join(cls, parts: "Sequence[Batch]") -> "Batch":
-        """Concatenate batches, in order; either all batches have an output, or none has."""
+        """Concatenate batches, in order; either all batches have an output, or none has; the same holds for draws."""
         if len(parts) == 1:
             return parts[0]
         outputs = [part.output for part in parts if part.output is not None]
+        draws = [part.draws for part in parts if part.draws is not None]
         return cls(
             x=torch.cat([part.x for part in parts]),
             groups={name: torch.cat([part.groups[name] for part in parts]) for name in parts[0].groups},
             output=ModelOutput.join(outputs) if outputs else None,
+            draws=torch.cat(draws) if draws else None,
         )
 
 
@@ -167,6 +173,7 @@ class Verdict:
     ``flagged`` shows what each guard found, even if shadow mode kept the flag from changing the action. If a detector
     crashed on a row, the row's p-value is NaN and the guard does not flag the row. ``violated`` (g, n) is None if no
     guard has declared bounds. ``causes`` holds the causes (n, c) of the guards that name causes, by the guard's name.
+    ``on_purpose`` are the places of the guards with a ``target_error``: their flags are no false alarms.
     """
 
     guards: tuple[str, ...]
@@ -176,6 +183,13 @@ class Verdict:
     violated: Tensor | None
     action: Tensor
     causes: Mapping[str, Tensor]
+    on_purpose: tuple[int, ...] = ()
+
+    @property
+    def alarmed(self) -> Tensor:
+        """Which rows (n,) any guard that shares the budget flagged."""
+        shared = [place for place in range(len(self.guards)) if place not in self.on_purpose]
+        return (self.flagged[shared] if self.on_purpose else self.flagged).any(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,6 +223,7 @@ class Result:
                 violated=None if verdict.violated is None else verdict.violated[:, rows],
                 action=verdict.action[rows],
                 causes={name: causes[rows] for name, causes in verdict.causes.items()},
+                on_purpose=verdict.on_purpose,
             ),
         )
 
@@ -242,5 +257,6 @@ class Result:
                 violated=torch.cat(violated, dim=1) if known else None,
                 action=torch.cat([each.action for each in verdicts]),
                 causes={},
+                on_purpose=verdicts[0].on_purpose,
             ),
         )

@@ -26,6 +26,7 @@ from guards.detectors.energy import Energy
 from guards.detectors.fdbd import Fdbd
 from guards.detectors.gaussian import Gaussian
 from guards.detectors.gen import Gen
+from guards.detectors.image_quality import ImageQuality
 from guards.detectors.knn import Knn
 from guards.detectors.mahalanobis import Mahalanobis
 from guards.detectors.ranges import Ranges
@@ -44,6 +45,7 @@ from guards.monitors.base import Monitor
 from guards.monitors.bins import Bins
 from guards.monitors.groups.monitor import Groups
 from guards.monitors.sequential import Sequential
+from guards.monitors.suitability.monitor import Suitability
 
 __all__ = ["OneOf", "broken_plugins", "registered"]
 
@@ -52,8 +54,8 @@ Plugin = type[Detector] | type[Monitor] | type[Explainer]
 
 # The built-in classes are listed here, since a bento has the sources without the metadata that names entry points.
 BUILT_IN: dict[Group, tuple[Plugin, ...]] = {
-    "detectors": (Ranges, Gaussian, Mahalanobis, Knn, Energy, Fdbd, Gen, Confidence),
-    "monitors": (Groups, Bins, Sequential, Accuracy, *ALIBI),
+    "detectors": (Ranges, ImageQuality, Gaussian, Mahalanobis, Knn, Energy, Fdbd, Gen, Confidence),
+    "monitors": (Groups, Bins, Sequential, Accuracy, Suitability, *ALIBI),
     "explainers": (
         *(IntegratedGradients, Saliency, DeepLift, GradientShap, Occlusion, FeatureAblation, KernelShap, Shapley),
     ),

@@ -31,6 +31,8 @@ class Detector(nn.Module, ABC):
     """Whether ``score`` reads ``batch.output.early``, which is computed only if a guard reads it, and may be None."""
     differentiable: ClassVar[bool] = False
     """Whether gradients of ``score`` explain the score: it has no jumps, and is not flat where inputs matter."""
+    blind_spots: ClassVar[str] = ""
+    """What the detector cannot see, in sentences for the reader of a report; empty if its author does not say."""
 
     @abstractmethod
     def fit(self, reference: Reference) -> Self:

@@ -42,6 +42,11 @@ class Mahalanobis(Detector):
     Params: ClassVar[type[Params]] = MahalanobisParams
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    blind_spots: ClassVar[str] = (
+        "It sees only what the model's features keep: a change that the model ignores passes, and so does a foreign "
+        "row that the model maps onto a known class. One mean and the shared covariance describe a class badly if the "
+        "class is more than one cloud of points."
+    )
     centre: Tensor
     projection: Tensor
     offset: Tensor

@@ -92,8 +92,8 @@ class Monitor(nn.Module, ABC):
     Params: ClassVar[type[MonitorParams]]
     ordered: ClassVar[bool] = False
     """Whether the figures depend on the order of the rows."""
-    notices: ClassVar[tuple[str, ...]] = ()
-    """Warnings that are shown whenever such a monitor is fitted."""
+    notices: tuple[str, ...] = ()
+    """Warnings that are shown when the monitor has been fitted."""
 
     def __init__(self, params: MonitorParams, context: Context) -> None:
         """Take the parameters and the context; the constructor of a subclass takes the same two arguments.

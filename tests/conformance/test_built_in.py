@@ -14,6 +14,11 @@ TASKS: tuple[Task, ...] = get_args(Task)
 REFUSED = {
     ("strict", "regression"): "a loss of accuracy, which a regression has not got",
     **{(name, "regression"): "needs a classifier" for name in ("confidence", "energy", "gen", "fdbd")},
+    ("image_quality", "tabular"): "judges images, and the input is of kind tabular",
+    ("image_quality", "tensor"): "judges images, and the input is of kind tensor",
+    ("suitability", "regression"): "a regression has no accuracy",
+    ("suitability", "image"): "compares the columns of a table",
+    ("suitability", "tensor"): "compares the columns of a table",
     ("alibi_chi2", "regression"): "a regression predicts no class",
     ("alibi_tabular", "image"): "compares columns, and the input is of kind image",
     ("alibi_tabular", "tensor"): "compares columns, and the input is of kind tensor",
@@ -30,6 +35,10 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     },
     "alibi_context_mmd": [{**OF_ALIBI, "window": 20, "average_run_length": 100, "reference_rows": 50}],
     **{f"alibi_{name}_online": [ONLINE] for name in ("mmd", "lsdd", "cvm")},
+    "ranges": [
+        {},
+        {"combinations": False, "rules": ["height >= weight - 9", "colour == 'red' or age is missing or age < 3"]},
+    ],
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
     "knn": [{}, {"rows": 20, "neighbours": 3}],
     "gen": [{}, {"top": 2, "gamma": 0.5}],
@@ -39,6 +48,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "bins": [{"name": "streams"}, {"name": "coarse", "bins": 2, "projections": 0}],
     "sequential": [{"name": "drift"}, {"name": "clean", "include": "clean", "epoch": 7, "bins": 3, "projections": 2}],
     "accuracy": [{"name": "accuracy"}, {"name": "strict", "tolerance": 0.0}],
+    "suitability": [{"name": "suitable", "window": 50}, {"name": "loose", "window": 60, "margin": 0.2, "bins": 4}],
     "groups": [
         {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["north"]},
         {"name": "g", "attribute": "region", "source": {"request": "region"}, "levels": ["n", "s"], "tolerance": 0.0},
@@ -65,17 +75,18 @@ def parametrised(group: str) -> list[Any]:
         for index, params in enumerate(PARAMETERS.get(name, [{}]))
         for kind in KINDS
         for task in TASKS
-        if kind == "tabular" or "column" not in params.get("source", {})
+        if kind == "tabular" or ("column" not in params.get("source", {}) and "rules" not in params)
     ]
 
 
 @pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("detectors"))
 def test_detector(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
-    """A built-in detector passes every check for every kind of input, or refuses the task with a sentence."""
+    """A built-in detector passes every check for every kind of input, or refuses the kind or task with a sentence."""
     detector = registered("detectors")[name]
     chosen = detector.Params.model_validate({"kind": name, **params})
-    if (name, task) in REFUSED:
-        with pytest.raises(ValueError, match=REFUSED[name, task]):
+    sentence = next((REFUSED[case] for case in ((name, task), (name, kind)) if case in REFUSED), None)
+    if sentence is not None:
+        with pytest.raises(ValueError, match=sentence):
             detector(chosen).fit(example(kind, task).reference)
         return
     for check in detector_checks(detector, chosen, kind=kind, task=task).values():

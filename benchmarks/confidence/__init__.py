@@ -1,0 +1,1 @@
+"""Confidence: sets, intervals, abstention and the budget over many splits; accuracy before labels come."""
