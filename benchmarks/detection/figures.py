@@ -39,7 +39,7 @@ def ablations(case: Case) -> dict[str, Scorer]:
 
     def parts(batch: Batch) -> Tensor:
         surprise = _surprises(gaussian, batch)
-        return torch.stack([1.5 * surprise[:, :3].mean(1), surprise[:, 3:5].mean(1), surprise[:, 5]], dim=1)
+        return torch.stack([surprise[:, :3].mean(1), surprise[:, 3:5].mean(1), surprise[:, 5]], dim=1)
 
     def without(*left_out: int) -> Scorer:
         kept = [part for part in range(3) if part not in left_out]

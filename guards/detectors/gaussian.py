@@ -19,8 +19,6 @@ LOUD = 3.0
 BETWEEN = ("between classes", "direction between classes", "low energy")
 FAR = ("far from every class", "direction far from every class")
 EARLY = ("early layer",)
-BETWEEN_WEIGHT = 1.5
-"""How much more a row between the classes counts: such rows surprise less than foreign rows, and hide among them."""
 
 
 class GaussianParams(Params):
@@ -47,10 +45,10 @@ class Rows(NamedTuple):
 class Gaussian(Detector):
     """The root mean square of three surprises, each in nats; a row's surprise is minus the log of its p-value.
 
-    1. Is the row between the classes? The mean surprise of three views, which counts 1.5 times: the relative
-       Mahalanobis distance of the features as they are and of features of length 1 (Ren et al. 2021, "A simple fix to
-       Mahalanobis distance for improving near-OOD detection"), and the energy of centred logits (Liu et al. 2020,
-       "Energy-based out-of-distribution detection"). A regression has none of them.
+    1. Is the row between the classes? The mean surprise of three views: the relative Mahalanobis distance of the
+       features as they are and of features of length 1 (Ren et al. 2021, "A simple fix to Mahalanobis distance for
+       improving near-OOD detection"), and the energy of centred logits (Liu et al. 2020, "Energy-based
+       out-of-distribution detection"). A regression has none of them.
     2. Is the row far from every class? The mean surprise of two views: the Mahalanobis distance of the features as they
        are (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples and adversarial
        attacks"), which a wrong unit makes longer, and of features of length 1 (Mueller & Hein 2025, "Mahalanobis++").
@@ -193,11 +191,10 @@ class Gaussian(Detector):
         return torch.stack([*between, *far, *early], dim=1)
 
     def _combined(self, surprises: Tensor) -> Tensor:
-        """Combine the surprises (n, v) of the views to the weighted root mean square of the parts' means (n,)."""
+        """Combine the surprises (n, v) of the views to the root mean square of the parts' means (n,)."""
         parts, start = [], 0
         for names in self._parts():
-            mean = surprises[:, start : start + len(names)].mean(1)
-            parts.append(BETWEEN_WEIGHT * mean if names == BETWEEN else mean)
+            parts.append(surprises[:, start : start + len(names)].mean(1))
             start += len(names)
         norm: Tensor = torch.linalg.vector_norm(torch.stack(parts, dim=1), dim=1)
         return norm / len(parts) ** 0.5

@@ -201,8 +201,8 @@ def test_defaults() -> None:
         (
             {"guards": guard(detector={"kind": "mahalanobbis"})},
             (
-                "guards.0.detector: 'mahalanobbis' is not known; there are 'ranges', 'gaussian', 'mahalanobis', 'knn', "
-                "'energy', 'fdbd', 'gen', 'confidence'"
+                "guards.0.detector: 'mahalanobbis' is not known; there are 'ranges', 'image_quality', 'gaussian', "
+                "'mahalanobis', 'knn', 'energy', 'fdbd', 'gen', 'confidence'"
             ),
         ),
         ({"guards": guard(detector={})}, "guards.0.detector: missing its `kind`"),

@@ -70,12 +70,12 @@ def test_views_in_double_precision() -> None:
 
 
 def test_score_combines_the_surprises() -> None:
-    """The score is the root mean square of 1.5 times a mean of three surprises, a mean of two, and a surprise."""
+    """The score is the root mean square of a mean of three surprises, a mean of two, and the early layer's."""
     rows, y = made()
     fresh, _ = made(50, 1)
     detector = fitted(rows, y)
     s = detector.surprises(fresh.output)  # type: ignore[arg-type]
-    parts = torch.stack([1.5 * s[:, :3].mean(1), s[:, 3:5].mean(1), s[:, 5]])
+    parts = torch.stack([s[:, :3].mean(1), s[:, 3:5].mean(1), s[:, 5]])
     assert detector.score(fresh).tolist() == pytest.approx(parts.square().mean(0).sqrt().tolist(), rel=1e-5)
     assert detector.cause_names() == NAMES
 
