@@ -25,7 +25,7 @@ LEVEL = 0.05
 """The probability of the verdict `no_harm` for a window whose loss is the margin."""
 LARGEST_DIVERGENCE = 5.0
 """Beyond it the window looks like less than a sixth of the held-out rows."""
-BROKEN, BROKEN_SHARE = 0.15, 0.3
+BROKEN, BROKEN_SHARE = 0.05, 0.1
 """How much divergence pairs of columns may add to that of single columns: a constant, and a share of the latter."""
 
 

@@ -46,8 +46,8 @@ def test_a_verdict_holds_under_both_explanations() -> None:
 def test_no_overlap_and_broken_pairs_are_never_judged() -> None:
     """A window that looks like few held-out rows, or whose columns fell apart, is not judged at all."""
     assert judged(0.9, divergence=6.0, pair_divergence=6.0).reason == "no_overlap"
-    assert judged(0.9, divergence=0.1, pair_divergence=0.4).reason == "broken_pairs"
-    assert judged(0.9, divergence=1.0, pair_divergence=1.4).verdict == "no_harm"
+    assert judged(0.9, divergence=0.1, pair_divergence=0.17).reason == "broken_pairs"
+    assert judged(0.9, divergence=1.0, pair_divergence=1.1).verdict == "no_harm"
 
 
 def test_an_accuracy_stays_between_nought_and_one() -> None:
