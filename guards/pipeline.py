@@ -1,6 +1,7 @@
 """One pass over a batch: input guards, the model, output guards, and one action per row."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +19,16 @@ __all__ = ["Guard", "Pipeline", "fatal"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guard:
-    """A fitted detector, the action for rows that it flags, and the action for rows on which it crashes."""
+    """A fitted detector, the action for rows that it flags, and the action for rows on which it crashes.
+
+    A guard with a finite ``limit`` flags rows whose score is above the limit, whatever their p-value.
+    """
 
     name: str
     detector: Detector
     action: Action = Action.FLAG
     on_error: Action = Action.ALLOW
+    limit: float = math.inf
 
     def check(self, batch: Batch, *, causes: bool = True) -> Finding:
         """Score each row of a batch; if the detector crashes, mark only the rows that cause the crash.
@@ -53,7 +58,8 @@ class Pipeline:
 
     ``calibration`` holds the scores of the same n clean rows under each of g guards: (g, n). A guard flags a row if
     the row's rank among the calibration rows is at most the guard's entry in ``max_ranks``. With ``shadow`` the verdict
-    shows the flags, but a flag never changes a row's action.
+    shows the flags, but a flag never changes a row's action. ``stratum_of`` gives each row's stratum (n,), if the
+    predictor is calibrated by groups.
     """
 
     def __init__(
@@ -65,12 +71,14 @@ class Pipeline:
         max_ranks: Sequence[int],
         predictor: Predictor,
         shadow: bool = False,
+        stratum_of: Callable[[Batch], Tensor] | None = None,
     ) -> None:
         self.model, self.guards, self.shadow = model, tuple(guards), shadow
         self.names = tuple(guard.name for guard in guards)
         self.predictor = predictor.to(model.device)
         self.calibration = None if calibration is None else calibration.to(model.device)
         self.max_ranks = tuple(max_ranks)
+        self._stratum_of = stratum_of
         self._input = [index for index, guard in enumerate(guards) if not guard.detector.needs_output]
         self._output = [index for index, guard in enumerate(guards) if guard.detector.needs_output]
         self._rule = DecisionRule(
@@ -81,13 +89,22 @@ class Pipeline:
             on_error=[guard.on_error for guard in guards],
             shadow=shadow,
             device=model.device,
+            limits=[guard.limit for guard in guards],
         )
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Each guard's largest p-value at which it flags a row; 0 if the guard can never flag."""
-        rows = 0 if self.calibration is None else len(self.calibration)
-        return tuple(rank / (rows + 1) for rank in self.max_ranks)
+        """Each guard's largest p-value at which it flags a row; 0 if the guard can never flag.
+
+        For a guard with a score limit: the share of calibration rows above the limit.
+        """
+        if self.calibration is None:
+            return ()
+        ranks = list(self.max_ranks)
+        for place, guard in enumerate(self.guards):
+            if guard.limit < math.inf:
+                ranks[place] = int((self.calibration.scores[place] > guard.limit).sum())
+        return tuple(rank / (len(self.calibration) + 1) for rank in ranks)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, *, causes: bool = True) -> Result:
@@ -104,7 +121,7 @@ class Pipeline:
 
     def forward(self, batch: Batch) -> Batch:
         """Run the model once, and add its output to the batch."""
-        return Batch(batch.x, batch.groups, self.model(batch.x))
+        return Batch(batch.x, batch.groups, self.model(batch.x), batch.draws)
 
     def check_output(self, batch: Batch, *, causes: bool = True) -> dict[int, Finding]:
         """Run the guards that read features or logits; the findings are by the guard's index."""
@@ -115,7 +132,8 @@ class Pipeline:
         output = batch.output
         assert output is not None  # noqa: S101 - forward() came first
         verdict = self._rule([findings[index] for index in range(len(self.guards))], output.logits)
-        return Result(output, self.predictor(output), verdict)
+        stratum = None if self._stratum_of is None else self._stratum_of(batch)
+        return Result(output, self.predictor(output, batch.draws, stratum), verdict)
 
 
 def fatal(crash: BaseException) -> bool:

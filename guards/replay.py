@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from guards.bundle.batches import batches_of
 from guards.bundle.bundle import Bundle
-from guards.model.chunked_run import CHUNK, refusing
+from guards.model.chunked_run import refusing
 from guards.monitors.base import Monitor, State, Statistic
-from guards.monitors.groups.monitor import level_codes, of_requests
 from guards.monitors.optional_methods import HasCounts, HasSnapshots
 from guards.types import Batch, Result, Rows
 
@@ -132,20 +132,17 @@ def replay(
         Mistake: the model raises an exception for the rows.
         RuntimeError: after a monitor restored its own snapshot, its alarms differ from before.
     """
-    pipeline, device = bundle.pipeline(), bundle.model.device
-    by_request = of_requests(bundle.monitors)
+    pipeline = bundle.pipeline()
     watched = [Watched(monitor) for monitor in bundle.monitors]
     trace = Trace(reports={monitor.name: [] for monitor in bundle.monitors})
     every = max(1, len(rows) // samples) if samples else len(rows)
-    codes = level_codes(by_request, len(rows), rows.groups)
-    for chunk in _slices(len(rows), CHUNK):
-        groups = {name: values[chunk].to(device) for name, values in codes.items()}
-        batch = Batch(rows.x[chunk].to(device), groups)
-        with refusing(bundle.model, batch.x):
-            outcome = pipeline(batch, causes=False)
-        batch = Batch(batch.x, groups, outcome.output)
+    done = 0
+    for chunk in batches_of(bundle, rows):
+        with refusing(bundle.model, chunk.x):
+            outcome = pipeline(chunk, causes=False)
+        batch = Batch(chunk.x, chunk.groups, outcome.output, chunk.draws)
         for piece in _slices(len(batch), every):
-            start, stop = chunk.start + piece.start, chunk.start + piece.stop
+            start, stop = done + piece.start, done + piece.stop
             for each in watched:
                 each.show(batch[piece], outcome[piece], None if rows.y is None else rows.y[start:stop], start)
             if samples and (stop // every > start // every or stop == len(rows)):
@@ -153,6 +150,7 @@ def replay(
                 for monitor in bundle.monitors:
                     trace.reports[monitor.name].append(monitor.report())
         advance(len(batch))
+        done += len(batch)
     alarms = sorted((alarm for each in watched for alarm in each.alarms), key=lambda alarm: alarm["row"])
     return {"rows": len(rows), "alarms": alarms, "monitors": {m.name: _reported(m) for m in bundle.monitors}}, trace
 

@@ -1,13 +1,14 @@
-"""The pipeline's data types: a batch of rows, the model's output for the batch, and the guards' findings."""
+"""The pipeline's data types beside a batch: rows to fit on, rows of files, findings, predictions, and results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from guards.actions import Action
+from guards.batch import Batch, ModelOutput
 from guards.errors import Mistake, Mistakes
 
 if TYPE_CHECKING:
@@ -26,59 +27,6 @@ __all__ = [
     "Rows",
     "Verdict",
 ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ModelOutput:
-    """One forward pass: ``logits`` (n, k), or values (n, 1) for regression; ``features`` (n, d); float32."""
-
-    logits: Tensor
-    features: Tensor
-
-    @classmethod
-    def join(cls, parts: "Sequence[ModelOutput]") -> "ModelOutput":
-        """Concatenate outputs, in order."""
-        return cls(torch.cat([part.logits for part in parts]), torch.cat([part.features for part in parts]))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Decoded rows: ``x`` (n, ...) float32, with NaN for missing values and -1 for unseen categories.
-
-    ``groups`` holds level codes (n,) int64 by attribute, for attributes that come with the request.
-    ``output`` is None until the model has run. ``memo`` caches values that were computed from exactly these rows: if
-    two monitors need the same statistic, only the first computes it. A part of a batch has an empty memo.
-    """
-
-    x: Tensor
-    groups: Mapping[str, Tensor] = field(default_factory=dict)
-    output: ModelOutput | None = None
-    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return self.x.shape[0]
-
-    def __getitem__(self, rows: slice) -> "Batch":
-        """Take some of the rows, in order."""
-        output = self.output
-        return Batch(
-            x=self.x[rows],
-            groups={name: codes[rows] for name, codes in self.groups.items()},
-            output=None if output is None else ModelOutput(output.logits[rows], output.features[rows]),
-        )
-
-    @classmethod
-    def join(cls, parts: "Sequence[Batch]") -> "Batch":
-        """Concatenate batches, in order; either all batches have an output, or none has."""
-        if len(parts) == 1:
-            return parts[0]
-        outputs = [part.output for part in parts if part.output is not None]
-        return cls(
-            x=torch.cat([part.x for part in parts]),
-            groups={name: torch.cat([part.groups[name] for part in parts]) for name in parts[0].groups},
-            output=ModelOutput.join(outputs) if outputs else None,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,6 +102,7 @@ class Verdict:
     ``flagged`` shows what each guard found, even if shadow mode kept the flag from changing the action. If a detector
     crashed on a row, the row's p-value is NaN and the guard does not flag the row. ``violated`` (g, n) is None if no
     guard has declared bounds. ``causes`` holds the causes (n, c) of the guards that name causes, by the guard's name.
+    ``on_purpose`` are the places of the guards with a ``target_error``: their flags are no false alarms.
     """
 
     guards: tuple[str, ...]
@@ -163,6 +112,13 @@ class Verdict:
     violated: Tensor | None
     action: Tensor
     causes: Mapping[str, Tensor]
+    on_purpose: tuple[int, ...] = ()
+
+    @property
+    def alarmed(self) -> Tensor:
+        """Which rows (n,) any guard that shares the budget flagged."""
+        shared = [place for place in range(len(self.guards)) if place not in self.on_purpose]
+        return (self.flagged[shared] if self.on_purpose else self.flagged).any(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,7 +137,7 @@ class Result:
         """Take some of the rows, in order."""
         prediction, verdict = self.prediction, self.verdict
         return Result(
-            output=ModelOutput(self.output.logits[rows], self.output.features[rows]),
+            output=self.output[rows],
             prediction=Prediction(
                 **{
                     item.name: None if (tensor := getattr(prediction, item.name)) is None else tensor[rows]
@@ -196,6 +152,7 @@ class Result:
                 violated=None if verdict.violated is None else verdict.violated[:, rows],
                 action=verdict.action[rows],
                 causes={name: causes[rows] for name, causes in verdict.causes.items()},
+                on_purpose=verdict.on_purpose,
             ),
         )
 
@@ -229,5 +186,6 @@ class Result:
                 violated=torch.cat(violated, dim=1) if known else None,
                 action=torch.cat([each.action for each in verdicts]),
                 causes={},
+                on_purpose=verdicts[0].on_purpose,
             ),
         )

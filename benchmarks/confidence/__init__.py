@@ -1,1 +1,1 @@
-"""Confidence: accuracy before labels come, beside other estimates of it."""
+"""Confidence: sets, intervals, abstention and the budget over many splits; accuracy before labels come."""

@@ -104,8 +104,8 @@ def rows() -> list[Row]:
                 lines(
                     "Rows touched, 1h",
                     (
-                        "Share of rows whose action was not allow, beside the false-alarm budget: the "
-                        "share of clean rows that may be."
+                        "Share of rows that guards touched, beside the false-alarm budget: the share of clean rows "
+                        "that they may touch. Rows abstained from on purpose, by a target_error, are left out."
                     ),
                     Query(f'guardhouse:guard_flags:ratio1h{{{OF}, guard="any"}}', "touched"),
                     Query(f'guardhouse:guard_threshold:ratio{{{OF}, guard="any"}}', "budget"),

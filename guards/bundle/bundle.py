@@ -12,7 +12,6 @@ from torch.export import ExportedProgram
 
 from guards.bundle.construction import (
     context_of,
-    make_budget,
     make_detector,
     make_monitor,
     make_pipeline,
@@ -31,8 +30,9 @@ from guards.bundle.files import (
     write_tensors,
 )
 from guards.bundle.load_model import make_model
+from guards.bundle.predictor_parts import Calibrated, stratum_of
 from guards.bundle.self_test import SelfTest
-from guards.calibration.budget import Budget
+from guards.calibration.abstention import Abstention
 from guards.config.config import Config, differences
 from guards.config.plugins import registered
 from guards.detectors.base import Detector
@@ -53,12 +53,13 @@ __all__ = ["Bundle"]
 class Bundle:
     """A fitted gateway: a model with its fitted guards and monitors.
 
-    ``classes`` are the labels in logit order, empty for a regression; ``temperature`` divides the logits. ``scores``
-    (g, n) are the scores of g guards for the same n clean calibration rows. ``nonconformity`` (m,) are the scores of
-    the m labelled calibration rows. The thresholds are computed from ``scores``, and the prediction sets from
-    ``nonconformity``, whenever a pipeline is made, so that budget, shares and coverage may change without a refit.
-    ``cause_names`` are the names of the causes that each guard's detector may report, by the guard's name.
-    ``id`` is the SHA-256 of the manifest that the bundle was loaded from, and empty if it was fitted in this process.
+    ``classes`` are the labels in logit order, empty for a regression. ``scores``
+    (g, n) are the scores of g guards for the same n clean calibration rows. ``calibrated`` has the ``nonconformity`` of
+    the labelled calibration rows. The thresholds are computed from ``scores``, and the prediction sets from
+    ``calibrated``, whenever a pipeline is made, so that budget, shares and coverage may change without a refit.
+    ``abstentions`` are the thresholds of the guards with a `target_error`, by the guard's name. ``cause_names`` are the
+    names of the causes that each guard's detector may report, by the guard's name. ``id`` is the SHA-256 of the
+    manifest that the bundle was loaded from, and empty if it was fitted in this process.
     """
 
     config: Config
@@ -66,11 +67,11 @@ class Bundle:
     classes: tuple[str, ...]
     model: TorchModel
     program: ExportedProgram | None
-    temperature: float
     detectors: tuple[Detector, ...]
     cause_names: Mapping[str, tuple[str, ...]]
     scores: Tensor
-    nonconformity: Tensor
+    abstentions: Mapping[str, Abstention]
+    calibrated: Calibrated
     monitors: tuple[Monitor, ...]
     exemplars: Exemplars | None = None
     self_test: SelfTest | None = None
@@ -85,20 +86,12 @@ class Bundle:
         return make_pipeline(
             self.config,
             self.model,
-            classes=self.classes,
             detectors=self.detectors,
             scores=self.scores,
-            nonconformity=self.nonconformity,
-            temperature=self.temperature,
+            abstentions=self.abstentions,
+            predictor=self.calibrated.predictor(self.config, self.schema, self.classes),
+            stratum_of=stratum_of(self.config, self.schema, self.classes),
         )
-
-    def budget(self) -> Budget:
-        """Calibrate the guards jointly under the config's budget.
-
-        Raises:
-            ValueError: the calibration rows cannot support the budget.
-        """
-        return make_budget(self.config, self.scores)
 
     def explainer(
         self, method: str | None = None, *, steps: int | None = None, subject: Subject | None = None
@@ -137,7 +130,8 @@ class Bundle:
         fresh = path.with_name(path.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        state: dict[str, Tensor] = {"scores": self.scores, "nonconformity": self.nonconformity}
+        state = {"scores": self.scores} | self.calibrated.tensors()
+        state |= {f"abstention.{name}": abstention.tensor() for name, abstention in self.abstentions.items()}
         for spec, detector in zip(self.config.guards, self.detectors, strict=True):
             state |= named_state(f"detector.{spec.name}", detector)
         for monitor in self.monitors:
@@ -160,7 +154,7 @@ class Bundle:
             classes=self.classes,
             outputs=self.model.outputs,
             meaning=self.model.meaning,
-            temperature=self.temperature,
+            temperature=self.calibrated.temperature,
             cause_names=self.cause_names,
             self_test=None if self.self_test is None else self.self_test.fingerprint,
         )
@@ -231,11 +225,15 @@ class Bundle:
             classes=classes,
             model=model,
             program=program,
-            temperature=manifest["temperature"],
             detectors=detectors,
             cause_names={name: tuple(causes) for name, causes in manifest["cause_names"].items()},
             scores=state["scores"],
-            nonconformity=state["nonconformity"],
+            abstentions={
+                spec.name: Abstention.from_tensor(spec.target_error, state[f"abstention.{spec.name}"])
+                for spec in config.guards
+                if spec.target_error is not None
+            },
+            calibrated=Calibrated.from_tensors(state, config, temperature=manifest["temperature"]),
             monitors=monitors,
             exemplars=kept,
             self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,

@@ -1,13 +1,15 @@
 """Makes the parts of a bundle from a config: guards, monitors, budget, predictor, pipeline, and explained functions."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from torch import Tensor
 
+from guards.calibration.abstention import Abstention
 from guards.calibration.budget import Budget
 from guards.calibration.p_values import Calibration
-from guards.calibration.prediction_sets import Classifier, Predictor, Regressor
+from guards.calibration.prediction_sets import Predictor
 from guards.config.config import Config
 from guards.config.plugins import registered
 from guards.config.sections import GuardConfig
@@ -19,24 +21,24 @@ from guards.input.schema import InputSchema
 from guards.model.torch_model import TorchModel
 from guards.monitors.base import Context, Monitor, MonitorParams
 from guards.pipeline import Guard, Pipeline
-from guards.types import Mistake
+from guards.types import Batch, Mistake
 
 __all__ = [
     "check_parts",
     "context_of",
-    "make_budget",
     "make_detector",
     "make_monitor",
     "make_pipeline",
-    "make_predictor",
     "make_subject",
+    "max_ranks",
 ]
 
 
 def context_of(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> Context:
     """Describe to the monitors what they watch: rows of the schema, labels in logit order, and the config's guards."""
     guards = tuple(spec.name for spec in config.guards)
-    return Context(schema, classes, guards, config.all_monitors, config.false_alarm_budget)
+    budget = config.false_alarm_budget if config.budgeted or not config.guards else None
+    return Context(schema, classes, guards, config.all_monitors, budget)
 
 
 def make_detector(spec: GuardConfig) -> Detector:
@@ -59,7 +61,7 @@ def make_monitor(params: MonitorParams, context: Context) -> Monitor:
 
 
 def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -> None:
-    """Make every guard and every monitor without fitting any, to find mistakes early.
+    """Make every guard and every monitor for a schema without fitting any, to find mistakes early.
 
     Raises:
         Mistake: one sentence for each part of the config that cannot be made.
@@ -73,75 +75,73 @@ def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -
             mistakes.append(f"monitors.{index}: {unfit}")
     for index, spec in enumerate(config.guards):
         try:
-            make_detector(spec)
+            make_detector(spec).check_schema(schema)
         except ValueError as unfit:
             mistakes.append(f"guards.{index}.detector: {unfit}")
     if mistakes:
         raise Mistake(*mistakes)
 
 
-def make_budget(config: Config, scores: Tensor) -> Budget:
-    """Calibrate the guards jointly on ``scores`` (g, n), each guard's scores of the same clean rows.
+def max_ranks(config: Config, scores: Tensor) -> list[int]:
+    """Calibrate the guards that share the budget on ``scores`` (g, n) of the same clean rows under all guards.
+
+    Returns the largest rank at which each guard flags, 0 for a guard that has no share of the budget.
 
     Raises:
         ValueError: so few calibration rows cannot support the budget.
     """
-    return Budget(
-        scores=scores,
-        shares=[spec.share for spec in config.guards],
-        budget=config.false_alarm_budget,
-        guarantee=config.guarantee,
-    )
-
-
-def make_predictor(config: Config, classes: tuple[str, ...], nonconformity: Tensor, temperature: float) -> Predictor:
-    """Make the predictor that turns logits into prediction sets, or, if ``classes`` is empty, values into intervals.
-
-    ``nonconformity`` (m,) are the scores of the labelled calibration rows; ``temperature`` divides the logits.
-
-    Raises:
-        Mistake: so few labelled rows cannot support the coverage.
-    """
-    try:
-        if classes:
-            return Classifier(nonconformity, coverage=config.coverage, temperature=temperature)
-        return Regressor(nonconformity, coverage=config.coverage)
-    except ValueError as unsupported:
-        raise Mistake(f"coverage: {unsupported}") from unsupported
+    ranks = [0] * len(config.guards)
+    if config.budgeted:
+        budget = Budget(
+            scores=scores[list(config.budgeted)],
+            shares=[config.guards[place].share for place in config.budgeted],
+            budget=config.false_alarm_budget,
+            guarantee=config.guarantee,
+        )
+        for place, rank in zip(config.budgeted, budget.ranks, strict=True):
+            ranks[place] = rank
+    return ranks
 
 
 def make_pipeline(
     config: Config,
     model: TorchModel,
     *,
-    classes: tuple[str, ...],
     detectors: Sequence[Detector],
     scores: Tensor,
-    nonconformity: Tensor,
-    temperature: float,
+    abstentions: Mapping[str, Abstention],
+    predictor: Predictor,
+    stratum_of: Callable[[Batch], Tensor] | None,
 ) -> Pipeline:
     """Make a pipeline of a model and fitted guards, with thresholds that keep the config's budget.
 
-    ``scores`` (g, n) are the guards' scores of clean calibration rows; for the other parameters see
-    :func:`make_predictor`.
+    ``scores`` (g, n) are the guards' scores of clean calibration rows; ``abstentions`` are the thresholds of the guards
+    with a `target_error`, by the guard's name; for ``stratum_of`` see :class:`guards.pipeline.Pipeline`.
 
     Raises:
-        Mistake: so few calibration rows cannot support the budget or the coverage.
+        Mistake: so few calibration rows cannot support the budget.
     """
     try:
-        ranks = make_budget(config, scores).ranks if config.guards else []
+        ranks = max_ranks(config, scores)
     except ValueError as unsupported:
         raise Mistake(f"false_alarm_budget: {unsupported}") from unsupported
     return Pipeline(
         model=model,
         guards=[
-            Guard(spec.name, detector.to(model.device), spec.flag_action, spec.error_action)
+            Guard(
+                spec.name,
+                detector.to(model.device),
+                spec.flag_action,
+                spec.error_action,
+                abstentions[spec.name].limit if spec.name in abstentions else math.inf,
+            )
             for spec, detector in zip(config.guards, detectors, strict=True)
         ],
         calibration=Calibration.from_scores(scores) if config.guards else None,
         max_ranks=ranks,
-        predictor=make_predictor(config, classes, nonconformity, temperature),
+        predictor=predictor,
         shadow=config.mode == "shadow",
+        stratum_of=stratum_of,
     )
 
 

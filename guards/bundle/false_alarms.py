@@ -1,12 +1,13 @@
 """Measures the false-alarm rates of the closing table on calibration rows that the thresholds do not depend on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from guards.calibration.budget import Budget
+from guards.bundle.construction import max_ranks
+from guards.calibration.abstention import Abstention
 from guards.calibration.p_values import Calibration
 from guards.config.config import Config
 
@@ -25,19 +26,23 @@ class FalseAlarms:
 
 @dataclass(frozen=True, slots=True)
 class GuardReport:
-    """One line of the closing table; ``false_alarms`` is None if there are too few rows to measure the rate."""
+    """One line of the closing table; ``false_alarms`` is None if there are too few rows to measure the rate.
+
+    A guard with a `target_error` has no share of the budget and no false alarms; it has an ``abstention``.
+    """
 
     name: str
     share: float
     threshold: float
     false_alarms: FalseAlarms | None
+    abstention: Abstention | None = None
 
 
 def false_alarms(scores: Tensor, config: Config) -> tuple[list[FalseAlarms], FalseAlarms] | None:
     """Count the flagged rows of clean ``scores`` (g, n) in each fold, under thresholds from the other folds.
 
-    Gives one count for each guard and one for all guards together, or None if the other folds have too few rows for
-    the budget.
+    Gives one count for each guard and one for all guards that share the budget, or None if the other folds have too few
+    rows for the budget.
     """
     n = scores.shape[1]
     fold = torch.arange(n) % FOLDS
@@ -47,29 +52,24 @@ def false_alarms(scores: Tensor, config: Config) -> tuple[list[FalseAlarms], Fal
         inside = fold == k
         others = scores[:, ~inside]
         try:
-            budget = Budget(
-                scores=others,
-                shares=[spec.share for spec in config.guards],
-                budget=config.false_alarm_budget,
-                guarantee=config.guarantee,
-            )
+            ranks = max_ranks(config, others)
         except ValueError:
             return None
-        for guard, rank in enumerate(budget.ranks):
+        for guard, rank in enumerate(ranks):
             flagged[guard, inside] = Calibration.from_scores(others[guard]).rank(scores[guard, inside]) <= rank
     return [FalseAlarms(int(row.sum()), n) for row in flagged], FalseAlarms(int(flagged.any(0).sum()), n)
 
 
 def measure(
-    scores: Tensor, config: Config, thresholds: Sequence[float]
+    scores: Tensor, config: Config, thresholds: Sequence[float], abstentions: Mapping[str, Abstention]
 ) -> tuple[tuple[GuardReport, ...], FalseAlarms | None]:
-    """Measure each guard, and all guards together, on rows that their thresholds do not depend on."""
-    if not config.guards:
-        return (), None
-    measured = false_alarms(scores, config)
-    total = sum(spec.share for spec in config.guards)
-    reports = tuple(
-        GuardReport(spec.name, spec.share / total, threshold, None if measured is None else measured[0][index])
-        for index, (spec, threshold) in enumerate(zip(config.guards, thresholds, strict=True))
-    )
-    return reports, None if measured is None else measured[1]
+    """Measure each guard, and all that share the budget together, on rows that their thresholds do not depend on."""
+    measured = false_alarms(scores, config) if config.budgeted else None
+    total = sum(config.guards[place].share for place in config.budgeted)
+    reports = []
+    for place, (spec, threshold) in enumerate(zip(config.guards, thresholds, strict=True)):
+        abstention = abstentions.get(spec.name)
+        share = spec.share / total if abstention is None else 0.0
+        alarms = None if measured is None or abstention is not None else measured[0][place]
+        reports.append(GuardReport(spec.name, share, threshold, alarms, abstention))
+    return tuple(reports), None if measured is None else measured[1]

@@ -11,12 +11,15 @@ from torch.export import ExportedProgram
 from guards.bundle.bundle import Bundle
 from guards.bundle.construction import make_pipeline, make_subject
 from guards.bundle.false_alarms import FalseAlarms, GuardReport, measure
+from guards.bundle.fit_abstentions import fit_abstentions
+from guards.bundle.fit_notices import fit_notices
 from guards.bundle.fit_parts import Track, fit_detectors, fit_monitors, untracked
 from guards.bundle.labelled import Labelled
+from guards.bundle.predictor_parts import calibrate, codes_of_requests, draws_by_place, fit_measure, stratum_of
 from guards.bundle.self_test import KNOWN_ROWS, SelfTest, made_up_rows
-from guards.calibration.prediction_sets import Classifier, Regressor, fit_temperature, temperature_rows
+from guards.calibration.temperature import fit_temperature
 from guards.config.config import Config
-from guards.config.heldout_rows import guard_without_turn
+from guards.config.heldout_rows import rows_set_aside
 from guards.examination import refuse_missing, refuse_not_finite
 from guards.explainers.reference_sample import Exemplars
 from guards.input.schema import InputSchema
@@ -24,13 +27,13 @@ from guards.model.chunked_run import chunks_of, run_model
 from guards.model.torch_model import TorchModel
 from guards.notices import Notices
 from guards.pipeline import Pipeline
-from guards.types import Batch, ModelOutput, Reference, Result, Rows
+from guards.types import Batch, Reference, Result, Rows
 
 if TYPE_CHECKING:
     # The module of Quality needs scipy, which the library alone does not install.
     from guards.bundle.model_quality.quality import Quality
 
-__all__ = ["Fitted", "fit_examined", "fit_rows"]
+__all__ = ["Fitted", "fit_examined", "fit_rows", "places_set_aside"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,11 +108,13 @@ def fit_examined(  # noqa: PLR0913
     """
     output = run_model(model, train.x, lambda steps: track(steps, "reference"))
     refuse_not_finite(output.logits, output.features, train.x, schema)
-    tuning, calibration = _set_aside(heldout, config, bool(classes))
-    temperature, tuning_logits = 1.0, []
-    if classes and tuning.y is not None and len(tuning):
-        tuning_logits = [run_model(model, tuning.x).logits]
-        temperature = fit_temperature(tuning_logits[0], tuning.y.to(model.device))
+    places = places_set_aside(heldout, config)
+    tuning, calibration = map(heldout.take, places)
+    tuning_output = run_model(model, tuning.x) if len(tuning) else None
+    temperature = 1.0
+    if classes and tuning.y is not None and tuning_output is not None:
+        temperature = fit_temperature(tuning_output.logits, tuning.y.to(model.device))
+    fitted_measure = fit_measure(config, tuning_output, tuning.y, temperature)
     device = model.device
     reference = Reference(
         batch=Batch(train.x.to(device), output=output),
@@ -120,18 +125,26 @@ def fit_examined(  # noqa: PLR0913
     )
     clean_output = run_model(model, calibration.x, lambda steps: track(steps, "calibration"))
     refuse_not_finite(clean_output.logits, clean_output.features, calibration.x, schema, whose="calibration")
-    clean = Batch(calibration.x.to(device), output=clean_output)
+    clean = Batch(
+        calibration.x.to(device),
+        {name: c.to(device) for name, c in codes_of_requests(config, schema, classes, calibration).items()},
+        clean_output,
+        draws_by_place(len(calibration), "calibration").to(device),
+    )
     detectors, scores, violated = fit_detectors(config, reference, clean, track)
+    aside = None if tuning_output is None else (Batch(tuning.x.to(device), output=tuning_output), tuning.y)
+    abstentions = fit_abstentions(config, detectors, aside, (scores, calibration.y, clean_output.logits))
     scores = scores[:, ~violated].cpu()
-    nonconformity = _nonconformity(clean_output, calibration.y, classes, temperature)
+    calibrated = calibrate(config, schema, classes, clean, calibration.y, fitted_measure, temperature)
+    predictor = calibrated.predictor(config, schema, classes)
     pipeline = make_pipeline(
         config,
         model,
-        classes=classes,
         detectors=detectors,
         scores=scores,
-        nonconformity=nonconformity,
-        temperature=temperature,
+        abstentions=abstentions,
+        predictor=predictor,
+        stratum_of=stratum_of(config, schema, classes),
     )
     monitors = fit_monitors(
         config,
@@ -149,20 +162,21 @@ def fit_examined(  # noqa: PLR0913
         classes=classes,
         model=model,
         program=program,
-        temperature=temperature,
         detectors=detectors,
         cause_names={s.name: d.cause_names() for s, d in zip(config.guards, detectors, strict=True)},
         scores=scores,
-        nonconformity=nonconformity,
+        abstentions=abstentions,
+        calibrated=calibrated,
         monitors=monitors,
         exemplars=exemplars,
         self_test=SelfTest.record(pipeline, known),
     )
     violations = FalseAlarms(int(violated.sum()), len(violated))
-    reports, any_guard = measure(scores, config, pipeline.thresholds)
-    set_aside = torch.cat([*tuning_logits, clean_output.logits])
+    reports, any_guard = measure(scores, config, pipeline.thresholds, abstentions)
+    outputs = [output.logits for output in (tuning_output, clean_output) if output is not None]
+    set_aside = torch.cat(outputs)
     heldout_logits = torch.empty_like(set_aside)
-    heldout_logits[_shuffle(heldout, config).to(set_aside.device)] = set_aside
+    heldout_logits[torch.cat(places).to(set_aside.device)] = set_aside
     return Fitted(
         bundle=bundle,
         train=Labelled(output.logits, train.y),
@@ -170,31 +184,8 @@ def fit_examined(  # noqa: PLR0913
         guards=reports,
         any_guard=any_guard,
         violations=violations,
-        notices=_notices(bundle, reports, violations, labelled=calibration.y is not None),
+        notices=fit_notices(bundle, predictor, reports, violations, labelled=calibration.y is not None),
     )
-
-
-def _notices(bundle: Bundle, reports: tuple[GuardReport, ...], violations: FalseAlarms, *, labelled: bool) -> Notices:
-    """Collect warnings of rows that break a bound and of guards that cannot flag, and the monitors' own warnings."""
-    config, notices = bundle.config, Notices()
-    if violations.flagged:
-        notices.warn(
-            f"{violations.flagged} of {violations.rows} calibration rows break a declared bound; "
-            "they are flagged whatever the budget says, and left out of the calibration"
-        )
-    for index, report in enumerate(reports):
-        if report.threshold == 0:
-            alike = (
-                f"guards.{index}: {report.name} cannot flag by its p-value: too many calibration rows are alike to it"
-            )
-            few = guard_without_turn(config, index, bundle.scores.shape[1], labelled=labelled)
-            notices.warn(few or alike)
-    for monitor in bundle.monitors:
-        for notice in monitor.notices:
-            notices.warn(notice)
-    if not config.guards:
-        notices.warn("no guards are configured: every row will be allowed")
-    return notices
 
 
 def _keep_exemplars(config: Config, reference: Reference, model: TorchModel) -> Exemplars:
@@ -210,15 +201,11 @@ def _keep_exemplars(config: Config, reference: Reference, model: TorchModel) -> 
     )
 
 
-def _set_aside(heldout: Rows, config: Config, classification: bool) -> tuple[Rows, Rows]:
-    """Split the held-out rows into rows for the temperature, none without labels, and rows for the calibration."""
-    order = _shuffle(heldout, config)
-    wanted = temperature_rows(len(heldout)) if classification and heldout.y is not None else 0
-    return heldout.take(order[:wanted]), heldout.take(order[wanted:])
-
-
-def _shuffle(heldout: Rows, config: Config) -> Tensor:
-    return torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
+def places_set_aside(heldout: Rows, config: Config) -> tuple[Tensor, Tensor]:
+    """Give the places of the held-out rows for the temperature or the scale, if any, and of the calibration rows."""
+    order = torch.randperm(len(heldout), generator=torch.Generator().manual_seed(config.reference.seed))
+    wanted = rows_set_aside(config, len(heldout), labelled=heldout.y is not None)
+    return order[:wanted], order[wanted:]
 
 
 def _hits(reference: Reference, classes: tuple[str, ...]) -> tuple[int, int] | None:
@@ -233,11 +220,3 @@ def _hits(reference: Reference, classes: tuple[str, ...]) -> tuple[int, int] | N
 def _judge(pipeline: Pipeline, batch: Batch) -> Result:
     """Judge rows whose model output is already known."""
     return pipeline.conclude(batch, pipeline.check_input(batch) | pipeline.check_output(batch))
-
-
-def _nonconformity(output: ModelOutput, y: Tensor | None, classes: tuple[str, ...], temperature: float) -> Tensor:
-    if y is None:
-        return torch.empty(0)
-    y = y.to(output.logits.device)
-    scores = Classifier.scores(output.logits, y, temperature) if classes else Regressor.scores(output.logits, y)
-    return scores.cpu()

@@ -1,19 +1,23 @@
 """Makes a config's model from a builder and its weights, or from a ``torch.export`` program; never from a pickle."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from guards.config.config import Config
+from guards.config.plugins import registered
+from guards.detectors.base import Detector
 from guards.examination.embeddings import refuse_small_embeddings
 from guards.input.imputation import Imputation
 from guards.input.schema import InputSchema
 from guards.model.builder import call_builder, runs_in_float32
+from guards.model.early_features import first_layers
 from guards.model.outputs import Meaning
-from guards.model.program import row_bounds, unflatten
+from guards.model.program import layers_of, row_bounds, unflatten
 from guards.model.torch_model import TorchModel, resolve_device
 from guards.model.weights import load_weights
 from guards.notices import Notices
@@ -80,6 +84,7 @@ def make_model(  # noqa: PLR0913
         outputs=outputs,
         feature_layer=config.model.features,
         last_linear=last_linear,
+        early=_early_layers(config, program, said),
         imputation=imputation,
         precision=config.model.precision,
         device=resolve_device(device or config.model.device),
@@ -89,3 +94,16 @@ def make_model(  # noqa: PLR0913
         most_rows=most,
         notices=notices,
     )
+
+
+def _early_layers(config: Config, program: ExportedProgram | None, notices: Notices) -> Sequence[str] | bool:
+    """Say which early layers to tap: none if no guard reads them, and true if they are to be found in the module."""
+    detectors = registered("detectors")
+    kinds = [spec.detector.model_dump()["kind"] for spec in config.guards]
+    if not any(cast("type[Detector]", detectors[kind]).reads_early for kind in kinds):
+        if config.model.early is not None:
+            notices.note("model.early is given, and no guard reads early features")
+        return False
+    if config.model.early is not None:
+        return config.model.early
+    return True if program is None else first_layers(layers_of(program))

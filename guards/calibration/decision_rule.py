@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guards.calibration.p_values import Calibration
+from guards.calibration.p_values import Calibration, strangest
 from guards.host_arrays import is_on_host
 from guards.types import Action, Finding, Verdict
 
@@ -22,11 +22,12 @@ class DecisionRule:
     """Calibrates the scores of all guards at once, and decides what happens to each row.
 
     A guard flags a row if the row's rank among the calibration rows is at most the guard's largest rank, or if the row
-    breaks a declared bound. If several guards flag a row, the strictest action wins. A row whose logits are not finite
+    breaks a declared bound. A guard with a score limit flags a row if the row's score is above the limit. If several
+    guards flag a row, the strictest action wins. A row whose logits are not finite
     has no answer: its action is at least abstain, whatever the guards found.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         names: Sequence[str],
         *,
@@ -36,6 +37,7 @@ class DecisionRule:
         on_error: Sequence[Action],
         shadow: bool,
         device: torch.device,
+        limits: Sequence[float] = (),
     ) -> None:
         """Prepare what every batch needs.
 
@@ -47,8 +49,11 @@ class DecisionRule:
             on_error: what a crash of each guard does to a row.
             shadow: judge, and allow every row whose logits are finite.
             device: the device of the findings and the logits.
+            limits: each guard's score limit, infinite for a guard that flags by its rank alone; empty if all are so.
         """
         self.names, self.shadow, self._calibration = tuple(names), shadow, calibration
+        self.on_purpose = tuple(place for place, limit in enumerate(limits) if limit < math.inf)
+        self._limit = torch.tensor(limits, dtype=torch.float32, device=device)[:, None] if self.on_purpose else None
         self._max_rank, self._action, self._on_error = (
             torch.tensor([int(value) for value in values], dtype=torch.int64, device=device)[:, None]
             for values in (max_ranks, actions, on_error)
@@ -74,6 +79,8 @@ class DecisionRule:
         for guard, clean in enumerate(self._sorted):
             place[guard] = clean.searchsorted(strange[guard])
         p_value, flagged = self._p_values[place], place >= self._first_flagged
+        if self._limit is not None:
+            flagged |= strange > self._limit.numpy()
         violated = _stacked_on_host([finding.violated for finding in findings], n)
         if violated is not None:
             flagged |= violated
@@ -97,6 +104,7 @@ class DecisionRule:
             None if violated is None else torch.from_numpy(violated),
             torch.from_numpy(action),
             self._causes(findings),
+            self.on_purpose,
         )
 
     def _on_device(self, findings: Sequence[Finding], logits: Tensor) -> Verdict:
@@ -109,6 +117,8 @@ class DecisionRule:
             score = torch.stack([finding.score for finding in findings])
             rank = self._calibration.rank(score)
             p_value, flagged = rank / (len(self._calibration) + 1), rank <= self._max_rank
+            if self._limit is not None:
+                flagged |= strangest(score) > self._limit
             violated = _stacked([finding.violated for finding in findings], len(logits))
             if violated is not None:
                 flagged |= violated
@@ -119,7 +129,7 @@ class DecisionRule:
                 asked = torch.where(flagged, self._action, 0)
                 action = (asked if crashed is None else torch.where(crashed, self._on_error, asked)).amax(0)
         action = torch.where(logits.isfinite().all(1), action, action.clamp(min=int(Action.ABSTAIN)))
-        return Verdict(self.names, score, p_value, flagged, violated, action, self._causes(findings))
+        return Verdict(self.names, score, p_value, flagged, violated, action, self._causes(findings), self.on_purpose)
 
     def _causes(self, findings: Sequence[Finding]) -> dict[str, Tensor]:
         return {

@@ -1,50 +1,54 @@
 """``guardhouse evaluate``: what the fitted guards make of rows of the user's choice."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from torch import Tensor
 
+from guards.bundle.batches import batches_of
 from guards.bundle.bundle import Bundle
+from guards.cli.answering import Answering, answering, show_answering
+from guards.cli.detection import Detection, Interval, detection, nothing
+from guards.data.row_parts import unlabelled_rows
 from guards.data.rows import load_rows
 from guards.data.value_spread import compare_spread
-from guards.model.chunked_run import CHUNK, refusing
+from guards.model.chunked_run import refusing
+from guards.monitors.groups.monitor import of_requests
 from guards.notices import Notices
 from guards.pipeline import Pipeline
+from guards.statistics.explained_variance import r2
 from guards.statistics.proportions import proportion
-from guards.types import Batch, Result, Rows
+from guards.types import Result, Rows
 
-__all__ = ["Detection", "Evaluation", "evaluate", "show"]
+__all__ = ["Evaluation", "detections", "evaluate", "show"]
 
 Floats = npt.NDArray[np.float64]
 LARGEST = float(np.finfo(np.float64).max)
 
 
-class Detection(TypedDict):
-    """How well one guard, or any of them, tells suspect rows from clean rows; None if a figure cannot be measured."""
-
-    auroc: float | None
-    aupr: float | None
-    fpr_at_95_tpr: float | None
-    tpr: float | None
-    false_alarm_rate: float | None
-    false_alarm_interval: tuple[float, float] | None
-
-
 class Evaluation(TypedDict):
-    """The JSON document of ``evaluate --json``; ``r2`` is None for a classification, ``accuracy`` for a regression."""
+    """The JSON document of ``evaluate --json``, with a 95 % interval beside each figure.
+
+    ``r2`` is None for a classification, ``accuracy`` for a regression.
+    """
 
     rows: dict[str, int]
     accuracy: float | None
+    accuracy_interval: Interval | None
     r2: float | None
+    r2_interval: Interval | None
     coverage: float | None
+    coverage_interval: Interval | None
     guards: dict[str, Detection]
     any: Detection
+    abstention: dict[str, Answering]
 
 
 def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices | None = None) -> Evaluation:
@@ -56,107 +60,132 @@ def evaluate(bundle: Bundle, clean: Path, suspect: Path | None, notices: Notices
     pipeline = bundle.pipeline()
     told, schema = Notices() if notices is None else notices, bundle.schema
     rows = load_rows(clean, bundle.config, schema, bundle.classes, told)
+    by = of_requests(bundle.monitors).get(bundle.config.prediction_sets.by)
+    if by is not None and by.request not in rows.groups:
+        told.warn(
+            f"{clean}: it has no group {by.request!r}, by which prediction sets are made, so its rows get the sets of "
+            f"rows of no group: add group_{by.request}"
+        )
     compare_spread(rows, schema.spread, kind=schema.kind, path=clean, notices=told)
-    strange = None if suspect is None else load_rows(suspect, bundle.config, schema, bundle.classes, told)
+    strange = None if suspect is None else unlabelled_rows(suspect, bundle.config, schema, told)
     runs = [_run(bundle, pipeline, part) for part in ([rows] if strange is None else [rows, strange])]
-    accuracy, r2, coverage = _quality(bundle, rows, runs[0])
-    total = sum(spec.share for spec in bundle.config.guards)
-    weights = np.array([spec.share / total for spec in bundle.config.guards])[:, None]
-    names = [guard.name for guard in pipeline.guards]
-    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
-    joint = [-(np.nan_to_num(_stack(run, "p_value"), nan=1.0) / weights).min(0) if names else None for run in runs]
-    flags = [_stack(run, "flagged") > 0 for run in runs]
-    any_flag = [np.logical_or.reduce(f) for f in flags] if names else []
+    quality = _quality(bundle, rows, runs[0])
+    guards, any_guard = detections(bundle, runs)
     return {
         "rows": {"clean": len(rows), "suspect": 0 if strange is None else len(strange)},
-        "accuracy": accuracy,
-        "r2": r2,
-        "coverage": coverage,
-        "guards": {name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, name in enumerate(names)},
-        "any": _detection([j for j in joint if j is not None], any_flag),
+        **quality,
+        "guards": guards,
+        "any": any_guard,
+        "abstention": answering(bundle, rows, runs[0]),
     }
+
+
+def detections(bundle: Bundle, runs: Sequence[Sequence[Result]]) -> tuple[dict[str, Detection], Detection]:
+    """Measure each guard, and any of them, on the results of clean rows, and of suspect rows if there are two runs."""
+    specs, shared = bundle.config.guards, list(bundle.config.budgeted)
+    if not specs:
+        return {}, nothing()
+    scores = [np.nan_to_num(_stack(run, "score"), nan=LARGEST, posinf=LARGEST) for run in runs]
+    flags = [_stack(run, "flagged") > 0 for run in runs]
+    found = {spec.name: _detection([s[i] for s in scores], [f[i] for f in flags]) for i, spec in enumerate(specs)}
+    if not shared:
+        return found, nothing()
+    shares = np.array([specs[place].share for place in shared])[:, None]
+    joint = [-(np.nan_to_num(_stack(run, "p_value")[shared], nan=1.0) * shares.sum() / shares).min(0) for run in runs]
+    return found, _detection(joint, [np.logical_or.reduce(each[shared]) for each in flags])
 
 
 def _run(bundle: Bundle, pipeline: Pipeline, rows: Rows) -> list[Result]:
     results = []
-    for start in range(0, len(rows), CHUNK):
-        x = rows.x[start : start + CHUNK].to(bundle.model.device)
-        with refusing(bundle.model, x):
-            results.append(pipeline(Batch(x)))
+    for batch in batches_of(bundle, rows):
+        with refusing(bundle.model, batch.x):
+            results.append(pipeline(batch))
     return results
 
 
-def _stack(run: list[Result], name: str) -> Floats:
+def _stack(run: Sequence[Result], name: str) -> Floats:
     return torch.cat([getattr(result.verdict, name) for result in run], dim=1).double().cpu().numpy()
 
 
-def _quality(bundle: Bundle, rows: Rows, run: list[Result]) -> tuple[float | None, float | None, float | None]:
-    """Give accuracy, R2 and coverage; each is None if the labels or the model's task do not allow it."""
+class _Quality(TypedDict):
+    """How good the predictions are; None if the labels or the model's task do not allow a figure."""
+
+    accuracy: float | None
+    accuracy_interval: Interval | None
+    r2: float | None
+    r2_interval: Interval | None
+    coverage: float | None
+    coverage_interval: Interval | None
+
+
+def _quality(bundle: Bundle, rows: Rows, run: list[Result]) -> _Quality:
+    found: _Quality = {
+        "accuracy": None, "accuracy_interval": None, "r2": None, "r2_interval": None,
+        "coverage": None, "coverage_interval": None,
+    }  # fmt: skip
     if rows.y is None:
-        return None, None, None
+        return found
     y = rows.y.to(bundle.model.device)
     predictions = [result.prediction for result in run]
+    covered = None
     if bundle.classes:
         label = torch.cat([p.label for p in predictions if p.label is not None])
         members = [p.members for p in predictions if p.members is not None]
-        covered = torch.cat(members).gather(1, y.long()[:, None]).double().mean().item() if members else None
-        return (label == y).double().mean().item(), None, covered
-    value = torch.cat([p.value for p in predictions if p.value is not None]).double()
-    intervals = [p.interval for p in predictions if p.interval is not None]
-    covered = None
-    if intervals:
-        low, high = torch.cat(intervals).unbind(1)
-        covered = ((low <= y) & (y <= high)).double().mean().item()
-    spread = ((y - y.double().mean()) ** 2).sum()
-    return None, (1 - ((y - value) ** 2).sum() / spread).item() if spread > 0 else None, covered
-
-
-def _detection(scores: list[Floats], flags: list[npt.NDArray[np.bool_]]) -> Detection:
-    found: Detection = {
-        "auroc": None, "aupr": None, "fpr_at_95_tpr": None, "tpr": None,
-        "false_alarm_rate": None, "false_alarm_interval": None,
-    }  # fmt: skip
-    if not scores:
-        return found
-    share = proportion(int(flags[0].sum()), len(flags[0]))
-    found["false_alarm_rate"], found["false_alarm_interval"] = share.value, (share.low, share.high)
-    if len(scores) > 1:
-        truth = np.repeat([0, 1], [len(part) for part in scores])
-        values = np.concatenate(scores)
-        fpr, tpr, _ = roc_curve(truth, values, drop_intermediate=False)
-        found["auroc"] = float(roc_auc_score(truth, values))
-        found["aupr"] = float(average_precision_score(truth, values))
-        found["fpr_at_95_tpr"] = float(fpr[np.searchsorted(tpr, 0.95)])
-        found["tpr"] = float(flags[1].mean())
+        covered = torch.cat(members).gather(1, y.long()[:, None]) if members else None
+        found["accuracy"], found["accuracy_interval"] = _share(label == y)
+    else:
+        value = torch.cat([p.value for p in predictions if p.value is not None]).double()
+        intervals = [p.interval for p in predictions if p.interval is not None]
+        if intervals:
+            low, high = torch.cat(intervals).unbind(1)
+            covered = (low <= y) & (y <= high)
+        explained = r2(y.double().cpu().numpy(), value.cpu().numpy())
+        if explained is not None:
+            found["r2"], found["r2_interval"] = explained.value, (explained.low, explained.high)
+    if covered is not None:
+        found["coverage"], found["coverage_interval"] = _share(covered)
     return found
 
 
+def _share(hits: Tensor) -> tuple[float, Interval]:
+    share = proportion(int(hits.sum()), hits.numel())
+    return share.value, (share.low, share.high)
+
+
+def _detection(scores: list[Floats], flags: list[npt.NDArray[np.bool_]]) -> Detection:
+    strange = len(scores) > 1
+    return detection(scores[0], scores[1] if strange else None, flags[0], flags[1] if strange else None)
+
+
 def show(result: Evaluation, console: Console) -> None:
-    """Print an evaluation for people."""
+    """Print an evaluation for people: each figure, and below the figure its 95 % interval."""
     rows = result["rows"]
-    grid = Grid(title=f"{rows['clean']} clean rows, {rows['suspect']} suspect rows")
-    for name in ("guard", "AUROC", "AUPR", "FPR@95", "TPR", "false alarms", "95 % interval"):
-        grid.add_column(name, justify="left" if name == "guard" else "right", no_wrap=True)
+    title = f"{rows['clean']} clean rows, {rows['suspect']} suspect rows; below each figure its 95 % interval"
+    grid = Grid(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("guard", "AUROC", "AUPR", "FPR@95", "TPR", "false alarms"):
+        grid.add_column(name, justify="left" if name == "guard" else "right", no_wrap=name != "guard", overflow="fold")
     for name, found in [*result["guards"].items(), ("any", result["any"])]:
-        interval = found["false_alarm_interval"]
         grid.add_row(
             name,
-            _digits(found["auroc"]),
-            _digits(found["aupr"]),
-            _digits(found["fpr_at_95_tpr"]),
-            _digits(found["tpr"]),
-            _percent(found["false_alarm_rate"]),
-            "" if interval is None else f"[{interval[0]:.2%}, {interval[1]:.2%}]",
+            _cell(found["auroc"], found["auroc_interval"]),
+            _cell(found["aupr"], found["aupr_interval"]),
+            _cell(found["fpr_at_95_tpr"], found["fpr_at_95_tpr_interval"]),
+            _cell(found["tpr"], found["tpr_interval"]),
+            _cell(found["false_alarm_rate"], found["false_alarm_interval"], ".2%"),
         )
     console.print(grid)
-    for name, value in (("accuracy", result["accuracy"]), ("R2", result["r2"]), ("coverage", result["coverage"])):
-        if value is not None:
-            console.print(f"{name} of the clean rows: {value:.4f}", highlight=False)
+    show_answering(result["abstention"], console)
+    for name, value, interval in (
+        ("accuracy", result["accuracy"], result["accuracy_interval"]),
+        ("R2", result["r2"], result["r2_interval"]),
+        ("coverage", result["coverage"], result["coverage_interval"]),
+    ):
+        if value is not None and interval is not None:
+            between = f"[{interval[0]:.4f}, {interval[1]:.4f}]"
+            console.print(f"{name} of the clean rows: {value:.4f} {between}", highlight=False, markup=False)
 
 
-def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
+def _cell(value: float | None, interval: Interval | None, digits: str = ".3f") -> str:
+    if value is None or interval is None:
+        return ""
+    return f"{value:{digits}}\n{interval[0]:{digits}}-{interval[1]:{digits}}"

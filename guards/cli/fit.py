@@ -13,6 +13,7 @@ from guards.bundle.bundle import Bundle
 from guards.bundle.false_alarms import FalseAlarms
 from guards.bundle.fit import fit_prepared
 from guards.bundle.fit_rows import Fitted
+from guards.calibration.abstention import Abstention
 from guards.cli.check import progress_bars, understand
 from guards.cli.printed_notices import print_notices, refuse_warnings
 from guards.cli.understanding.show import show_quality
@@ -75,7 +76,12 @@ def run(
 def _guards(fitted: Fitted) -> dict[str, dict[str, Any]]:
     """Give the closing table as JSON: one entry for each guard by its name, and ``any`` for all guards together."""
     guards = {
-        report.name: {"share": report.share, "threshold": report.threshold, **_measured(report.false_alarms)}
+        report.name: {
+            "share": report.share,
+            "threshold": report.threshold,
+            **_measured(report.false_alarms),
+            **({} if report.abstention is None else {"abstention": _abstention(report.abstention)}),
+        }
         for report in fitted.guards
     }
     return guards | {"any": _measured(fitted.any_guard)}
@@ -88,6 +94,15 @@ def _measured(alarms: FalseAlarms | None) -> dict[str, Any]:
     return {"false_alarm_rate": rate.value, "false_alarm_interval": [rate.low, rate.high]}
 
 
+def _abstention(abstention: Abstention) -> dict[str, Any]:
+    return {
+        "target_error": abstention.target,
+        "largest_score": abstention.limit,
+        "answered": abstention.share,
+        "error_bound": abstention.bound,
+    }
+
+
 def _print(fitted: Fitted, console: Console) -> None:
     config = fitted.bundle.config
     grid = Grid(
@@ -96,12 +111,25 @@ def _print(fitted: Fitted, console: Console) -> None:
     for name in ("guard", "budget", "flags at p <=", "held-out false alarms", "95 % interval"):
         grid.add_column(name, justify="left" if name == "guard" else "right", no_wrap=True)
     for report in fitted.guards:
+        if report.abstention is not None:
+            grid.add_row(report.name, "on purpose", f"{report.threshold:.5f}", "", "")
+            continue
         threshold = f"{report.threshold:.5f}" if report.threshold else "never"
         grid.add_row(report.name, f"{report.share:.1%}", threshold, *_rate(report.false_alarms))
     grid.add_row("any", "100.0%" if fitted.guards else "", "", *_rate(fitted.any_guard), end_section=True)
     if fitted.violations.flagged:
         grid.add_row("declared bounds", "apart", "", *_rate(fitted.violations))
     console.print(grid)
+    for report in fitted.guards:
+        if (proven := report.abstention) is not None:
+            console.print(
+                f"{report.name} answers {proven.share:.1%} of rows (score at most {proven.limit:.4g}): "
+                f"{proven.wrong} of {proven.answered} answered calibration rows are wrong, which is an error rate of "
+                f"at most {proven.bound:.2%} with 95 % confidence (target_error {proven.target:g})",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _rate(alarms: FalseAlarms | None) -> tuple[str, str]:

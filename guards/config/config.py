@@ -11,13 +11,14 @@ from guards.calibration.budget import Guarantee
 from guards.config.base import Section
 from guards.config.explain import ExplainConfig
 from guards.config.plugins import OneOf, broken_plugins
-from guards.config.sections import GuardConfig, ModelConfig, ReferenceConfig
+from guards.config.sections import GuardConfig, ModelConfig, PredictionSetsConfig, ReferenceConfig
 from guards.config.server import ServerConfig
 from guards.config.store import StoreConfig
 from guards.input.column import Label, as_label
 from guards.input.schema import InputSpec
 from guards.monitors.accuracy import AccuracyParams
 from guards.monitors.base import MonitorParams
+from guards.monitors.groups.params import GroupsParams
 from guards.monitors.streams import StreamParams
 from guards.types import Mistake
 
@@ -47,6 +48,7 @@ class Config(Section):
     coverage: float = Field(
         default=0.9, gt=0, lt=1, description="how often a prediction set or interval holds the true label or value"
     )
+    prediction_sets: PredictionSetsConfig = PredictionSetsConfig()
     guards: tuple[GuardConfig, ...] = Field(default=(), description="what judges each row")
     monitors: tuple[Annotated[SerializeAsAny[MonitorParams], OneOf("monitors")], ...] = Field(
         default=(), description="what watches the stream of answered rows"
@@ -95,6 +97,11 @@ class Config(Section):
         return value
 
     @property
+    def budgeted(self) -> tuple[int, ...]:
+        """The places of the guards that share the budget; guards with a `target_error` abstain on purpose."""
+        return tuple(place for place, guard in enumerate(self.guards) if guard.target_error is None)
+
+    @property
     def all_monitors(self) -> tuple[MonitorParams, ...]:
         """All configured monitors, plus the accuracy monitor, which is added if the config does not name one."""
         if any(isinstance(item, AccuracyParams) for item in self.monitors):
@@ -117,12 +124,43 @@ class Config(Section):
             raise ValueError(f"explain.{self.explain.needs_rows} needs `store_reference_rows: true`")
         return self
 
+    @model_validator(mode="after")
+    def _errors_are_of_labels(self) -> Self:
+        if self.model.task == "regression":
+            for place, guard in enumerate(self.guards):
+                if guard.target_error is not None:
+                    raise ValueError(
+                        f"guards.{place}.target_error: a regression has no wrong labels: leave target_error out"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _sets_suit_the_task(self) -> Self:
+        sets, task = self.prediction_sets, self.model.task
+        allowed = SET_METHODS[task]
+        if sets.method is not None and sets.method not in allowed:
+            raise ValueError(
+                f"prediction_sets.method: {sets.method} is no method of a {task}: use {' or '.join(allowed)}"
+            )
+        if sets.by == "class" and task == "regression":
+            raise ValueError("prediction_sets.by: a regression has no classes: use an attribute of a groups monitor")
+        attributes = [params.attribute for params in self.monitors if isinstance(params, GroupsParams)]
+        if sets.by not in {"none", "class", *attributes}:
+            raise ValueError(
+                f"prediction_sets.by: no groups monitor has the attribute {sets.by!r}: add a groups monitor, or use "
+                f"{' or '.join(['none', *(['class'] if task == 'classification' else []), *attributes])}"
+            )
+        return self
+
     @field_validator("version", mode="before")
     @classmethod
     def _version(cls, value: object) -> object:
         return as_label(value)
 
 
+SET_METHODS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("least", "aps", "raps"), "regression": ("absolute", "normalised"),
+}  # fmt: skip
 # The keys of the flattened config that may change at deploy time, without a refit.
 DEPLOY_TIME = re.compile(
     r"mode|false_alarm_budget|guarantee|coverage|model\.(device|compile)|(explain|server|store)(\..*)?"

@@ -9,7 +9,7 @@ import yaml
 from guards.config.config import Config, parse
 from guards.types import Mistake
 
-__all__ = ["load_config"]
+__all__ = ["load_config", "read_document"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,6 +42,15 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+def read_document(text: str) -> Any:  # noqa: ANN401 - whatever the YAML holds
+    """Read a YAML text as configs are read, without validating it.
+
+    Raises:
+        yaml.YAMLError, ValueError: the text is no YAML.
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
 def load_config(path: Path) -> Config:
     """Read and validate a config.
 
@@ -55,7 +64,7 @@ def load_config(path: Path) -> Config:
             f"{path}: cannot be read ({unreadable.__class__.__name__}); give the path of a YAML file"
         ) from None
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        document = read_document(text)
     except (yaml.YAMLError, ValueError) as broken:  # a date such as 2024-13-45 is a ValueError
         mark = getattr(broken, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)

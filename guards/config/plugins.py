@@ -22,6 +22,12 @@ from pydantic_core import CoreSchema, core_schema
 from guards.config.neighbours import NEIGHBOURS
 from guards.detectors.base import Detector, Params
 from guards.detectors.confidence import Confidence
+from guards.detectors.energy import Energy
+from guards.detectors.fdbd import Fdbd
+from guards.detectors.gaussian import Gaussian
+from guards.detectors.gen import Gen
+from guards.detectors.image_quality import ImageQuality
+from guards.detectors.knn import Knn
 from guards.detectors.mahalanobis import Mahalanobis
 from guards.detectors.ranges import Ranges
 from guards.explainers.base import Explainer
@@ -48,7 +54,7 @@ Plugin = type[Detector] | type[Monitor] | type[Explainer]
 
 # The built-in classes are listed here, since a bento has the sources without the metadata that names entry points.
 BUILT_IN: dict[Group, tuple[Plugin, ...]] = {
-    "detectors": (Ranges, Mahalanobis, Confidence),
+    "detectors": (Ranges, ImageQuality, Gaussian, Mahalanobis, Knn, Energy, Fdbd, Gen, Confidence),
     "monitors": (Groups, Bins, Sequential, Accuracy, Suitability, *ALIBI),
     "explainers": (
         *(IntegratedGradients, Saliency, DeepLift, GradientShap, Occlusion, FeatureAblation, KernelShap, Shapley),

@@ -12,7 +12,7 @@ from guards.model.outputs import Declared
 from guards.model.torch_model import Precision
 from guards.types import Action
 
-__all__ = ["GuardConfig", "ModelConfig", "ReferenceConfig"]
+__all__ = ["GuardConfig", "ModelConfig", "PredictionSetsConfig", "ReferenceConfig"]
 
 
 class ModelConfig(Section):
@@ -32,6 +32,12 @@ class ModelConfig(Section):
         default=None,
         description="dotted name of the submodule whose output is the feature vector; default: the input of the last "
         "Linear",
+    )
+    early: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="dotted names of the submodules whose pooled outputs are the early features, which some guards "
+        "read; default: the first two convolutions, or the first Linear if the model has no convolution",
     )
     task: Literal["classification", "regression"] = Field(
         default="classification", description="whether the model predicts a label or a number"
@@ -86,6 +92,23 @@ class ReferenceConfig(Section):
     )
 
 
+class PredictionSetsConfig(Section):
+    """How prediction sets, or the intervals of a regression, are made."""
+
+    method: Literal["least", "aps", "raps", "absolute", "normalised"] | None = Field(
+        default=None,
+        description="classification: least (smallest sets on average), aps or raps (sets that grow with the row's "
+        "difficulty, randomised by the row's id); regression: absolute (one width) or normalised (a width for each "
+        "row); default: least, absolute",
+    )
+    by: str = Field(
+        default="none",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$",
+        description="what is covered apart, at the same rate: none, class (each label), or the attribute of a groups "
+        "monitor (each of its levels)",
+    )
+
+
 class GuardConfig(Section):
     """A guard: a detector, and what happens to a row that the detector finds strange."""
 
@@ -102,6 +125,21 @@ class GuardConfig(Section):
         default="ignore", description="what a row gets if the guard crashes on it; ignore: an answer without this guard"
     )
     visible: bool = Field(default=True, description="false: the guard is counted and logged, and no answer shows it")
+    target_error: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="the guard abstains on the rows with the highest scores, so that with 95 % confidence at most this "
+        "share of the answered rows has a wrong label; such a guard is not in the budget",
+    )
+
+    @model_validator(mode="after")
+    def _abstains_on_purpose(self) -> Self:
+        if self.target_error is not None and self.action != "abstain":
+            raise ValueError(f"target_error: the guard abstains: write `action: abstain`, and not {self.action}")
+        if self.target_error is not None and self.share != 1:
+            raise ValueError("target_error: the guard has no share of the budget: leave `share` out")
+        return self
 
     @property
     def flag_action(self) -> Action:

@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -12,13 +14,13 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 
 from guards.data.arrow_types import column_of
-from guards.data.index_column import say_left_out
+from guards.data.index_column import say_left_out, whole_numbers
 from guards.data.table import Table, TableColumn, unlike_names
 from guards.notices import Notices
 from guards.sentences import counted, first_line
 from guards.types import Mistake
 
-__all__ = ["PARQUET", "SUFFIXES", "read_arrow"]
+__all__ = ["PARQUET", "SUFFIXES", "parquet_parts", "read_arrow"]
 
 PARQUET = (".parquet", ".pq", ".parq")
 SUFFIXES = (*PARQUET, ".feather", ".arrow", ".ipc")
@@ -34,12 +36,56 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
     Raises:
         Mistake: the file is damaged, parts have different columns, or two columns have the same name.
     """
-    try:
+    with _readable(path):
         table = _folder(path, notices) if path.is_dir() else _file(path)
-        table.validate(full=True)  # otherwise a damaged Feather file would crash the process
+    return _columns(table, path, wanted, notices)
+
+
+def parquet_parts(path: Path, wanted: AbstractSet[str], notices: Notices, rows: int) -> tuple[int, Iterator[Table]]:
+    """Count the rows of one Parquet file, and read ``rows`` rows at a time, as :func:`read_arrow` reads them all.
+
+    Raises:
+        Mistake: as :func:`read_arrow`, also when the parts are read.
+    """
+    with _readable(path), pq.ParquetFile(path) as file:
+        count = file.metadata.num_rows
+
+    def parts() -> Iterator[Table]:
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(rows)
+            waiting: list[pa.RecordBatch] = []
+            last = False
+            while not last:
+                with _readable(path):
+                    batch = next(batches, None)
+                last = batch is None
+                waiting += [] if batch is None else [batch]
+                # A batch ends where a row group ends, so some batches are short.
+                while waiting and (last or sum(map(len, waiting)) >= rows):
+                    table = pa.Table.from_batches(waiting)
+                    yield _columns(table[:rows], path, wanted, notices)
+                    waiting = table[rows:].to_batches()
+
+    return count, parts()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn an error of Arrow into a sentence.
+
+    Raises:
+        Mistake: there was an error.
+    """
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as broken:
         reason = first_line(broken, "damaged")
         raise Mistake(f"{path}: cannot be read as a table: {reason}") from broken
+
+
+def _columns(table: pa.Table, path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
+    with _readable(path):
+        table.validate(full=True)  # otherwise a damaged Feather file would crash the process
     unlike_names(table.column_names, path)
     categorical = _pandas_categories(table)
     columns: dict[str, TableColumn] = {}
@@ -52,7 +98,8 @@ def read_arrow(path: Path, wanted: AbstractSet[str], notices: Notices) -> Table:
             raise Mistake(f"{path}, column {name!r}: cannot be read: {reason}") from unread
     for name in _pandas_index(table):
         if name in columns and name not in wanted:
-            say_left_out(f"the column {name!r}", columns.pop(name).cells, path, notices)
+            index = columns.pop(name).cells
+            say_left_out(f"the column {name!r}", path, notices, whole=whole_numbers(index))
     return Table(path, columns)
 
 

@@ -7,9 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guards.calibration.prediction_sets import temperature_rows
 from guards.config.config import Config
-from guards.config.heldout_rows import guard_without_turn, too_few_rows
+from guards.config.heldout_rows import guard_without_turn, rows_set_aside, too_few_rows
 from guards.notices import Notices
 from guards.sentences import named
 from guards.types import Mistake, Rows
@@ -42,7 +41,7 @@ def examine_calibration(
     mistakes = too_few_rows(config, len(heldout), labelled=labelled)
     if mistakes:
         raise Mistake(*mistakes)
-    rows = len(heldout) - (temperature_rows(len(heldout)) if labelled and classes else 0)
+    rows = len(heldout) - rows_set_aside(config, len(heldout), labelled=labelled)
     for guard in range(len(config.guards)):
         sentence = guard_without_turn(config, guard, rows, labelled=labelled)
         if sentence is not None:

@@ -4,10 +4,11 @@ import csv
 import io
 import re
 from _csv import Reader  # the type of csv.reader's result
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
+from guards.data.text_file import TextFile
 from guards.notices import Notices
 from guards.sentences import counted
 from guards.types import Mistake
@@ -32,21 +33,20 @@ class Dialect:
     skipped: int
     marked: bool
 
-    def reader(self, text: str) -> Reader:
-        """Read the records from the header on."""
-        lines = io.StringIO(text, newline="")
-        for _ in range(self.skipped):
-            lines.readline()
-        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.spaced, strict=True)
+    def reader(self, lines: Iterable[str]) -> Reader:
+        """Read the records of a file's lines, from the header on."""
+        rest = islice(lines, self.skipped, None)
+        return csv.reader(rest, delimiter=self.delimiter, skipinitialspace=self.spaced, strict=True)
 
 
-def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
+def find_dialect(file: TextFile, notices: Notices) -> Dialect:
     """Find how the fields are separated, and skip comments before the header; a notice says what is not plain CSV.
 
     Raises:
         Mistake: the fields are separated by spaces.
     """
-    sample, lines = _sample(text)
+    path = file.path
+    sample, lines = _sample(file.beginning(LONGEST))
     told = re.fullmatch(r'"?sep=(.)"?\s*', lines[0]) if lines else None  # Excel writes this line
     if told:
         return Dialect(told[1], _spaced(sample, told[1]), skipped=1, marked=False)
@@ -74,7 +74,7 @@ def find_dialect(text: str, path: Path, notices: Notices) -> Dialect:
 
 def _sample(text: str) -> tuple[str, list[str]]:
     """Give a sample of the first whole lines; in a wide table these are longer than the usual sample."""
-    stream = io.StringIO(text[:LONGEST], newline="")
+    stream = io.StringIO(text, newline="")
     lines = list(islice(stream, LINES))
     while stream.tell() < SAMPLE and (line := stream.readline()):
         lines.append(line)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from guards.config.config import Config
+from guards.config.sections import ReferenceConfig
 from guards.data.input_columns import Reading, readings
 from guards.data.labels import resolve_classes
 from guards.data.npz import read_npz, rows_from_npz, table_of_npz
@@ -22,7 +23,7 @@ from guards.input.schema import InputSchema
 from guards.notices import Notices
 from guards.types import Mistake, Rows
 
-__all__ = ["ReferenceFile", "first_rows", "read_reference", "read_rows"]
+__all__ = ["ReferenceFile", "first_rows", "read_reference", "read_rows", "split_order"]
 
 CHANNELS = (1, 3, 4)
 """The numbers of channels that a picture usually has."""
@@ -152,7 +153,7 @@ def read_rows(
         "reference.calibration is not given: calibration rows are split off reference.path; if the model was "
         "trained on these rows, false alarms will be more frequent than the budget"
     )
-    train, heldout = _split(train, config.reference.calibration_fraction, config.reference.seed)
+    train, heldout = (train.take(places) for places in split_order(len(train), config.reference))
     return _with_spread(schema, train), train, heldout
 
 
@@ -168,11 +169,17 @@ def _check_finite(rows: Rows, schema: InputSchema, path: Path) -> None:
         raise Mistake(unsound)
 
 
-def _split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    cut = round(len(rows) * fraction)
-    if not 0 < cut < len(rows):
+def split_order(rows: int, reference: ReferenceConfig) -> tuple[Tensor, Tensor]:
+    """Give the places of the rows for fitting, and of the calibration rows that are split off them.
+
+    Raises:
+        Mistake: one of the two parts has no rows.
+    """
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(reference.seed))
+    cut = round(rows * reference.calibration_fraction)
+    if not 0 < cut < rows:
         raise Mistake(
-            f"reference.calibration_fraction: {fraction:g} of {len(rows)} rows leaves one of the two parts without rows"
+            f"reference.calibration_fraction: {reference.calibration_fraction:g} of {rows} rows leaves one of the two "
+            "parts without rows"
         )
-    return rows.take(order[cut:]), rows.take(order[:cut])
+    return order[cut:], order[:cut]

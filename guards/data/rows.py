@@ -45,9 +45,11 @@ def load_rows(
 
 
 def rows_from_table(
-    table: Table, schema: InputSchema, *, label: str, classes: tuple[str, ...], notices: Notices | None = None
+    table: Table, schema: InputSchema, *, label: str | None, classes: tuple[str, ...], notices: Notices | None = None
 ) -> Rows:
     """Turn a table into rows; the label's column need not be there, ``group_NAME`` columns become groups.
+
+    If ``label`` is None, no label is read.
 
     ``notices`` get a warning if categories are written in another way than the known categories.
 
@@ -69,7 +71,7 @@ def rows_from_table(
         if name.startswith(GROUP) and name not in schema.names
     }
     y = None
-    if label in columns:
+    if label is not None and label in columns:
         y = indices(columns[label], classes, path) if classes else targets(columns[label], path)
     return Rows(torch.from_numpy(x), y, groups)
 

@@ -1,15 +1,16 @@
 """Reads a table from a file; the file's name tells its format."""
 
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from guards.data.arrow_file import SUFFIXES, read_arrow
-from guards.data.csv_file import read_csv
+from guards.data.arrow_file import PARQUET, SUFFIXES, parquet_parts, read_arrow
+from guards.data.csv_file import csv_parts, read_csv
 from guards.data.table import Table, exists
 from guards.notices import Notices
 from guards.types import Mistake
 
-__all__ = ["read_table"]
+__all__ = ["read_table", "table_parts"]
 
 OTHERS = {
     ".xlsx": "an Excel workbook", ".xls": "an Excel workbook", ".ods": "a spreadsheet",
@@ -32,8 +33,44 @@ def read_table(
     Raises:
         Mistake: the file is missing, or is no table in one of these formats.
     """
-    exists(path, folder=True)
     told = Notices() if notices is None else notices
+    if _is_arrow(path):
+        table = _with_missing(read_arrow(path, wanted, told), missing)
+    else:
+        table = read_csv(path, missing, wanted, told)
+    if not len(table):
+        raise Mistake(f"{path}: the file has no rows")
+    return table
+
+
+def table_parts(
+    path: Path, *, missing: tuple[str, ...], wanted: AbstractSet[str], notices: Notices, rows: int
+) -> tuple[int, Iterator[Table]]:
+    """Count the rows of a table, and read it in parts of about ``rows`` rows, as :func:`read_table` reads all of it.
+
+    Only Parquet files and CSV files are read in parts; a folder of parts and a Feather file are one part.
+
+    Raises:
+        Mistake: as :func:`read_table`, also when the parts are read.
+    """
+    if not _is_arrow(path):
+        return csv_parts(path, missing, wanted, notices, rows=rows)
+    if path.suffix.lower() not in PARQUET or path.is_dir():
+        table = read_table(path, missing=missing, wanted=wanted, notices=notices)
+        return len(table), iter([table])
+    count, parts = parquet_parts(path, wanted, notices, rows)
+    if not count:
+        raise Mistake(f"{path}: the file has no rows")
+    return count, (_with_missing(part, missing) for part in parts)
+
+
+def _is_arrow(path: Path) -> bool:
+    """Whether Arrow reads the file or folder; else it is a CSV.
+
+    Raises:
+        Mistake: the file is missing, or in a format that is not read.
+    """
+    exists(path, folder=True)
     suffix = path.suffix.lower()
     if suffix == ".npy":
         raise Mistake(
@@ -41,12 +78,8 @@ def read_table(
         )
     if suffix in OTHERS:
         raise Mistake(f"{path}: {OTHERS[suffix]} is not read; save the table as CSV or Parquet")
-    if suffix in SUFFIXES or path.is_dir():
-        table = read_arrow(path, wanted, told)
-        columns = {name: column.with_missing(also=missing) for name, column in table.columns.items()}
-        table = Table(path, columns)
-    else:
-        table = read_csv(path, missing, wanted, told)
-    if not len(table):
-        raise Mistake(f"{path}: the file has no rows")
-    return table
+    return suffix in SUFFIXES or path.is_dir()
+
+
+def _with_missing(table: Table, missing: tuple[str, ...]) -> Table:
+    return Table(table.path, {name: column.with_missing(also=missing) for name, column in table.columns.items()})

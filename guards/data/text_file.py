@@ -1,4 +1,4 @@
-"""Reads the text of a file: the file's name tells how to decompress it, and its first bytes how to decode it."""
+"""Reads the lines of a text file: the file's name tells how to decompress it, and its first bytes how to decode it."""
 
 import bz2
 import codecs
@@ -7,7 +7,10 @@ import io
 import lzma
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,7 +18,7 @@ from guards.notices import Notices
 from guards.sentences import first_line
 from guards.types import Mistake
 
-__all__ = ["read_text"]
+__all__ = ["TextFile"]
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
@@ -46,55 +49,102 @@ LINE = 80
 SAMPLE = 4096
 
 
-def read_text(path: Path, notices: Notices) -> str:
-    """Read a text file. .gz, .bz2, .xz, .zst and .zip are decompressed; a byte order mark tells the encoding.
+class TextFile:
+    """A text file that may be read more than once, line by line.
 
-    Raises:
-        Mistake: the file cannot be read or decompressed, is no text, or has no mark and is not in UTF-8.
+    .gz, .bz2, .xz, .zst and .zip are decompressed; a byte order mark tells the encoding, which is else UTF-8.
     """
-    try:
-        raw = _decompressed(path)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as broken:
-        reason = first_line(broken, "damaged")
-        raise Mistake(f"{path}: cannot be read as a table: {reason}") from broken
-    for start, name, advice in FORMATS:
-        if raw.startswith(start):
-            raise Mistake(f"{path}: cannot be read as a table: the content is {name}; {advice}")
-    mark = next((mark for mark in MARKS if raw.startswith(mark[0])), None)
-    if mark is not None and mark[2] != "UTF-8":
-        notices.note(f"{path}: the text is read as {mark[2]}, as the mark at its beginning says")
-    try:
-        text = raw.decode("utf-8" if mark is None else mark[1])
-    except UnicodeDecodeError as undecodable:
-        raise _not_decoded(path, raw, undecodable) from None
-    if "\0" in text:
-        line = _line_of(text, text.index("\0"))
-        raise Mistake(
-            f"{path}, line {line}: cannot be read as a table: the line holds a NUL character; if the file is UTF-16, "
-            "save it as UTF-8, else delete the character"
-        )
-    return text
+
+    def __init__(self, path: Path, notices: Notices) -> None:
+        """Look at the first bytes.
+
+        Raises:
+            Mistake: the file cannot be opened or decompressed, or is no text.
+        """
+        self.path = path
+        with self._sentences(), self._opened() as stream:
+            start = stream.read(max(len(mark) for mark, *_ in FORMATS))
+        for bytes_, name, advice in FORMATS:
+            if start.startswith(bytes_):
+                raise Mistake(f"{path}: cannot be read as a table: the content is {name}; {advice}")
+        mark = next((mark for mark in MARKS if start.startswith(mark[0])), None)
+        if mark is not None and mark[2] != "UTF-8":
+            notices.note(f"{path}: the text is read as {mark[2]}, as the mark at its beginning says")
+        self._encoding = "utf-8" if mark is None else mark[1]
+
+    def beginning(self, characters: int) -> str:
+        """Read the first characters."""
+        with self._sentences(), self._text() as text:
+            return text.read(characters)
+
+    def lines(self) -> Iterator[str]:
+        """Read the lines, each with its own line break.
+
+        Raises:
+            Mistake: the file cannot be decompressed or decoded, or a line holds a NUL character.
+        """
+        with self._sentences(), self._text() as text:
+            for number, line in enumerate(text, 1):
+                if "\0" in line:
+                    raise Mistake(
+                        f"{self.path}, line {number}: cannot be read as a table: the line holds a NUL character; if "
+                        "the file is UTF-16, save it as UTF-8, else delete the character"
+                    )
+                yield line
+
+    @contextmanager
+    def _text(self) -> Iterator[io.TextIOWrapper]:
+        with self._opened() as stream, io.TextIOWrapper(stream, encoding=self._encoding, newline="") as text:
+            yield text
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        match self.path.suffix.lower():
+            case ".gz":
+                with gzip.open(self.path) as stream:
+                    yield stream
+            case ".bz2":
+                with bz2.open(self.path) as stream:
+                    yield stream
+            case ".xz":
+                with lzma.open(self.path) as stream:
+                    yield stream
+            case ".zst":
+                with pa.input_stream(str(self.path), compression="zstd") as stream:
+                    yield stream
+            case ".zip":
+                with zipfile.ZipFile(self.path) as archive, archive.open(_only_name(archive)) as stream:
+                    yield stream
+            case _:
+                with self.path.open("rb") as stream:
+                    yield stream
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeDecodeError:
+            raise self._not_decoded() from None
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as broken:
+            reason = first_line(broken, "damaged")
+            raise Mistake(f"{self.path}: cannot be read as a table: {reason}") from broken
+
+    def _not_decoded(self) -> Mistake:
+        """Say which line cannot be decoded; the caller knows that there is such a line."""
+        with self._opened() as stream:
+            raw = stream.read()
+        try:
+            raw.decode(self._encoding)
+        except UnicodeDecodeError as undecodable:
+            return _not_decoded(self.path, raw, undecodable)
+        raise AssertionError("the text can be decoded")
 
 
-def _decompressed(path: Path) -> bytes:
-    raw = path.read_bytes()
-    match path.suffix.lower():
-        case ".gz":
-            return gzip.decompress(raw)
-        case ".bz2":
-            return bz2.decompress(raw)
-        case ".xz":
-            return lzma.decompress(raw)
-        case ".zst":
-            with pa.CompressedInputStream(pa.py_buffer(raw), "zstd") as stream:
-                return bytes(stream.read())
-        case ".zip":
-            with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-                names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
-                if len(names) != 1:
-                    raise ValueError(f"the archive holds {len(names)} files: {sorted(names)}; it must hold one file")
-                return archive.read(names[0])
-    return raw
+def _only_name(archive: zipfile.ZipFile) -> str:
+    names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+    if len(names) != 1:
+        raise ValueError(f"the archive holds {len(names)} files: {sorted(names)}; it must hold one file")
+    return names[0]
 
 
 def _not_decoded(path: Path, raw: bytes, error: UnicodeDecodeError) -> Mistake:

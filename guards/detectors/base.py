@@ -1,12 +1,15 @@
 """The base class of detectors, which the author of a new detector subclasses."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from guards.types import Batch, Finding, Reference
+
+if TYPE_CHECKING:
+    from guards.input.schema import InputSchema
 
 __all__ = ["Detector", "Params"]
 
@@ -27,8 +30,19 @@ class Detector(nn.Module, ABC):
     Params: ClassVar[type[Params]]
     needs_output: ClassVar[bool] = False
     """Whether ``score`` reads ``batch.output``, and so has to wait for the model."""
+    reads_early: ClassVar[bool] = False
+    """Whether ``score`` reads ``batch.output.early``, which is computed only if a guard reads it, and may be None."""
     differentiable: ClassVar[bool] = False
     """Whether gradients of ``score`` explain the score: it has no jumps, and is not flat where inputs matter."""
+    blind_spots: ClassVar[str] = ""
+    """What the detector cannot see, in sentences for the reader of a report; empty if its author does not say."""
+
+    def check_schema(self, schema: "InputSchema") -> None:
+        """Refuse an input that the detector cannot judge, before anything is fitted.
+
+        Raises:
+            ValueError: the input is of another kind, or lacks what a parameter names; the message says the way out.
+        """
 
     @abstractmethod
     def fit(self, reference: Reference) -> Self:

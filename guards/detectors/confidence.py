@@ -26,6 +26,10 @@ class Confidence(Detector):
     Params: ClassVar[type[Params]] = ConfidenceParams
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    blind_spots: ClassVar[str] = (
+        "It knows how sure the model is, and nothing of the row: a foreign row passes if the model is sure of its "
+        "answer. A wrong answer of which the model is sure passes, too."
+    )
     temperature: Tensor
 
     def __init__(self, params: ConfidenceParams) -> None:

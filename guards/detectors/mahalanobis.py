@@ -7,12 +7,10 @@ from pydantic import Field
 from torch import Tensor
 
 from guards.detectors.base import Detector, Params
+from guards.detectors.class_gaussians import fit_gaussians, reference_classes, unit_length
 from guards.types import Batch, Reference
 
 __all__ = ["Mahalanobis", "MahalanobisParams"]
-
-NO_LENGTH = 1e-12
-"""Shorter feature vectors are not scaled to length 1, so that a vector of zeros stays zero."""
 
 
 class MahalanobisParams(Params):
@@ -44,6 +42,11 @@ class Mahalanobis(Detector):
     Params: ClassVar[type[Params]] = MahalanobisParams
     needs_output: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    blind_spots: ClassVar[str] = (
+        "It sees only what the model's features keep: a change that the model ignores passes, and so does a foreign "
+        "row that the model maps onto a known class. One mean and the shared covariance describe a class badly if "
+        "the class is more than one cloud of points."
+    )
     centre: Tensor
     projection: Tensor
     offset: Tensor
@@ -69,13 +72,8 @@ class Mahalanobis(Detector):
             raise ValueError("mahalanobis needs at least two reference rows")
         if not features.isfinite().all():
             raise ValueError("mahalanobis needs finite features; the model gives NaN or infinity on reference rows")
-        classes = output.logits.shape[1]
-        if classes == 1:
-            labels = torch.zeros(len(features), dtype=torch.int64, device=features.device)
-        else:
-            labels = output.logits.argmax(1) if reference.y is None else reference.y.long()
-        seen, labels = torch.unique(labels, return_inverse=True)
-        fitted = [self._gaussian(view, labels, len(seen)) for view in self._views(features)]
+        classes = reference_classes(reference, features)
+        fitted = [fit_gaussians(view, classes, self.params.shrinkage) for view in self._views(features)]
         self.centre, self.projection, self.offset = (torch.stack(part).float() for part in zip(*fitted, strict=True))
         distance = self._distance(output.features)
         self.level = distance.mean(1, keepdim=True)
@@ -100,22 +98,6 @@ class Mahalanobis(Detector):
         squared: Tensor = torch.linalg.vecdot(white, white)
         return squared.add_(nearest).clamp_min_(0).log1p_().sub_(self.level).div_(self.spread).amax(0)
 
-    def _gaussian(self, features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Fit one view: centre (1, d), and projection and offset of a centred row f to whitened axes and class terms.
-
-        With w = f W and class means m, |w - m|^2 = |w|^2 + (|m|^2 - 2 w m): one product with [W, -2 W m'] gives both.
-        """
-        sums = features.new_zeros((classes, features.shape[1])).index_add_(0, labels, features)
-        means = sums / labels.bincount(minlength=classes)[:, None]
-        residual = features - means[labels]
-        covariance = self._shrink(residual.T @ residual / len(features), len(features))
-        whitener = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
-        centre = features.mean(0)
-        white = (means - centre) @ whitener
-        projection = torch.cat([whitener, -2 * whitener @ white.T], dim=1)
-        offset = torch.cat([centre.new_zeros(len(centre)), (white * white).sum(1)])
-        return centre[None], projection, offset[None]
-
     def _distance(self, features: Tensor) -> Tensor:
         """Compute the log of one plus the squared distance to the nearest class: (views, n)."""
         projected = torch.baddbmm(self.offset, self._views(features) - self.centre, self.projection)
@@ -127,22 +109,7 @@ class Mahalanobis(Detector):
         """Give the features of each view, in newly allocated memory: (views, n, d)."""
         if self._normalise is False:
             return features[None].clone()
-        scaled: Tensor = features / torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp_min(NO_LENGTH)
+        scaled = unit_length(features)
         if self._normalise == "both":
             return torch.stack([features, scaled])
         return scaled[None]
-
-    def _shrink(self, covariance: Tensor, n: int) -> Tensor:
-        d = len(covariance)
-        trace, square = covariance.trace(), (covariance * covariance).sum()
-        if self.params.shrinkage == "auto":
-            spread = (n + 1 - 2 / d) * (square - trace**2 / d)
-            amount = float(((1 - 2 / d) * square + trace**2) / spread) if spread > 0 else 1.0
-            amount = min(1.0, max(0.0, amount))
-        else:
-            amount = self.params.shrinkage
-        level = trace / d
-        eye = torch.eye(d, dtype=covariance.dtype, device=covariance.device)
-        # A floor far below the scale of the features lets the factorisation succeed even if a feature never varies.
-        floor = 1e-6 * level + 1e-12
-        return (1 - amount) * covariance + (amount * level + floor) * eye

@@ -1,59 +1,71 @@
-"""Detects faulty input: values that are out of bounds or missing, and categories that the reference lacks."""
+"""Detects faulty input: values that are impossible, missing or in another unit, odd combinations, and broken rules."""
 
 import math
 from typing import ClassVar, Literal, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from guards.detectors.base import Detector, Params
+from guards.detectors.input_quality.combinations import Combinations
+from guards.detectors.input_quality.declared_bounds import DeclaredBounds
+from guards.detectors.input_quality.familiar_values import FamiliarValues
+from guards.detectors.input_quality.likely_mistakes import LikelyMistakes
+from guards.detectors.input_quality.sound_bounds import SoundBounds
+from guards.detectors.rules.row_rules import RowRules
 from guards.host_arrays import is_on_host
 from guards.input.schema import InputSchema
 from guards.types import Batch, Finding, Reference
 
 __all__ = ["Ranges", "RangesParams"]
 
-Floats = npt.NDArray[np.float32]
+LEAST_ROWS = 100
+"""A table of fewer rows says too little about combinations."""
+ODD_PATTERN = "an unusual pattern of missing values"
 
 
 class RangesParams(Params):
-    """The ranges detector has nothing to set: its bounds are the declared bounds, or else those of the reference."""
+    """Parameters of the ranges detector. Its bounds are the declared bounds, or else those of the reference."""
 
     kind: Literal["ranges"] = "ranges"
+    combinations: bool | None = Field(
+        default=None,
+        description=f"whether odd combinations of values are strange; default: in a table of {LEAST_ROWS} rows or more",
+    )
+    rules: tuple[str, ...] = Field(
+        default=(), description="conditions across columns of a table, such as `end >= start`; a broken rule is a "
+        "violation",
+    )  # fmt: skip
 
-
-class SoundBounds:
-    """Checks whether every value of every row lies within the bounds (d,) of its column: only then is a row sound."""
-
-    def __init__(self, low: Floats, high: Floats, *, image: bool) -> None:
-        self._low, self._high, self._image = low, high, image
-
-    def hold(self, x: Floats) -> bool:
-        """Return whether no value of the rows x (n, ...) is missing or out of bounds."""
-        if not x.size:
-            return False
-        if self._image:
-            flat = x.reshape(*x.shape[:2], -1)
-            x = np.concatenate((np.minimum.reduce(flat, axis=2), np.maximum.reduce(flat, axis=2)), axis=1)
-        else:
-            x = x.reshape(len(x), -1)
-        inside = (x >= self._low) & (x <= self._high)  # a missing value is NaN, and compares false
-        return bool(np.logical_and.reduce(inside, axis=None))
+    @field_validator("rules")
+    @classmethod
+    def _different(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        if len({" ".join(rule.split()) for rule in rules}) < len(rules):
+            raise ValueError("a rule is listed twice")
+        return rules
 
 
 class Ranges(Detector):
-    """The surprise of a row's faults, in nats, summed over its columns.
+    """The surprise of a row's faults or of its combination of values, in nats, whichever is larger.
 
     A missing value counts -log of the share of missing values in the reference's column. An unseen category, or a value
     out of bounds, counts log(n + 1), for an event that did not occur in n rows. A value out of bounds counts
     log(1 + excess / width of the range) in addition, so that a wrong unit weighs more than a value just above the
-    maximum. A row without faults is sound, and scores 0. The columns of a tensor are its elements. The columns of an
-    image are the darkest and the brightest value of each channel, with the bounds 0 and 1.
+    maximum. :class:`FamiliarValues` says what a number counts that the column never has. A broken rule counts -log of
+    the share of reference rows that break the rule. Faults add up. :class:`Combinations` says how surprising an odd
+    combination is, of missing values too; then a missing value by itself counts nothing. The columns of a tensor are
+    its elements. The columns of an image are the darkest and the brightest value of each channel, with the bounds 0
+    and 1.
     """
 
     Params: ClassVar[type[Params]] = RangesParams
+    blind_spots: ClassVar[str] = (
+        "A wrong value that is usual in its column, and fits the row's other values, passes: so do many rounded "
+        "values in another unit. Combinations are judged in tables alone, and only in tables of at least 100 training "
+        "rows. Of an image it sees the darkest and the brightest values alone. A bound that is not declared comes from "
+        "the training rows, with whatever errors they hold."
+    )
     low: Tensor
     high: Tensor
     width: Tensor
@@ -63,90 +75,120 @@ class Ranges(Detector):
     declared_high: Tensor
     declared_present: Tensor
     image: Tensor
+    rule_surprise: Tensor
 
     def __init__(self, params: RangesParams) -> None:
+        """Prepare an unfitted detector.
+
+        Raises:
+            ValueError: a rule cannot be read.
+        """
         super().__init__()
         self.params = params
         for name in (
             "low", "high", "width", "missing_surprise", "never",
-            "declared_low", "declared_high", "declared_present", "image",
+            "declared_low", "declared_high", "declared_present", "image", "rule_surprise",
         ):  # fmt: skip
             self.register_buffer(name, torch.empty(0))
+        self.familiar, self.mistakes = FamiliarValues(), LikelyMistakes()
+        self.rules, self.combinations = RowRules(params.rules), Combinations()
         self._names: tuple[str, ...] = ()
         self._shortcuts: tuple[bool, bool, bool] | None = None
         self._bounds: SoundBounds | None = None
 
+    def check_schema(self, schema: InputSchema) -> None:
+        """Refuse rules that do not fit the columns, and parameters that need a table.
+
+        Raises:
+            ValueError: a rule does not fit, or there is no table.
+        """
+        if schema.kind != "tabular" and (self.params.rules or self.params.combinations):
+            raise ValueError(
+                f"ranges has rules and combinations for a table, and the input is of kind {schema.kind}: leave both out"
+            )
+        self.rules.check(schema)
+
     def fit(self, reference: Reference) -> Self:
-        """Learn bounds and the rate of missing values, column by column."""
-        categorical = self._declare(reference.schema)
+        """Learn bounds, familiar values, the rate of missing values and the combinations of values.
+
+        Raises:
+            ValueError: the schema is refused, or there are too few rows for the combinations that are asked for.
+        """
+        schema = reference.schema
+        self.check_schema(schema)
+        declared = DeclaredBounds.of(schema)
+        self._names = declared.names
+        self.image = torch.tensor(schema.kind == "image")
+        self.declared_low, self.declared_high, self.declared_present = declared.low, declared.high, declared.present
+        self._shortcuts = self._bounds = None
         self.to(reference.batch.x.device)
         x = self._columns(reference.batch.x)
-        n = len(x)
-        missing = x.isnan()
+        n, missing = len(x), x.isnan()
         self.missing_surprise = -torch.log((missing.sum(0) + 1) / (n + 2))
         self.never = torch.tensor(math.log(n + 1), device=x.device)
-        # A column that is always missing has no bounds of its own.
-        empty = missing.all(0)
-        seen_low = torch.where(empty, -math.inf, torch.where(missing, math.inf, x).amin(0))
-        seen_high = torch.where(empty, math.inf, torch.where(missing, -math.inf, x).amax(0))
-        low = torch.where(self.declared_low.isnan(), seen_low, self.declared_low)
-        high = torch.where(self.declared_high.isnan(), seen_high, self.declared_high)
-        width = torch.maximum(seen_high - seen_low, 1e-6 * torch.maximum(seen_low.abs(), torch.ones_like(seen_low)))
-        # An unseen category is -1: below the bound 0, and the infinite width makes its excess 0.
-        categorical = categorical.to(x.device)
-        self.low = torch.where(categorical, 0.0, low)
-        self.high = torch.where(categorical, math.inf, high)
-        self.width = torch.where(categorical, math.inf, torch.where(width.isfinite(), width, 1.0))
-        self._shortcuts = self._bounds = None
+        self.low, self.high, self.width = declared.completed(x)
+        if schema.kind == "tabular":
+            self._fit_table(x, schema, declared.categorical.to(x.device))
         return self
 
-    def _declare(self, schema: InputSchema) -> Tensor:
-        """Take the schema's declared bounds, name the causes, and return which columns are categorical (d,)."""
-        nan = math.nan
-        if schema.kind == "tabular":
-            columns = schema.columns
-            self._names = schema.names
-            low = [
-                0.0 if column.categories_declared else nan if column.minimum is None else column.minimum
-                for column in columns
-            ]
-            high = [nan if column.maximum is None else column.maximum for column in columns]
-            present = [column.nullable is False for column in columns]
-            categorical = schema.categorical
-        else:
-            image = schema.kind == "image"
-            if image:
-                self._names = tuple(f"{end}:{c}" for end in ("darkest", "brightest") for c in range(schema.shape[0]))
-            else:
-                self._names = tuple(_element(index, schema.shape) for index in range(math.prod(schema.shape)))
-            d = len(self._names)
-            low, high = ([0.0] * d, [1.0] * d) if image else ([nan] * d, [nan] * d)
-            present = [True] * d
-            categorical = torch.zeros(d, dtype=torch.bool)
-        self.image = torch.tensor(schema.kind == "image")
-        self.declared_low, self.declared_high = torch.tensor(low), torch.tensor(high)
-        self.declared_present = torch.tensor(present)
-        self._shortcuts = self._bounds = None
-        return categorical
+    def _fit_table(self, x: Tensor, schema: InputSchema, categorical: Tensor) -> None:
+        self.familiar.fit(x, categorical)
+        self.mistakes.fit(x, schema.columns)
+        self.rules.fit(schema).to(x.device)
+        if len(self.rules):
+            self.rule_surprise = -torch.log((self.rules.broken(x).sum(0) + 1) / (len(x) + 2))
+        self._names += (*self.mistakes.names, ODD_PATTERN, *self.rules.names)
+        wanted = len(x) >= LEAST_ROWS if self.params.combinations is None else self.params.combinations
+        if wanted and len(x) < LEAST_ROWS:
+            few = f"ranges learns combinations from at least {LEAST_ROWS} reference rows, and there are {len(x)}"
+            raise ValueError(f"{few}: give more rows, or leave `combinations` out")
+        if wanted:
+            self.combinations.fit(x, categorical)
 
     def examine(self, batch: Batch, *, causes: bool) -> Finding:
         """Find the faults once, and sum their surprise."""
-        if is_on_host(batch.x) and self._sound_bounds().hold(batch.x.numpy()):
+        sound = is_on_host(batch.x) and self._sound_bounds().hold(batch.x.numpy())
+        if sound and not self._is_table:
             return self._sound(batch.x, causes=causes)
         x = self._columns(batch.x)
         missing = x.isnan()
-        outside = (x < self.low) | (x > self.high)
-        excess = torch.maximum(self.low - x, x - self.high) / self.width
-        surprise = torch.where(outside, self.never + torch.log1p(excess), 0.0)
+        score, faulty = (x.new_zeros(len(x)), torch.zeros_like(missing)) if sound else self._faults(x, missing)
+        broken = None
+        if len(self.rules):
+            broken = self.rules.broken(x)
+            score = score + torch.where(broken, self.rule_surprise, 0.0).sum(1)
+        if self.combinations.fitted:
+            score = torch.maximum(score, self.combinations(x))
         return Finding(
-            score=torch.where(missing, self.missing_surprise, surprise).sum(1),
-            violated=self._violated(x, missing),
-            causes=missing | outside if causes else None,
+            score=score,
+            violated=self._violated(x, missing, broken),
+            causes=self._causes(x, missing, faulty, broken) if causes else None,
         )
+
+    def _faults(self, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the surprise of each row's faults (n,), and mark the faulty values (n, d) that are not missing."""
+        excess = (x - x.clamp(self.low, self.high)).abs_()
+        outside = excess > 0
+        unfamiliar = self.familiar(x, missing) if self._is_table else torch.zeros_like(x)
+        surprise = torch.where(outside, excess.div_(self.width).log1p_() + self.never, unfamiliar)
+        if not self.combinations.fitted:
+            surprise = torch.where(missing, self.missing_surprise, surprise)
+        return surprise.sum(1), outside | (unfamiliar > 0)
+
+    def _causes(self, x: Tensor, missing: Tensor, faulty: Tensor, broken: Tensor | None) -> Tensor:
+        """Mark columns, likely mistakes, the pattern of missing values and rules, in the order of their names."""
+        if not self._is_table:
+            return missing | faulty
+        pattern = missing.new_zeros((len(x), 1))
+        if self.combinations.fitted:
+            faulty = faulty | self.combinations.odd_values(x)
+            pattern = self.combinations.odd_pattern(x)[:, None]
+        parts = [missing | faulty, self.mistakes(x, faulty, self.familiar), pattern]
+        return torch.cat(parts if broken is None else [*parts, broken], dim=1)
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:
         """Give the finding of sound rows, without the computation that other rows need."""
-        n, (_, bounded, required) = x.shape[0], self._shortcut()
+        n, (_, bounded, required) = len(x), self._shortcut()
         return Finding(
             score=x.new_zeros(n),
             violated=torch.zeros(n, dtype=torch.bool) if bounded or required else None,
@@ -154,29 +196,28 @@ class Ranges(Detector):
         )
 
     def score(self, batch: Batch) -> Tensor:
-        """Sum the surprise of every fault of a row."""
+        """Sum the surprise of every fault of a row, or take the surprise of its combination if that is larger."""
         return self.examine(batch, causes=False).score
 
     def causes(self, batch: Batch) -> Tensor | None:
-        """Mark the columns with a fault."""
+        """Mark the columns with a fault or an odd value, the likely mistakes, and the broken rules."""
         return self.examine(batch, causes=True).causes
 
     def violations(self, batch: Batch) -> Tensor | None:
-        """Mark rows that break a declaration of the config: a bound, the categories, or ``nullable: false``."""
+        """Mark rows that break a declaration: a bound, the categories, ``nullable: false``, or a rule."""
         return self.examine(batch, causes=False).violated
 
-    def _violated(self, x: Tensor, missing: Tensor) -> Tensor | None:
+    def _violated(self, x: Tensor, missing: Tensor, rules: Tensor | None) -> Tensor | None:
         _, bounded, required = self._shortcut()
-        broken = None
+        marks = [] if rules is None else [rules.any(1)]
         if bounded:  # an undeclared bound is NaN, and compares false
-            broken = (x < self.declared_low) | (x > self.declared_high)
+            marks.append(((x < self.declared_low) | (x > self.declared_high)).any(1))
         if required:
-            absent = missing & self.declared_present
-            broken = absent if broken is None else broken | absent
-        return None if broken is None else broken.any(1)
+            marks.append((missing & self.declared_present).any(1))
+        return torch.stack(marks).any(0) if marks else None
 
     def cause_names(self) -> tuple[str, ...]:
-        """Name the columns, elements or ends of the channels."""
+        """Name the columns, elements or ends of the channels, and for a table the mistakes and the rules."""
         return self._names
 
     def _columns(self, x: Tensor) -> Tensor:
@@ -184,18 +225,22 @@ class Ranges(Detector):
             return torch.cat([x.amin((2, 3)), x.amax((2, 3))], dim=1)
         return x.flatten(1)
 
-    def _sound_bounds(self) -> "SoundBounds":
+    def _sound_bounds(self) -> SoundBounds:
         """Give the bounds of sound rows; the buffers are read once."""
         if self._bounds is None:
-            low, high = (
-                torch.where(declared.isnan(), own, pick(own, declared)).cpu().numpy()
-                for own, declared, pick in (
-                    (self.low, self.declared_low, torch.maximum),
-                    (self.high, self.declared_high, torch.minimum),
-                )
+            self._bounds = SoundBounds(
+                learned=(self.low, self.high),
+                declared=(self.declared_low, self.declared_high),
+                image=self._shortcut()[0],
+                familiar=self.familiar,
+                missing_is_sound=self.combinations.fitted,
             )
-            self._bounds = SoundBounds(low, high, image=self._shortcut()[0])
         return self._bounds
+
+    @property
+    def _is_table(self) -> bool:
+        """Whether there is more to judge than bounds: not of tensors, images, and bundles of earlier versions."""
+        return len(self.familiar.steps) > 0
 
     def _shortcut(self) -> tuple[bool, bool, bool]:
         """Return whether rows are images, a bound is declared, and a value is required; the device is read once."""
@@ -203,11 +248,3 @@ class Ranges(Detector):
             bounded = not (self.declared_low.isnan() & self.declared_high.isnan()).all()
             self._shortcuts = bool(self.image), bounded, bool(self.declared_present.any())
         return self._shortcuts
-
-
-def _element(index: int, shape: tuple[int, ...]) -> str:
-    places = []
-    for size in reversed(shape):
-        index, place = divmod(index, size)
-        places.append(str(place))
-    return f"[{','.join(reversed(places))}]"

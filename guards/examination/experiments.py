@@ -61,7 +61,7 @@ def answers(model: TorchModel, rows: Tensor, *, classification: bool) -> Answers
     Raises:
         Mistake: the answers or the features do not have one entry per row.
     """
-    logits, features = model.eager(model.prepare(rows))
+    logits, features, *_ = model.eager(model.prepare(rows))
     if len(logits) != len(rows):
         raise Mistake(f"model: it returned {len(logits)} answers for {len(rows)} rows")
     if len(features) != len(rows):

@@ -25,8 +25,8 @@ def run_model(
     Raises:
         Mistake: the model raises for some of the rows.
     """
-    chunks = [_run(model, x[start : start + CHUNK].to(model.device)) for start in track(range(0, len(x), CHUNK))]
-    return ModelOutput(torch.cat([c.logits for c in chunks]), torch.cat([c.features for c in chunks]))
+    starts = track(range(0, len(x), CHUNK))
+    return ModelOutput.join([_run(model, x[start : start + CHUNK].to(model.device)) for start in starts])
 
 
 def chunks_of(batch: Batch) -> Iterator[Batch]:

@@ -1,18 +1,18 @@
 """The feature vector of a module: finds the layer that computes it, and reads it in a forward pass."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
+from guards.model.hooked_pass import HookedPass
+from guards.notices import Notices
 from guards.types import Mistake
 
-__all__ = ["Tap", "find_head", "linear_layers"]
+__all__ = ["Tap", "find_head", "layer_named", "linear_layers"]
 
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.TransformerEncoder, nn.TransformerEncoderLayer)
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+WIDE = 100_000
+"""More features than this make the guards slow: the covariance of so many features has 10^10 entries."""
 
 
 def linear_layers(net: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -34,12 +34,37 @@ def find_head(net: nn.Module, last_linear: str | None) -> nn.Linear | None:
     return head
 
 
-class Tap:
+def layer_named(net: nn.Module, name: str, key: str) -> nn.Module:
+    """Find the submodule that the config names under ``key``.
+
+    Raises:
+        Mistake: the module has no such submodule, or the submodule cannot be hooked.
+    """
+    layer = dict(net.named_modules()).get(name)
+    if isinstance(net, torch.jit.ScriptModule):
+        raise Mistake(
+            f"{key}: {name!r} is a layer of a scripted module, which cannot be tapped: "
+            f"return the module before torch.jit, or leave `{key.rpartition('.')[2]}` out"
+        )
+    if layer is None:
+        names = [child for child, _ in net.named_children()]
+        raise Mistake(f"{key}: no submodule {name!r}; there are {names}")
+    if isinstance(layer, CONTAINERS):
+        inside = [f"{name}.{child}" for child, _ in layer.named_children()]
+        raise Mistake(
+            f"{key}: {name!r} is a {type(layer).__name__}, which holds layers and never runs: name one of {inside}"
+        )
+    if isinstance(layer, torch.jit.ScriptModule) and name not in _callable_from_python(net):
+        raise Mistake(f"{key}: {name!r} is inside a scripted module, which cannot be tapped: name another layer")
+    return layer
+
+
+class Tap(HookedPass[Tensor]):
     """Reads the features of a module by a hook: the output of a named layer, or the input of the last linear layer.
 
-    Maps of more than two dimensions are averaged over all but the channels. ``captured`` holds the features (n, d) of
-    the pipeline's last pass. A pass with gradients reads its features in its own thread, by :meth:`traced`. If no layer
-    can be hooked, as in a scripted module or without any linear layer, ``layer`` is None and nothing is captured.
+    Maps of more than two dimensions are averaged over all but the channels. ``captured`` holds the features (n, d). If
+    no layer can be hooked, as in a scripted module or without any linear layer, ``layer`` is None and nothing is
+    captured.
     """
 
     def __init__(self, net: nn.Module, feature_layer: str | None, last_linear: str | None) -> None:
@@ -48,64 +73,62 @@ class Tap:
         Raises:
             Mistake: the module has no such layer, or the layer cannot be hooked.
         """
-        self.captured: list[Tensor] = []
-        self._traced = threading.local()
+        super().__init__()
         self.layer, self.named = feature_layer or last_linear, feature_layer is not None
-        if isinstance(net, torch.jit.ScriptModule):
-            if feature_layer is not None:
-                raise Mistake(
-                    f"model.features: {feature_layer!r} is a layer of a scripted module, which cannot be tapped: "
-                    "return the module before torch.jit, or leave `features` out"
-                )
+        if feature_layer is not None:
+            layer = layer_named(net, feature_layer, "model.features")
+            last = isinstance(layer, CHANNELS_LAST)
+            layer.register_forward_hook(lambda _m, _i, out: self._capture(out, channels_last=last))
+        elif isinstance(net, torch.jit.ScriptModule):
             self.layer = None
-        elif feature_layer is not None:
-            self._tap_output(net, feature_layer)
         elif last_linear is not None:
             self._hook = net.get_submodule(last_linear).register_forward_pre_hook(
                 lambda _m, args, kwargs: self._capture((*args, *kwargs.values())[0], channels_last=True),
                 with_kwargs=True,
             )
 
-    def _tap_output(self, net: nn.Module, name: str) -> None:
-        modules = dict(net.named_modules())
-        layer = modules.get(name)
-        if layer is None:
-            names = [child for child, _ in net.named_children()]
-            raise Mistake(f"model.features: no submodule {name!r}; there are {names}")
-        if isinstance(layer, CONTAINERS):
-            inside = [f"{name}.{child}" for child, _ in layer.named_children()]
-            raise Mistake(
-                f"model.features: {name!r} is a {type(layer).__name__}, which holds layers and never runs: "
-                f"name one of {inside}"
-            )
-        if isinstance(layer, torch.jit.ScriptModule) and name not in _callable_from_python(net):
-            raise Mistake(
-                f"model.features: {name!r} is inside a scripted module, which cannot be tapped: name another layer"
-            )
-        last = isinstance(layer, CHANNELS_LAST)
-        layer.register_forward_hook(lambda _m, _i, out: self._capture(out, channels_last=last))
+    def check(self, rows: int, notices: Notices) -> None:
+        """Check what was captured in a pass of so many rows, and tell the user of it.
 
-    def give_up(self) -> None:
-        """Remove the hook of the last linear layer, whose input does not have one entry per row."""
-        self._hook.remove()
-        self.captured.clear()
-        self.layer = None
+        The default layer is given up if its input does not have one entry per row.
 
-    @contextmanager
-    def traced(self) -> Iterator[list[Tensor]]:
-        """Collect the features of passes outside inference mode, in this thread alone."""
-        self._traced.into = []
-        try:
-            yield self._traced.into
-        finally:
-            del self._traced.into
+        Raises:
+            Mistake: the named layer did not run, or its output does not have one entry per row.
+        """
+        runs = self.captured
+        if not runs:
+            raise Mistake(
+                f"model.features: the submodule {self.layer!r} did not run in a forward pass: name a submodule "
+                "that runs"
+            )
+        if len(runs) > 1 and self.named:
+            notices.note(
+                f"model.features: {self.layer!r} runs {len(runs)} times in a forward pass; the features of the "
+                "last run are taken"
+            )
+        entries = runs[-1].shape[0]
+        if entries != rows and not self.named:
+            notices.note(
+                f"model.features: the last linear layer {self.layer!r} gets {entries} entries for "
+                f"{rows} rows, so that the features that guards look at are the model's own outputs; name a "
+                "submodule that gives one entry a row to use its features"
+            )
+            self._hook.remove()
+            self.captured.clear()
+            self.layer = None
+        elif entries != rows:
+            raise Mistake(
+                f"model.features: the output of {self.layer!r} does not have one entry per row: it has "
+                f"{entries} for {rows} rows"
+            )
+        elif runs[-1].shape[1] > WIDE:
+            notices.warn(
+                f"model.features: {self.layer!r} gives {runs[-1].shape[1]:,} features a row, which makes fitting "
+                "slow and large: name a later layer, or a layer behind a pooling"
+            )
 
     def _capture(self, features: object, *, channels_last: bool) -> None:
-        # Only the pipeline is ever compiled. In a compiled graph, a question for the mode would break the graph in two.
-        into: list[Tensor] | None = self.captured
-        if not torch.compiler.is_compiling() and not torch.is_inference_mode_enabled():
-            into = getattr(self._traced, "into", None)
-        if into is not None:
+        if (into := self.into) is not None:
             into.append(self._pooled(features, channels_last=channels_last))
 
     def _pooled(self, features: object, *, channels_last: bool) -> Tensor:

@@ -13,11 +13,12 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_unflatten
 
+from guards.model.early_features import LayerRun
 from guards.model.weights import archive_kind
 from guards.sentences import first_line
 from guards.types import Mistake
 
-__all__ = ["load_program", "row_bounds", "save_program", "unflatten"]
+__all__ = ["layers_of", "load_program", "row_bounds", "save_program", "unflatten"]
 
 
 def load_program(path: Path) -> ExportedProgram:
@@ -72,6 +73,12 @@ MEMBERS = re.compile(
     r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json))"
 )
 LINEAR = (torch.ops.aten.linear.default, torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
+"""After run_decompositions() a linear layer is an addmm, or an mm, of the transpose of its weight."""
+CONVOLUTION = (
+    *(torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default),
+    *(torch.ops.aten.conv1d.padding, torch.ops.aten.conv2d.padding, torch.ops.aten.conv3d.padding),
+    torch.ops.aten.convolution.default,
+)
 LARGEST_BATCH = 65536
 """A server never runs so many rows at once, so a program that takes so many rows has no limit."""
 TENSORS = re.compile(r"(weight|tensor)_\d+")
@@ -143,6 +150,20 @@ def row_bounds(program: ExportedProgram) -> tuple[int, int | None]:
     return least, int(bounds.upper) if bounds.upper.is_Integer and bounds.upper < LARGEST_BATCH else None
 
 
+def layers_of(program: ExportedProgram) -> list[LayerRun]:
+    """List the convolutions and linear layers of a program in the order in which they run."""
+    ran: list[LayerRun] = []
+    for node in program.graph.nodes:
+        if node.op != "call_function" or not node.meta.get("nn_module_stack"):
+            continue
+        path, kind = list(node.meta["nn_module_stack"].values())[-1]
+        if node.target in LINEAR and str(kind).endswith("Linear"):
+            ran.append((path, False))
+        elif node.target in CONVOLUTION and str(kind).endswith(("Conv1d", "Conv2d", "Conv3d")):
+            ran.append((path, True))
+    return ran
+
+
 def unflatten(program: ExportedProgram) -> tuple[nn.Module, str | None]:
     """Turn a program into a module with submodules for hooks, and find the name of its last linear submodule.
 
@@ -150,12 +171,7 @@ def unflatten(program: ExportedProgram) -> tuple[nn.Module, str | None]:
         Mistake: the program does not take one tensor with any number of rows.
     """
     row_bounds(program)
-    last = None
-    for node in program.graph.nodes:
-        # After run_decompositions() a linear layer is an addmm, or an mm, of the transpose of its weight.
-        if node.op == "call_function" and node.target in LINEAR and node.meta.get("nn_module_stack"):
-            path, kind = list(node.meta["nn_module_stack"].values())[-1]
-            last = path if str(kind).endswith("Linear") else last
+    last = next((name for name, convolution in reversed(layers_of(program)) if not convolution), None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return cast("nn.Module", torch.export.unflatten(program)), last

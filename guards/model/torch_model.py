@@ -1,14 +1,15 @@
 """The user's model as the pipeline sees it: float32 rows in, logits and features out, in one forward pass."""
 
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from guards.input.imputation import Imputation
+from guards.model.early_features import EarlyTap, first_layers, layers_that_run
 from guards.model.features import Tap, find_head
 from guards.model.outputs import Meaning, as_logits, described, outputs_in, width_of
 from guards.model.trial_run import Trial
@@ -26,8 +27,6 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 COMPILED_SHAPES = 64
 """More than the number of batch shapes, which are powers of two and the shape of a self-test."""
-WIDE = 100_000
-"""More features than this make the guards slow: the covariance of so many features has 10^10 entries."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -49,7 +48,8 @@ class TorchModel(nn.Module):
 
     ``feature_layer`` names the submodule whose output is the feature vector; by default the feature vector is the input
     of the last linear layer that runs. Maps of more than two dimensions are averaged over all but the channels.
-    ``meaning`` says what the outputs are; this class turns them into logits. If the module takes at least
+    ``early`` names the submodules whose pooled outputs are the early features; true: they are found; false: there are
+    none. ``meaning`` says what the outputs are; this class turns them into logits. If the module takes at least
     ``least_rows`` and at most ``most_rows`` rows at once, a larger batch is split, and a smaller batch is padded with
     its last row.
     """
@@ -62,6 +62,7 @@ class TorchModel(nn.Module):
         outputs: int | None,
         feature_layer: str | None = None,
         last_linear: str | None = None,
+        early: Sequence[str] | bool = False,
         imputation: Imputation | None = None,
         precision: Precision = "float32",
         device: torch.device | str = "cpu",
@@ -96,8 +97,9 @@ class TorchModel(nn.Module):
         trial.tell(notices)
         self.head = find_head(net, last_linear or trial.last_linear)
         self.tap = Tap(net, feature_layer, last_linear or trial.last_linear)
+        self.early = self._early(prepared, early, notices)
         self.outputs = self._check(prepared, outputs, notices)
-        self._run: Callable[[Tensor], tuple[Tensor, Tensor]] = self.eager
+        self._run: Callable[[Tensor], tuple[Tensor, ...]] = self.eager
         if compiled:
             self._compile(example.to(self.device))
 
@@ -123,15 +125,18 @@ class TorchModel(nn.Module):
     def output(self, prepared: Tensor) -> ModelOutput:
         """Run the module on prepared rows with gradients that reach the features too, for explaining a guard's score.
 
-        The tap listens in this thread alone, so that a pipeline in another thread is not disturbed.
+        The taps listen in this thread alone, so that a pipeline in another thread is not disturbed.
         """
-        with self.tap.traced() as captured:
-            return ModelOutput(*self._in_pieces(prepared, lambda piece: self._piece(piece, captured)))
+        with self.tap.traced() as late, nullcontext([]) if self.early is None else self.early.traced() as early:
+            return ModelOutput(*self._in_pieces(prepared, lambda piece: self._piece(piece, late, early)))
 
-    def eager(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the module on prepared rows without compiling it: logits (n, k) and features (n, d)."""
-        logits, features = self._in_pieces(prepared, lambda piece: self._piece(piece, self.tap.captured))
-        return logits, features
+    def eager(self, prepared: Tensor) -> tuple[Tensor, ...]:
+        """Run the module on prepared rows without compiling it: logits (n, k), features (n, d), early features (n, e).
+
+        Without a tap of early layers there are no early features.
+        """
+        early = [] if self.early is None else self.early.captured
+        return self._in_pieces(prepared, lambda piece: self._piece(piece, self.tap.captured, early))
 
     def raw(self, prepared: Tensor) -> Tensor:
         """Run the module on prepared rows, as many as it takes at once, and find the tensor of outputs."""
@@ -139,10 +144,12 @@ class TorchModel(nn.Module):
             prepared = prepared.clone()
         return outputs_in(self._call(prepared))
 
-    def _piece(self, prepared: Tensor, captured: list[Tensor]) -> tuple[Tensor, Tensor]:
-        captured.clear()
+    def _piece(self, prepared: Tensor, late: list[Tensor], early: list[tuple[int, Tensor]]) -> tuple[Tensor, ...]:
+        late.clear()
+        early.clear()
         logits = self._as_logits(self.raw(prepared))
-        return logits, captured[-1].float() if self.tap.layer is not None else logits
+        features = late[-1].float() if self.tap.layer is not None else logits
+        return (logits, features) if self.early is None else (logits, features, self.early.features(early))
 
     def pieces(self, rows: int) -> int:
         """Count the passes that a batch of so many rows takes."""
@@ -196,8 +203,7 @@ class TorchModel(nn.Module):
 
     @torch.inference_mode()
     def _check(self, prepared: Tensor, outputs: int | None, notices: Notices) -> int:
-        runs: list[Tensor] = self.tap.captured
-        runs.clear()
+        self.tap.captured.clear()
         returned = self._call(prepared)
         raw = outputs_in(returned)
         if raw is not returned:
@@ -206,43 +212,26 @@ class TorchModel(nn.Module):
             )
         width = width_of(raw, len(prepared), outputs)
         self.binary = width == 1 and outputs in (None, 2)
-        if self.tap.layer is None:
-            if not isinstance(self.net, torch.jit.ScriptModule):  # another note says more of these
-                notices.note(
-                    "model.features: the model has no linear layer, so that the features that guards look at are the "
-                    "model's own outputs; name a submodule to use its output"
-                )
-            return 2 if self.binary else width
-        if not runs:
-            raise Mistake(
-                f"model.features: the submodule {self.tap.layer!r} did not run in a forward pass: name a submodule "
-                "that runs"
-            )
-        if len(runs) > 1 and self.tap.named:
+        if self.tap.layer is not None:
+            self.tap.check(len(prepared), notices)
+            self.head = None if self.tap.layer is None else self.head
+        elif not isinstance(self.net, torch.jit.ScriptModule):  # another note says more of these
             notices.note(
-                f"model.features: {self.tap.layer!r} runs {len(runs)} times in a forward pass; the features of the "
-                "last run are taken"
+                "model.features: the model has no linear layer, so that the features that guards look at are the "
+                "model's own outputs; name a submodule to use its output"
             )
-        if runs[-1].shape[0] != len(prepared) and not self.tap.named:
-            notices.note(
-                f"model.features: the last linear layer {self.tap.layer!r} gets {runs[-1].shape[0]} entries for "
-                f"{len(prepared)} rows, so that the features that guards look at are the model's own outputs; name a "
-                "submodule that gives one entry a row to use its features"
-            )
-            self.tap.give_up()
-            self.head = None
-            return 2 if self.binary else width
-        if runs[-1].shape[0] != len(prepared):
-            raise Mistake(
-                f"model.features: the output of {self.tap.layer!r} does not have one entry per row: it has "
-                f"{runs[-1].shape[0]} for {len(prepared)} rows"
-            )
-        if runs[-1].shape[1] > WIDE:
-            notices.warn(
-                f"model.features: {self.tap.layer!r} gives {runs[-1].shape[1]:,} features a row, which makes fitting "
-                "slow and large: name a later layer, or a layer behind a pooling"
-            )
+        if self.early is not None and not self.early.check(len(prepared), notices):
+            self.early = None
         return 2 if self.binary else width
+
+    def _early(self, prepared: Tensor, wanted: Sequence[str] | bool, notices: Notices) -> EarlyTap | None:
+        layers = first_layers(layers_that_run(self.net, self._cast, prepared)) if wanted is True else wanted or ()
+        if wanted is True and not layers:
+            notices.note(
+                "model.early: no convolution or linear layer runs before the last one, so that guards see no early "
+                "layer; name a submodule to use its output"
+            )
+        return EarlyTap(self.net, layers, named=wanted is not True) if layers else None
 
 
 def taken_at_once(rows: Tensor, least: int, most: int | None) -> Tensor:

@@ -228,9 +228,9 @@ class Accuracy(CountingMonitor):
         return RecentAccuracy((right, rows), self._windows(), tolerance)
 
     def _valid(self, total: npt.NDArray[np.int64]) -> float | None:
-        """Give 1 if the guards flag no more rows than the budget, up to sampling error, else 0; None without guards."""
-        if not self.context.guards:
-            return None
+        """Give 1 if the guards flag no more rows than their budget, up to chance, else 0; None without a budget."""
         budget = self.context.false_alarm_budget
+        if not self.context.guards or budget is None:
+            return None
         band = budget + BAND * math.sqrt(budget * (1 - budget) / max(int(self.heldout_rows), 1))
         return float(rate_interval(total[FLAGGED], total[ROWS])[0] <= band)

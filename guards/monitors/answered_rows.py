@@ -34,7 +34,8 @@ class Records:
     held the actual label or value: 1, 0, or -1 if there was no set or the outcome is unknown. ``groups`` holds the
     level codes of every monitor that has groups, by the monitor's name. ``weight`` is 1 / the probability that the
     outcome of such a row becomes known, NaN if that probability was not given. ``flagged`` says whether any guard
-    flagged the row, even if shadow mode kept the flag from changing the action; None if that was not recorded.
+    that shares the budget flagged the row, even if shadow mode kept the flag from changing the action; None if that was
+    not recorded.
     """
 
     predicted: npt.NDArray[Any]
@@ -109,7 +110,7 @@ class Records:
             predicted=predicted.cpu().numpy(),
             action=action.cpu().numpy(),
             confidence=torch.where(answered, confidence, torch.nan).cpu().numpy(),
-            flagged=outcome.verdict.flagged.any(0).cpu().numpy(),
+            flagged=outcome.verdict.alarmed.cpu().numpy(),
         )
 
 

@@ -60,14 +60,15 @@ class Context:
     """What a monitor watches: rows of ``schema``, labels ``classes`` in logit order, and the verdicts of ``guards``.
 
     ``classes`` is empty for a regression. ``monitors`` are the parameters of all monitors of the config, because a
-    monitor may refer to another monitor. ``false_alarm_budget`` is the share of clean rows that the guards may flag.
+    monitor may refer to another monitor. ``false_alarm_budget`` is the share of clean rows that the guards may flag,
+    and None if no guard shares the budget.
     """
 
     schema: InputSchema
     classes: tuple[str, ...]
     guards: tuple[str, ...]
     monitors: tuple["MonitorParams", ...] = ()
-    false_alarm_budget: float = 0.01
+    false_alarm_budget: float | None = 0.01
 
 
 class MonitorParams(Params):

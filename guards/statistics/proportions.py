@@ -1,15 +1,18 @@
 """Proportions with their confidence intervals."""
 
+import math
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-__all__ = ["Proportion", "proportion", "with_interval"]
+__all__ = ["Proportion", "proportion", "score_interval", "with_interval"]
+
+Z = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A share of rows, with its Clopper-Pearson 95 % interval."""
+    """A share of rows, with its Clopper-Pearson interval, of 95 % if nothing else is said."""
 
     value: float
     low: float
@@ -18,10 +21,17 @@ class Proportion:
     n: int
 
 
-def proportion(hits: int, n: int) -> Proportion:
+def proportion(hits: int, n: int, *, level: float = 0.95) -> Proportion:
     """Estimate a share from ``hits`` of ``n`` rows; ``n`` must not be 0."""
-    interval = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="exact")
+    interval = binomtest(hits, n).proportion_ci(confidence_level=level, method="exact")
     return Proportion(hits / n, float(interval.low), float(interval.high), hits, n)
+
+
+def score_interval(value: float, n: int) -> tuple[float, float]:
+    """Give Wilson's 95 % interval (1927) of a figure in [0, 1] that varies at most as a share of n rows does."""
+    wide = 1 + Z * Z / n
+    centre, reach = value + Z * Z / (2 * n), Z * math.sqrt(value * (1 - value) / n + Z * Z / (4 * n * n))
+    return max(0.0, (centre - reach) / wide), min(1.0, (centre + reach) / wide)
 
 
 def with_interval(share: Proportion) -> tuple[str, str]:

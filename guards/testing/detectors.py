@@ -25,7 +25,7 @@ from guards.testing.example import (
     tensors_of,
     with_strange_row,
 )
-from guards.types import Batch
+from guards.types import Batch, ModelOutput
 
 __all__ = ["DetectorChecks"]
 
@@ -195,7 +195,7 @@ class DetectorChecks:
         if torch.cuda.is_available():
             detector, rows = self._fitted()
             assert rows.output is not None  # noqa: S101
-            output = replace(rows.output, logits=rows.output.logits.cuda(), features=rows.output.features.cuda())
+            output = ModelOutput(*(tensor.cuda() for tensor in tensors_of(rows.output)))
             moved = Batch(rows.x.cuda(), {name: codes.cuda() for name, codes in rows.groups.items()}, output)
             here, there = _score(detector, rows), _score(detector.cuda(), moved)
             require(there.is_cuda, "a score left the device of its rows")

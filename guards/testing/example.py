@@ -86,6 +86,7 @@ def example(kind: Kind, task: Task = "classification", *, count: int = ROWS, see
     colour = Column(name="colour", kind="categorical", categories=("red", "green", "blue"))
     schema = InputSchema(kind=kind, shape=shape, columns=(*columns, colour) if kind == "tabular" else ())
     mixing = torch.randn((math.prod(shape), FEATURES), generator=generator) / math.prod(shape) ** 0.5
+    below = torch.randn(mixing.shape, generator=torch.Generator().manual_seed(seed)) / math.prod(shape) ** 0.5
     head = nn.Linear(FEATURES, outputs).requires_grad_(requires_grad=False)
     head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
     head.bias.zero_()
@@ -100,7 +101,8 @@ def example(kind: Kind, task: Task = "classification", *, count: int = ROWS, see
             x[torch.rand(x.shape, generator=generator) < MISSING] = torch.nan
         features = torch.tanh(x.nan_to_num(0.0).flatten(1) @ mixing)
         region = torch.randint(LEVELS, (count,), generator=generator)
-        return Batch(x, {"region": region}, ModelOutput(head(features), features))
+        early = torch.sin(x.nan_to_num(0.0).flatten(1) @ below)
+        return Batch(x, {"region": region}, ModelOutput(head(features), features, early))
 
     batch, calibration, fresh = rows(0.0), rows(UNSEEN), rows(UNSEEN)
     assert batch.output is not None  # noqa: S101
@@ -112,8 +114,8 @@ def example(kind: Kind, task: Task = "classification", *, count: int = ROWS, see
 def take(batch: Batch, index: Tensor) -> Batch:
     """Copy rows out of a batch, in the order of ``index``."""
     assert batch.output is not None  # noqa: S101
-    output = ModelOutput(batch.output.logits[index], batch.output.features[index])
-    return Batch(batch.x[index], {name: codes[index] for name, codes in batch.groups.items()}, output)
+    groups = {name: codes[index] for name, codes in batch.groups.items()}
+    return Batch(batch.x[index], groups, batch.output[index])
 
 
 def with_strange_row(batch: Batch, row: int, value: float) -> Batch:
@@ -123,7 +125,7 @@ def with_strange_row(batch: Batch, row: int, value: float) -> Batch:
     """
     copy = take(batch, torch.arange(len(batch)))
     assert copy.output is not None  # noqa: S101
-    for tensor in (copy.x, copy.output.logits, copy.output.features):
+    for tensor in (copy.x, *tensors_of(copy.output)):
         tensor[row] = value
     if copy.x.ndim == 2 and not math.isnan(value):  # noqa: PLR2004
         copy.x[row, 3] = -1.0

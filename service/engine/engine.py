@@ -77,6 +77,8 @@ class Engine:
         self.bundle, self.config = bundle, bundle.config
         self._metrics = metrics
         pipeline = bundle.pipeline()
+        if pipeline.predictor.notice is not None:  # a new coverage may need more rows of a class or a group
+            LOG.warning("%s", pipeline.predictor.notice)
         if bundle.self_test is None:
             raise Mistake("self-test: the bundle has no known rows; fit it anew")
         bundle.self_test.check(pipeline)
@@ -127,7 +129,7 @@ class Engine:
             series=self.monitoring.series,
             states=self.monitoring.states,
             store=lambda: self._ledger.figures,
-            promises=Promises(config.false_alarm_budget, config.coverage, thresholds),
+            promises=Promises(config.false_alarm_budget, config.coverage, thresholds, self.bundle.abstentions),
             gpu=Gpu.of(device),
             file=file,
         )

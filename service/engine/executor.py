@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 
 from guards.bundle.bundle import Bundle
+from guards.calibration.draws import uniform_draws
+from guards.model.batch_shapes import bucket, filled
 from guards.pipeline import Pipeline
 from guards.types import Batch, Result
 from service import memory
@@ -61,7 +63,7 @@ class Executor:
         def seconds(size: int) -> float:
             x = np.repeat(rows, size, axis=0)
             started = clock()
-            self.compute(x, {}, (), causes=False)
+            self.compute(x, {}, [""] * size, causes=False)
             return clock() - started
 
         rates = measure(self._max_batch_rows, seconds)
@@ -74,20 +76,24 @@ class Executor:
     def compute(self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool) -> Computed:
         """Judge and predict rows (n, ...), stage by stage.
 
-        The batch is padded to one of a few fixed sizes, so that the same rows give bitwise equal answers.
+        The batch is padded to one of a few fixed sizes, so that the same rows give bitwise equal answers. Randomised
+        prediction sets draw from the rows' ``ids`` (n), so a row that is computed again gets the same set.
         """
-        n, size = len(x), self._bucket(len(x))
+        n, size = len(x), bucket(len(x), self._max_batch_rows)
         laps = Laps(self.device)
-        copied = {name: self._copy_in(_fill(codes, size)) for name, codes in groups.items()} if groups else {}
-        filled = Batch(self._copy_in(_fill(x, size)), copied)
+        copied = {name: self._copy_in(filled(codes, size)) for name, codes in groups.items()} if groups else {}
+        draws = None
+        if self._pipeline.predictor.randomised:
+            draws = self._copy_in(filled(uniform_draws(ids, self._bundle.id), size))
+        batch = Batch(self._copy_in(filled(x, size)), copied, draws=draws)
         laps.mark()
-        findings = self._pipeline.check_input(filled, causes=causes)
+        findings = self._pipeline.check_input(batch, causes=causes)
         laps.mark()
-        filled = self._pipeline.forward(filled)
+        batch = self._pipeline.forward(batch)
         laps.mark()
-        result = self._pipeline.conclude(filled, findings | self._pipeline.check_output(filled, causes=causes))
+        result = self._pipeline.conclude(batch, findings | self._pipeline.check_output(batch, causes=causes))
         laps.mark()
-        result, batch = (result, filled) if n == size else (result[:n], filled[:n])
+        result, batch = (result, batch) if n == size else (result[:n], batch[:n])
         answer = answer_of(result)
         laps.mark()
 
@@ -103,10 +109,3 @@ class Executor:
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
-
-    def _bucket(self, n: int) -> int:
-        return min(1 << (n - 1).bit_length(), max(n, self._max_batch_rows))
-
-
-def _fill(rows: Array, size: int) -> Array:
-    return rows if len(rows) == size else np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])

@@ -92,7 +92,10 @@ class EngineProcess:
             loop.add_signal_handler(number, self._stop)
         supervisor.watch(lambda: loop.call_soon_threadsafe(self._stopping.set))
         self._metrics = EngineMetrics(
-            [guard.name for guard in served.guards], list(deployment.config.explain.allowed), self._seat
+            [guard.name for guard in served.guards],
+            list(deployment.config.explain.allowed),
+            self._seat,
+            on_purpose=[p for p in range(len(served.guards)) if p not in deployment.config.budgeted],
         )
         threading.Thread(target=self._load, args=(settings, deployment, served, loop), name="load", daemon=True).start()
         await self._stopping.wait()

@@ -69,7 +69,12 @@ class LocalStore:
     def write(self, batches: Sequence[Answered], tally: Tally) -> int:
         """Store answered rows in one transaction, count them with ``tally``, and return how many rows were new."""
         edition = self._log.edition
-        block = Block(batches, classes=edition.classes, guards=tuple(edition.thresholds))
+        block = Block(
+            batches,
+            classes=edition.classes,
+            guards=tuple(edition.thresholds),
+            on_purpose=edition.on_purpose,
+        )
         return self._log.write(block, tally(block.records), tally)
 
     def join(self, outcomes: Sequence[Outcome], tally: Tally) -> Learnt:

@@ -57,9 +57,17 @@ class Block:
     """The rows of some batches, to be written in one transaction.
 
     ``classes`` are the names of the labels, ``guards`` the names of the guards, in the order of the answers' columns.
+    ``on_purpose`` are the places of the guards that abstain on purpose, whose flags are no false alarms.
     """
 
-    def __init__(self, batches: Sequence[Answered], *, classes: Sequence[str], guards: Sequence[str]) -> None:
+    def __init__(
+        self,
+        batches: Sequence[Answered],
+        *,
+        classes: Sequence[str],
+        guards: Sequence[str],
+        on_purpose: Sequence[int] = (),
+    ) -> None:
         self.classes, self.guards = tuple(classes), tuple(guards)
         self.keys = [key_of(name) for batch in batches for name in batch.ids]
         self.times = np.repeat([batch.time for batch in batches], [len(batch) for batch in batches])
@@ -81,7 +89,7 @@ class Block:
             action=self.answer.action,
             confidence=np.where(answered, confidence.astype(np.float64), math.nan),
             groups={name: np.concatenate([batch.groups[name] for batch in batches]) for name in batches[0].groups},
-            flagged=np.logical_or.reduce(self.answer.flagged, axis=1),
+            flagged=np.logical_or.reduce(np.delete(self.answer.flagged, on_purpose, axis=1), axis=1),
         )
 
     def __len__(self) -> int:

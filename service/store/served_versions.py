@@ -37,6 +37,12 @@ class Edition:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def on_purpose(self) -> list[int]:
+        """The places of the guards that abstain on purpose: they have a `target_error`."""
+        guards = self.config.get("guards", ())
+        return [place for place, guard in enumerate(guards) if guard.get("target_error") is not None]
+
+    @property
     def digest(self) -> str:
         """A digest of the layouts, by which editions of one bundle differ."""
         return sha256(orjson.dumps(dict(self.layouts), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

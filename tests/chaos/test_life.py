@@ -161,7 +161,7 @@ def test_a_killed_front_comes_back(serve: Callable[..., "Gateway"]) -> None:
         front.wait(10)
         assert isinstance(asleep.exception(), httpx.TransportError)
     gateway.wait_ready()
-    assert gateway._scrape()["guardhouse_inflight_requests"] == 0
+    gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 0)
     assert gateway.predict([[1, 1, 1]])[0]["value"] == pytest.approx(2, abs=1e-4)
 
 

@@ -5,7 +5,8 @@ from typing import Any, get_args
 import pytest
 from alibi_here import LACKING
 
-from guards.config.plugins import registered
+from guards.config.plugins import BUILT_IN, registered
+from guards.detectors.base import Detector
 from guards.testing import detector_checks, example, explainer_checks, monitor_checks
 from guards.testing.example import KINDS, Task
 
@@ -13,7 +14,9 @@ TASKS: tuple[Task, ...] = get_args(Task)
 # What a detector or monitor, or one of the name in its parameters, is not meant for, as its own refusal says.
 REFUSED = {
     ("strict", "regression"): "a loss of accuracy, which a regression has not got",
-    ("confidence", "regression"): "needs a classifier",
+    **{(name, "regression"): "needs a classifier" for name in ("confidence", "energy", "gen", "fdbd")},
+    ("image_quality", "tabular"): "judges images, and the input is of kind tabular",
+    ("image_quality", "tensor"): "judges images, and the input is of kind tensor",
     ("suitability", "regression"): "a regression has no accuracy",
     ("suitability", "image"): "compares the columns of a table",
     ("suitability", "tensor"): "compares the columns of a table",
@@ -33,7 +36,13 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     },
     "alibi_context_mmd": [{**OF_ALIBI, "window": 20, "average_run_length": 100, "reference_rows": 50}],
     **{f"alibi_{name}_online": [ONLINE] for name in ("mmd", "lsdd", "cvm")},
+    "ranges": [
+        {},
+        {"combinations": False, "rules": ["height >= weight - 9", "colour == 'red' or age is missing or age < 3"]},
+    ],
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
+    "knn": [{}, {"rows": 20, "neighbours": 3}],
+    "gen": [{}, {"top": 2, "gamma": 0.5}],
     "kernel_shap": [{"samples": 256}, {"samples": 64, "groups": 5}],
     "occlusion": [{}, {"window": 2, "positions": 9}],
     "feature_ablation": [{}, {"groups": 5}],
@@ -67,21 +76,30 @@ def parametrised(group: str) -> list[Any]:
         for index, params in enumerate(PARAMETERS.get(name, [{}]))
         for kind in KINDS
         for task in TASKS
-        if kind == "tabular" or "column" not in params.get("source", {})
+        if kind == "tabular" or ("column" not in params.get("source", {}) and "rules" not in params)
     ]
 
 
 @pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("detectors"))
 def test_detector(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
-    """A built-in detector passes every check for every kind of input, or refuses the task with a sentence."""
+    """A built-in detector passes every check for every kind of input, or refuses the kind or task with a sentence."""
     detector = registered("detectors")[name]
     chosen = detector.Params.model_validate({"kind": name, **params})
-    if (name, task) in REFUSED:
-        with pytest.raises(ValueError, match=REFUSED[name, task]):
+    sentence = next((REFUSED[case] for case in ((name, task), (name, kind)) if case in REFUSED), None)
+    if sentence is not None:
+        with pytest.raises(ValueError, match=sentence):
             detector(chosen).fit(example(kind, task).reference)
         return
     for check in detector_checks(detector, chosen, kind=kind, task=task).values():
         check()
+
+
+@pytest.mark.parametrize("detector", BUILT_IN["detectors"], ids=lambda detector: detector.__name__)
+def test_detectors_say_what_they_cannot_see(detector: type[Detector]) -> None:
+    """Every built-in detector says in sentences what it cannot see, for the readers of a report."""
+    said = detector.blind_spots
+    assert said.endswith(".")
+    assert len(said.split()) >= 10
 
 
 @pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("monitors"))

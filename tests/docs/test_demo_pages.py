@@ -9,7 +9,16 @@ from followed_pages import Block, Newcomer, blocks_of
 from gateways import ROOT
 
 CONFIG, BUNDLE = "examples/digits/gateway.yaml", "bundles/digits"
-PAGES = ("README.md", "docs/monitors.md", "docs/metrics.md", "docs/feedback.md", "docs/explanations.md")
+PAGES = (
+    "README.md",
+    "docs/batch.md",
+    "docs/choosing-guards.md",
+    "docs/report.md",
+    "docs/monitors.md",
+    "docs/metrics.md",
+    "docs/feedback.md",
+    "docs/explanations.md",
+)
 LAST = "docs/operations.md"
 """Its last command stops the server."""
 PNG = b"\x89PNG\r\n\x1a\n"

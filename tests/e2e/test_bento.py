@@ -26,6 +26,7 @@ def test_bento_holds_the_gateway_alone(bento: Path) -> None:
     source = bento / "src"
     assert {path.name for path in source.iterdir()} >= {"guards", "service"}
     assert (source / "guards" / "pipeline.py").is_file()
+    assert (source / "guards" / "cli" / "report" / "page.html").is_file()
     assert not any(path.suffix in {".npz", ".safetensors"} for path in source.rglob("*"))
     assert not (source / "tests").exists()
 

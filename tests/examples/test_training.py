@@ -136,6 +136,11 @@ def test_adult_files(trained: Trained) -> None:
     assert both.sort_values(order, ignore_index=True).equals(source.sort_values(order, ignore_index=True))
     assert rows["test"].isna().any(axis=1).sum() == 1221
     assert not any((table == "?").any(axis=None) for table in rows.values())
+    suspect = pd.read_csv(out / "suspect.csv", dtype=str, keep_default_na=False)
+    assert len(suspect) == 5 * 400
+    assert (suspect["age"][:400].astype(int) >= 12 * 17).all()
+    assert (suspect["age"][1200:1600] == "").all()
+    assert list(suspect) == order
 
 
 def test_absent_data(tmp_path: Path) -> None:

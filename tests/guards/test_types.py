@@ -35,6 +35,19 @@ def test_slice_of_a_batch() -> None:
     assert Batch(batch.x)[:1].output is None
 
 
+def test_draws_stay_with_their_rows() -> None:
+    """A slice and a join of batches keep each row's draw; without draws there are none."""
+    batch = Batch(torch.zeros(4, 3), draws=torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    parts = batch[:1], batch[1:3], batch[3:]
+    assert parts[1].draws is not None
+    assert torch.equal(parts[1].draws, torch.tensor([0.2, 0.3]))
+    joined = Batch.join(parts).draws
+    assert joined is not None
+    assert batch.draws is not None
+    assert torch.equal(joined, batch.draws)
+    assert Batch.join([Batch(batch.x), Batch(batch.x)]).draws is None
+
+
 def test_rows_are_taken_by_index() -> None:
     """Rows of a file are taken in the order of an index, with labels and groups if there are any."""
     rows = Rows(torch.arange(6.0).reshape(3, 2), torch.tensor([7, 8, 9]), {"sex": ("f", None, "m")})

@@ -72,7 +72,7 @@ class WindowCounts(nn.Module):
         """Take the answered rows of a batch. A row is unfamiliar if a guard flags it, or if one of its bins is rare."""
         records = Records.of(batch, outcome)
         places = self.streams.places(batch, outcome)
-        unfamiliar = (self.rare[places].any(0) | outcome.verdict.flagged.any(0)).cpu().numpy()
+        unfamiliar = (self.rare[places].any(0) | outcome.verdict.alarmed).cpu().numpy()
         indicators = torch.cat([places, self.streams.size + self.pairs.cells(places)]).cpu().numpy()
         answered = records.answered & ~np.isnan(records.confidence)
         return AnsweredRows(

@@ -15,6 +15,7 @@ __all__ = ["P_VALUES", "EngineMetrics"]
 
 ACTIONS = ("allow", "flag", "abstain", "reject")
 """The names of :class:`guards.types.Action`, in the order of its numbers; a test checks that they agree."""
+ABSTAIN = ACTIONS.index("abstain")
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 P_VALUES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STORED = ("stored", "repeated", "dropped")
@@ -26,13 +27,16 @@ class EngineMetrics(SeatCounts):
 
     what = "engine"
 
-    def __init__(self, guards: Sequence[str], methods: Sequence[str], seat: Seat | None = None) -> None:
+    def __init__(
+        self, guards: Sequence[str], methods: Sequence[str], seat: Seat | None = None, *, on_purpose: Sequence[int] = ()
+    ) -> None:
         """Count in the engine's seat, or, without a board, in this process's own memory.
 
         Args:
             guards: the names of all guards, in the order of an answer's columns.
             methods: the names of the explanation methods that the config allows.
             seat: the engine's seat.
+            on_purpose: the places of the guards that abstain on purpose: they have a `target_error`.
 
         Raises:
             MemoryError: the seat has no room for so many series.
@@ -58,6 +62,11 @@ class EngineMetrics(SeatCounts):
         self.rows = Counters(
             "rows", "Rows answered, by what was done to them.", ["action"], [(action,) for action in ACTIONS], take=take
         )
+        self._on_purpose = list(on_purpose)
+        self.on_purpose = Counters(
+            "rows_abstained_on_purpose", "Rows that only guards with a target_error kept from an answer.", [], [()],
+            take=take,
+        )  # fmt: skip
         self.guard_rows = Counters("guard_rows", "Rows that a guard judged.", ["guard"], names, take=take)
         self.guard_flags = Counters("guard_flags", "Rows that a guard flagged.", ["guard"], names, take=take)
         self.guard_errors = Counters("guard_errors", "Rows on which a guard crashed.", ["guard"], names, take=take)
@@ -119,6 +128,10 @@ class EngineMetrics(SeatCounts):
     def observe(self, answer: Answer) -> None:
         """Count rows that were answered."""
         self.rows.values += np.bincount(answer.action, minlength=len(ACTIONS))
+        if self._on_purpose:
+            others = np.delete(answer.flagged, self._on_purpose, axis=1).any(1)
+            alone = answer.flagged[:, self._on_purpose].any(1) & ~others & (answer.action == ABSTAIN)
+            self.on_purpose.add(by=int(alone.sum()))
         crashed = np.isnan(answer.p_value)
         errors = crashed.sum(0)
         self.guard_errors.values += errors

@@ -7,6 +7,7 @@ from typing import Literal
 
 import orjson
 
+from guards.calibration.abstention import Abstention
 from guards.monitors.base import Series, State
 from service.telemetry.gpu import Gpu
 from service.telemetry.metrics.engine import EngineMetrics
@@ -27,6 +28,8 @@ class Promises:
     coverage: float
     thresholds: tuple[float, ...]
     """For each guard, the p-value at and under which it flags. This is also the share of clean rows that it flags."""
+    abstentions: Mapping[str, Abstention] = field(default_factory=dict)
+    """The proven thresholds of the guards with a `target_error`, by the guard's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,6 +123,20 @@ def _of_promises(promises: Promises, guards: Sequence[str]) -> Iterator[Family]:
         "guard_threshold_ratio", "P-value at and under which a guard flags: the share of clean rows it flags.",
         {(guard,): value for guard, value in zip(guards, promises.thresholds, strict=True)}, ["guard"],
     )  # fmt: skip
+    proven = promises.abstentions.items()
+    if proven:
+        yield _family(
+            "guard_target_error_ratio", "Error rate that the rows that a guard answers shall not exceed.",
+            {(guard,): each.target for guard, each in proven}, ["guard"],
+        )  # fmt: skip
+        yield _family(
+            "guard_error_bound_ratio", "Error rate of answered rows that calibration proved with 95 % confidence.",
+            {(guard,): each.bound for guard, each in proven}, ["guard"],
+        )  # fmt: skip
+        yield _family(
+            "guard_answered_ratio", "Share of calibration rows that a guard with a target_error answers.",
+            {(guard,): each.share for guard, each in proven}, ["guard"],
+        )  # fmt: skip
     yield _family(
         "coverage_target_ratio", "Share of prediction sets and intervals that shall hold the truth.",
         {(): promises.coverage},

@@ -29,7 +29,8 @@ ANSWER_SECONDS = 5.0
 """How long the engine may take to give its families. By default, Prometheus cancels a scrape after 10 seconds."""
 ORDER = (
     "requests", "shed_requests", "explanations", "redis_errors", "request_duration_seconds", "stage_duration_seconds",
-    "explain_duration_seconds", "inflight_requests", "queue_rows", "self_test_passed", "rows", "guard_rows",
+    "explain_duration_seconds", "inflight_requests", "queue_rows", "self_test_passed", "rows",
+    "rows_abstained_on_purpose", "guard_rows",
     "guard_flags", "guard_errors", "guard_violations", "device_busy_seconds", "store_rows", "store_deleted_rows",
     "feedback", "store_down", "store_files_lost", "store_max_bytes", "store_bytes",
     "store_oldest_row_timestamp_seconds", "guard_p_value", "batch_rows",
@@ -113,8 +114,9 @@ def metric_families(
     ]
     if families is not None:
         found += _families(
-            engine.rows, engine.guard_rows, engine.guard_flags, engine.guard_errors, engine.violations,
-            engine.stored, engine.store_deleted, engine.feedback, engine.files_lost, engine.p_value, engine.batch_rows,
+            engine.rows, engine.on_purpose, engine.guard_rows, engine.guard_flags, engine.guard_errors,
+            engine.violations, engine.stored, engine.store_deleted, engine.feedback, engine.files_lost,
+            engine.p_value, engine.batch_rows,
         )  # fmt: skip
         found += [_plain(family) for family in families]
     places = {PREFIX + name: place for place, name in enumerate(ORDER)}

@@ -50,7 +50,7 @@ def test_loaded_bundle_gives_the_same_verdicts(kind: str, fitted: Fitted, saved:
     rows = tiny_models.inputs(kind, 65, 9)
     loaded = Bundle.load(saved)
     assert_same(verdict(fitted.bundle, rows), verdict(loaded, rows))
-    assert loaded.temperature == fitted.bundle.temperature
+    assert loaded.calibrated.temperature == fitted.bundle.calibrated.temperature
     assert loaded.cause_names == fitted.bundle.cause_names
     assert loaded.classes == tiny_models.CLASSES
 

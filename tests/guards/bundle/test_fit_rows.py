@@ -14,7 +14,7 @@ from torch import Tensor
 
 from guards import Batch, Mistake
 from guards.bundle.false_alarms import FalseAlarms, false_alarms
-from guards.bundle.fit_rows import _set_aside, fit_rows
+from guards.bundle.fit_rows import fit_rows, places_set_aside
 from guards.bundle.load_model import make_model
 from guards.bundle.self_test import SelfTest, fingerprint
 from guards.config.config import parse
@@ -31,12 +31,15 @@ def test_temperature_has_rows_of_its_own() -> None:
     """A fifth of the labelled held-out rows fits the temperature and calibrates nothing; without labels none does."""
     heldout = tiny_models.rows("tensor", 400, 50)
     config = parse(tiny_models.document("tensor"))
-    tuning, calibration = _set_aside(heldout, config, classification=True)
+    tuning, calibration = places_set_aside(heldout, config)
     assert (len(tuning), len(calibration)) == (80, 320)
-    both = torch.cat([tuning.x, calibration.x])
-    assert torch.equal(both.sort(0).values, heldout.x.sort(0).values)
-    assert len(_set_aside(replace(heldout, y=None), config, classification=True)[0]) == 0
-    assert len(_set_aside(heldout, config, classification=False)[0]) == 0
+    assert torch.cat([tuning, calibration]).sort().values.tolist() == list(range(400))
+    assert len(places_set_aside(replace(heldout, y=None), config)[0]) == 0
+    regression = tiny_models.document(
+        "tabular", model={"builder": "tiny_models:value_net", "task": "regression"}, guards=[]
+    )
+    assert len(places_set_aside(heldout, parse(regression))[0]) == 0
+    assert len(places_set_aside(heldout, parse({**regression, "prediction_sets": {"method": "normalised"}}))[0]) == 80
     assert tiny_models.fitted("tensor").bundle.scores.shape == (3, 320)
 
 
@@ -55,7 +58,7 @@ def test_detectors_never_see_calibration_rows(monkeypatch: pytest.MonkeyPatch) -
     train = tiny_models.rows("tensor")
     assert torch.equal(reference.batch.x, train.x)
     assert torch.equal(reference.batch.output.logits, fitted.bundle.model(train.x).logits)
-    assert reference.temperature == fitted.bundle.temperature != 1
+    assert reference.temperature == fitted.bundle.calibrated.temperature != 1
     assert torch.equal(reference.y, train.y)
     assert reference.head is fitted.bundle.model.head
 
@@ -64,11 +67,11 @@ def test_calibration_scores_are_the_detectors() -> None:
     """The scores that a bundle keeps are the scores of the calibration rows, guard by guard in the config's order."""
     fitted = tiny_models.fitted("tensor").bundle
     heldout = tiny_models.rows("tensor", 400, 50)
-    calibration = _set_aside(heldout, fitted.config, classification=True)[1]
+    calibration = heldout.take(places_set_aside(heldout, fitted.config)[1])
     outcome = fitted.pipeline()(Batch(calibration.x))
     assert torch.allclose(outcome.verdict.score, fitted.scores, atol=1e-5)
     nonconformity = 1 - outcome.prediction.probabilities.gather(1, calibration.y[:, None])[:, 0]
-    assert torch.allclose(nonconformity, fitted.nonconformity, atol=1e-6)
+    assert torch.allclose(nonconformity, fitted.calibrated.nonconformity, atol=1e-6)
 
 
 def test_rows_that_break_a_bound_are_left_out() -> None:
@@ -85,13 +88,13 @@ def test_rows_that_break_a_bound_are_left_out() -> None:
         train=tiny_models.rows("tabular"),
         heldout=heldout,
     )
-    calibration = _set_aside(heldout, config, classification=True)[1]
+    calibration = heldout.take(places_set_aside(heldout, config)[1])
     broken = int((calibration.x[:, 0] > 1).sum())
     assert broken > 0
     assert fitted.violations == FalseAlarms(broken, 320)
     assert fitted.bundle.scores.shape == (1, 320 - broken)
     assert fitted.notices.warnings[0].startswith(
-        f"{broken} of 320 calibration rows break a declared bound; they are flagged"
+        f"{broken} of 320 calibration rows break a declared bound or a rule; they are flagged"
     )
 
 
@@ -149,7 +152,7 @@ def test_unlabelled_rows() -> None:
     """Without labels there is no temperature and no prediction set, and guards work as usual."""
     train, heldout = (replace(tiny_models.rows("tensor", count, seed), y=None) for count, seed in ((300, 0), (400, 50)))
     bundle = tiny_models.fitted("tensor", train=train, heldout=heldout).bundle
-    assert bundle.temperature == 1
+    assert bundle.calibrated.temperature == 1
     assert bundle.scores.shape == (3, 400)
     outcome = bundle.pipeline()(Batch(tiny_models.inputs("tensor", 5, 0)))
     assert outcome.prediction.members is None
@@ -269,7 +272,7 @@ def test_fit_is_the_same_each_time(kind: str) -> None:
     torch.manual_seed(2)
     two = tiny_models.fitted(kind).bundle
     assert torch.equal(one.scores, two.scores)
-    assert one.temperature == two.temperature
+    assert one.calibrated.temperature == two.calibrated.temperature
     assert one.pipeline().max_ranks == two.pipeline().max_ranks
 
 

@@ -14,7 +14,9 @@ ROWS, CLEAN = 40, 199
 ODD = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.0])
 
 
-def rule(guards: int = 3, *, shadow: bool = False, scores: Tensor | None = None) -> DecisionRule:
+def rule(
+    guards: int = 3, *, shadow: bool = False, scores: Tensor | None = None, limits: tuple[float, ...] = ()
+) -> DecisionRule:
     if scores is None:
         scores = torch.randn((guards, CLEAN), generator=torch.Generator().manual_seed(1))
         scores[:1] = scores[:1].round(decimals=1)  # with ties
@@ -26,6 +28,7 @@ def rule(guards: int = 3, *, shadow: bool = False, scores: Tensor | None = None)
         on_error=[Action.ALLOW, Action.REJECT, Action.FLAG][:guards],
         shadow=shadow,
         device=torch.device("cpu"),
+        limits=limits,
     )
 
 
@@ -87,6 +90,21 @@ def test_numpy_and_torch_decide_alike(*, violated: bool, crashed: bool, shadow: 
 def test_few_guards_are_judged_alike(guards: int) -> None:
     """Without a guard, or with one, both ways give arrays of the same shapes and types."""
     require_same(*both(rule(guards), findings(guards), logits()))
+
+
+def test_a_score_limit_flags_what_is_above_it() -> None:
+    """A guard with a limit flags rows whose score is above the limit or NaN, and the flag is no alarm of the budget."""
+    limits = (math.inf, 0.5, math.inf)
+    on_host, on_device = both(rule(limits=limits), findings(), logits())
+    require_same(on_host, on_device)
+    score = findings()[1].score
+    assert torch.equal(on_host.flagged[1], (score > 0.5) | score.isnan())
+    without = both(rule(), findings(), logits())[0]
+    assert not without.flagged[1].any()
+    assert torch.equal(on_host.flagged[[0, 2]], without.flagged[[0, 2]])
+    assert on_host.on_purpose == on_device.on_purpose == (1,)
+    assert torch.equal(on_host.alarmed, without.flagged.any(0))
+    assert not torch.equal(on_host.flagged.any(0), on_host.alarmed)
 
 
 def test_infinite_calibration_scores_tie_with_nan() -> None:

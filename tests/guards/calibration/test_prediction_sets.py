@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from guards import Classifier, ModelOutput, Regressor
-from guards.calibration.prediction_sets import fit_temperature
+from guards.calibration.temperature import fit_temperature
 
 
 def output(logits: list[list[float]]) -> ModelOutput:

@@ -317,7 +317,9 @@ def test_json_is_all_there_is_on_standard_output(project: Path, guardhouse: Guar
     document = json.loads(out)
     assert (status, err) == (0, "")
     assert {"rows", "accuracy", "coverage", "guards", "any"} <= set(document)
-    keys = {"auroc", "aupr", "fpr_at_95_tpr", "tpr", "false_alarm_rate", "false_alarm_interval"}
+    figures = {"auroc", "aupr", "fpr_at_95_tpr", "tpr"}
+    keys = {f"{name}{end}" for name in figures for end in ("", "_interval")}
+    keys |= {"false_alarm_rate", "false_alarm_interval"}
     assert all(set(found) == keys for found in (document["any"], *document["guards"].values()))
     assert document["guards"]["ood"]["auroc"] > 0.9
 
@@ -369,6 +371,13 @@ def test_evaluation_of_unlabelled_rows_that_cannot_be_judged(project: Path, tmp_
     assert found["accuracy"] is found["coverage"] is None
     assert found["guards"]["ood"]["auroc"] == 1
     assert found["guards"]["ood"]["tpr"] == 1
+
+
+def test_suspects_may_have_labels_that_the_model_does_not_know(project: Path, tmp_path: Path) -> None:
+    """Labels of suspect rows are not read: rows of an unknown class are suspects like others."""
+    np.savez(tmp_path / "suspect.npz", x=tiny_models.inputs("tensor", 30, 3).numpy() + 5, y=np.full(30, 17))
+    found = evaluate(Bundle.load(project / "b"), project / "test.npz", tmp_path / "suspect.npz")
+    assert found["rows"]["suspect"] == 30
 
 
 def test_evaluation_without_guards(project: Path) -> None:

@@ -38,6 +38,7 @@ def test_the_bundle_keeps_the_scale_of_the_reference(bundle: Path) -> None:
         ("evaluate", "--json", "--clean", "{}"),
         ("replay", "--json", "--stream", "{}"),
         ("explain", "--json", "--row", "{}:0"),
+        ("predict", "--json", "{}", "--out", "{}.csv"),
     ],
 )
 def test_notes_of_files_go_to_standard_error(
@@ -54,13 +55,16 @@ def test_notes_of_files_go_to_standard_error(
     assert "warning" not in err
 
 
-@pytest.mark.parametrize("command", [("evaluate", "--clean"), ("replay", "--stream")])
+@pytest.mark.parametrize(
+    "command", [("evaluate", "--clean", "{}"), ("replay", "--stream", "{}"), ("predict", "{}", "--out", "{}.csv")]
+)
 def test_rows_on_another_scale_are_warned_of(
-    command: tuple[str, str], bundle: Path, guardhouse: Guardhouse, tmp_path: Path
+    command: tuple[str, ...], bundle: Path, guardhouse: Guardhouse, tmp_path: Path
 ) -> None:
     """Rows that were not scaled as the reference's rows were are warned of when they are read, after the fit."""
     np.savez(tmp_path / "data.npz", x=tiny_models.inputs("tensor", 40, 3).numpy() * 255)
-    status, _, err = guardhouse(command[0], bundle, command[1], tmp_path / "data.npz")
+    name, *options = (part.format(tmp_path / "data.npz") for part in command)
+    status, _, err = guardhouse(name, bundle, *options)
     assert status == 0, err
     assert "warning: " in err
     assert "the file looks as if it was not scaled as the reference was" in err

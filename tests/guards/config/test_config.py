@@ -58,6 +58,26 @@ def test_defaults() -> None:
     [
         ({"nam": "x"}, "nam: unknown key"),
         (
+            {"prediction_sets": {"method": "normalised"}},
+            "prediction_sets.method: normalised is no method of a classification: use least or aps or raps",
+        ),
+        (
+            {"prediction_sets": {"by": "sex"}},
+            (
+                "prediction_sets.by: no groups monitor has the attribute 'sex': add a groups monitor, "
+                "or use none or class or region"
+            ),
+        ),
+        ({"prediction_sets": {"kind": "aps"}}, "prediction_sets.kind: unknown key"),
+        (
+            {"guards": guard(target_error=0.05)},
+            "guards.0: target_error: the guard abstains: write `action: abstain`, and not flag",
+        ),
+        (
+            {"guards": guard(target_error=0.05, action="abstain", share=2.0)},
+            "guards.0: target_error: the guard has no share of the budget: leave `share` out",
+        ),
+        (
             {"input": {"kind": "tabular", "columns": [{"name": "a", "kind": "numeric", "maximum": math.nan}]}},
             "input.columns.0.maximum: Input should be a finite number",
         ),
@@ -180,7 +200,10 @@ def test_defaults() -> None:
         ),
         (
             {"guards": guard(detector={"kind": "mahalanobbis"})},
-            "guards.0.detector: 'mahalanobbis' is not known; there are 'ranges', 'mahalanobis', 'confidence'",
+            (
+                "guards.0.detector: 'mahalanobbis' is not known; there are 'ranges', 'image_quality', 'gaussian', "
+                "'mahalanobis', 'knn', 'energy', 'fdbd', 'gen', 'confidence'"
+            ),
         ),
         ({"guards": guard(detector={})}, "guards.0.detector: missing its `kind`"),
         (
@@ -362,3 +385,30 @@ def test_every_key_of_the_config_is_described() -> None:
         and "description" not in definitions.get(value.get("$ref", "").rpartition("/")[2], {})
     ]
     assert bare == []
+
+
+def test_a_regression_has_no_sets_of_labels_and_no_wrong_labels() -> None:
+    """What a regression cannot have is refused with what it can."""
+    model = {"builder": "m:build", "task": "regression"}
+    assert sentences(model=model, guards=[], prediction_sets={"method": "aps"}) == (
+        "prediction_sets.method: aps is no method of a regression: use absolute or normalised",
+    )
+    assert sentences(model=model, guards=[], prediction_sets={"by": "class"}) == (
+        "prediction_sets.by: a regression has no classes: use an attribute of a groups monitor",
+    )
+    assert sentences(model=model, guards=guard(target_error=0.1, action="abstain")) == (
+        "guards.0.target_error: a regression has no wrong labels: leave target_error out",
+    )
+
+
+def test_sets_and_targets_need_a_refit() -> None:
+    """How sets are made, and which error a guard promises, may not change at deploy time."""
+    guards = guard(action="abstain", target_error=0.05)
+    fitted = parse(tiny_models.document("tabular", guards=guards))
+    for changes, key in (
+        ({"guards": guards, "prediction_sets": {"method": "aps"}}, "prediction_sets.method"),
+        ({"guards": guards, "prediction_sets": {"by": "class"}}, "prediction_sets.by"),
+        ({"guards": guard(action="abstain", target_error=0.1)}, "guards.0.target_error"),
+        ({"guards": guard(action="abstain")}, "guards.0.target_error"),
+    ):
+        assert differences(fitted, parse(tiny_models.document("tabular", **changes))) == [key]

@@ -10,6 +10,7 @@ from service.messages.answer import Answer
 from service.messages.outcomes import Outcome
 from service.store.prediction_sets import in_set, write_set
 from service.store.rows import Answered, Block, Remembered
+from service.store.served_versions import Edition
 
 CLASSES = tuple(f"class-{place}" for place in range(1003))
 
@@ -64,3 +65,17 @@ def test_coverage_of_large_sets() -> None:
         covered = Remembered.records(remembered, truths, CLASSES).covered
         assert covered is not None
         assert covered.tolist() == members[:, label].astype(int).tolist()
+
+
+def test_flags_on_purpose_are_stored_as_no_alarms() -> None:
+    """The records of a block leave out the flags of guards that abstain on purpose."""
+    held = answered("row", np.ones((3, 4), bool))
+    held.answer.flagged[:] = [[True, False], [False, True], [False, False]]
+    edition = Edition("m", "1", "", {}, config={"guards": [{"name": "a"}, {"name": "b", "target_error": 0.05}]})
+    assert edition.on_purpose == [1]
+    block = Block([held], classes=CLASSES, guards=GUARDS, on_purpose=edition.on_purpose)
+    assert block.records.flagged is not None
+    assert block.records.flagged.tolist() == [True, False, False]
+    both = Block([held], classes=CLASSES, guards=GUARDS).records.flagged
+    assert both is not None
+    assert both.tolist() == [True, True, False]

@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from scrapes import scrape_of
 
+from guards.calibration.abstention import Abstention
 from guards.monitors.base import Series
 from guards.types import Action
 from service.messages.answer import Answer
@@ -170,6 +171,43 @@ def test_a_batch_is_counted_by_guard() -> None:
     assert made.p_value.counts.sum(1).tolist() == [6, 4]
     assert made.busy_seconds == 0.5
     assert made.batch_rows.counts.sum() == 2
+
+
+def test_rows_abstained_on_purpose_are_counted_apart() -> None:
+    """A row counts if guards with a target_error alone kept it from an answer: not if another guard flags it, too."""
+    made = EngineMetrics(["ood", "unsure"], [], on_purpose=[1])
+    answer = Answer(
+        action=np.array([Action.ABSTAIN, Action.ABSTAIN, Action.FLAG, Action.ALLOW, Action.REJECT]),
+        p_value=np.full((5, 2), 0.5, dtype=np.float32),
+        flagged=np.array([[False, True], [True, True], [True, False], [False, True], [False, True]]),
+        violated=None,
+        causes={},
+        probabilities=None,
+        label=None,
+        members=None,
+        value=np.zeros(5),
+        interval=None,
+    )
+    made.observe(answer)
+    assert made.on_purpose.values.tolist() == [1]
+    assert made.rows.values.tolist() == [1, 1, 2, 1]
+
+
+def test_promises_of_a_target_are_exported() -> None:
+    """A guard with a target_error has its target, its proven bound and its answered share; without one none has."""
+
+    def names(promises: Promises) -> dict[str, float]:
+        families = EngineFamilies(
+            counts=EngineMetrics(["ood", "unsure"], []), device="cpu", info={}, series=list, promises=promises
+        ).families()
+        return {family["name"]: family["samples"][0][1] for family in families if family["name"].startswith("guard_")}
+
+    proven = Abstention(0.05, 0.4, 1000, 900, 30)
+    shown = names(Promises(0.01, 0.9, (0.01, 0.1), {"unsure": proven}))
+    assert shown["guard_target_error_ratio"] == 0.05
+    assert shown["guard_error_bound_ratio"] == proven.bound
+    assert shown["guard_answered_ratio"] == 0.9
+    assert names(Promises(0.01, 0.9, (0.01, 0.1))).keys() == {"guard_threshold_ratio"}
 
 
 def test_a_model_without_guards_counts_rows() -> None:

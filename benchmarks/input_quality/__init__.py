@@ -1,0 +1,1 @@
+"""What the detectors of faulty input find, among errors put into tables and images."""

@@ -1,0 +1,46 @@
+"""The warnings that end a fit: calibration rows beyond bounds, guards that cannot flag, small strata, and monitors."""
+
+from guards.bundle.bundle import Bundle
+from guards.bundle.false_alarms import FalseAlarms, GuardReport
+from guards.calibration.prediction_sets import Predictor
+from guards.config.heldout_rows import guard_without_turn
+from guards.notices import Notices
+
+__all__ = ["fit_notices"]
+
+
+def fit_notices(
+    bundle: Bundle,
+    predictor: Predictor,
+    reports: tuple[GuardReport, ...],
+    violations: FalseAlarms,
+    *,
+    labelled: bool,
+) -> Notices:
+    """Collect warnings of rows that break a bound, of guards that cannot flag, of small strata, and of the monitors."""
+    config, notices = bundle.config, Notices()
+    if violations.flagged:
+        notices.warn(
+            f"{violations.flagged} of {violations.rows} calibration rows break a declared bound or a rule; "
+            "they are flagged whatever the budget says, and left out of the calibration"
+        )
+    for index, report in enumerate(reports):
+        if report.threshold == 0 and report.abstention is None:
+            alike = (
+                f"guards.{index}: {report.name} cannot flag by its p-value: too many calibration rows are alike to it"
+            )
+            few = guard_without_turn(config, index, bundle.scores.shape[1], labelled=labelled)
+            notices.warn(few or alike)
+        if report.abstention is not None and report.abstention.answered == report.abstention.rows:
+            notices.warn(
+                f"guards.{index}: {report.name} abstains on no row: the model keeps target_error "
+                f"{report.abstention.target:g} on all rows; take a smaller target_error, or leave the guard out"
+            )
+    for monitor in bundle.monitors:
+        for notice in monitor.notices:
+            notices.warn(notice)
+    if predictor.notice is not None:
+        notices.warn(predictor.notice)
+    if not config.guards:
+        notices.warn("no guards are configured: every row will be allowed")
+    return notices

@@ -1,0 +1,1 @@
+"""What the report measures: functions of arrays, without files, sentences or charts."""

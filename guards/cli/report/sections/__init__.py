@@ -1,0 +1,1 @@
+"""The sections of the report: each turns measurements into sentences, tables and charts."""

@@ -1,0 +1,1 @@
+"""What the detectors of faulty input are made of: densities, missing values, likely mistakes, image statistics."""

@@ -1,0 +1,58 @@
+"""Normal scores: the normal quantile of a number's rank in the reference."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["NormalScores"]
+
+KNOTS = 256
+"""A column's normal scores are kept at so many of its values, and interpolated between them."""
+
+
+class NormalScores(nn.Module):
+    """The normal score of each number; beyond the reference's values, the score of the last value."""
+
+    knots: Tensor
+    scores: Tensor
+    slopes: Tensor
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("knots", "scores", "slopes", "last"):
+            self.register_buffer(name, torch.empty(0))
+
+    def fit(self, x: Tensor) -> Self:
+        """Learn the ranks of the numbers x (n, m), with m at least 1."""
+        fitted = [_knots(column) for column in x.T]
+        self.last = torch.stack([knots[-1] for knots, _ in fitted])
+        self.knots, self.scores = (
+            nn.utils.rnn.pad_sequence([each[part] for each in fitted], batch_first=True, padding_value=torch.inf)
+            for part in (0, 1)
+        )
+        slopes = self.scores.diff(dim=1) / self.knots.diff(dim=1)
+        self.slopes = nn.functional.pad(torch.where(slopes.isfinite(), slopes, 0.0), (0, 1))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give the normal scores (n, m) of the numbers x (n, m); NaN stays NaN."""
+        # A value below the first knot is taken as the first knot.
+        values = torch.clamp(x, self.knots[:, 0], self.last).T.contiguous()
+        place = torch.searchsorted(self.knots, values, right=True).sub_(1).clamp_max_(self.knots.shape[1] - 1)
+        beyond = values - self.knots.gather(1, place)
+        return torch.addcmul(self.scores.gather(1, place), beyond, self.slopes.gather(1, place)).T
+
+
+def _knots(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose distinct values of a column in ascending order, and give their normal scores; ties get a middle rank."""
+    distinct, counts = torch.unique(values[values.isfinite()], return_counts=True)
+    if not len(distinct):
+        return values.new_zeros(1), values.new_zeros(1)
+    middle = (counts.cumsum(0) - counts / 2) / counts.sum()
+    if len(distinct) > KNOTS:
+        levels = torch.linspace(float(middle[0]), float(middle[-1]), KNOTS, device=values.device)
+        kept = torch.unique(torch.searchsorted(middle, levels).clamp_max(len(distinct) - 1))
+        distinct, middle = distinct[kept], middle[kept]
+    return distinct, torch.special.ndtri(middle)
