@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,9 +22,10 @@ from guards.config.config import parse
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("GUARDHOUSE_DATA", ROOT.parent / "shared" / "data"))
-EXAMPLES = ["digits", "diabetes", pytest.param("adult", marks=[pytest.mark.slow, pytest.mark.data])]
-LEAST = {"digits": 0.98, "diabetes": 0.4, "adult": 0.85}
-SHAPES = {"digits": ((1, 8, 8), 10), "diabetes": ((10,), 1), "adult": ((14,), 2)}
+NEEDED = {"adult": "adult/adult_train.csv.gz", "fashion": "fashion-mnist/train-images-idx3-ubyte.gz"}
+EXAMPLES = ["digits", "diabetes", *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.data]) for name in NEEDED)]
+LEAST = {"digits": 0.98, "diabetes": 0.4, "adult": 0.85, "fashion": 0.91}
+SHAPES = {"digits": ((1, 8, 8), 10), "diabetes": ((10,), 1), "adult": ((14,), 2), "fashion": ((1, 28, 28), 10)}
 
 Trained = Callable[[str], tuple[Path, str]]
 
@@ -35,8 +38,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, trained_digits: tuple[Path
     def once(name: str) -> tuple[Path, str]:
         if name == "digits":
             return trained_digits
-        if name == "adult" and not (DATA / "adult" / "adult_train.csv.gz").is_file():
-            pytest.skip(f"no {DATA / 'adult'}: set GUARDHOUSE_DATA")
+        if name in NEEDED and not (DATA / NEEDED[name]).is_file():
+            pytest.skip(f"no {DATA / NEEDED[name]}: set GUARDHOUSE_DATA")
         out = tmp_path_factory.mktemp(name)
         done = train(name, out, GUARDHOUSE_DATA=str(DATA))
         assert done.returncode == 0, done.stderr
@@ -143,10 +146,33 @@ def test_adult_files(trained: Trained) -> None:
     assert list(suspect) == order
 
 
-def test_absent_data(tmp_path: Path) -> None:
-    """Without its data the adult example ends with status 2 and one sentence, and writes nothing."""
-    done = train("adult", tmp_path, GUARDHOUSE_DATA=str(tmp_path / "nowhere"))
+@pytest.mark.parametrize("name", NEEDED)
+def test_absent_data(name: str, tmp_path: Path) -> None:
+    """Without its data an example ends with status 2 and one sentence, and writes nothing."""
+    done = train(name, tmp_path, GUARDHOUSE_DATA=str(tmp_path / "nowhere"))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "GUARDHOUSE_DATA" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+LOGITNORM = """
+import sys
+sys.path.insert(0, {folder!r})
+import torch, train
+torch.manual_seed(0)
+model = train.train(torch.rand(256, 1, 28, 28), torch.arange(256) % 10, logitnorm=True)
+print(bool(model(torch.rand(3, 1, 28, 28)).isfinite().all()))
+"""
+
+
+def test_fashion_with_logits_of_one_length() -> None:
+    """The fashion example trains with --logitnorm, too."""
+    code = LOGITNORM.format(folder=str(ROOT / "examples" / "fashion"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
+    shown = subprocess.run(
+        [sys.executable, ROOT / "examples" / "fashion" / "train.py", "--help"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "--logitnorm" in shown.stdout
