@@ -45,9 +45,9 @@ def trained(net: nn.Module, x: Tensor, y: Tensor, *, epochs: int, rate: float, b
     steps = epochs * -(-len(x) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps)
     for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(batch):
+        for rows in torch.randperm(len(x)).split(batch):  # type: ignore[no-untyped-call]  # torch's is untyped
             optimiser.zero_grad()
-            cross_entropy(net(x[rows]), y[rows]).backward()
+            cross_entropy(net(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]  # torch's is untyped
             optimiser.step()
             schedule.step()
     return net.eval()

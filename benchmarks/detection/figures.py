@@ -28,8 +28,7 @@ def detectors(case: Case) -> dict[str, Scorer]:
     """Fit every detector, each with its defaults."""
     kinds = {name: cast("type[Detector]", registered("detectors")[name]) for name in DETECTORS}
     return {
-        name: kind(kind.Params.model_validate({"kind": name})).fit(case.reference).score  # type: ignore[call-arg]
-        for name, kind in kinds.items()
+        name: kind(kind.Params.model_validate({"kind": name})).fit(case.reference).score for name, kind in kinds.items()
     }
 
 

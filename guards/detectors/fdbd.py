@@ -80,4 +80,4 @@ class Fdbd(Detector):
         largest, predicted = logits.max(1)
         distance = ((largest[:, None] - logits) * self.inverse_gap[predicted]).sum(1) / (logits.shape[1] - 1)
         length = torch.linalg.vector_norm(features - self.centre, dim=1).clamp_min(NO_LENGTH)
-        return -distance / length
+        return torch.div(-distance, length)

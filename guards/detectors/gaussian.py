@@ -196,8 +196,8 @@ class Gaussian(Detector):
         for names in self._parts():
             parts.append(surprises[:, start : start + len(names)].mean(1))
             start += len(names)
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(parts, dim=1), dim=1)
-        return norm / len(parts) ** 0.5
+        norm = torch.linalg.vector_norm(torch.stack(parts, dim=1), dim=1)
+        return torch.mul(norm, len(parts) ** -0.5)
 
     def _loudest(self, surprises: Tensor) -> Tensor:
         named = surprises >= LOUD

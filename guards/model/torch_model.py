@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from typing import Literal
 
 import torch
@@ -127,7 +127,9 @@ class TorchModel(nn.Module):
 
         The taps listen in this thread alone, so that a pipeline in another thread is not disturbed.
         """
-        with self.tap.traced() as late, nullcontext([]) if self.early is None else self.early.traced() as early:
+        with ExitStack() as listening:
+            late = listening.enter_context(self.tap.traced())
+            early = [] if self.early is None else listening.enter_context(self.early.traced())
             return ModelOutput(*self._in_pieces(prepared, lambda piece: self._piece(piece, late, early)))
 
     def eager(self, prepared: Tensor) -> tuple[Tensor, ...]:
