@@ -26,7 +26,7 @@ def foreign(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
 def corruptions(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """Make noise, blur, lower contrast, brightness and coarse pixels of severity 1 to 5."""
     noise = torch.randn(x.shape, generator=generator)
-    made = {}
+    made: dict[str, Tensor] = {}
     for severity in SEVERITIES:
         size = x.shape[-1] - 3 * severity
         blurred = x

@@ -41,6 +41,12 @@ def fit_notices(
             notices.warn(notice)
     if predictor.notice is not None:
         notices.warn(predictor.notice)
+    blind = [spec.name for spec, part in zip(config.guards, bundle.detectors, strict=True) if part.reads_early]
+    if blind and bundle.model.early is None:
+        notices.note(
+            f"guards: {', '.join(blind)} judges without early features, because the model's early layers are not "
+            "tapped; a model in memory taps them if it is made with early=True"
+        )
     if not config.guards:
         notices.warn("no guards are configured: every row will be allowed")
     return notices

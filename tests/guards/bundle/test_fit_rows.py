@@ -12,7 +12,7 @@ import tiny_models
 import torch
 from torch import Tensor
 
-from guards import Batch, Mistake
+from guards import Batch, Mistake, TorchModel
 from guards.bundle.false_alarms import FalseAlarms, false_alarms
 from guards.bundle.fit_rows import fit_rows, places_set_aside
 from guards.bundle.load_model import make_model
@@ -365,3 +365,21 @@ def test_outputs_of_the_rows_are_kept_in_their_order() -> None:
     for found, rows in zip((fitted.train, fitted.heldout), parts, strict=True):
         assert found.y is rows.y
         assert torch.allclose(found.logits, run_model(fitted.bundle.model, rows.x).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_model_in_memory_taps_early_layers_if_told(*, early: bool) -> None:
+    """The gaussian guard looks at an early layer; fit says so if the model does not tap one."""
+    config = parse(tiny_models.document("tensor", guards=[{"name": "ood", "detector": {"kind": "gaussian"}}]))
+    train = tiny_models.rows("tensor")
+    model = TorchModel(tiny_models.tensor_net(), example=train.x[:4], outputs=3, early=early)
+    fitted = fit_rows(
+        config,
+        schema=InputSchema(kind="tensor", shape=tuple(train.x.shape[1:])),
+        classes=("a", "b", "c"),
+        model=model,
+        train=train,
+        heldout=tiny_models.rows("tensor", 400, 50),
+    )
+    assert ("early layer" in fitted.bundle.cause_names["ood"]) == early
+    assert any("ood judges without early features" in note for note in fitted.notices.notes) != early
