@@ -37,12 +37,14 @@ def reference_classes(reference: Reference, features: Tensor) -> Tensor:
     if output.logits.shape[1] == 1:
         return torch.zeros(len(features), dtype=torch.int64, device=features.device)
     labels = output.logits.argmax(1) if reference.y is None else reference.y.long().to(features.device)
-    return torch.unique(labels, return_inverse=True)[1]
+    codes: Tensor = torch.unique(labels, return_inverse=True)[1]
+    return codes
 
 
 def unit_length(features: Tensor) -> Tensor:
     """Scale each feature vector (n, d) to length 1."""
-    return features / torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp_min(NO_LENGTH)
+    scaled: Tensor = features / torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp_min(NO_LENGTH)
+    return scaled
 
 
 def fit_gaussians(

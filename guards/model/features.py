@@ -40,7 +40,7 @@ def layer_named(net: nn.Module, name: str, key: str) -> nn.Module:
     Raises:
         Mistake: the module has no such submodule, or the submodule cannot be hooked.
     """
-    layer = dict(net.named_modules()).get(name)
+    layer: nn.Module | None = dict(net.named_modules()).get(name)
     if isinstance(net, torch.jit.ScriptModule):
         raise Mistake(
             f"{key}: {name!r} is a layer of a scripted module, which cannot be tapped: "
