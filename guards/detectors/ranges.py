@@ -181,7 +181,8 @@ class Ranges(Detector):
             return missing | faulty
         pattern = missing.new_zeros((len(x), 1))
         if self.combinations.fitted:
-            faulty = faulty | self.combinations.odd_values(x)
+            # A faulty value would make the values odd that go with it.
+            faulty = faulty | self.combinations.odd_values(x.masked_fill(faulty, torch.nan))
             pattern = self.combinations.odd_pattern(x)[:, None]
         parts = [missing | faulty, self.mistakes(x, faulty, self.familiar), pattern]
         return torch.cat(parts if broken is None else [*parts, broken], dim=1)

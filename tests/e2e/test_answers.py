@@ -91,7 +91,7 @@ def test_detail_shows_visible_guards(table: "Gateway") -> None:
         assert 0.03 < guard["p_value"] <= 1
         assert guard["causes"] == []
     assert rejected["guards"]["quality"]["flagged"] is True
-    assert rejected["guards"]["quality"]["causes"] == ["age"]
+    assert rejected["guards"]["quality"]["causes"][0] == "age"
     assert rejected["guards"]["quality"]["p_value"] < 0.03
 
 
@@ -182,7 +182,9 @@ def test_strange_values_are_judged_and_not_refused(table: "Gateway", change: dic
     (said,) = table.predict([ALLOWED | change], parameters=DETAIL)
     assert said["action"] == "reject"
     assert "quality" in said["reasons"]
-    assert said["guards"]["quality"]["causes"] == [cause]
+    causes = said["guards"]["quality"]["causes"]
+    assert [name for name in causes if name in TABLE_COLUMNS] == [cause]
+    assert all(name.startswith(cause) for name in causes)  # and perhaps the unit that the value looks like
 
 
 def test_missing_values_are_imputed(table: "Gateway") -> None:

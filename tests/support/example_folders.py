@@ -306,7 +306,7 @@ TABLE_CONFIG: dict[str, Any] = {
     "reference": {"path": "train.csv", "calibration": "heldout.csv", "label": "approved"},
     "false_alarm_budget": 0.1,
     "guards": [
-        {"name": "quality", "detector": {"kind": "ranges"}, "action": "reject"},
+        {"name": "quality", "detector": {"kind": "ranges", "combinations": False}, "action": "reject"},
         {"name": "ood", "detector": {"kind": "mahalanobis"}, "action": "abstain"},
         {"name": "confidence", "detector": {"kind": "confidence"}},
         {

@@ -100,6 +100,16 @@ def test_causes_name_odd_columns_units_and_swaps() -> None:
     assert {"title", "sex"} & lady
 
 
+def test_a_faulty_value_makes_no_other_value_odd() -> None:
+    """The weight of a man of three metres is no cause: only his height is, and what the height looks like."""
+    detector = fitted()
+    marks = detector.causes(Batch(torch.tensor([[300.0, 63.0, 2.0, 0.0, 1000.0]])))
+    assert marks is not None
+    causes = [name for name, one in zip(detector.cause_names(), marks[0].tolist(), strict=True) if one]
+    assert causes[0] == "height"
+    assert all(name.startswith("height: ") for name in causes[1:])
+
+
 def test_a_broken_rule_is_a_violation_and_a_cause() -> None:
     """A broken rule flags whatever the rank is, counts -log of its share in the reference, and is named."""
     detector = fitted(combinations=False, rules=["weight < height - 60 or height is missing"])
