@@ -1,6 +1,7 @@
 """An engine that counts batches until it is killed; its argument is a run folder that has a bundle and a board.
 
-After every scrape the engine writes one line to standard output.
+After every scrape the engine writes one line to standard output. After the first scrape it waits for a line on standard
+input, so that the test can read what was scraped.
 """
 
 import sys
@@ -30,9 +31,13 @@ def main() -> None:
     pipeline = bundle.pipeline()
     batch = Batch(tiny_models.inputs("tabular", 8, 3))
     result = pipeline(batch)
+    first = True
     while True:
         engine.families.encoded()
         print("scraped", flush=True)  # noqa: T201 - for the test that kills this process
+        if first:
+            sys.stdin.readline()
+            first = False
         for _ in range(5):
             engine.monitoring.observe(batch, result)
 

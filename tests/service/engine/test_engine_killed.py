@@ -20,11 +20,15 @@ def life(folder: Path) -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ..
     """Run an engine until it was scraped often enough, kill it, and give its first and its last exported counters."""
     command = [sys.executable, counting_engine.__file__, str(folder)]
     path = os.pathsep.join(filter(None, sys.path))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}) as engine:
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as engine:
+        assert engine.stdin is not None
         assert engine.stdout is not None
         file = FamiliesFile(folder / FAMILIES)
         assert engine.stdout.readline() == b"scraped\n"
         first = file.counters()
+        engine.stdin.write(b"\n")
+        engine.stdin.flush()
         for _ in range(SCRAPES):
             assert engine.stdout.readline() == b"scraped\n"
         engine.send_signal(signal.SIGKILL)
