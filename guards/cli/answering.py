@@ -43,9 +43,9 @@ def _figures(answered: Tensor, wrong: Tensor | None) -> dict[str, object]:
         error = proportion(int((wrong & answered).sum()), share.hits)
     return {
         "answered": share.value,
-        "answered_interval": (share.low, share.high),
+        "answered_interval": share.interval,
         "error": None if error is None else error.value,
-        "error_interval": None if error is None else (error.low, error.high),
+        "error_interval": None if error is None else error.interval,
     }
 
 

@@ -65,17 +65,17 @@ def detection(clean: Floats, suspect: Floats | None, clean_flags: Bools, suspect
     """
     found = nothing()
     alarms = proportion(int(clean_flags.sum()), len(clean_flags))
-    found["false_alarm_rate"], found["false_alarm_interval"] = alarms.value, (alarms.low, alarms.high)
+    found["false_alarm_rate"], found["false_alarm_interval"] = alarms.value, alarms.interval
     if suspect is None or suspect_flags is None:
         return found
     caught = proportion(int(suspect_flags.sum()), len(suspect_flags))
-    found["tpr"], found["tpr_interval"] = caught.value, (caught.low, caught.high)
+    found["tpr"], found["tpr_interval"] = caught.value, caught.interval
     auroc = area(clean, suspect)
-    found["auroc"], found["auroc_interval"] = auroc.value, (auroc.low, auroc.high)
+    found["auroc"], found["auroc_interval"] = auroc.value, auroc.interval
     truth = np.repeat([0, 1], [len(clean), len(suspect)])
     values = np.concatenate([clean, suspect])
     precision = average_precision(clean, suspect)
-    found["aupr"], found["aupr_interval"] = precision.value, (precision.low, precision.high)
+    found["aupr"], found["aupr_interval"] = precision.value, precision.interval
     fpr, tpr, _ = roc_curve(truth, values, drop_intermediate=False)
     found["fpr_at_95_tpr"] = float(fpr[np.searchsorted(tpr, FOUND)])
     found["fpr_at_95_tpr_interval"] = _false_positives(clean, np.sort(suspect))

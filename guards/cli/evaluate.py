@@ -141,7 +141,7 @@ def _quality(bundle: Bundle, rows: Rows, run: list[Result]) -> _Quality:
             covered = (low <= y) & (y <= high)
         explained = r2(y.double().cpu().numpy(), value.cpu().numpy())
         if explained is not None:
-            found["r2"], found["r2_interval"] = explained.value, (explained.low, explained.high)
+            found["r2"], found["r2_interval"] = explained.value, explained.interval
     if covered is not None:
         found["coverage"], found["coverage_interval"] = _share(covered)
     return found
@@ -149,7 +149,7 @@ def _quality(bundle: Bundle, rows: Rows, run: list[Result]) -> _Quality:
 
 def _share(hits: Tensor) -> tuple[float, Interval]:
     share = proportion(int(hits.sum()), hits.numel())
-    return share.value, (share.low, share.high)
+    return share.value, share.interval
 
 
 def _detection(scores: list[Floats], flags: list[npt.NDArray[np.bool_]]) -> Detection:

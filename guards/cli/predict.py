@@ -124,7 +124,7 @@ def _share(hits: int, rows: int) -> tuple[float, Interval] | tuple[None, None]:
     if not rows:
         return None, None
     share = proportion(hits, rows)
-    return share.value, (share.low, share.high)
+    return share.value, share.interval
 
 
 def show(found: Predicted, out: Path, console: Console) -> None:

@@ -9,6 +9,8 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
+from guards.statistics.measured import Measured
+
 __all__ = ["Area", "area", "area_difference"]
 
 Floats = npt.NDArray[np.float64]
@@ -17,12 +19,8 @@ STEPS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class Area(Measured):
     """An area, or a difference between two areas, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def area(clean: Floats, suspect: Floats) -> Area:

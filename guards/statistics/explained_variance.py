@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from guards.statistics.measured import Measured
+
 __all__ = ["Explained", "r2"]
 
 Floats = npt.NDArray[np.float64]
@@ -14,12 +16,8 @@ Z = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(Measured):
     """R2 with its 95 % interval; both may be below 0, if the mean of the rows is a better guess than the model."""
-
-    value: float
-    low: float
-    high: float
 
 
 def r2(y: Floats, value: Floats) -> Explained | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from guards.statistics.measured import Measured
 from guards.statistics.proportions import score_interval
 
 __all__ = ["Difference", "paired_difference"]
@@ -14,12 +15,8 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Measured):
     """A difference between two shares, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def paired_difference(first: Bools, second: Bools) -> Difference:

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest, norm
 
+from guards.statistics.measured import Measured
+
 __all__ = ["Proportion", "proportion", "score_interval", "with_interval"]
 
 Z = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True, slots=True)
-class Proportion:
+class Proportion(Measured):
     """A share of rows, with its Clopper-Pearson interval, of 95 % if nothing else is said."""
 
-    value: float
-    low: float
-    high: float
     hits: int
     n: int
 

@@ -31,15 +31,17 @@ def main() -> None:
     pipeline = bundle.pipeline()
     batch = Batch(tiny_models.inputs("tabular", 8, 3))
     result = pipeline(batch)
-    first = True
-    while True:
+
+    def scrape() -> None:
         engine.families.encoded()
         print("scraped", flush=True)  # noqa: T201 - for the test that kills this process
-        if first:
-            sys.stdin.readline()
-            first = False
+
+    scrape()
+    sys.stdin.readline()
+    while True:
         for _ in range(5):
             engine.monitoring.observe(batch, result)
+        scrape()
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def quality(rows: Labelled, classes: tuple[str, ...]) -> Quality | None:
         measure="accuracy",
         rows=len(y),
         value=share.value,
-        interval=(share.low, share.high),
+        interval=share.interval,
         rival=int(counts.max()) / len(y),
         rival_name=classes[int(counts.argmax())],
     )

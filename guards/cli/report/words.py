@@ -66,7 +66,7 @@ def share_words(share: Proportion, decimals: int = 2) -> str:
 
 def estimate_of(name: str, share: Proportion) -> Estimate:
     """Turn a share into a figure to draw."""
-    return Estimate(name, share.value, (share.low, share.high))
+    return Estimate(name, share.value, share.interval)
 
 
 def very(count: int, of: int) -> str:

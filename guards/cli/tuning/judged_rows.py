@@ -55,11 +55,11 @@ def differences(first: JudgedRows, second: JudgedRows) -> Differences:
     area = area_difference((first.clean, first.suspect), (second.clean, second.suspect))
     return {
         "tpr": found.value,
-        "tpr_interval": (found.low, found.high),
+        "tpr_interval": found.interval,
         "auroc": area.value,
-        "auroc_interval": (area.low, area.high),
+        "auroc_interval": area.interval,
         "false_alarm_rate": alarms.value,
-        "false_alarm_interval": (alarms.low, alarms.high),
+        "false_alarm_interval": alarms.interval,
     }
 
 

@@ -83,7 +83,7 @@ def _reliability_blocks(found: Reliability, sure: Floats) -> Iterator[Block]:
         figure,
     )
     lines = tuple(
-        (percent(sure), f"{each.n:,}", percent(each.value), between((each.low, each.high), share=True))
+        (percent(sure), f"{each.n:,}", percent(each.value), between(each.interval, share=True))
         for sure, each in zip(found.confidence.tolist(), found.accuracy, strict=True)
     )
     yield Grid(
@@ -169,8 +169,7 @@ def _coverage_blocks(parts: Parts, covered: torch.Tensor, findings: list[Finding
         figure,
     )
     lines = tuple(
-        (name, f"{each.n:,}", percent(each.value), between((each.low, each.high), share=True))
-        for name, each in shown.items()
+        (name, f"{each.n:,}", percent(each.value), between(each.interval, share=True)) for name, each in shown.items()
     )
     yield Grid(f"Coverage by {of}", (of, "rows", "held", "95 % interval"), lines)
     if part.judged.prediction.members is not None:

@@ -120,7 +120,7 @@ def curve_blocks(curve: LearningCurve, name: str, *, classification: bool) -> It
 def _held(each: Floats, *, classification: bool) -> Estimate:
     if classification:
         share = proportion(int((each == 0).sum()), len(each))
-        return Estimate("", share.value, (share.low, share.high))
+        return Estimate("", share.value, share.interval)
     reach = Z * float(each.std()) / len(each) ** 0.5
     value = 1 - float(each.mean())
     return Estimate("", value, (value - reach, min(1.0, value + reach)))
