@@ -91,7 +91,7 @@ class ImageQuality(Detector):
         measures = image_measures(batch.x)
         sides = self.sides(_sides(measures))
         score = torch.maximum(sides.amax(1), self.combinations(measures))
-        marks = torch.cat([sides > ODD, self.combinations.odd_values(measures)], dim=1) if causes else None
+        marks = torch.cat([sides > ODD, self.combinations.odd_values(measures)[0]], dim=1) if causes else None
         return Finding(score, causes=marks)
 
     def score(self, batch: Batch) -> Tensor:

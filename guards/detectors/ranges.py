@@ -34,8 +34,7 @@ class RangesParams(Params):
         description=f"whether odd combinations of values are strange; default: in a table of {LEAST_ROWS} rows or more",
     )
     rules: tuple[str, ...] = Field(
-        default=(), description="conditions across columns of a table, such as `end >= start`; a broken rule is a "
-        "violation",
+        default=(), description="conditions across a table's columns, such as `end >= start`; a broken rule: a violation"
     )  # fmt: skip
 
     @field_validator("rules")
@@ -179,12 +178,17 @@ class Ranges(Detector):
         """Mark columns, likely mistakes, the pattern of missing values and rules, in the order of their names."""
         if not self._is_table:
             return missing | faulty
-        pattern = missing.new_zeros((len(x), 1))
+        pattern, doubtful = missing.new_zeros((len(x), 1)), faulty
         if self.combinations.fitted:
             # A faulty value would make the values odd that go with it.
-            faulty = faulty | self.combinations.odd_values(x.masked_fill(faulty, torch.nan))
+            odd, strangest = self.combinations.odd_values(x.masked_fill(faulty, torch.nan))
+            # One row of a hundred has an odd value without a mistake.
+            faulty, doubtful = faulty | odd, faulty | strangest
             pattern = self.combinations.odd_pattern(x)[:, None]
-        parts = [missing | faulty, self.mistakes(x, faulty, self.familiar), pattern]
+            # Values that are often missing like this explain nothing, unless nothing else does.
+            explained = faulty.any(1) if broken is None else faulty.any(1) | broken.any(1)
+            missing = missing & (pattern | ~explained[:, None])
+        parts = [missing | faulty, self.mistakes(x, doubtful, self.familiar), pattern]
         return torch.cat(parts if broken is None else [*parts, broken], dim=1)
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:

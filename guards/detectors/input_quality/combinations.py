@@ -31,6 +31,7 @@ class Combinations(nn.Module):
     """
 
     odd: Tensor
+    strangest: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +39,7 @@ class Combinations(nn.Module):
         self.classes, self.copula = LatentClasses(), GaussianCopula()
         self.surprise = Surprise()
         self.register_buffer("odd", torch.empty(0))
+        self.register_buffer("strangest", torch.empty(0))
 
     @property
     def fitted(self) -> bool:
@@ -59,7 +61,8 @@ class Combinations(nn.Module):
         views = torch.cat([self._views(part) for part in torch.split(x[held], CHUNK)])
         self.surprise.fit(views)
         place = int(ODD * (len(views) - 1))
-        self.odd = views.sort(dim=0).values[place]
+        ordered = views.sort(dim=0).values
+        self.odd, self.strangest = ordered[place], ordered[-1]
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,14 +70,16 @@ class Combinations(nn.Module):
         surprise: Tensor = self.surprise(self._views(x))
         return surprise.amax(1)
 
-    def odd_values(self, x: Tensor) -> Tensor:
-        """Mark the values (n, d) that fit the row's other values badly."""
+    def odd_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mark the values (n, d) that fit the row's other values badly, and those that fit worse than any before."""
         cell = self.cells(x)
         lifts: Tensor = self.classes(cell)
-        marked = lifts > self.odd[1]
+        marked, worse = lifts > self.odd[1], lifts > self.strangest[1]
         if len(self.copula.numeric):
-            marked[:, self.copula.numeric] |= self.copula(x, cell) > self.odd[2]
-        return marked
+            lifts = self.copula(x, cell)
+            marked[:, self.copula.numeric] |= lifts > self.odd[2]
+            worse[:, self.copula.numeric] |= lifts > self.strangest[2]
+        return marked, worse
 
     def odd_pattern(self, x: Tensor) -> Tensor:
         """Mark the rows (n,) whose pattern of missing values is odd."""
