@@ -34,7 +34,7 @@ class RangesParams(Params):
         description=f"whether odd combinations of values are strange; default: in a table of {LEAST_ROWS} rows or more",
     )
     rules: tuple[str, ...] = Field(
-        default=(), description="conditions across a table's columns, such as `end >= start`; a broken rule: a violation"
+        default=(), description="conditions across columns of a table, such as `end >= start`; to break one violates"
     )  # fmt: skip
 
     @field_validator("rules")
