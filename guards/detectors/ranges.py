@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from guards.detectors.base import Detector, Params
-from guards.detectors.input_quality.combinations import Combinations
+from guards.detectors.input_quality.combinations import Combinations, Lifts
 from guards.detectors.input_quality.declared_bounds import DeclaredBounds
 from guards.detectors.input_quality.familiar_values import FamiliarValues
 from guards.detectors.input_quality.likely_mistakes import LikelyMistakes
@@ -152,17 +152,21 @@ class Ranges(Detector):
             return self._sound(batch.x, causes=causes)
         x = self._columns(batch.x)
         missing = x.isnan()
-        score, faulty = (x.new_zeros(len(x)), torch.zeros_like(missing)) if sound else self._faults(x, missing)
+        score, faulty = (None, None) if sound else self._faults(x, missing)
         broken = None
         if len(self.rules):
             broken = self.rules.broken(x)
-            score = score + torch.where(broken, self.rule_surprise, 0.0).sum(1)
+            breaches = torch.where(broken, self.rule_surprise, 0.0).sum(1)
+            score = breaches if score is None else score + breaches
+        lifts = None
         if self.combinations.fitted:
-            score = torch.maximum(score, self.combinations(x))
+            lifts = self.combinations.lifts(x, missing)
+            odd = self.combinations.surprise(lifts)
+            score = odd if score is None else torch.maximum(score, odd)
         return Finding(
-            score=score,
+            score=x.new_zeros(len(x)) if score is None else score,
             violated=self._violated(x, missing, broken),
-            causes=self._causes(x, missing, faulty, broken) if causes else None,
+            causes=self._causes(x, missing, faulty, broken, lifts) if causes else None,
         )
 
     def _faults(self, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,16 +179,23 @@ class Ranges(Detector):
             surprise = torch.where(missing, self.missing_surprise, surprise)
         return surprise.sum(1), outside | (unfamiliar > 0)
 
-    def _causes(self, x: Tensor, missing: Tensor, faulty: Tensor, broken: Tensor | None) -> Tensor:
-        """Mark columns, likely mistakes, the pattern of missing values and rules, in the order of their names."""
+    def _causes(
+        self, x: Tensor, missing: Tensor, faulty: Tensor | None, broken: Tensor | None, lifts: Lifts | None
+    ) -> Tensor:
+        """Mark columns, likely mistakes, the pattern of missing values and rules, in the order of their names.
+
+        ``faulty`` is None if no value is faulty, and ``lifts`` are the lifts of the rows as they are.
+        """
+        strange = torch.zeros_like(missing) if faulty is None else faulty
         if not self._is_table:
-            return missing | faulty
+            return missing | strange
         pattern = missing.new_zeros((len(x), 1))
-        if self.combinations.fitted:
-            # A faulty value would make the values odd that go with it.
-            faulty = faulty | self.combinations.odd_values(x.masked_fill(faulty, torch.nan))
-            pattern = self.combinations.odd_pattern(x)[:, None]
-        parts = [missing | faulty, self.mistakes(x, faulty, self.familiar), pattern]
+        if lifts is not None:
+            if faulty is not None:  # a faulty value would make the values odd that go with it
+                lifts = self.combinations.lifts(x.masked_fill(faulty, torch.nan), missing)
+            strange = strange | self.combinations.odd_values(lifts)
+            pattern = self.combinations.odd_pattern(lifts)[:, None]
+        parts = [missing | strange, self.mistakes(x, strange, self.familiar), pattern]
         return torch.cat(parts if broken is None else [*parts, broken], dim=1)
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:

@@ -1,5 +1,6 @@
 """Odd combinations of ordinary values: what is missing together, and how well a value fits the row's others."""
 
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -11,7 +12,7 @@ from guards.detectors.input_quality.missing_patterns import MissingPatterns
 from guards.detectors.input_quality.value_cells import ValueCells
 from guards.statistics.surprise import Surprise
 
-__all__ = ["Combinations"]
+__all__ = ["Combinations", "Lifts"]
 
 HELD = 4
 """One row of so many is kept from the densities, and says how surprising their scores are."""
@@ -20,6 +21,25 @@ ROWS, CELLS_AT_ONCE = 20_000, 20_000_000
 CHUNK = 4096
 ODD = 0.99
 """A value is odd if its lift is larger than the largest lift of this share of the held-out rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lifts:
+    """What the densities say of n rows: the surprise of the ``pattern`` of missing values (n,), and two kinds of lifts.
+
+    ``values`` (n, d) are the lifts of all values under the mixture, and ``numbers`` (n, m) the lifts of numbers under
+    the Gaussian, None if there are no numbers.
+    """
+
+    pattern: Tensor
+    values: Tensor
+    numbers: Tensor | None
+
+    @property
+    def views(self) -> Tensor:
+        """The pattern's surprise, and the largest lift under each density: (3, n)."""
+        numbers = self.pattern.new_zeros(len(self.pattern)) if self.numbers is None else self.numbers.amax(1)
+        return torch.stack([self.pattern, self.values.amax(1), numbers])
 
 
 class Combinations(nn.Module):
@@ -36,7 +56,7 @@ class Combinations(nn.Module):
         super().__init__()
         self.patterns, self.cells = MissingPatterns(), ValueCells()
         self.classes, self.copula = LatentClasses(), GaussianCopula()
-        self.surprise = Surprise()
+        self.surprises = Surprise()
         self.register_buffer("odd", torch.empty(0))
 
     @property
@@ -52,37 +72,43 @@ class Combinations(nn.Module):
         self.cells.fit(rows, categorical)
         most = min(ROWS, CELLS_AT_ONCE // int(self.cells.absent[-1]))
         rows = rows[:: -(-len(rows) // max(1, most))]
-        cell = self.cells(rows)
+        cell = self.cells(rows.T.contiguous()).T
         self.classes.fit(cell, self.cells.absent)
         if not categorical.all():
             self.copula.fit(rows, cell, self.cells.absent, categorical)
-        views = torch.cat([self._views(part) for part in torch.split(x[held], CHUNK)])
-        self.surprise.fit(views)
+        views = torch.cat([self.lifts(part, part.isnan()).views.T for part in torch.split(x[held], CHUNK)])
+        self.surprises.fit(views)
         place = int(ODD * (len(views) - 1))
         self.odd = views.sort(dim=0).values[place]
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Give the surprise (n,) of rows x (n, d)."""
-        surprise: Tensor = self.surprise(self._views(x))
-        return surprise.amax(1)
+    def lifts(self, x: Tensor, missing: Tensor) -> Lifts:
+        """Compute what both the surprise and the odd values of rows x (n, d) are made of.
 
-    def odd_values(self, x: Tensor) -> Tensor:
+        ``missing`` (n, d) marks the values that are missing. A value that is NaN, and not missing, is left out of the
+        densities alone.
+        """
+        columns = x.T.contiguous()
+        cell = self.cells(columns).T
+        numbers = self.copula(columns, cell) if self._has_numbers else None
+        return Lifts(self.patterns(missing), self.classes(cell), numbers)
+
+    def surprise(self, lifts: Lifts) -> Tensor:
+        """Give the surprise (n,) of rows."""
+        surprises: Tensor = self.surprises(lifts.views.T)
+        return surprises.amax(1)
+
+    def odd_values(self, lifts: Lifts) -> Tensor:
         """Mark the values (n, d) that fit the row's other values badly."""
-        cell = self.cells(x)
-        lifts: Tensor = self.classes(cell)
-        marked = lifts > self.odd[1]
-        if len(self.copula.numeric):
-            marked[:, self.copula.numeric] |= self.copula(x, cell) > self.odd[2]
+        marked = lifts.values > self.odd[1]
+        if lifts.numbers is not None:
+            marked[:, self.copula.numeric] |= lifts.numbers > self.odd[2]
         return marked
 
-    def odd_pattern(self, x: Tensor) -> Tensor:
+    def odd_pattern(self, lifts: Lifts) -> Tensor:
         """Mark the rows (n,) whose pattern of missing values is odd."""
-        pattern: Tensor = self.patterns(x.isnan())
-        return pattern > self.odd[0]
+        return lifts.pattern > self.odd[0]
 
-    def _views(self, x: Tensor) -> Tensor:
-        """Give the pattern's surprise, and the largest lift under each density: (n, 3)."""
-        cell = self.cells(x)
-        numbers = self.copula(x, cell).amax(1) if len(self.copula.numeric) else x.new_zeros(len(x))
-        return torch.stack([self.patterns(x.isnan()), self.classes(cell).amax(1), numbers], dim=1)
+    @property
+    def _has_numbers(self) -> bool:
+        return len(self.copula.numeric) > 0

@@ -47,7 +47,7 @@ class GaussianCopula(nn.Module):
         n, m = len(x), int((~categorical).sum())
         self.numeric = (~categorical).nonzero()[:, 0]
         numbers = x[:, self.numeric]
-        scores = self.scores.fit(numbers)(numbers).nan_to_num(0.0)
+        scores = self.scores.fit(numbers)(numbers.T.contiguous()).T.nan_to_num(0.0)
         cells = cell[:, categorical]
         counts = cells.flatten().bincount(minlength=int(absent[-1]) + 1)
         counts[absent] = 0
@@ -75,14 +75,14 @@ class GaussianCopula(nn.Module):
         self.pushes[absent] = 0.0
         return self
 
-    def forward(self, x: Tensor, cell: Tensor) -> Tensor:
-        """Give the lift of each number (n, m), in nats, of rows x (n, d) with their cells (n, d)."""
-        numbers = x.index_select(1, self.numeric)
-        missing = numbers.isnan()
-        scores = self.scores(numbers).masked_fill_(missing, 0.0)
-        push = torch.addmm(nn.functional.embedding(cell, self.pushes).sum(1), scores, self.precision)
+    def forward(self, columns: Tensor, cell: Tensor) -> Tensor:
+        """Give the lift of each number (n, m), in nats, of columns (d, n) with the cells (n, d) of their values."""
+        numbers, precision = columns.index_select(0, self.numeric), self.precision
+        missing = numbers.isnan().T
+        scores = self.scores(numbers).T.masked_fill_(missing, 0.0)
+        push = torch.addmm(torch.embedding(self.pushes, cell).sum(1), scores, precision)
         filled = (push * self.fill).mul_(missing)
-        push = torch.addmm(push, filled, self.precision)
+        push = torch.addmm(push, filled, precision)
         scores = scores.add_(filled).mul_(self.alone)
         lift = torch.addcmul(self.constant, push, push).addcmul_(scores, scores, value=-1.0)
         return lift.masked_fill_(missing, 0.0)

@@ -22,17 +22,19 @@ class LatentClasses(nn.Module):
     with r the posterior probability of the classes, 1 / p(x_j | others) is the sum over the classes of r / p(x_j |
     class). A missing value is left out of the density, and its lift is zero.
 
+    ``tables`` (c, 2 k) holds log p(cell | class) of each of k classes, and then p(cell) / p(cell | class): one look-up
+    finds both.
+
     Goodman 1974, "Exploratory latent structure analysis using both identifiable and unidentifiable models", fitted by
     expectation maximisation.
     """
 
-    logs: Tensor
-    ratios: Tensor
+    tables: Tensor
     weights: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("logs", "ratios", "weights"):
+        for name in ("tables", "weights"):
             self.register_buffer(name, torch.empty(0))
 
     def fit(self, cell: Tensor, absent: Tensor) -> Self:
@@ -58,12 +60,12 @@ class LatentClasses(nn.Module):
             logs = chances.log()
             posterior = torch.softmax(hot @ logs + weights, dim=1)
         shares[absent] = 1.0
-        self.logs, self.ratios, self.weights = logs, shares[:, None] / chances, weights
+        self.tables, self.weights = torch.cat([logs, shares[:, None] / chances], dim=1), weights
         return self
 
     def forward(self, cell: Tensor) -> Tensor:
         """Give the lift of each value (n, d), in nats, of rows by their cells (n, d)."""
-        likelihood = nn.functional.embedding(cell, self.logs).sum(1)
-        posterior = torch.softmax(likelihood.add_(self.weights), dim=1)
-        unlikely = torch.bmm(nn.functional.embedding(cell, self.ratios), posterior[:, :, None])
-        return unlikely[:, :, 0].log_()
+        weights = self.weights
+        logs, ratios = torch.embedding(self.tables, cell).split(len(weights), dim=2)
+        posterior = torch.softmax(logs.sum(1).add_(weights), dim=1)
+        return torch.bmm(ratios, posterior[:, :, None])[:, :, 0].log_()
