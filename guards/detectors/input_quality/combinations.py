@@ -1,5 +1,6 @@
 """Odd combinations of ordinary values: what is missing together, and how well a value fits the row's others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +11,7 @@ from guards.detectors.input_quality.gaussian_copula import GaussianCopula
 from guards.detectors.input_quality.latent_classes import LatentClasses
 from guards.detectors.input_quality.missing_patterns import MissingPatterns
 from guards.detectors.input_quality.value_cells import ValueCells
+from guards.host_arrays import is_on_host
 from guards.statistics.surprise import Surprise
 
 __all__ = ["Combinations", "Lifts"]
@@ -37,9 +39,9 @@ class Lifts:
 
     @property
     def views(self) -> Tensor:
-        """The pattern's surprise, and the largest lift under each density: (3, n)."""
+        """The pattern's surprise, and the largest lift under each density: (n, 3)."""
         numbers = self.pattern.new_zeros(len(self.pattern)) if self.numbers is None else self.numbers.amax(1)
-        return torch.stack([self.pattern, self.values.amax(1), numbers])
+        return torch.stack([self.pattern, self.values.amax(1), numbers]).T
 
 
 class Combinations(nn.Module):
@@ -58,6 +60,7 @@ class Combinations(nn.Module):
         self.classes, self.copula = LatentClasses(), GaussianCopula()
         self.surprises = Surprise()
         self.register_buffer("odd", torch.empty(0))
+        self._bound: Callable[[Tensor, Tensor], Lifts] | None = None
 
     @property
     def fitted(self) -> bool:
@@ -66,6 +69,7 @@ class Combinations(nn.Module):
 
     def fit(self, x: Tensor, categorical: Tensor) -> Self:
         """Learn from rows x (n, d), of which some columns are categorical (d,) bool."""
+        self._bound = None
         held = torch.arange(len(x), device=x.device) % HELD == 0
         rows = x[~held]
         self.patterns.fit(rows.isnan())
@@ -76,7 +80,7 @@ class Combinations(nn.Module):
         self.classes.fit(cell, self.cells.absent)
         if not categorical.all():
             self.copula.fit(rows, cell, self.cells.absent, categorical)
-        views = torch.cat([self.lifts(part, part.isnan()).views.T for part in torch.split(x[held], CHUNK)])
+        views = torch.cat([self.lifts(part, part.isnan()).views for part in torch.split(x[held], CHUNK)])
         self.surprises.fit(views)
         place = int(ODD * (len(views) - 1))
         self.odd = views.sort(dim=0).values[place]
@@ -88,14 +92,36 @@ class Combinations(nn.Module):
         ``missing`` (n, d) marks the values that are missing. A value that is NaN, and not missing, is left out of the
         densities alone.
         """
-        columns = x.T.contiguous()
-        cell = self.cells(columns).T
-        numbers = self.copula(columns, cell) if self._has_numbers else None
-        return Lifts(self.patterns(missing), self.classes(cell), numbers)
+        if self._bound is None:
+            self._bound = self._bind()
+        return self._bound(x, missing)
+
+    def _bind(self) -> Callable[[Tensor, Tensor], Lifts]:
+        """Give the function ``lifts`` with all buffers read once: of a few rows, torch's look-up costs a fifth.
+
+        One table holds what both densities know of a cell, so that a value is looked up once.
+        """
+        cells, patterns, classes, copula = (
+            part.bound() for part in (self.cells, self.patterns, self.classes, self.copula)
+        )
+        logs, ratios, numeric = self.classes.logs, self.classes.ratios, len(self.copula.numeric) > 0
+        table = torch.cat([logs, ratios, self.copula.pushes] if numeric else [logs, ratios], dim=1)
+        k = logs.shape[1]
+        whole_pattern = patterns(torch.zeros((1, len(self.cells.absent)), dtype=torch.bool, device=logs.device))
+
+        def lifts(x: Tensor, missing: Tensor) -> Lifts:
+            whole = is_on_host(x) and not x.isnan().any()
+            columns = x.T.contiguous()
+            known = torch.embedding(table, cells(columns).T)
+            pattern = whole_pattern.expand(len(x)) if whole else patterns(missing)
+            values = classes(known[:, :, :k].sum(1), known[:, :, k : 2 * k])
+            return Lifts(pattern, values, copula(columns, known[:, :, 2 * k :].sum(1), whole) if numeric else None)
+
+        return lifts
 
     def surprise(self, lifts: Lifts) -> Tensor:
         """Give the surprise (n,) of rows."""
-        surprises: Tensor = self.surprises(lifts.views.T)
+        surprises: Tensor = self.surprises(lifts.views)
         return surprises.amax(1)
 
     def odd_values(self, lifts: Lifts) -> Tensor:
@@ -109,6 +135,11 @@ class Combinations(nn.Module):
         """Mark the rows (n,) whose pattern of missing values is odd."""
         return lifts.pattern > self.odd[0]
 
-    @property
-    def _has_numbers(self) -> bool:
-        return len(self.copula.numeric) > 0
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's
+        """Move the buffers, as ``to`` does: the function that holds the former buffers is no longer true."""
+        self._bound = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the function in copies: a copy has buffers of its own."""
+        return self.__dict__ | {"_bound": None}

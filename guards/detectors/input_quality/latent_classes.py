@@ -1,5 +1,6 @@
 """A density of rows with numbers and categories: a mixture of classes in which columns are independent."""
 
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -22,19 +23,19 @@ class LatentClasses(nn.Module):
     with r the posterior probability of the classes, 1 / p(x_j | others) is the sum over the classes of r / p(x_j |
     class). A missing value is left out of the density, and its lift is zero.
 
-    ``tables`` (c, 2 k) holds log p(cell | class) of each of k classes, and then p(cell) / p(cell | class): one look-up
-    finds both.
+    ``logs`` (c, k) holds log p(cell | class) of each of k classes, and ``ratios`` (c, k) p(cell) / p(cell | class).
 
     Goodman 1974, "Exploratory latent structure analysis using both identifiable and unidentifiable models", fitted by
     expectation maximisation.
     """
 
-    tables: Tensor
+    logs: Tensor
+    ratios: Tensor
     weights: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("tables", "weights"):
+        for name in ("logs", "ratios", "weights"):
             self.register_buffer(name, torch.empty(0))
 
     def fit(self, cell: Tensor, absent: Tensor) -> Self:
@@ -60,12 +61,19 @@ class LatentClasses(nn.Module):
             logs = chances.log()
             posterior = torch.softmax(hot @ logs + weights, dim=1)
         shares[absent] = 1.0
-        self.tables, self.weights = torch.cat([logs, shares[:, None] / chances], dim=1), weights
+        self.logs, self.ratios, self.weights = logs, shares[:, None] / chances, weights
         return self
 
     def forward(self, cell: Tensor) -> Tensor:
         """Give the lift of each value (n, d), in nats, of rows by their cells (n, d)."""
+        return self.bound()(nn.functional.embedding(cell, self.logs).sum(1), nn.functional.embedding(cell, self.ratios))
+
+    def bound(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Give the function from the sums (n, k) of ``logs`` and from ``ratios`` (n, d, k) to the lifts (n, d)."""
         weights = self.weights
-        logs, ratios = torch.embedding(self.tables, cell).split(len(weights), dim=2)
-        posterior = torch.softmax(logs.sum(1).add_(weights), dim=1)
-        return torch.bmm(ratios, posterior[:, :, None])[:, :, 0].log_()
+
+        def lift(logs: Tensor, ratios: Tensor) -> Tensor:
+            posterior = torch.softmax(logs + weights, dim=1)
+            return torch.bmm(ratios, posterior[:, :, None])[:, :, 0].log_()
+
+        return lift

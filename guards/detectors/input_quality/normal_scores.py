@@ -1,5 +1,6 @@
 """Normal scores: the normal quantile of a number's rank in the reference."""
 
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -41,12 +42,21 @@ class NormalScores(nn.Module):
 
     def forward(self, columns: Tensor) -> Tensor:
         """Give the normal scores (m, n) of columns of numbers (m, n); NaN stays NaN."""
-        knots = self.knots
-        # A value below the first knot is taken as the first knot, a value above the last knot as the last knot.
-        values = torch.clamp(columns, self.first, self.last)
-        place = torch.searchsorted(self.inner, values, right=True)
-        beyond = values - knots.gather(1, place)
-        return torch.addcmul(self.scores.gather(1, place), beyond, self.slopes.gather(1, place))
+        return self.bound()(columns)
+
+    def bound(self) -> Callable[[Tensor], Tensor]:
+        """Give ``forward`` with the buffers read once."""
+        first, last, knots, inner = self.first, self.last, self.knots, self.inner
+        scores, slopes = self.scores, self.slopes
+
+        def normal_scores(columns: Tensor) -> Tensor:
+            # A value below the first knot is taken as the first knot, a value above the last knot as the last knot.
+            values = torch.clamp(columns, first, last)
+            place = torch.searchsorted(inner, values, right=True)
+            beyond = values - knots.gather(1, place)
+            return torch.addcmul(scores.gather(1, place), beyond, slopes.gather(1, place))
+
+        return normal_scores
 
 
 def _knots(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Cuts the values of each column into cells: categories, and ranges of numbers that hold equally many rows."""
 
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -45,8 +46,17 @@ class ValueCells(nn.Module):
 
     def forward(self, columns: Tensor) -> Tensor:
         """Give the cells (d, n) of columns (d, n); an unseen category and an infinite number count as missing."""
-        # A missing value is NaN: larger than every cut, even than the last, which is infinite.
-        return self.cell.gather(1, torch.searchsorted(self.cuts, columns, right=True))
+        return self.bound()(columns)
+
+    def bound(self) -> Callable[[Tensor], Tensor]:
+        """Give ``forward`` with the buffers read once."""
+        cuts, cell = self.cuts, self.cell
+
+        def cells(columns: Tensor) -> Tensor:
+            # A missing value is NaN: larger than every cut, even than the last, which is infinite.
+            return cell.gather(1, torch.searchsorted(cuts, columns, right=True))
+
+        return cells
 
 
 def _ranges(values: Tensor) -> tuple[Tensor, Tensor, int]:
