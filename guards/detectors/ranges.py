@@ -1,10 +1,9 @@
 """Detects faulty input: values that are impossible, missing or in another unit, odd combinations, and broken rules."""
 
 import math
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
 from guards.detectors.base import Detector, Params
@@ -12,6 +11,7 @@ from guards.detectors.input_quality.combinations import Combinations, Lifts
 from guards.detectors.input_quality.declared_bounds import DeclaredBounds
 from guards.detectors.input_quality.familiar_values import FamiliarValues
 from guards.detectors.input_quality.likely_mistakes import LikelyMistakes
+from guards.detectors.input_quality.ranges_params import LEAST_ROWS, RangesParams
 from guards.detectors.input_quality.sound_bounds import SoundBounds
 from guards.detectors.rules.row_rules import RowRules
 from guards.host_arrays import is_on_host
@@ -20,30 +20,7 @@ from guards.types import Batch, Finding, Reference
 
 __all__ = ["Ranges", "RangesParams"]
 
-LEAST_ROWS = 100
-"""A table of fewer rows says too little about combinations."""
 ODD_PATTERN = "an unusual pattern of missing values"
-
-
-class RangesParams(Params):
-    """Parameters of the ranges detector. Its bounds are the declared bounds, or else those of the reference."""
-
-    kind: Literal["ranges"] = "ranges"
-    combinations: bool | None = Field(
-        default=None,
-        description=f"whether odd combinations of values are strange; default: in a table of {LEAST_ROWS} rows or more",
-    )
-    rules: tuple[str, ...] = Field(
-        default=(), description="conditions across columns of a table, such as `end >= start`; a broken rule is a "
-        "violation",
-    )  # fmt: skip
-
-    @field_validator("rules")
-    @classmethod
-    def _different(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
-        if len({" ".join(rule.split()) for rule in rules}) < len(rules):
-            raise ValueError("a rule is listed twice")
-        return rules
 
 
 class Ranges(Detector):
@@ -152,19 +129,17 @@ class Ranges(Detector):
             return self._sound(batch.x, causes=causes)
         x = self._columns(batch.x)
         missing = x.isnan()
-        score, faulty = (None, None) if sound else self._faults(x, missing)
+        score, faulty = (x.new_zeros(len(x)), None) if sound else self._faults(x, missing)
         broken = None
         if len(self.rules):
             broken = self.rules.broken(x)
-            breaches = torch.where(broken, self.rule_surprise, 0.0).sum(1)
-            score = breaches if score is None else score + breaches
+            score = score + torch.where(broken, self.rule_surprise, 0.0).sum(1)
         lifts = None
         if self.combinations.fitted:
             lifts = self.combinations.lifts(x, missing)
-            odd = self.combinations.surprise(lifts)
-            score = odd if score is None else torch.maximum(score, odd)
+            score = torch.maximum(score, self.combinations.surprise(lifts))
         return Finding(
-            score=x.new_zeros(len(x)) if score is None else score,
+            score=score,
             violated=self._violated(x, missing, broken),
             causes=self._causes(x, missing, faulty, broken, lifts) if causes else None,
         )

@@ -44,6 +44,9 @@ class Lifts:
         return torch.stack([self.pattern, self.values.amax(1), numbers]).T
 
 
+Functions = tuple[Callable[[Tensor, Tensor], Lifts], Callable[[Tensor], Tensor]]
+
+
 class Combinations(nn.Module):
     """The surprise of a row's combination of values, in nats: the largest of three views.
 
@@ -60,7 +63,7 @@ class Combinations(nn.Module):
         self.classes, self.copula = LatentClasses(), GaussianCopula()
         self.surprises = Surprise()
         self.register_buffer("odd", torch.empty(0))
-        self._bound: Callable[[Tensor, Tensor], Lifts] | None = None
+        self._bound: Functions | None = None
 
     @property
     def fitted(self) -> bool:
@@ -80,7 +83,8 @@ class Combinations(nn.Module):
         self.classes.fit(cell, self.cells.absent)
         if not categorical.all():
             self.copula.fit(rows, cell, self.cells.absent, categorical)
-        views = torch.cat([self.lifts(part, part.isnan()).views for part in torch.split(x[held], CHUNK)])
+        lifts = self._bound_lifts()
+        views = torch.cat([lifts(part, part.isnan()).views for part in torch.split(x[held], CHUNK)])
         self.surprises.fit(views)
         place = int(ODD * (len(views) - 1))
         self.odd = views.sort(dim=0).values[place]
@@ -92,15 +96,17 @@ class Combinations(nn.Module):
         ``missing`` (n, d) marks the values that are missing. A value that is NaN, and not missing, is left out of the
         densities alone.
         """
+        return self._functions()[0](x, missing)
+
+    def _functions(self) -> Functions:
+        """Give the functions behind ``lifts`` and ``surprise``, made once: of a few rows, reading buffers is slow."""
         if self._bound is None:
-            self._bound = self._bind()
-        return self._bound(x, missing)
+            with torch.inference_mode(mode=False):  # the tables serve with and without inference mode
+                self._bound = self._bound_lifts(), self.surprises.bound()
+        return self._bound
 
-    def _bind(self) -> Callable[[Tensor, Tensor], Lifts]:
-        """Give the function ``lifts`` with all buffers read once: of a few rows, torch's look-up costs a fifth.
-
-        One table holds what both densities know of a cell, so that a value is looked up once.
-        """
+    def _bound_lifts(self) -> Callable[[Tensor, Tensor], Lifts]:
+        """Give the function ``lifts``: one table holds what both densities know of a cell."""
         cells, patterns, classes, copula = (
             part.bound() for part in (self.cells, self.patterns, self.classes, self.copula)
         )
@@ -121,8 +127,7 @@ class Combinations(nn.Module):
 
     def surprise(self, lifts: Lifts) -> Tensor:
         """Give the surprise (n,) of rows."""
-        surprises: Tensor = self.surprises(lifts.views)
-        return surprises.amax(1)
+        return self._functions()[1](lifts.views).amax(1)
 
     def odd_values(self, lifts: Lifts) -> Tensor:
         """Mark the values (n, d) that fit the row's other values badly."""
@@ -135,11 +140,11 @@ class Combinations(nn.Module):
         """Mark the rows (n,) whose pattern of missing values is odd."""
         return lifts.pattern > self.odd[0]
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's
-        """Move the buffers, as ``to`` does: the function that holds the former buffers is no longer true."""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the buffers, as ``to`` does, and forget the functions, which hold the former buffers."""
         self._bound = None
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out the function in copies: a copy has buffers of its own."""
+        """Leave the functions out of a copy, which has buffers of its own."""
         return self.__dict__ | {"_bound": None}

@@ -79,7 +79,7 @@ class GaussianCopula(nn.Module):
 
     def forward(self, columns: Tensor, cell: Tensor) -> Tensor:
         """Give the lift of each number (n, m), in nats, of columns (d, n) with the cells (n, d) of their values."""
-        return self.bound()(columns, nn.functional.embedding(cell, self.pushes).sum(1), False)  # noqa: FBT003
+        return self.bound()(columns, nn.functional.embedding(cell, self.pushes).sum(1), False)
 
     def bound(self) -> Callable[[Tensor, Tensor, bool], Tensor]:
         """Give the function from columns (d, n) and the sums (n, m) of ``pushes`` to the lifts (n, m).
@@ -89,7 +89,7 @@ class GaussianCopula(nn.Module):
         normal_scores, numeric = self.scores.bound(), self.numeric
         precision, fill, alone, constant = self.precision, self.fill, self.alone, self.constant
 
-        def lift(columns: Tensor, push: Tensor, whole: bool) -> Tensor:  # noqa: FBT001
+        def lift(columns: Tensor, push: Tensor, whole: bool) -> Tensor:
             numbers = columns.index_select(0, numeric)
             scores = normal_scores(numbers).T
             if whole:

@@ -79,3 +79,18 @@ def test_a_wide_table_compares_neighbours() -> None:
     columns = tuple(Column(name=f"x{place}", kind="numeric") for place in range(40))
     names = LikelyMistakes().fit(torch.randn(50, 40), columns).names
     assert [name for name in names if "swapped" in name] == [f"x{a} and x{a + 1} look swapped" for a in range(39)]
+
+
+def test_rows_without_strange_values_are_skipped_on_the_host() -> None:
+    """Inference on the CPU, which skips rows without strange values, marks what the computation of all rows marks."""
+    x = reference()
+    mistakes = LikelyMistakes().fit(x, COLUMNS)
+    familiar = FamiliarValues().fit(x, torch.tensor([False, False, True, True]))
+    rows = x[:6].clone()
+    rows[1, 0], rows[4, 1] = 1.7, 68.0
+    strange = rows != x[:6]
+    every = mistakes(rows, strange, familiar)
+    with torch.inference_mode():
+        assert torch.equal(mistakes(rows, strange, familiar), every)
+        assert not mistakes(rows[:1], strange[:1], familiar).any()
+    assert every.any(1).tolist() == [False, True, False, False, True, False]
