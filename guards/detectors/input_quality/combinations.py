@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from guards.detectors.input_quality.gaussian_copula import GaussianCopula
 from guards.detectors.input_quality.latent_classes import LatentClasses
 from guards.detectors.input_quality.missing_patterns import MissingPatterns
+from guards.detectors.input_quality.swapped_values import SwappedValues
 from guards.detectors.input_quality.value_cells import ValueCells
 from guards.host_arrays import is_on_host
 from guards.statistics.surprise import Surprise
@@ -27,21 +28,25 @@ ODD = 0.99
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lifts:
-    """What the densities say of n rows: the surprise of the ``pattern`` of missing values (n,), and two kinds of lifts.
+    """What the views say of n rows: the surprise of the ``pattern`` of missing values (n,), lifts, and odds of swaps.
 
     ``values`` (n, d) are the lifts of all values under the mixture, and ``numbers`` (n, m) the lifts of numbers under
-    the Gaussian, None if there are no numbers.
+    the Gaussian, None if there are no numbers. ``swaps`` (c, c, n) are the log odds of swaps, None if there is no pair.
     """
 
     pattern: Tensor
     values: Tensor
     numbers: Tensor | None
+    swaps: Tensor | None
 
     @property
     def views(self) -> Tensor:
-        """The pattern's surprise, and the largest lift under each density: (n, 3)."""
+        """The pattern's surprise, the largest lift or odds of a swap, and the largest lift of a number: (n, 3)."""
+        values = self.values.amax(1)
+        if self.swaps is not None:
+            values = torch.maximum(values, self.swaps.amax((0, 1)))
         numbers = self.pattern.new_zeros(len(self.pattern)) if self.numbers is None else self.numbers.amax(1)
-        return torch.stack([self.pattern, self.values.amax(1), numbers]).T
+        return torch.stack([self.pattern, values, numbers]).T
 
 
 Functions = tuple[Callable[[Tensor, Tensor], Lifts], Callable[[Tensor], Tensor]]
@@ -52,7 +57,8 @@ class Combinations(nn.Module):
 
     The views are the pattern of missing values, and the largest lift of a value under each of two densities: a mixture
     of classes, which knows categories and regions, and a Gaussian of normal scores, which knows close dependence of
-    numbers. The surprises are learned from reference rows that the densities were not fitted to.
+    numbers. The log odds of a swap of two columns count as lifts under the mixture: both are logs of Bayes factors. The
+    surprises are learned from reference rows that the densities were not fitted to.
     """
 
     odd: Tensor
@@ -61,7 +67,7 @@ class Combinations(nn.Module):
         super().__init__()
         self.patterns, self.cells = MissingPatterns(), ValueCells()
         self.classes, self.copula = LatentClasses(), GaussianCopula()
-        self.surprises = Surprise()
+        self.swaps, self.surprises = SwappedValues(), Surprise()
         self.register_buffer("odd", torch.empty(0))
         self._bound: Functions | None = None
 
@@ -83,6 +89,7 @@ class Combinations(nn.Module):
         self.classes.fit(cell, self.cells.absent)
         if not categorical.all():
             self.copula.fit(rows, cell, self.cells.absent, categorical)
+        self.swaps.fit(rows, categorical)
         lifts = self._bound_lifts()
         views = torch.cat([lifts(part, part.isnan()).views for part in torch.split(x[held], CHUNK)])
         self.surprises.fit(views)
@@ -112,7 +119,7 @@ class Combinations(nn.Module):
         )
         logs, ratios, numeric = self.classes.logs, self.classes.ratios, len(self.copula.numeric) > 0
         table = torch.cat([logs, ratios, self.copula.pushes] if numeric else [logs, ratios], dim=1)
-        k = logs.shape[1]
+        swaps, paired, k = self.swaps.bound(), len(self.swaps.places) > 0, logs.shape[1]
         whole_pattern = patterns(torch.zeros((1, len(self.cells.absent)), dtype=torch.bool, device=logs.device))
 
         def lifts(x: Tensor, missing: Tensor) -> Lifts:
@@ -121,7 +128,8 @@ class Combinations(nn.Module):
             known = torch.embedding(table, cells(columns).T)
             pattern = whole_pattern.expand(len(x)) if whole else patterns(missing)
             values = classes(known[:, :, :k].sum(1), known[:, :, k : 2 * k])
-            return Lifts(pattern, values, copula(columns, known[:, :, 2 * k :].sum(1), whole) if numeric else None)
+            numbers = copula(columns, known[:, :, 2 * k :].sum(1), whole) if numeric else None
+            return Lifts(pattern, values, numbers, swaps(columns) if paired else None)
 
         return lifts
 
@@ -134,6 +142,10 @@ class Combinations(nn.Module):
         marked = lifts.values > self.odd[1]
         if lifts.numbers is not None:
             marked[:, self.copula.numeric] |= lifts.numbers > self.odd[2]
+        if lifts.swaps is not None:
+            largest = lifts.swaps.amax((0, 1))
+            likeliest = (lifts.swaps == largest).any(0) & (largest > self.odd[1].clamp_min(0))
+            marked[:, self.swaps.places] |= likeliest.T
         return marked
 
     def odd_pattern(self, lifts: Lifts) -> Tensor:

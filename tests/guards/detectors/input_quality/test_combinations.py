@@ -9,15 +9,17 @@ from torch import Tensor
 
 from guards.detectors.input_quality.combinations import Combinations, Lifts
 
-CATEGORICAL = torch.tensor([False, True, False, True])
+CATEGORICAL = torch.tensor([False, True, False, True, False, False])
 
 
 def rows(n: int, seed: int) -> Tensor:
-    """Two related numbers and two related categories, some of which are missing in the second half of the rows."""
+    """Two related numbers, two related categories and two counts; the second half of the rows lacks some values."""
     generator = torch.Generator().manual_seed(seed)
     group = torch.randint(4, (n,), generator=generator).float()
     number = group + torch.randn(n, generator=generator)
-    x = torch.stack([number, group, number + 0.3 * torch.randn(n, generator=generator), 3 - group], dim=1)
+    near = number + 0.3 * torch.randn(n, generator=generator)
+    counts = torch.randint(6, (2, n), generator=generator)
+    x = torch.stack([number, group, near, 3 - group, counts[0], 3 * (counts[1] // 2)], dim=1)
     lost = torch.rand(x.shape, generator=generator) < 0.2
     lost[: n // 2] = False
     return x.masked_fill(lost, math.nan)
@@ -32,14 +34,21 @@ def lifts_one_by_one(combinations: Combinations, x: Tensor) -> Lifts:
     """The lifts, with each part asked by itself."""
     columns = x.T.contiguous()
     cell = combinations.cells(columns).T
-    return Lifts(combinations.patterns(x.isnan()), combinations.classes(cell), combinations.copula(columns, cell))
+    return Lifts(
+        pattern=combinations.patterns(x.isnan()),
+        values=combinations.classes(cell),
+        numbers=combinations.copula(columns, cell),
+        swaps=combinations.swaps(columns),
+    )
 
 
 def same(one: Lifts, other: Lifts) -> bool:
-    assert one.numbers is not None
-    assert other.numbers is not None
-    pairs = ((one.pattern, other.pattern), (one.values, other.values), (one.numbers, other.numbers))
-    return all(torch.equal(first, second) for first, second in pairs)
+    for first, second in ((one.numbers, other.numbers), (one.swaps, other.swaps)):
+        assert first is not None
+        assert second is not None
+        if not torch.equal(first, second):
+            return False
+    return torch.equal(one.pattern, other.pattern) and torch.equal(one.values, other.values)
 
 
 @pytest.mark.parametrize("inference", [False, True])
@@ -53,10 +62,21 @@ def test_one_pass_gives_the_bits_of_its_parts(combinations: Combinations, n: int
 
 
 def test_the_surprise_is_the_largest_of_the_views(combinations: Combinations) -> None:
-    """The surprise is the largest surprise of the pattern and of the largest lift under each density."""
+    """The surprise is the largest surprise of the three views."""
     x = rows(100, 2)
     lifts = combinations.lifts(x, x.isnan())
     assert torch.equal(combinations.surprise(lifts), combinations.surprises(lifts.views).amax(1))
+
+
+def test_a_swap_counts_as_a_lift(combinations: Combinations) -> None:
+    """If a swap is likelier than every lift, the odds of the swap are the view, and both columns are odd."""
+    x = rows(400, 5)[:200]
+    swapped = x[(x[:, 4] == 3) & (x[:, 5] == 6)]
+    swapped[:, [4, 5]] = torch.tensor([6.0, 3.0])
+    lifts = combinations.lifts(swapped, swapped.isnan())
+    assert lifts.swaps is not None
+    assert torch.equal(lifts.views[:, 1], torch.maximum(lifts.values.amax(1), lifts.swaps.amax((0, 1))))
+    assert combinations.odd_values(lifts)[:, 4:].all()
 
 
 def test_a_hidden_value_is_left_out_of_the_densities_alone(combinations: Combinations) -> None:
