@@ -197,7 +197,8 @@ class Gaussian(Detector):
 
     def _combined(self, surprises: Tensor) -> Tensor:
         """Combine the surprises (n, v) of the views to a score (n,)."""
-        means = [part.mean(1) for part in surprises.split([len(names) for names in self._parts()], dim=1)]
+        sizes = [len(names) for names in self._parts()]
+        means = [part.mean(1) for part in torch.split(surprises, sizes, dim=1)]
         early = means.pop() if self.early_projection.numel() else None
         score = torch.stack(means).mean(0)
         return score if early is None else score + (early - USUAL_EARLY).clamp_min(0)
