@@ -70,7 +70,7 @@ def test_views_in_double_precision() -> None:
 
 
 def test_score_combines_the_surprises() -> None:
-    """The score is the mean of two questions about the last layer, and what surprises in the early layer beyond 2 nats."""
+    """The score is the mean of two questions about the last layer, plus the early surprise beyond 2 nats."""
     rows, y = made()
     fresh, _ = made(500, 1)
     detector = fitted(rows, y)
