@@ -88,6 +88,7 @@ class GaussianCopula(nn.Module):
         """
         normal_scores, numeric = self.scores.bound(), self.numeric
         precision, fill, alone, constant = self.precision, self.fill, self.alone, self.constant
+        zero = torch.zeros_like(fill)  # torch would make a tensor of a number in each call
 
         def lift(columns: Tensor, push: Tensor, whole: bool) -> Tensor:
             numbers = columns.index_select(0, numeric)
@@ -98,7 +99,7 @@ class GaussianCopula(nn.Module):
             missing = numbers.isnan().T
             scores = scores.masked_fill_(missing, 0.0)
             push = torch.addmm(push, scores, precision)
-            filled = (push * fill).mul_(missing)
+            filled = torch.where(missing, push * fill, zero)
             push = torch.addmm(push, filled, precision)
             return against(scores.add_(filled), push).masked_fill_(missing, 0.0)
 

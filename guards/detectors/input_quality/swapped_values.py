@@ -59,7 +59,7 @@ class SwappedValues(nn.Module):
     def bound(self) -> Callable[[Tensor], Tensor]:
         """Give ``forward`` with the buffers read once."""
         places, values, shares = self.places, self.values, self.shares
-        c, new, missing = len(places), len(values), len(values) + 1
+        c, new, missing = len(places), torch.tensor(len(values), device=values.device), len(values) + 1
         # A number beyond the last value finds infinity, and differs from it.
         ends = nn.functional.pad(values, (0, 1), value=torch.inf)
 
