@@ -17,6 +17,9 @@ EPOCHS, RATE, BATCH = 8, 3e-3, 128
 class Encoded(nn.Module):
     """Numbers in standard units, and an indicator of each category; missing and unseen values are all zeros."""
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, x: Tensor, sizes: list[int]) -> None:
         super().__init__()
         self.numeric = [place for place, size in enumerate(sizes) if not size]

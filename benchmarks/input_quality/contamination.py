@@ -1,5 +1,7 @@
 """A file of live rows of Adult, a share of which is faulty: what each detector flags of the file at 1 %."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,11 +18,15 @@ SHARES = (0.01, 0.05, 0.2)
 LEVEL = 0.01
 CLEAN = -1
 CHUNK = 1000
-Figures = dict[str, dict[str, float | list[float] | None]]
+Figures = dict[str, dict[str, Any]]
 
 
-def contamination(adult: Adult, ranges: Scorer, test: Tensor, *, rows: int, calibration: int) -> dict[str, Figures]:
+def contamination(
+    adult: Adult, ranges: Scorer, test: Tensor, *, rows: int, calibration: int
+) -> tuple[dict[str, Figures], float]:
     """Flag the rows of a file for each share of faulty rows with every detector: ``ranges``, and those of a model.
+
+    Also give the model's accuracy on its calibration rows.
 
     The detectors are fitted on the first ``rows`` rows of Adult's train part, and calibrated on the next rows.
     """
@@ -37,7 +43,7 @@ def contamination(adult: Adult, ranges: Scorer, test: Tensor, *, rows: int, cali
             name: _figures(calibrations[name].p_value(_scores(scorer, batch)) <= LEVEL, kind)
             for name, scorer in scorers.items()
         }
-    return found
+    return found, model.case.accuracy
 
 
 def live_rows(adult: Adult, clean: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -66,10 +72,10 @@ def _scores(scorer: Scorer, batch: Batch) -> Tensor:
     return torch.cat([scorer(batch[start : start + CHUNK]) for start in range(0, len(batch), CHUNK)])
 
 
-def _figures(flagged: Tensor, kind: Tensor) -> dict[str, float | list[float] | None]:
+def _figures(flagged: Tensor, kind: Tensor) -> dict[str, Any]:
     """Measure the flags (n,): of clean rows, of faulty rows, of each kind of error, and how many of them are right."""
     faulty = kind != CLEAN
-    figures: dict[str, float | list[float] | None] = {}
+    figures: dict[str, Any] = {}
     parts = {"clean flagged": (flagged, ~faulty), "faulty flagged": (flagged, faulty), "precision": (faulty, flagged)}
     parts |= {name: (flagged, kind == place) for place, name in enumerate(LIVE_ERRORS)}
     for name, (hit, among) in parts.items():

@@ -68,7 +68,7 @@ def main(*, quick: bool) -> None:
     table = _errors(adult, judges, test)
     alarms = {name: _false_alarms(judge, test) for name, judge in judges.items()}
     named = _named(ranges, adult, test)
-    files = contamination(adult, ranges.score, test, rows=rows, calibration=CALIBRATION)
+    files, accuracy = contamination(adult, ranges.score, test, rows=rows, calibration=CALIBRATION)
     pictures, picture_alarms = {}, {}
     for name in ("fashion-mnist", "mnist"):
         pictures[name], picture_alarms[name], detectors = _corruptions(name, quick=quick)
@@ -92,6 +92,7 @@ def main(*, quick: bool) -> None:
         false_alarms=alarms,
         named=named,
         contamination=files,
+        accuracy_of_the_model=accuracy,
         images=pictures,
         image_false_alarms=picture_alarms,
         cost=cost,

@@ -114,9 +114,8 @@ class Combinations(nn.Module):
 
     def _bound_lifts(self) -> Callable[[Tensor, Tensor], Lifts]:
         """Give the function ``lifts``: one table holds what both densities know of a cell."""
-        cells, patterns, classes, copula = (
-            part.bound() for part in (self.cells, self.patterns, self.classes, self.copula)
-        )
+        cells, patterns = self.cells.bound(), self.patterns.bound()
+        classes, copula = self.classes.bound(), self.copula.bound()
         logs, ratios, numeric = self.classes.logs, self.classes.ratios, len(self.copula.numeric) > 0
         table = torch.cat([logs, ratios, self.copula.pushes] if numeric else [logs, ratios], dim=1)
         swaps, paired, k = self.swaps.bound(), len(self.swaps.places) > 0, logs.shape[1]
@@ -155,7 +154,8 @@ class Combinations(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the buffers, as ``to`` does, and forget the functions, which hold the former buffers."""
         self._bound = None
-        return super()._apply(fn, recurse)
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's is untyped
+        return moved
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the functions out of a copy, which has buffers of its own."""
