@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from guards.cli.report.measures.differences import Difference, paired_difference
+from guards.cli.report.measures.differences import Difference, difference_of_losses
 from guards.cli.report.measures.losses import losses
 
 __all__ = ["LearningCurve", "head_curve", "rival_curve"]
@@ -120,8 +120,8 @@ def rival_curve(
 
 
 def _curve(sizes: tuple[int, ...], held: list[Floats], model: Floats) -> LearningCurve:
-    gain = paired_difference(held[-2], held[-1])
-    return LearningCurve(sizes, tuple(held), model, gain, paired_difference(model, held[-1]))
+    gain = difference_of_losses(held[-2], held[-1])
+    return LearningCurve(sizes, tuple(held), model, gain, difference_of_losses(model, held[-1]))
 
 
 def _sizes(most: int, *, least: int) -> tuple[int, ...]:

@@ -143,6 +143,15 @@ def test_rows_split_off_and_suspects_alone(tmp_path: Path, report: Callable[...,
     assert "of the suspect rows" in parsed.text
 
 
+def test_suspects_may_have_labels_that_the_model_does_not_know(tmp_path: Path, report: Callable[..., str]) -> None:
+    """Labels of suspect rows are not read: rows of an unknown class are suspects like others."""
+    config = tiny_models.write(tmp_path, "tensor")
+    x = np.load(tmp_path / "suspect.npz")["x"]
+    np.savez(tmp_path / "unknown.npz", x=x, y=np.full(len(x), 17))
+    parsed = sound(report(config, "--suspect", tmp_path / "unknown.npz"))
+    assert "of the suspect rows" in parsed.text
+
+
 def test_no_guards(tmp_path: Path, report: Callable[..., str]) -> None:
     """A bundle without guards needs action, and has all other sections."""
     parsed = sound(report(tiny_models.write(tmp_path, "tensor", guards=[])))

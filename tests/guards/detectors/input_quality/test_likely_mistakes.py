@@ -89,3 +89,18 @@ def test_a_swap_that_explains_two_strange_values_is_the_only_suggestion() -> Non
     swapped = "height and warmth look swapped"
     assert looks(row, [True, True, False, False]) == [swapped]
     assert looks(row, [True, False, False, False]) == ["height: looks 100 times too small", swapped]
+
+
+def test_rows_without_strange_values_are_skipped_on_the_host() -> None:
+    """Inference on the CPU, which skips rows without strange values, marks what the computation of all rows marks."""
+    x = reference()
+    mistakes = LikelyMistakes().fit(x, COLUMNS)
+    familiar = FamiliarValues().fit(x, torch.tensor([False, False, True, True]))
+    rows = x[:6].clone()
+    rows[1, 0], rows[4, 1] = 1.7, 68.0
+    strange = rows != x[:6]
+    every = mistakes(rows, strange, familiar)
+    with torch.inference_mode():
+        assert torch.equal(mistakes(rows, strange, familiar), every)
+        assert not mistakes(rows[:1], strange[:1], familiar).any()
+    assert every.any(1).tolist() == [False, True, False, False, True, False]
