@@ -8,10 +8,10 @@ import torch
 
 from guards.cli.report.charts import bars, estimates, residuals
 from guards.cli.report.charts import reliability as draw_reliability
-from guards.cli.report.measures.covered_kinds import covered_kinds
 from guards.cli.report.measures.promises import contradicts_coverage
 from guards.cli.report.measures.reliability import Reliability, reliability
 from guards.cli.report.parts import Parts
+from guards.cli.report.sections.covered_kinds import covered_kinds
 from guards.cli.report.sections.section import Block, Finding, Grid, Remark, Section, chart
 from guards.cli.report.words import between, estimate_of, number, percent, share_words
 from guards.statistics.proportions import Proportion, proportion
