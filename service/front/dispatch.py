@@ -11,6 +11,7 @@ from service.front.admission import Admission
 from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.http import JSON, OCTETS, Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
+from service.front.memory_room import BODIES
 from service.front.protocols.problem import PROBLEM, Problem
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
@@ -27,7 +28,7 @@ class Incoming:
     """Receives the body of a request, and records whether more of the body may still arrive."""
 
     def __init__(self, receive: Receive, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        self._receive = receive
+        self._receive, self._held = receive, 0
         self.unread = any(
             name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in fields
         )
@@ -37,6 +38,18 @@ class Incoming:
         message = await self._receive()
         self.unread = bool(message.get("more_body"))
         return message
+
+    def hold(self, size: int) -> None:
+        """Count ``size`` bytes of the body that are held in memory.
+
+        Raises:
+            Refused: all bodies together would hold too much.
+        """
+        self._held = BODIES.grow(self._held, size)
+
+    def release(self) -> None:
+        """Give back what was counted."""
+        self._held = BODIES.grow(self._held, 0)
 
 
 class Limits:
@@ -100,6 +113,8 @@ class Limits:
             code = CLIENT_LEFT
             raise
         finally:
+            if isinstance(body, Incoming):
+                body.release()
             self.exchanges.end(exchange, code)
 
     async def _reply(
@@ -163,6 +178,7 @@ class Limits:
             size += len(part)
             if size > self.max_body_bytes:
                 raise self._too_large()
+            receive.hold(size)
             parts.append(part)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -39,6 +39,7 @@ def loads(body: bytes, colons: int | None = None) -> Any:  # noqa: ANN401 - JSON
     colons = body.count(b":") if colons is None else colons
     if _members(document) == colons or _nested_members(document, LEVELS) == colons:
         return document
+    del document  # the slower parser builds it again
     return _strictly(body)
 
 

@@ -12,6 +12,7 @@ import orjson
 from guards.actions import Action
 from guards.input.cell_faults import Fault, describe
 from guards.input.schema import Floats, InputSchema
+from service.front.memory_room import TREES, tree_bytes
 from service.front.protocols.images import stack_images
 from service.front.protocols.plain_numbers import frame_of, read_numbers, stack_numbers
 from service.front.protocols.problem import Problem, unprocessable
@@ -70,11 +71,24 @@ def decode(
 
     Raises:
         Problem: 400 if the body is no JSON; 422 if it cannot be decoded into rows, with every fault and its place.
+        Refused: the JSON would take more memory than there is now.
     """
     frame = b"" if schema.kind == "tabular" else frame_of(body)
     if frame and (x := read_numbers(body, frame, schema, max_rows)) is not None:
         return Request(x, new_ids(len(x)), {}, {})
-    document = loads(body, frame.count(b":") if frame else None)
+    with TREES.held(tree_bytes(body)):
+        document = loads(body, frame.count(b":") if frame else None)
+        return _read(document, frame, schema, max_rows, groups, parameters)
+
+
+def _read(
+    document: object,
+    frame: bytes,
+    schema: InputSchema,
+    max_rows: int,
+    declared: Sequence[str],
+    parameters: Parameters,
+) -> Request:
     if not isinstance(document, dict):
         raise unprocessable([((), f"expected an object with `instances`, got {describe(document)}")])
     errors: Errors = [((key[:40],), "unknown key") for key in document if key not in KEYS]
@@ -89,7 +103,7 @@ def decode(
     x, faults = _rows(instances, schema) if numbers is None else (numbers, [])
     errors += [(("instances", fault.row, *fault.place), fault.message) for fault in faults]
     ids = read_ids(document.get("ids"), n, errors)
-    given = read_groups(document.get("groups"), n, groups, errors)
+    given = read_groups(document.get("groups"), n, declared, errors)
     chosen = _parameters(document.get("parameters"), parameters, errors)
     if errors:
         raise unprocessable(errors)
