@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("laws", deadline=None)  # a busy machine must not fail a law
+# A busy machine must not fail a law.
+settings.register_profile("laws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("laws")
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 pytest_plugins = ["bare"] if find_spec("typer") is None else []

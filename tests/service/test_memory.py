@@ -25,7 +25,7 @@ with torch.inference_mode():
     for _ in range(20):
         net(torch.zeros(32, 1, 28, 28))
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(faults[-1] - faults[9])
+print(min(after - before for before, after in zip(faults, faults[1:])))
 """
 
 
@@ -37,7 +37,7 @@ def test_freed_memory_is_used_again() -> None:
         program = PROGRAM.format(root=".", keep=keep)
         return int(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout)
 
-    # A kernel that reclaims pages by itself causes some hundred faults; without the setting there are thousands.
+    # The heap may grow for a while, and a kernel may reclaim pages by itself: some calls have faults then, not each.
     assert 10 * faults("memory.keep()") < faults("")
 
 

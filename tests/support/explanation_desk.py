@@ -129,7 +129,7 @@ class ExplanationServer:
         self._thread.start()
         self.wait(self._start())
 
-    def wait(self, work: Coroutine[Any, Any, T], seconds: float = 120) -> T:
+    def wait(self, work: Coroutine[Any, Any, T], seconds: float = 300) -> T:
         """Run a coroutine on the event loop, and wait for the result."""
         return self.begin(work).result(seconds)
 
@@ -179,7 +179,7 @@ class ExplanationServer:
 
     # A client
 
-    async def asked(self, document: Any, *, client: str = "10.0.0.1", seconds: float = 60, **headers: str) -> Said:
+    async def asked(self, document: Any, *, client: str = "10.0.0.1", seconds: float = 120, **headers: str) -> Said:
         """Send a body to ``:explain``; header names are written with underscores."""
         named = {name.lower().replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         call = Call("POST", f"/v1/models/{self.served.name}:explain", named, "request", time.monotonic() + seconds)
@@ -190,7 +190,7 @@ class ExplanationServer:
 
     async def fetched(self, location: str) -> Said:
         """Ask for the job at an address."""
-        call = Call("GET", location, {}, "request", time.monotonic() + 60)
+        call = Call("GET", location, {}, "request", time.monotonic() + 120)
         return await self._said(self.routes.result, call)
 
     async def _said(self, handler: Any, call: Call) -> Said:
@@ -214,7 +214,7 @@ class ExplanationServer:
 
     def fetch(self, location: str) -> Said:
         """Wait for the answer of a job, and give it."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while (said := self.wait(self.fetched(location))).status == 202:
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -237,7 +237,7 @@ class ExplanationServer:
         """End both sides and all their processes."""
         self.wait(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+        self._thread.join(180)
         self._loop.close()
 
     async def _close(self) -> None:

@@ -109,7 +109,7 @@ class Newcomer:
                 stdout=log,
                 stderr=log,
                 check=False,
-                timeout=120,
+                timeout=300,
             )
         self.status = ran.returncode
 

@@ -76,7 +76,7 @@ HOSTILE: dict[str, Callable[[Any], object]] = {
 }
 
 
-def refused(speaker: Speaker, message: Any, method: str = "ModelInfer", timeout: float = 30) -> Any:
+def refused(speaker: Speaker, message: Any, method: str = "ModelInfer", timeout: float = 120) -> Any:
     """Give the status and the details that a call ends with."""
     with calling(speaker.rpc) as call, pytest.raises(grpc.RpcError) as told:
         call(method, message, timeout=timeout)
@@ -277,7 +277,7 @@ def _takes_calls(address: str) -> bool:
     """Say whether a new connection is answered."""
     with calling(address) as late:
         try:
-            late("ServerLive", messages.ServerLiveRequest(), timeout=10)
+            late("ServerLive", messages.ServerLiveRequest())
         except grpc.RpcError:
             return False
     return True
