@@ -66,7 +66,7 @@ def test_killed_server_makes_its_jobs_after_a_restart(bundles: "Bundles", tmp_pa
 @pytest.fixture(scope="module")
 def gateway(bundles: "Bundles") -> "Iterator[Gateway]":
     """Serve the values; each test kills the engine and leaves a server that explains."""
-    gateway = bundles.serve("values").wait_ready()
+    gateway = bundles.serve("values", PYTHONPATH="").wait_ready()  # so that the process steps back
     gateway.expected.append("WARNING|circus|restart")
     yield gateway
     gateway.stop()

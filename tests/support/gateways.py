@@ -21,6 +21,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from commands import run_each
 from fresh_client import FRESH
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
@@ -71,26 +72,12 @@ def clean_environment() -> dict[str, str]:
 
 def fit_all(configs: Mapping[Path, Path], **environment: str) -> None:
     """Fit configs into bundles at the same time; the output of each is in ``BUNDLE.fit.txt``."""
-    running = {
-        config: subprocess.Popen(
-            [sys.executable, "-m", "service.cli.commands", "fit", config, "--out", out],
-            cwd=ROOT,
-            env=clean_environment() | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for config, out in configs.items()
-    }
-    try:
-        for config, process in running.items():
-            said, _ = process.communicate(timeout=300)
-            assert process.returncode == 0, f"fit {config}:\n{said}"
-            configs[config].with_suffix(".fit.txt").write_text(said)
-    finally:
-        for process in running.values():
-            process.kill()
-            process.communicate()
+    commands = [["fit", str(config), "--out", str(out)] for config, out in configs.items()]
+    done = run_each(commands, folder=ROOT, environment=clean_environment() | environment)
+    for (config, out), fitted in zip(configs.items(), done, strict=True):
+        said = fitted.stdout + fitted.stderr
+        assert fitted.returncode == 0, f"fit {config}:\n{said}"
+        out.with_suffix(".fit.txt").write_text(said)
 
 
 def free_port() -> int:

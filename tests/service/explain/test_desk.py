@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from example_folders import FATAL, HELD, NAP, write_values
-from explanation_desk import ExplanationServer, Said, fit, servers
+from explanation_desk import KEEP_PRIORITY, ExplanationServer, Said, fit, servers
 from gateways import free_port, listens
 from waiting import until
 
@@ -82,9 +83,12 @@ def moved(server: ExplanationServer, before: dict[tuple[str, ...], int]) -> dict
 # The process, and who waits for it
 
 
-def test_the_process_is_started_by_the_first_question(start: Callable[..., ExplanationServer]) -> None:
+def test_the_process_is_started_by_the_first_question(
+    start: Callable[..., ExplanationServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No process is there before the first question; one process answers them all, at the lowest priority."""
     server = start()
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != KEEP_PRIORITY])
     server.post({"instances": [ROW], "parameters": {"method": "guess"}})
     assert not server.workers()
     for value in (0.5, 0.25):
