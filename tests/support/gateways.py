@@ -39,6 +39,8 @@ STORE = "service.store.store_server"
 FRONTS = {"_bentoml_impl.worker.service", "service.lifecycle.plain_front"}
 PORTS = range(15_000, 32_000)
 """Below the range from which Linux takes the ports of connections, and of sockets that ask for any port."""
+GIVEN = set[int]()
+"""The ports that this process has given to its tests."""
 START_SECONDS, STALL_SECONDS = 400, 120
 """Far more than a start, an answer or an end takes: on a busy machine, any process may stall."""
 BENTOML_BANNER = "Starting production HTTP BentoServer"
@@ -81,12 +83,18 @@ def fit_all(configs: Mapping[Path, Path], **environment: str) -> None:
 
 
 def free_port() -> int:
-    """Find a port that no process uses, and that the kernel gives to no connection before a server listens there."""
+    """Find a port that no process uses, and that the kernel gives to no connection before a server listens there.
+
+    No port is given twice, and of two parts of the suite that run at the same time, each has ports of its own.
+    """
+    mine = PORTS[os.getpid() % 16 :: 16]
     while True:
-        port = random.SystemRandom().choice(PORTS)  # tests seed the other generator
+        port = random.SystemRandom().choice(mine)  # tests seed the other generator
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port
 
 
 def listens(port: int) -> bool:
