@@ -34,4 +34,4 @@ def test_a_waiting_thread_is_let_in_soon() -> None:
         other.join()
     # The other thread's processor time: on a busy machine the kernel keeps both waiting, too. If the kernel is late to
     # wake this thread, the other one works on.
-    assert 0 < sorted(took)[25] < BY_DEFAULT / 2
+    assert sorted(took)[25] < BY_DEFAULT / 2
