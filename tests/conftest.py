@@ -47,10 +47,14 @@ class Bundles:
         config: Path | None = None,
         prefix: Sequence[str] = (),
         plain: bool | None = None,
+        by_command: bool = False,
         **environment: str,
     ) -> "Gateway":
-        """Start a server on a bundle; ``plain`` starts it without BentoML, default: as the suite is run."""
-        from gateways import PLAIN, Gateway
+        """Start a server on a bundle; ``plain`` starts it without BentoML, default: as the suite is run.
+
+        ``by_command`` types `guardhouse serve`.
+        """
+        from gateways import GUARDHOUSE_SERVE, PLAIN, Gateway
 
         state = self.folder / "state" / uuid.uuid4().hex  # servers of one bundle would else share its state
         environment = {"PYTHONPATH": self.python_path, "GUARDHOUSE_STATE": str(state)} | environment
@@ -61,6 +65,7 @@ class Bundles:
             folder,
             prefix=prefix,
             plain=PLAIN if plain is None else plain,
+            program=GUARDHOUSE_SERVE if by_command else None,
             **environment,
         )
 

@@ -20,7 +20,7 @@ import yaml
 from container_users import as_user
 from example_folders import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
 from fresh_client import FRESH
-from gateways import STALL_SECONDS, cli, free_port, gone
+from gateways import BENTOML_SERVE, ROOT, STALL_SECONDS, cli, free_port, gone
 from safetensors.torch import load_file, save_file
 from waiting import until
 
@@ -51,7 +51,7 @@ def gate(tmp_path: Path) -> Path:
 
 def test_loading_serving_and_draining(serve: Callable[..., "Gateway"], gate: Path) -> None:
     """Readiness follows the model in and out, nobody waits for it, requests in flight are answered, and all end."""
-    gateway = serve("values", MADE_UP_BUILD_GATE=str(gate))
+    gateway = serve("values", by_command=True, MADE_UP_BUILD_GATE=str(gate))
     _keeps_nobody_waiting(gateway, gate)
     gateway.wait_ready()
     assert gateway.client.get(VALUE).json() == {"name": "value", "ready": True}
@@ -338,6 +338,23 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return said.err
 
     return serve
+
+
+def test_serve_becomes_the_command_that_tests_start(bundles: "Bundles", monkeypatch: pytest.MonkeyPatch) -> None:
+    """`guardhouse serve` runs BentoML with the bundle, the config and the address that were named."""
+    became: list[Any] = []
+    monkeypatch.setattr("os.chdir", became.append)
+    monkeypatch.setattr("os.execve", lambda *arguments: became.extend(arguments))
+    monkeypatch.setenv("BENTOML_HOME", "/home")
+    bundle, config, port = bundles.bundle("values"), bundles.config("values"), str(free_port())
+    options = ["--host", "127.0.0.1", "--port", port]
+    monkeypatch.setattr("sys.argv", ["guardhouse", "serve", str(bundle), "--config", str(config), *options])
+    with pytest.raises(SystemExit):
+        service.cli.commands.run()
+    root, program, command, environment = became
+    assert (root, program, sorted(command)) == (ROOT, sys.executable, sorted([*BENTOML_SERVE, *options]))
+    own = {"GUARDHOUSE_BUNDLE": str(bundle), "GUARDHOUSE_CONFIG": str(config), "BENTOML_DO_NOT_TRACK": "True"}
+    assert environment == {**os.environ, **own}
 
 
 def test_a_bundle_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) -> None:

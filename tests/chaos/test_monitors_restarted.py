@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from commands import run_each
 from example_folders import VALUE_CONFIG, write_values
-from gateways import cli, fit_all
+from gateways import ROOT, clean_environment, fit_all
 from safetensors import safe_open
 from waiting import until
 
@@ -194,7 +195,8 @@ def test_the_same_rows_replayed(bundles: "Bundles", watched: Path, tmp_path: Pat
 
 
 def _replay(bundles: "Bundles", *arguments: str | Path) -> str:
-    done = cli(*arguments, PYTHONPATH=bundles.python_path)
+    environment = clean_environment() | {"PYTHONPATH": bundles.python_path}
+    (done,) = run_each([list(map(str, arguments))], folder=ROOT, environment=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout

@@ -19,7 +19,7 @@ import yaml
 from container_users import USERS, as_user
 from example_folders import NAP, VALUE_CONFIG
 from fresh_client import FRESH
-from gateways import ROOT, STALL_SECONDS, Gateway, cli, free_port
+from gateways import GUARDHOUSE_SERVE, ROOT, STALL_SECONDS, Gateway, cli, free_port
 
 from service.messages.paths import RUN_FOLDER
 
@@ -52,7 +52,7 @@ def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start
         folder = bundles.folder / "stop" / f"{name}{len(started)}"
         gateway = Gateway(
             bundles.bundle("values"), config or bundles.config("values"), folder, prefix=[*as_user(user), *more],
-            **{"PYTHONPATH": bundles.python_path} | options,
+            **{"PYTHONPATH": bundles.python_path, "program": GUARDHOUSE_SERVE} | options,
         )  # fmt: skip
         started.append(gateway)
         return gateway.wait_ready() if wait else gateway
@@ -208,16 +208,16 @@ CHECKOUT = ["-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", st
 
 @pytest.mark.parametrize(
     "program",
-    [CHECKOUT, pytest.param(None, marks=pytest.mark.slow), pytest.param("bento", marks=pytest.mark.slow)],
+    [CHECKOUT, pytest.param(GUARDHOUSE_SERVE, marks=pytest.mark.slow), pytest.param("bento", marks=pytest.mark.slow)],
     ids=["bentoml", "guardhouse", "bento"],
 )
 def test_only_what_is_served_is_listened_on(
-    start: "Start", program: list[str] | str | None, request: pytest.FixtureRequest
+    start: "Start", program: list[str] | str, request: pytest.FixtureRequest
 ) -> None:
     """Every process of a server, however it is started, listens on its HTTP port and nowhere else."""
     if program == "bento":
         program = ["-m", "bentoml", "serve", str(request.getfixturevalue("bento"))]
-    gateway = start(program=program and [sys.executable, *program])
+    gateway = start(program=program if program is GUARDHOUSE_SERVE else [sys.executable, *program])
     assert listening_ports(gateway._processes()) == {gateway.port}
     stop_supervisor(gateway)
     assert gateway.wait() == STOPPED

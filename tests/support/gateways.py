@@ -43,6 +43,13 @@ GIVEN = set[int]()
 """The ports that this process has given to its tests."""
 START_SECONDS, STALL_SECONDS = 400, 120
 """Far more than a start, an answer or an end takes: on a busy machine, any process may stall."""
+BENTOML_SERVE = [
+    sys.executable, "-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", str(ROOT),
+    "--timeout-graceful-shutdown", "60",
+]  # fmt: skip
+"""What `guardhouse serve` becomes, without the address."""
+GUARDHOUSE_SERVE = ["guardhouse", "serve"]
+"""The command as a user types it: the command takes three seconds of processor time to become `BENTOML_SERVE`."""
 BENTOML_BANNER = "Starting production HTTP BentoServer"
 ON_THE_DEVICE = 'guardhouse_stage_duration_seconds_count{stage="queue"}'
 """A series that grows when requests leave the queue for the device."""
@@ -137,8 +144,8 @@ class Gateway:
     ) -> None:
         """Start a server; :meth:`wait_ready` waits until it is ready.
 
-        ``prefix`` is a command that runs the server as another user; ``program`` replaces `guardhouse serve`; ``plain``
-        starts the server without BentoML.
+        ``prefix`` is a command that runs the server as another user; ``program`` replaces the server's command, such as
+        by `GUARDHOUSE_SERVE`; ``plain`` starts the server without BentoML.
         """
         self.bundle, self.config, self.port = bundle, config, port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -154,12 +161,13 @@ class Gateway:
         }  # fmt: skip
         if config is not None:
             self._environment["GUARDHOUSE_CONFIG"] = str(config)
-        if program is not None:
-            self._environment["GUARDHOUSE_BUNDLE"] = str(bundle)
-        command = program or [sys.executable, "-m", "service.cli.commands", "serve", bundle, *["--plain"] * plain]
+        if program == GUARDHOUSE_SERVE or (program is None and plain):
+            program = [sys.executable, "-m", "service.cli.commands", "serve", bundle, *["--plain"] * plain]
+        else:
+            self._environment |= {"GUARDHOUSE_BUNDLE": str(bundle), "BENTOML_DO_NOT_TRACK": "True"}
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
-                [*prefix, *command, "--host", "127.0.0.1", "--port", str(self.port)],
+                [*prefix, *(program or BENTOML_SERVE), "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,

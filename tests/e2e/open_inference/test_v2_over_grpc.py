@@ -268,7 +268,7 @@ def test_a_port_that_is_taken(bundles: Any, loans: Speaker) -> None:
     config["server"]["grpc_port"] = int(loans.rpc.rpartition(":")[2])
     changed = path.with_name("taken.yaml")
     changed.write_text(yaml.safe_dump(config))
-    gateway = bundles.serve("table", config=changed)
+    gateway = bundles.serve("table", config=changed, by_command=True)
     assert gateway.wait() == 2
     assert "server.grpc_port" in gateway.log()
 
