@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 import psutil
 import yaml
+from gateways import fit_all
 
 from guards.bundle.bundle import Bundle
 from service.engine.control_server import ControlServer
@@ -39,19 +39,9 @@ KEEP_PRIORITY = str(Path(__file__).parent / "keep_priority")
 
 
 def fit(config: Path) -> Path:
-    """Fit a config with the library's command, and give the bundle's folder."""
+    """Fit a config, and give the bundle's folder."""
     out = config.parent / "bundle"
-    command = [
-        sys.executable,
-        "-c",
-        "from guards.cli.commands import run; run()",
-        "fit",
-        str(config),
-        "--out",
-        str(out),
-    ]
-    fitted = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert fitted.returncode == 0, fitted.stdout + fitted.stderr
+    fit_all({config: out})
     return out
 
 

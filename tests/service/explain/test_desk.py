@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,7 @@ SECONDS = 120
 ROW = [1.0, 1.0, 1.0]
 LONG = {"instances": [[NAP, 1, 0.9]]}
 """A row on which the model sleeps at each of its many evaluations."""
-ENDLESS = {"instances": [[NAP, 1, HELD]]}
-"""A row on which the model sleeps as long as a file exists."""
+NEW = count(1)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,8 @@ def explaining(server: ExplanationServer, gate: Path) -> Iterator["Future[Said]"
     """Keep the process at a question until the end of the block."""
     gate.touch()
     try:
-        asked = server.begin(server.asked(ENDLESS, seconds=300))
+        row = [NAP, 1 + next(NEW) / 64, HELD]  # a new one: answers are kept in memory
+        asked = server.begin(server.asked({"instances": [row]}, seconds=300))
         until(server.desk._worker._turn.locked)
         yield asked
     finally:
@@ -75,8 +76,8 @@ def explaining(server: ExplanationServer, gate: Path) -> Iterator["Future[Said]"
 def moved(server: ExplanationServer, before: dict[tuple[str, ...], int]) -> dict[str, int]:
     """Give how often each result was counted since, whatever the method."""
     found: Counter[str] = Counter()
-    for (_, result), count in (server.count.results - Counter(before)).items():
-        found[result] += count
+    for (_, result), times in (server.count.results - Counter(before)).items():
+        found[result] += times
     return dict(found)
 
 
