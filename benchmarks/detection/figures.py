@@ -12,7 +12,7 @@ from benchmarks.detection.case import Case
 from guards.calibration.p_values import Calibration
 from guards.config.plugins import registered
 from guards.detectors.base import Detector
-from guards.detectors.gaussian import Gaussian, GaussianParams
+from guards.detectors.gaussian import USUAL_EARLY, Gaussian, GaussianParams
 from guards.statistics.proportions import proportion
 from guards.types import Batch, ModelOutput
 
@@ -33,25 +33,29 @@ def detectors(case: Case) -> dict[str, Scorer]:
 
 
 def ablations(case: Case) -> dict[str, Scorer]:
-    """Fit the gaussian detector, and combine its surprises in other ways: parts left out, or not their mean square."""
+    """Fit the gaussian detector, and combine its surprises in other ways: without a part, or by another rule."""
     gaussian = Gaussian(GaussianParams()).fit(case.reference)
 
     def parts(batch: Batch) -> Tensor:
         surprise = _surprises(gaussian, batch)
         return torch.stack([surprise[:, :3].mean(1), surprise[:, 3:5].mean(1), surprise[:, 5]], dim=1)
 
-    def without(*left_out: int) -> Scorer:
-        kept = [part for part in range(3) if part not in left_out]
-        return lambda batch: parts(batch)[:, kept].square().sum(1).sqrt()
+    def last(batch: Batch) -> Tensor:
+        return parts(batch)[:, :2].mean(1)
+
+    def beyond(batch: Batch) -> Tensor:
+        return (parts(batch)[:, 2] - USUAL_EARLY).clamp_min(0)
 
     def view(index: int) -> Scorer:
         return lambda batch: _surprises(gaussian, batch)[:, index]
 
     return {
-        "all": without(),
-        "without rows between classes": without(0),
-        "without rows far from classes": without(1),
-        "without early layer": without(2),
+        "all": gaussian.score,
+        "without rows between classes": lambda batch: parts(batch)[:, 1] + beyond(batch),
+        "without rows far from classes": lambda batch: parts(batch)[:, 0] + beyond(batch),
+        "without early layer": last,
+        "early layer counts in full": lambda batch: last(batch) + parts(batch)[:, 2],
+        "root mean square of parts": lambda batch: parts(batch).square().sum(1).sqrt(),
         "largest part": lambda batch: parts(batch).amax(1),
         "mean of parts": lambda batch: parts(batch).mean(1),
         **{f"view: {name}": view(index) for index, name in enumerate(gaussian.cause_names())},

@@ -12,11 +12,12 @@ from torch import Tensor
 from guards.input.column import Column
 from guards.input.schema import InputSchema
 
-__all__ = ["ERRORS", "Adult", "Errors"]
+__all__ = ["ERRORS", "LIVE_ERRORS", "Adult", "Errors"]
 
 NUMERIC = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
 WIDE = "fnlwgt"
 """A sampling weight from 12 thousand to 1.5 million: any unit leaves most values ordinary."""
+RICH = ">50K"
 SLIPS = {
     "1000 times too large": (1000.0, 0.0),
     "1000 times too small": (0.001, 0.0),
@@ -35,11 +36,12 @@ Errors = Callable[["Adult", Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adult:
-    """The rows of the source's own train and test part, without the label: (n, 14)."""
+    """The rows of the source's own train and test part, without the label: (n, 14); ``labels`` are the train part's."""
 
     schema: InputSchema
     train: Tensor
     test: Tensor
+    labels: Tensor
 
     @classmethod
     def load(cls, folder: Path) -> "Adult":
@@ -55,14 +57,18 @@ class Adult:
         schema = InputSchema(kind="tabular", shape=(len(columns),), columns=columns)
 
         def rows(part: str) -> Tensor:
-            x = torch.from_numpy(schema.encode({name: parts[part][name] for name in names})[0])
-            return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
+            return _shuffled(torch.from_numpy(schema.encode({name: parts[part][name] for name in names})[0]))
 
-        return cls(schema, rows("train"), rows("test"))
+        labels = torch.tensor([label == RICH for label in parts["train"]["income"]]).long()
+        return cls(schema, rows("train"), rows("test"), _shuffled(labels))
 
     def places(self, kind: str) -> list[int]:
         """Give the places of the columns of a kind."""
         return [place for place, column in enumerate(self.schema.columns) if column.kind == kind]
+
+
+def _shuffled(rows: Tensor) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
 
 
 def _read(path: Path) -> dict[str, list[str | float | None]]:
@@ -139,6 +145,14 @@ def _lose(*columns: str) -> Errors:
     return lose
 
 
+def _unseen(adult: Adult, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Give one of the categories of each row a name that the column does not have."""
+    places = torch.tensor(adult.places("categorical"))
+    chosen = places[torch.randint(len(places), (len(x), 1), generator=generator)]
+    changed = x.scatter(1, chosen, -1.0)
+    return changed, _differs(x, changed)
+
+
 def _differs(x: Tensor, changed: Tensor) -> Tensor:
     return (x.nan_to_num(-9.0) != changed.nan_to_num(-9.0)).any(1)
 
@@ -158,3 +172,14 @@ ERRORS: dict[str, Errors] = {
     "a column missing that never is": _lose("age", "education", "hours-per-week"),
     "occupation or workclass missing": _lose("occupation", "workclass"),
 }
+
+LIVE_ERRORS: dict[str, tuple[Errors, ...]] = {
+    "unit slip": tuple(
+        _slip(*unit, rounded=rounded, wide=False) for unit in SLIPS.values() for rounded in (False, True)
+    ),
+    "swapped columns": (_swap("numeric"), _swap("categorical")),
+    "unseen category": (_unseen,),
+    "missing values": (_lose("age", "education", "hours-per-week"), _lose("occupation", "workclass")),
+    "odd combination": (_other_row("education"), _other_row("marital-status"), _other_row("sex")),
+}
+"""The errors of live rows: of each kind, one of these."""

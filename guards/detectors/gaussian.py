@@ -19,6 +19,8 @@ LOUD = 3.0
 BETWEEN = ("between classes", "direction between classes", "low energy")
 FAR = ("far from every class", "direction far from every class")
 EARLY = ("early layer",)
+USUAL_EARLY = 2.0
+"""Nats of surprise in the early layer that count as none: one reference row in seven surprises more."""
 
 
 class GaussianParams(Params):
@@ -43,7 +45,9 @@ class Rows(NamedTuple):
 
 
 class Gaussian(Detector):
-    """The root mean square of three surprises, each in nats; a row's surprise is minus the log of its p-value.
+    """Answers to three questions, each a surprise in nats; a row's surprise is minus the log of its p-value.
+
+    The score is the mean surprise of the first two questions, plus what surprises in the third beyond 2 nats.
 
     1. Is the row between the classes? The mean surprise of three views: the relative Mahalanobis distance of the
        features as they are and of features of length 1 (Ren et al. 2021, "A simple fix to Mahalanobis distance for
@@ -54,7 +58,8 @@ class Gaussian(Detector):
        attacks"), which a wrong unit makes longer, and of features of length 1 (Mueller & Hein 2025, "Mahalanobis++").
     3. Do the early features fit the last features? The Mahalanobis distance of the early features to what a linear
        regression on the last features expects. Noise and inversion change early layers, and hide from the last layer.
-       Without an early layer this view is left out.
+       An early layer tells nothing about a new class that looks much like the known classes. So a surprise of up to
+       2 nats does not count. Without an early layer this view is left out.
 
     The surprises are fitted on reference rows that the Gaussians were not fitted on, by cross-fitting in two halves.
     """
@@ -191,13 +196,12 @@ class Gaussian(Detector):
         return torch.stack([*between, *far, *early], dim=1)
 
     def _combined(self, surprises: Tensor) -> Tensor:
-        """Combine the surprises (n, v) of the views to the root mean square of the parts' means (n,)."""
-        parts, start = [], 0
-        for names in self._parts():
-            parts.append(surprises[:, start : start + len(names)].mean(1))
-            start += len(names)
-        norm = torch.linalg.vector_norm(torch.stack(parts, dim=1), dim=1)
-        return torch.mul(norm, len(parts) ** -0.5)
+        """Combine the surprises (n, v) of the views to a score (n,)."""
+        sizes = [len(names) for names in self._parts()]
+        means = [part.mean(1) for part in torch.split(surprises, sizes, dim=1)]
+        early = means.pop() if self.early_projection.numel() else None
+        score = torch.stack(means).mean(0)
+        return score if early is None else score + (early - USUAL_EARLY).clamp_min(0)
 
     def _loudest(self, surprises: Tensor) -> Tensor:
         named = surprises >= LOUD

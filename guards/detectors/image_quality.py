@@ -90,8 +90,9 @@ class ImageQuality(Detector):
         """Measure the images once, for the score and the causes."""
         measures = image_measures(batch.x)
         sides = self.sides(_sides(measures))
-        score = torch.maximum(sides.amax(1), self.combinations(measures))
-        marks = torch.cat([sides > ODD, self.combinations.odd_values(measures)], dim=1) if causes else None
+        lifts = self.combinations.lifts(measures, measures.isnan())
+        score = torch.maximum(sides.amax(1), self.combinations.surprise(lifts))
+        marks = torch.cat([sides > ODD, self.combinations.odd_values(lifts)[0]], dim=1) if causes else None
         return Finding(score, causes=marks)
 
     def score(self, batch: Batch) -> Tensor:

@@ -1,17 +1,17 @@
 """Detects faulty input: values that are impossible, missing or in another unit, odd combinations, and broken rules."""
 
 import math
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
 from guards.detectors.base import Detector, Params
-from guards.detectors.input_quality.combinations import Combinations
+from guards.detectors.input_quality.combinations import Combinations, Lifts
 from guards.detectors.input_quality.declared_bounds import DeclaredBounds
 from guards.detectors.input_quality.familiar_values import FamiliarValues
 from guards.detectors.input_quality.likely_mistakes import LikelyMistakes
+from guards.detectors.input_quality.ranges_params import LEAST_ROWS, RangesParams
 from guards.detectors.input_quality.sound_bounds import SoundBounds
 from guards.detectors.rules.row_rules import RowRules
 from guards.host_arrays import is_on_host
@@ -20,30 +20,7 @@ from guards.types import Batch, Finding, Reference
 
 __all__ = ["Ranges", "RangesParams"]
 
-LEAST_ROWS = 100
-"""A table of fewer rows says too little about combinations."""
 ODD_PATTERN = "an unusual pattern of missing values"
-
-
-class RangesParams(Params):
-    """Parameters of the ranges detector. Its bounds are the declared bounds, or else those of the reference."""
-
-    kind: Literal["ranges"] = "ranges"
-    combinations: bool | None = Field(
-        default=None,
-        description=f"whether odd combinations of values are strange; default: in a table of {LEAST_ROWS} rows or more",
-    )
-    rules: tuple[str, ...] = Field(
-        default=(), description="conditions across columns of a table, such as `end >= start`; a broken rule is a "
-        "violation",
-    )  # fmt: skip
-
-    @field_validator("rules")
-    @classmethod
-    def _different(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
-        if len({" ".join(rule.split()) for rule in rules}) < len(rules):
-            raise ValueError("a rule is listed twice")
-        return rules
 
 
 class Ranges(Detector):
@@ -152,17 +129,19 @@ class Ranges(Detector):
             return self._sound(batch.x, causes=causes)
         x = self._columns(batch.x)
         missing = x.isnan()
-        score, faulty = (x.new_zeros(len(x)), torch.zeros_like(missing)) if sound else self._faults(x, missing)
+        score, faulty = (x.new_zeros(len(x)), None) if sound else self._faults(x, missing)
         broken = None
         if len(self.rules):
             broken = self.rules.broken(x)
             score = score + torch.where(broken, self.rule_surprise, 0.0).sum(1)
+        lifts = None
         if self.combinations.fitted:
-            score = torch.maximum(score, self.combinations(x))
+            lifts = self.combinations.lifts(x, missing)
+            score = torch.maximum(score, self.combinations.surprise(lifts))
         return Finding(
             score=score,
             violated=self._violated(x, missing, broken),
-            causes=self._causes(x, missing, faulty, broken) if causes else None,
+            causes=self._causes(x, missing, faulty, broken, lifts) if causes else None,
         )
 
     def _faults(self, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,16 +154,28 @@ class Ranges(Detector):
             surprise = torch.where(missing, self.missing_surprise, surprise)
         return surprise.sum(1), outside | (unfamiliar > 0)
 
-    def _causes(self, x: Tensor, missing: Tensor, faulty: Tensor, broken: Tensor | None) -> Tensor:
-        """Mark columns, likely mistakes, the pattern of missing values and rules, in the order of their names."""
+    def _causes(
+        self, x: Tensor, missing: Tensor, faulty: Tensor | None, broken: Tensor | None, lifts: Lifts | None
+    ) -> Tensor:
+        """Mark columns, likely mistakes, the pattern of missing values and rules, in the order of their names.
+
+        ``faulty`` is None if no value is faulty, and ``lifts`` are the lifts of the rows as they are.
+        """
+        strange = torch.zeros_like(missing) if faulty is None else faulty
         if not self._is_table:
-            return missing | faulty
-        pattern = missing.new_zeros((len(x), 1))
-        if self.combinations.fitted:
-            # A faulty value would make the values odd that go with it.
-            faulty = faulty | self.combinations.odd_values(x.masked_fill(faulty, torch.nan))
-            pattern = self.combinations.odd_pattern(x)[:, None]
-        parts = [missing | faulty, self.mistakes(x, faulty, self.familiar), pattern]
+            return missing | strange
+        pattern, doubtful = missing.new_zeros((len(x), 1)), strange
+        if lifts is not None:
+            if faulty is not None:  # a faulty value would make the values odd that go with it
+                lifts = self.combinations.lifts(x.masked_fill(faulty, torch.nan), missing)
+            odd, strangest = self.combinations.odd_values(lifts)
+            # One row of a hundred has an odd value without a mistake.
+            strange, doubtful = strange | odd, strange | strangest
+            pattern = self.combinations.odd_pattern(lifts)[:, None]
+            # Values that are often missing like this explain nothing, unless nothing else does.
+            explained = strange.any(1) if broken is None else strange.any(1) | broken.any(1)
+            missing = missing & (pattern | ~explained[:, None])
+        parts = [missing | strange, self.mistakes(x, doubtful, self.familiar), pattern]
         return torch.cat(parts if broken is None else [*parts, broken], dim=1)
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from guards.statistics.measured import Measured
 from guards.statistics.proportions import score_interval
 
-__all__ = ["Difference", "paired_difference"]
+__all__ = ["Difference", "difference_of_shares"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -19,7 +19,7 @@ class Difference(Measured):
     """A difference between two shares, with its 95 % interval."""
 
 
-def paired_difference(first: Bools, second: Bools) -> Difference:
+def difference_of_shares(first: Bools, second: Bools) -> Difference:
     """Estimate the share of rows (n,) marked by ``second`` minus the share marked by ``first``; n must not be 0.
 
     The interval is put together from Wilson's intervals of the two shares and the correlation of the marks:

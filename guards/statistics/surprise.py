@@ -1,6 +1,7 @@
 """Scores of several views of a row, on one scale: how surprising each score is among reference rows."""
 
 import math
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -62,8 +63,17 @@ class Surprise(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Turn scores (n, v) into surprises (n, v), at least 0; NaN stays NaN."""
-        by_view = scores.T.contiguous()
-        segment = torch.searchsorted(self.knots, by_view).sub_(1).clamp_(min=0)
-        beyond = (by_view - self.knots.gather(1, segment)).clamp_min(0)
-        surprise: Tensor = self.levels.gather(1, segment) + beyond * self.slopes.gather(1, segment)
-        return surprise.T
+        return self.bound()(scores)
+
+    def bound(self) -> Callable[[Tensor], Tensor]:
+        """Give ``forward`` with the buffers read once: of a few rows, reading takes a fifth of the time."""
+        knots, levels, slopes = self.knots, self.levels, self.slopes
+        inner = knots[:, 1:].contiguous()
+
+        def surprise(scores: Tensor) -> Tensor:
+            by_view = scores.T.contiguous()
+            segment = torch.searchsorted(inner, by_view)
+            beyond = (by_view - knots.gather(1, segment)).clamp_min_(0)
+            return levels.gather(1, segment).add_(beyond.mul_(slopes.gather(1, segment))).T
+
+        return surprise

@@ -17,6 +17,7 @@ from guards.bundle.model_quality.quality import Quality, quality
 from guards.cli.report.measures.losses import losses
 from guards.config.config import Config
 from guards.data.reference import ReferenceFile, read_reference, read_rows, split_order
+from guards.data.row_parts import unlabelled_rows
 from guards.data.rows import load_rows
 from guards.data.value_spread import compare_spread
 from guards.model.chunked_run import CHUNK, refusing, run_model
@@ -166,8 +167,10 @@ def _given(
     if path is None:
         return None
     schema = bundle.schema
-    rows = load_rows(path, bundle.config, schema, bundle.classes, notices)
-    if name == "clean":
+    if name == "suspect":
+        rows = unlabelled_rows(path, bundle.config, schema, notices)
+    else:
+        rows = load_rows(path, bundle.config, schema, bundle.classes, notices)
         compare_spread(rows, schema.spread, kind=schema.kind, path=path, notices=notices)
     return _judged(name, path, rows, torch.arange(len(rows)), bundle, pipeline, track)
 

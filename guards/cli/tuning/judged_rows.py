@@ -11,7 +11,7 @@ from guards.bundle.bundle import Bundle
 from guards.cli.detection import Detection, Interval, detection
 from guards.model.chunked_run import CHUNK, refusing
 from guards.statistics.auroc import area_difference
-from guards.statistics.paired_shares import paired_difference
+from guards.statistics.paired_shares import difference_of_shares
 from guards.types import Batch, Rows
 
 __all__ = ["Differences", "JudgedRows", "differences", "judge_rows"]
@@ -50,8 +50,8 @@ def judge_rows(bundle: Bundle, clean: Rows, suspect: Rows) -> JudgedRows:
 
 def differences(first: JudgedRows, second: JudgedRows) -> Differences:
     """Compare two bundles on the same rows."""
-    found = paired_difference(first.suspect_flags, second.suspect_flags)
-    alarms = paired_difference(first.clean_flags, second.clean_flags)
+    found = difference_of_shares(first.suspect_flags, second.suspect_flags)
+    alarms = difference_of_shares(first.clean_flags, second.clean_flags)
     area = area_difference((first.clean, first.suspect), (second.clean, second.suspect))
     return {
         "tpr": found.value,

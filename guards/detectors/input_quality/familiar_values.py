@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FamiliarValues"]
+__all__ = ["FamiliarValues", "repeating"]
 
 STEPS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 MOST_STEPS = 2.0**18
@@ -46,11 +46,9 @@ class FamiliarValues(nn.Module):
         self.never = torch.log1p((~x.isnan()).sum(0).float())
         values, new = [], []
         for column, is_category in zip(x.T, categorical.tolist(), strict=True):
-            distinct, counts = torch.unique(column[~column.isnan()], return_counts=True)
-            share = (int((counts == 1).sum()) + 1) / (int(counts.sum()) + 1)
-            repeats = share < RARE and len(distinct) <= MOST_VALUES and not is_category
-            values.append(distinct if repeats else distinct[:0])
-            new.append(-math.log(share) if repeats else 0.0)
+            found = None if is_category else repeating(column)
+            values.append(column[:0] if found is None else found[0])
+            new.append(0.0 if found is None else -math.log(found[2]))
         padded = nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=math.inf)
         self.values = nn.functional.pad(padded, (0, 1), value=math.inf)  # not empty, even if no column's values repeat
         self.new = torch.tensor(new, device=x.device)
@@ -73,6 +71,13 @@ class FamiliarValues(nn.Module):
             near |= (own.gather(1, neighbour) - values).abs() <= NEARBY * values.abs()
         repeated = (self.new[columns] > 0)[:, None]
         return torch.where(repeated, near, ~_off_grid(values, self.steps[columns, None], NEARBY))
+
+
+def repeating(column: Tensor) -> tuple[Tensor, Tensor, float] | None:
+    """Give the values of a column (n,) of numbers, their counts, and the share of new values, if the values repeat."""
+    distinct, counts = torch.unique(column[~column.isnan()], return_counts=True)
+    share = (int((counts == 1).sum()) + 1) / (int(counts.sum()) + 1)
+    return (distinct, counts, share) if share < RARE and len(distinct) <= MOST_VALUES else None
 
 
 def _off_grid(x: Tensor, steps: Tensor, rounding: float) -> Tensor:

@@ -1,5 +1,6 @@
 """A density of rows whose numbers depend on each other closely: a Gaussian of the numbers' normal scores."""
 
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -19,7 +20,8 @@ class GaussianCopula(nn.Module):
     """The lift of each number: the log of its density by itself over its density given the row's other values.
 
     The normal scores of the numbers, with an indicator of each category, have a shrunk Gaussian density. A missing
-    number is replaced by its mean given the other values, and its lift is zero. Categories have no lift here.
+    number is replaced by its mean given the other values, and its lift is zero. Categories have no lift here:
+    ``pushes`` (c, m) says how a category's cell moves the numbers.
 
     Liu, Lafferty & Wasserman 2009, "The nonparanormal"; shrinkage of Chen et al. 2010, "Shrinkage algorithms for MMSE
     covariance estimation".
@@ -47,7 +49,7 @@ class GaussianCopula(nn.Module):
         n, m = len(x), int((~categorical).sum())
         self.numeric = (~categorical).nonzero()[:, 0]
         numbers = x[:, self.numeric]
-        scores = self.scores.fit(numbers)(numbers).nan_to_num(0.0)
+        scores = self.scores.fit(numbers)(numbers.T.contiguous()).T.nan_to_num(0.0)
         cells = cell[:, categorical]
         counts = cells.flatten().bincount(minlength=int(absent[-1]) + 1)
         counts[absent] = 0
@@ -75,17 +77,37 @@ class GaussianCopula(nn.Module):
         self.pushes[absent] = 0.0
         return self
 
-    def forward(self, x: Tensor, cell: Tensor) -> Tensor:
-        """Give the lift of each number (n, m), in nats, of rows x (n, d) with their cells (n, d)."""
-        numbers = x.index_select(1, self.numeric)
-        missing = numbers.isnan()
-        scores = self.scores(numbers).masked_fill_(missing, 0.0)
-        push = torch.addmm(nn.functional.embedding(cell, self.pushes).sum(1), scores, self.precision)
-        filled = (push * self.fill).mul_(missing)
-        push = torch.addmm(push, filled, self.precision)
-        scores = scores.add_(filled).mul_(self.alone)
-        lift = torch.addcmul(self.constant, push, push).addcmul_(scores, scores, value=-1.0)
-        return lift.masked_fill_(missing, 0.0)
+    def forward(self, columns: Tensor, cell: Tensor) -> Tensor:
+        """Give the lift of each number (n, m), in nats, of columns (d, n) with the cells (n, d) of their values."""
+        return self.bound()(columns, nn.functional.embedding(cell, self.pushes).sum(1), False)
+
+    def bound(self) -> Callable[[Tensor, Tensor, bool], Tensor]:
+        """Give the function from columns (d, n) and the sums (n, m) of ``pushes`` to the lifts (n, m).
+
+        If its third argument is true, no number is missing.
+        """
+        normal_scores, numeric = self.scores.bound(), self.numeric
+        precision, fill, alone, constant = self.precision, self.fill, self.alone, self.constant
+        zero = torch.zeros_like(fill)  # torch would make a tensor of a number in each call
+
+        def lift(columns: Tensor, push: Tensor, whole: bool) -> Tensor:
+            numbers = columns.index_select(0, numeric)
+            scores = normal_scores(numbers).T
+            if whole:
+                push = torch.addmm(push, scores, precision)
+                return against(scores, push)
+            missing = numbers.isnan().T
+            scores = scores.masked_fill_(missing, 0.0)
+            push = torch.addmm(push, scores, precision)
+            filled = torch.where(missing, push * fill, zero)
+            push = torch.addmm(push, filled, precision)
+            return against(scores.add_(filled), push).masked_fill_(missing, 0.0)
+
+        def against(scores: Tensor, push: Tensor) -> Tensor:
+            scores = scores.mul_(alone)
+            return torch.addcmul(constant, push, push).addcmul_(scores, scores, value=-1.0)
+
+        return lift
 
 
 def _shrunk(covariance: Tensor, n: int) -> Tensor:

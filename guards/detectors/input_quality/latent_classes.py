@@ -1,5 +1,6 @@
 """A density of rows with numbers and categories: a mixture of classes in which columns are independent."""
 
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -21,6 +22,8 @@ class LatentClasses(nn.Module):
     The lift of a value is large if the value is ordinary by itself, and unlikely in this row. The density is exact:
     with r the posterior probability of the classes, 1 / p(x_j | others) is the sum over the classes of r / p(x_j |
     class). A missing value is left out of the density, and its lift is zero.
+
+    ``logs`` (c, k) holds log p(cell | class) of each of k classes, and ``ratios`` (c, k) p(cell) / p(cell | class).
 
     Goodman 1974, "Exploratory latent structure analysis using both identifiable and unidentifiable models", fitted by
     expectation maximisation.
@@ -63,7 +66,14 @@ class LatentClasses(nn.Module):
 
     def forward(self, cell: Tensor) -> Tensor:
         """Give the lift of each value (n, d), in nats, of rows by their cells (n, d)."""
-        likelihood = nn.functional.embedding(cell, self.logs).sum(1)
-        posterior = torch.softmax(likelihood.add_(self.weights), dim=1)
-        unlikely = torch.bmm(nn.functional.embedding(cell, self.ratios), posterior[:, :, None])
-        return unlikely[:, :, 0].log_()
+        return self.bound()(nn.functional.embedding(cell, self.logs).sum(1), nn.functional.embedding(cell, self.ratios))
+
+    def bound(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Give the function from the sums (n, k) of ``logs`` and from ``ratios`` (n, d, k) to the lifts (n, d)."""
+        weights = self.weights
+
+        def lift(logs: Tensor, ratios: Tensor) -> Tensor:
+            posterior = torch.softmax(logs + weights, dim=1)
+            return torch.bmm(ratios, posterior[:, :, None])[:, :, 0].log_()
+
+        return lift

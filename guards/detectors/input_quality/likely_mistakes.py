@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from guards.detectors.input_quality.familiar_values import FamiliarValues
+from guards.host_arrays import is_on_host
 from guards.input.column import Column
 
 __all__ = ["LikelyMistakes"]
@@ -14,6 +15,8 @@ __all__ = ["LikelyMistakes"]
 SLIPS = (
     ("1000 times too large", 1000.0, 0.0),
     ("1000 times too small", 0.001, 0.0),
+    ("100 times too large", 100.0, 0.0),
+    ("100 times too small", 0.01, 0.0),
     ("centimetres, not inches", 2.54, 0.0),
     ("inches, not centimetres", 1 / 2.54, 0.0),
     ("metres, not feet", 0.3048, 0.0),
@@ -95,7 +98,24 @@ class LikelyMistakes(nn.Module):
 
     def forward(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
         """Mark the likely mistakes (n, c), in the order of ``names``; ``strange`` (n, d) marks the strange values."""
-        return torch.cat([self._slips(x, strange, familiar), self._swaps(x, strange, familiar)], dim=1)
+        if not is_on_host(x):
+            return self._marks(x, strange, familiar)
+        # On the CPU, rows without a strange value are skipped; a device would have to wait for their number.
+        doubtful = strange.any(1)
+        marks = strange.new_zeros((len(x), len(self.numeric) * len(SLIPS) + len(self.first)))
+        if doubtful.any():
+            marks[doubtful] = self._marks(x[doubtful], strange[doubtful], familiar)
+        return marks
+
+    def _marks(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
+        swaps = self._swaps(x, strange, familiar)
+        return torch.cat([self._slips(x, strange & ~self._settled(swaps, strange), familiar), swaps], dim=1)
+
+    def _settled(self, swaps: Tensor, strange: Tensor) -> Tensor:
+        """Mark the values (n, d) of two strange columns that look swapped: one mistake is likelier than two."""
+        both = (swaps & strange[:, self.first] & strange[:, self.second]).float()
+        blank = torch.zeros_like(strange, dtype=both.dtype)
+        return blank.index_add_(1, self.first, both).index_add_(1, self.second, both) > 0
 
     def _slips(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
         """Mark the likeliest unit of each strange number: (n, m * s)."""
@@ -110,9 +130,9 @@ class LikelyMistakes(nn.Module):
         """Mark the likeliest swapped pair of each row with a strange value: (n, p)."""
         if not len(self.first):
             return strange.new_zeros((len(x), 0))
-        a, b = x[:, self.first].T.contiguous(), x[:, self.second].T.contiguous()
-        stands = self._distance(a, self.first, familiar) + self._distance(b, self.second, familiar)
-        swapped = self._distance(b, self.first, familiar) + self._distance(a, self.second, familiar)
+        a, b = x[:, self.first].T, x[:, self.second].T
+        columns = torch.cat([self.first, self.second]).repeat(2)
+        stands, swapped = self._distance(torch.cat([a, b, b, a]), columns, familiar).view(2, 2, len(a), len(x)).sum(1)
         doubtful = (strange[:, self.first] | strange[:, self.second]).T & (a != b)
         swapped = torch.where(doubtful & (swapped < stands), swapped, torch.inf)
         return ((swapped == swapped.amin(0)) & swapped.isfinite()).T
@@ -129,4 +149,4 @@ class LikelyMistakes(nn.Module):
 
 
 def _like(slip: str) -> str:
-    return slip if slip.startswith("1000") else f"like {slip}"
+    return slip if slip.startswith("100") else f"like {slip}"

@@ -1,6 +1,7 @@
 """Which values of a row are missing together, and how often the reference misses the same values."""
 
 import math
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -37,9 +38,11 @@ class MissingPatterns(nn.Module):
         n, d = missing.shape
         generator = torch.Generator().manual_seed(0)
         self.weights = torch.randint(1 << BITS, (d,), generator=generator).to(missing.device)
-        self.sums, counts = torch.unique(self._sum(missing), return_counts=True)
+        sums, counts = torch.unique(_sum(missing, self.weights), return_counts=True)
         self.never = torch.tensor(math.log(n + 1), device=missing.device)
-        self.surprises = self.never - torch.log1p(counts.float())
+        # The last sum is nobody's, so that every search ends at a sum.
+        self.sums = torch.cat([sums, torch.full_like(sums[:1], torch.iinfo(torch.int64).max)])
+        self.surprises = nn.functional.pad(self.never - torch.log1p(counts.float()), (0, 1), value=torch.inf)
         share = (missing.sum(0) + 1) / (n + 2)
         # What a missing value counts less what a present value counts; a row without missing values counts the latter.
         self.absent = torch.log1p(-share) - share.log()
@@ -48,11 +51,21 @@ class MissingPatterns(nn.Module):
 
     def forward(self, missing: Tensor) -> Tensor:
         """Give the surprise of each row's pattern (n,), in nats."""
-        pattern = self._sum(missing)
-        place = torch.searchsorted(self.sums, pattern).clamp_max_(len(self.sums) - 1)
-        alone = torch.addmv(self.never, missing.float(), self.absent)
-        return torch.where(self.sums.take(place) == pattern, self.surprises.take(place), alone)
+        return self.bound()(missing)
 
-    def _sum(self, missing: Tensor) -> Tensor:
-        """Add the columns' numbers; a sum beyond 64 bits wraps around, in any order of addition."""
-        return (missing * self.weights).sum(1)
+    def bound(self) -> Callable[[Tensor], Tensor]:
+        """Give ``forward`` with the buffers read once."""
+        weights, sums, surprises, never, absent = self.weights, self.sums, self.surprises, self.never, self.absent
+
+        def surprise(missing: Tensor) -> Tensor:
+            pattern = _sum(missing, weights)
+            place = torch.searchsorted(sums, pattern)
+            alone = torch.addmv(never, missing.float(), absent)
+            return torch.where(sums.take(place) == pattern, surprises.take(place), alone)
+
+        return surprise
+
+
+def _sum(missing: Tensor, weights: Tensor) -> Tensor:
+    """Add the columns' numbers; a sum beyond 64 bits wraps around, in any order of addition."""
+    return (missing * weights).sum(1)

@@ -10,6 +10,7 @@ from guards.detectors.input_quality.familiar_values import ROUNDING, FamiliarVal
 __all__ = ["SoundBounds"]
 
 Floats = npt.NDArray[np.float32]
+VALUE_BITS = 32
 
 
 class SoundBounds:
@@ -41,10 +42,13 @@ class SoundBounds:
             torch.where(bound.isnan(), own, pick(own, bound)).cpu().numpy()
             for own, bound, pick in zip(learned, declared, (torch.maximum, torch.minimum), strict=True)
         )
-        steps, new = familiar.steps.cpu().numpy(), familiar.new.cpu().numpy()
-        self._stepped = np.flatnonzero(steps)
+        steps, new, values = (part.cpu().numpy() for part in (familiar.steps, familiar.new, familiar.values))
+        # A familiar value is a multiple of its column's step.
+        self._stepped = np.flatnonzero(steps * (new == 0))
         self._steps = steps[self._stepped]
-        self._known = [(place, familiar.values[place].cpu().numpy()) for place in np.flatnonzero(new)]
+        self._repeating = np.flatnonzero(new)
+        self._column = np.arange(len(self._repeating), dtype=np.int64) << VALUE_BITS
+        self._known = np.unique(self._keys(values[self._repeating].T))
 
     def hold(self, x: Floats) -> bool:
         """Return whether every value of the rows x (n, ...) is in bounds and familiar, and none is missing wrongly."""
@@ -67,9 +71,16 @@ class SoundBounds:
             off_grid = np.abs(count - np.rint(count)) > np.abs(count) * np.float32(ROUNDING)
             if np.logical_or.reduce(off_grid, axis=None):
                 return False
-        for place, values in self._known:
-            column = x[:, place]
-            found = values[np.minimum(values.searchsorted(column), len(values) - 1)]
-            if np.logical_or.reduce((found != column) & (column == column), axis=None):  # noqa: PLR0124 - not NaN
-                return False
-        return True
+        if not len(self._repeating):
+            return True
+        keys = self._keys(x[:, self._repeating])
+        known = self._known.take(self._known.searchsorted(keys), mode="clip") == keys
+        return bool(np.logical_and.reduce(known, axis=None))
+
+    def _keys(self, values: Floats) -> npt.NDArray[np.int64]:
+        """Number the values (n, r) of the repeating columns by column and bits, so that one search finds them all.
+
+        A missing value counts as infinity, which is known in every column: the bounds judge infinity.
+        """
+        present = np.fmin(values, np.float32(np.inf)) + np.float32(0)  # -0 becomes 0
+        return present.view(np.int32) + self._column

@@ -1,5 +1,6 @@
 """Cuts the values of each column into cells: categories, and ranges of numbers that hold equally many rows."""
 
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -19,12 +20,10 @@ class ValueCells(nn.Module):
     cuts: Tensor
     cell: Tensor
     absent: Tensor
-    least: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("cuts", "least"):
-            self.register_buffer(name, torch.empty(0))
+        self.register_buffer("cuts", torch.empty(0))
         for name in ("cell", "absent"):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
 
@@ -37,17 +36,27 @@ class ValueCells(nn.Module):
             cells.append(own + first)
             absent.append(size + first)
             first += size + 1
-        self.cuts = nn.utils.rnn.pad_sequence(cuts, batch_first=True, padding_value=torch.inf)
-        self.cell = nn.utils.rnn.pad_sequence(cells, batch_first=True)
         self.absent = torch.tensor(absent, device=x.device)
-        self.least = torch.where(categorical.to(x.device), 0.0, -torch.inf)
+        padded = nn.utils.rnn.pad_sequence(cuts, batch_first=True, padding_value=torch.inf)
+        self.cuts = nn.functional.pad(padded, (0, 1), value=torch.inf)
+        places = nn.utils.rnn.pad_sequence(cells, batch_first=True, padding_value=-1)
+        places = nn.functional.pad(places, (0, self.cuts.shape[1] + 1 - places.shape[1]), value=-1)
+        self.cell = torch.where(places < 0, self.absent[:, None], places)
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Give the number of each value's cell (n, d); an unseen category counts as missing."""
-        place = torch.searchsorted(self.cuts, x.T.contiguous(), right=True)
-        # A missing value is NaN, and compares false.
-        return torch.where(x >= self.least, self.cell.gather(1, place).T, self.absent)
+    def forward(self, columns: Tensor) -> Tensor:
+        """Give the cells (d, n) of columns (d, n); an unseen category and an infinite number count as missing."""
+        return self.bound()(columns)
+
+    def bound(self) -> Callable[[Tensor], Tensor]:
+        """Give ``forward`` with the buffers read once."""
+        cuts, cell = self.cuts, self.cell
+
+        def cells(columns: Tensor) -> Tensor:
+            # A missing value is NaN: larger than every cut, even than the last, which is infinite.
+            return cell.gather(1, torch.searchsorted(cuts, columns, right=True))
+
+        return cells
 
 
 def _ranges(values: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -67,10 +76,15 @@ def _ranges(values: Tensor) -> tuple[Tensor, Tensor, int]:
 
 
 def _categories(values: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Cut between the codes; rare categories share a cell, and a code that no row has is as good as missing."""
+    """Cut between the codes; rare categories share a cell, and a code that no row has is as good as missing.
+
+    An unseen category is -1: below the first cut, 0.
+    """
     counts = values[values >= 0].long().bincount(minlength=1)
     order = counts.argsort(descending=True, stable=True)
     size = min(len(order), CATEGORIES)
     own = torch.empty_like(order)
     own[order] = torch.arange(len(order), device=values.device).clamp_max(size - 1)
-    return torch.arange(len(order), device=values.device) + 0.5, nn.functional.pad(own, (0, 1), value=size), size
+    cuts = torch.arange(-1, len(order), device=values.device) + 0.5
+    cuts[0] = 0.0
+    return cuts, nn.functional.pad(own, (1, 1), value=size), size

@@ -70,13 +70,19 @@ def test_views_in_double_precision() -> None:
 
 
 def test_score_combines_the_surprises() -> None:
-    """The score is the root mean square of a mean of three surprises, a mean of two, and the early layer's."""
+    """The score is the mean of two questions about the last layer, plus the early surprise beyond 2 nats."""
     rows, y = made()
-    fresh, _ = made(50, 1)
+    fresh, _ = made(500, 1)
     detector = fitted(rows, y)
     s = detector.surprises(fresh.output)  # type: ignore[arg-type]
-    parts = torch.stack([s[:, :3].mean(1), s[:, 3:5].mean(1), s[:, 5]])
-    assert detector.score(fresh).tolist() == pytest.approx(parts.square().mean(0).sqrt().tolist(), rel=1e-5)
+    beyond = (s[:, 5] - 2).clamp_min(0)
+    assert 0.05 < float((beyond > 0).float().mean()) < 0.3
+    expected = (s[:, :3].mean(1) + s[:, 3:5].mean(1)) / 2 + beyond
+    assert detector.score(fresh).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    regression = fitted(changed(rows, logits=rows.output.logits[:, :1]), None)  # type: ignore[union-attr]
+    s = regression.surprises(fresh.output)  # type: ignore[arg-type]
+    expected = s[:, :2].mean(1) + (s[:, 2] - 2).clamp_min(0)
+    assert regression.score(fresh).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
     assert detector.cause_names() == NAMES
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, text
 from guards.statistics.recent_blocks import BLOCK_ROWS, BLOCKS
 from guards.types import Mistake
 from service.messages.outcomes import Outcome
+from service.messages.row_name import row_name
 from service.messages.scope import SCOPES
 from service.store.database import Database, StoreDownError, parse_url
 from service.store.prediction_log import Store
@@ -200,8 +201,9 @@ def test_regression_joins_by_value(database_url: str) -> None:
 
 
 def test_any_id_is_one_of_its_own(store: Store) -> None:
-    """NUL, which PostgreSQL's text has not, quotes, backslashes and letters of every kind make no two ids one."""
+    """NUL, which PostgreSQL's text has not, quotes, backslashes, letters and principals make no two names one."""
     ids = ["a\0", "a\\0", "a", "a\\", "\0", "'; DROP TABLE x", '"', "\u00e9", "e\u0301", "😀", "%", "x" * 256]
+    ids = [row_name(owner, name) for owner in (None, "shop", "till") for name in ids]
     assert write(store, answered(ids)) == len(ids)
     assert len(store.join([Outcome(name, YES) for name in ids], confusion).accepted) == len(ids)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Difference", "difference", "paired_difference"]
+__all__ = ["Difference", "difference", "difference_of_losses"]
 
 Floats = npt.NDArray[np.float64]
 Z = 1.959963984540054
@@ -32,7 +32,7 @@ def difference(first: float, interval: tuple[float, float], second: float, other
     return Difference(value, low, high)
 
 
-def paired_difference(first: Floats, second: Floats) -> Difference:
+def difference_of_losses(first: Floats, second: Floats) -> Difference:
     """Give the mean of first - second over the same rows (n,), with the normal 95 % interval.
 
     The two are losses, 0 or 1, or squared errors in units of the label's variance. As in Agresti & Min 2005, the

@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from guards.cli.report.measures.differences import Difference, paired_difference
+from guards.cli.report.measures.differences import Difference, difference_of_losses
 from guards.cli.report.measures.losses import losses
 
 __all__ = ["LearningCurve", "head_curve", "rival_curve"]
@@ -110,16 +110,18 @@ def rival_curve(
         rows = order[:size]
         if classes and len(np.unique(y[rows])) < 2:  # noqa: PLR2004 - one class cannot be learnt
             return None
-        rival.fit(x[rows], y[rows])
-        predicted = rival.predict(held_x)
+        # scikit-learn cannot bin a column without any value; such a column tells nothing, so that it becomes constant.
+        empty = np.isnan(x[rows]).all(0)
+        rival.fit(np.where(empty, 0.0, x[rows]), y[rows])
+        predicted = rival.predict(np.where(empty, 0.0, held_x))
         outputs = np.eye(classes)[predicted.astype(int)] if classes else predicted[:, None]
         held.append(losses(outputs, heldout[1], classification=bool(classes)))
     return _curve(sizes, held, model)
 
 
 def _curve(sizes: tuple[int, ...], held: list[Floats], model: Floats) -> LearningCurve:
-    gain = paired_difference(held[-2], held[-1])
-    return LearningCurve(sizes, tuple(held), model, gain, paired_difference(model, held[-1]))
+    gain = difference_of_losses(held[-2], held[-1])
+    return LearningCurve(sizes, tuple(held), model, gain, difference_of_losses(model, held[-1]))
 
 
 def _sizes(most: int, *, least: int) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from guards.cli.report.measures.differences import difference, paired_difference
+from guards.cli.report.measures.differences import difference, difference_of_losses
 
 
 def test_newcombes_example() -> None:
@@ -16,7 +16,7 @@ def test_newcombes_example() -> None:
 
 def test_equal_losses_still_have_an_interval() -> None:
     """If two models are right on the same rows, the difference is 0, and is not known exactly."""
-    found = paired_difference(np.zeros(98), np.zeros(98))
+    found = difference_of_losses(np.zeros(98), np.zeros(98))
     assert found.value == 0
     assert found.high == -found.low == pytest.approx(1.959964 * (2 / 100) ** 0.5 / 98**0.5)
 
@@ -27,6 +27,6 @@ def test_paired_intervals_cover() -> None:
     held = 0
     for _ in range(600):
         shared = rng.random(200)
-        found = paired_difference((shared < 0.3).astype(float), (shared < 0.25).astype(float))
+        found = difference_of_losses((shared < 0.3).astype(float), (shared < 0.25).astype(float))
         held += found.low <= 0.05 <= found.high
     assert held / 600 >= 0.93
