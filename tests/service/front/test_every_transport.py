@@ -74,7 +74,7 @@ class Front:
         )
         self.exchanges = Exchanges(self.metrics)
         self.limits = Limits(
-            self.assembly.routes, self.exchanges, max_body_bytes=2**20, timeout_seconds=5, closing=lambda: False
+            self.assembly.routes, self.exchanges, max_body_bytes=2**20, timeout_seconds=60, closing=lambda: False
         )
 
     def http(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:

@@ -14,6 +14,7 @@ import torch
 from local_engine import LocalEngine, served_config, served_model_of
 from PIL import Image
 from tiny_models import document, fitted, inputs, schema
+from waiting import until_in_loop
 
 from guards import Action, Batch, Bundle
 from guards.config.config import parse
@@ -120,7 +121,7 @@ class Server:
             exposition=Nothing(),
         ).routes()
         self.limits = Limits(
-            routes, Exchanges(self.metrics), max_body_bytes=2**20, timeout_seconds=5, closing=lambda: draining
+            routes, Exchanges(self.metrics), max_body_bytes=2**20, timeout_seconds=60, closing=lambda: draining
         )
 
     def ask(self, path: str, body: object = None, query: str = "", **headers: str) -> tuple[int, Any, dict[str, str]]:
@@ -273,7 +274,7 @@ def test_outcomes_that_arrived_are_stored_if_the_client_leaves() -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        await asyncio.sleep(0.05)
+        await until_in_loop(lambda: server.engine.stored)
 
     asyncio.run(main())
     assert server.engine.stored == {"a": Outcome("a", label=label)}
