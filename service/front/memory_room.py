@@ -9,14 +9,17 @@ from contextlib import contextmanager
 
 from service.messages.refused import Refused
 
-__all__ = ["BODIES", "TREES", "Room", "tree_bytes"]
+__all__ = ["BODIES", "TREES", "Room", "furnish", "tree_bytes"]
 
 SMALL_BODY = 65_536
 """Bodies up to this size are not counted: the number of connections bounds them."""
 SMALL_TREE = 1 << 20
-BODY_BYTES, TREE_BYTES = 1 << 28, 3 << 27
-OBJECT, ARRAY, VALUE = 256, 96, 96
-"""Bytes of memory that an object, an array and a value of parsed JSON take at most, without the text of strings."""
+BODIES_AT_ONCE, TREES_AT_ONCE = 16, 24
+"""How many times the largest body all bodies, and all trees of parsed JSON, may take. A body of numbers alone takes 20
+times its size at most."""
+LARGEST_BODY = 16 << 20
+OBJECT, ARRAY, VALUE, QUOTE = 256, 96, 40, 48
+"""Bytes of memory that an object, an array, a number and half of a string take at most, without the string's text."""
 FULL = "the server holds as many bytes of unfinished requests as it may; send the request again in a moment"
 
 
@@ -25,7 +28,7 @@ class Room:
 
     def __init__(self, size: int, *, free_below: int) -> None:
         """Lend ``size`` bytes; amounts up to ``free_below`` are not counted."""
-        self._size, self._free_below = size, free_below
+        self.size, self._free_below = size, free_below
         self._lent, self._lock = 0, threading.Lock()
 
     @property
@@ -42,7 +45,7 @@ class Room:
         wanted = 0 if wanted <= self._free_below else wanted
         with self._lock:
             others = self._lent - held
-            if wanted > held and others and others + wanted > self._size:
+            if wanted > held and others and others + wanted > self.size:
                 raise Refused("memory", FULL)
             self._lent = others + wanted
         return wanted
@@ -62,11 +65,17 @@ class Room:
 
 
 def tree_bytes(text: bytes) -> int:
-    """Bound the memory that a JSON text takes when it is parsed, by three counts of its characters."""
+    """Bound the memory that a JSON text takes when it is parsed, by counts of its characters."""
     if len(text) * OBJECT <= SMALL_TREE:
         return 0
-    return OBJECT * text.count(b"{") + ARRAY * text.count(b"[") + VALUE * text.count(b",") + len(text)
+    parts = OBJECT * text.count(b"{") + ARRAY * text.count(b"[") + VALUE * text.count(b",") + QUOTE * text.count(b'"')
+    return parts + len(text)
 
 
-BODIES = Room(BODY_BYTES, free_below=SMALL_BODY)
-TREES = Room(TREE_BYTES, free_below=SMALL_TREE)
+BODIES = Room(BODIES_AT_ONCE * LARGEST_BODY, free_below=SMALL_BODY)
+TREES = Room(TREES_AT_ONCE * LARGEST_BODY, free_below=SMALL_TREE)
+
+
+def furnish(max_body_bytes: int) -> None:
+    """Choose the size of both rooms of this process by the largest body that is taken."""
+    BODIES.size, TREES.size = BODIES_AT_ONCE * max_body_bytes, TREES_AT_ONCE * max_body_bytes

@@ -19,6 +19,7 @@ from service.front.cors import Cors
 from service.front.direct import Direct
 from service.front.dispatch import Limits
 from service.front.http import Receive, Send
+from service.front.memory_room import furnish
 from service.front.openapi.document import pages
 from service.front.page_routes import Document, PageRoutes
 from service.front.readiness import Readiness
@@ -82,6 +83,7 @@ class FrontProcess:
     ) -> None:
         """Connect the parts with each other; :meth:`start` makes the arguments."""
         server = served.server
+        furnish(server.max_body_bytes)
         self.engine, self.served = engine, served
         self.connections: set[StrictProtocol] = set()
         folder, board, seat = place

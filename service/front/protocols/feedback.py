@@ -9,9 +9,8 @@ import orjson
 
 from guards.input.cell_faults import describe
 from guards.input.spelling import Spellings
-from service.front.memory_room import TREES, tree_bytes
 from service.front.protocols.problem import unprocessable
-from service.front.protocols.strict_json import loads
+from service.front.protocols.strict_json import parsed
 from service.front.protocols.v1 import MAX_ID, Errors
 from service.messages.outcomes import REPLACED, RESULTS, Joined, Outcome
 
@@ -30,8 +29,8 @@ def decode(body: bytes, classes: Sequence[str]) -> list[Outcome]:
         Problem: 400 if the body is no JSON; 422 with every fault and its place. Then no outcome is stored.
         Refused: the JSON would take more memory than there is now.
     """
-    with TREES.held(tree_bytes(body)):
-        return _read(loads(body), classes)
+    with parsed(body) as document:
+        return _read(document, classes)
 
 
 def _read(document: object, classes: Sequence[str]) -> list[Outcome]:

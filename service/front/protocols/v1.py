@@ -12,11 +12,10 @@ import orjson
 from guards.actions import Action
 from guards.input.cell_faults import Fault, describe
 from guards.input.schema import Floats, InputSchema
-from service.front.memory_room import TREES, tree_bytes
 from service.front.protocols.images import stack_images
 from service.front.protocols.plain_numbers import frame_of, read_numbers, stack_numbers
 from service.front.protocols.problem import Problem, unprocessable
-from service.front.protocols.strict_json import loads
+from service.front.protocols.strict_json import parsed
 from service.front.protocols.v1_predictions import classified, details, regressed
 from service.front.protocols.verdicts import WORDS, verdicts
 from service.front.request_id import new_id
@@ -76,8 +75,7 @@ def decode(
     frame = b"" if schema.kind == "tabular" else frame_of(body)
     if frame and (x := read_numbers(body, frame, schema, max_rows)) is not None:
         return Request(x, new_ids(len(x)), {}, {})
-    with TREES.held(tree_bytes(body)):
-        document = loads(body, frame.count(b":") if frame else None)
+    with parsed(body, frame.count(b":") if frame else None) as document:
         return _read(document, frame, schema, max_rows, groups, parameters)
 
 

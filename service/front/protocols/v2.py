@@ -10,10 +10,9 @@ import numpy as np
 
 from guards.actions import Action
 from guards.input.cell_faults import describe
-from service.front.memory_room import TREES, tree_bytes
 from service.front.protocols.pixels import odd_pixels, sentence
 from service.front.protocols.problem import MAX_ERRORS, Problem, unprocessable
-from service.front.protocols.strict_json import loads
+from service.front.protocols.strict_json import parsed
 from service.front.protocols.top_k import TOP_K
 from service.front.protocols.v1 import Errors, Request
 from service.front.protocols.v2_answer_head import BINARY_SIZE, AnswerHead, write_head
@@ -90,8 +89,7 @@ def decode(body: bytes, header_length: str | None, served: ServedModel) -> Infer
             what = f"the header {HEADER_LENGTH} is the length of the JSON at the start of the body: 1 to {len(body)}"
             raise Problem(HTTPStatus.BAD_REQUEST, f"{what}, not {header_length[:40]!r}")
     text = body if length == len(body) else body[:length]
-    with TREES.held(tree_bytes(text)):
-        document = loads(text)
+    with parsed(text) as document:
         if not isinstance(document, dict):
             raise unprocessable([((), f"expected an object with `inputs`, got {describe(document)}")])
         _attach(document, memoryview(body)[length:], framed=header_length is not None)
