@@ -24,11 +24,11 @@ class Admission:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
-    def admit(self, fields: Iterable[tuple[bytes, bytes]], needs: Needs) -> Principal | None:
-        """Return the principal; None if the route needs no key.
+    def caller(self, fields: Iterable[tuple[bytes, bytes]], needs: Needs) -> Principal | None:
+        """Return who asks, whatever its scopes; None if the route needs no key. :func:`need` checks the scope.
 
         Raises:
-            Problem: 400, two headers hold a key; 401, there is no key, or nobody's; 403, the key lacks the scope.
+            Problem: 400, two headers hold a key; 401, there is no key, or nobody's.
         """
         if needs == "nothing":
             return None
@@ -41,19 +41,17 @@ class Admission:
             what = "this key is not known" if given else "a key is needed"
             detail = f"{what}: send `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers=CHALLENGE)
-        if needs != "a key":
-            need(principal, needs)
         return principal
 
 
-def need(principal: Principal, scope: Scope) -> None:
-    """Check that a principal has a scope.
+def need(principal: Principal | None, needs: Needs) -> None:
+    """Check that a caller has the scope that a route needs; None may do everything, because there are no keys.
 
     Raises:
         Problem: 403, the principal lacks the scope.
     """
-    if scope not in principal.scopes:
-        raise Problem(HTTPStatus.FORBIDDEN, f"this key has no scope `{scope}`")
+    if principal is not None and needs not in ("nothing", "a key") and needs not in principal.scopes:
+        raise Problem(HTTPStatus.FORBIDDEN, f"this key has no scope `{needs}`")
 
 
 def _key(name: bytes, value: bytes) -> bytes:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
-from service.front.admission import Admission
+from service.front.admission import Admission, Needs, need
 from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.http import JSON, OCTETS, Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
@@ -123,7 +123,9 @@ class Limits:
         request_id = exchange.request_id
         try:
             if self._admission is not None:
-                exchange.principal = self._admission.admit(head.fields, "a key" if route is None else route.needs)
+                needs: Needs = "a key" if route is None else route.needs
+                exchange.principal = self._admission.caller(head.fields, needs)
+                need(exchange.principal, needs)
             method = "GET" if head.method == "HEAD" else head.method
             handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from service.front.admission import Admission, Needs
+from service.front.admission import Admission, Needs, need
 from service.front.protocols.problem import Problem
 from service.keys.principal import Principal
 
@@ -28,8 +28,10 @@ class CallAdmission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], call: Any) -> Any:  # noqa: ANN401 - gRPC's own
         """Let a call on to its handler, or give it a handler that refuses it."""
         fields = [(name.encode(), str(value).encode()) for name, value in call.invocation_metadata or ()]
+        needs = self._needs.get(call.method, "a key")
         try:
-            CALLER.set(self._admission.admit(fields, self._needs.get(call.method, "a key")))
+            CALLER.set(self._admission.caller(fields, needs))
+            need(CALLER.get(), needs)
         except Problem as problem:
             return grpc.stream_unary_rpc_method_handler(self._refusing(call.method, problem))
         return await continuation(call)

@@ -151,7 +151,9 @@ class RpcServer:
         fields = context.invocation_metadata() or ()
         request_id = known_or_new(str(dict(fields).get("x-request-id", "")).encode())
         if (route := ROUTE_OF.get(path)) is not None:
-            self.exchanges.end(self.exchanges.begin(route, GRPC, request_id, fields), int(problem.status))
+            exchange = self.exchanges.begin(route, GRPC, request_id, fields)
+            exchange.principal = CALLER.get()
+            self.exchanges.end(exchange, int(problem.status))
         await abort(context, problem, [("x-request-id", request_id)])
 
     def _stream(self, route: str, method: Callable[[Any], AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:

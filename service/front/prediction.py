@@ -63,7 +63,7 @@ class Prediction:
         took(self._stages, "decode", started)
         if exchange is not None:
             exchange.rows = len(rows.x)
-            if asked.detail and exchange.principal is not None:
+            if asked.detail:
                 need(exchange.principal, "detail")
         owner = None if exchange is None else exchange.owner
         names = [row_name(owner, name) for name in rows.ids]

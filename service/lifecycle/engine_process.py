@@ -82,6 +82,8 @@ class EngineProcess:
         """
         settings = read_settings()
         configure(settings.log_level)
+        if settings.api_keys is None:
+            LOG.info("there are no keys: everybody who reaches this server may ask everything")
         deployment = Deployment.read(settings)
         served = describe(settings, deployment)
         self._control = ControlServer(served.model_dump(mode="json"), {})

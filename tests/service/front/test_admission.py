@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.front.admission import Admission
+from service.front.admission import Admission, need
 from service.front.protocols.problem import Problem
 from service.keys.key_file import add_key
 from service.keys.keyring import Keyring
@@ -22,7 +22,7 @@ def gate(tmp_path: Path) -> tuple[Admission, bytes]:
 
 def refused(admission: Admission, fields: list[tuple[bytes, bytes]], needs: Any = "predict") -> Problem:
     with pytest.raises(Problem) as problem:
-        admission.admit(fields, needs)
+        need(admission.caller(fields, needs), needs)
     return problem.value
 
 
@@ -36,14 +36,19 @@ def test_a_key_enters_by_either_header(gate: tuple[Admission, bytes], form: str)
         "header": (b"x-api-key", key),
     }
     for needs in ("predict", "a key"):
-        principal = admission.admit([(b"host", b"a"), forms[form]], needs)  # type: ignore[arg-type]
+        principal = admission.caller([(b"host", b"a"), forms[form]], needs)  # type: ignore[arg-type]
         assert principal is not None
         assert principal.name == "shop"
 
 
+def test_without_keys_everybody_may_do_everything() -> None:
+    """Nobody is refused for a scope if there are no keys."""
+    need(None, "predict")
+
+
 def test_probes_need_nothing(gate: tuple[Admission, bytes]) -> None:
     """A route that needs nothing looks at no key, not even a wrong one."""
-    assert gate[0].admit([(b"x-api-key", b"wrong")], "nothing") is None
+    assert gate[0].caller([(b"x-api-key", b"wrong")], "nothing") is None
 
 
 def test_who_is_refused(gate: tuple[Admission, bytes]) -> None:
