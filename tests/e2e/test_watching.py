@@ -27,7 +27,7 @@ from gateways import fit_all
 from prometheus import Prometheus
 from waiting import until
 
-from service.front.grpc_server import RPC_ROUTES
+from service.front.grpc_routes import RPC_ROUTES
 
 if TYPE_CHECKING:
     from conftest import Bundles
