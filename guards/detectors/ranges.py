@@ -63,10 +63,12 @@ class Ranges(Detector):
         super().__init__()
         self.params = params
         for name in (
-            "low", "high", "width", "missing_surprise", "never",
-            "declared_low", "declared_high", "declared_present", "image", "rule_surprise",
-        ):  # fmt: skip
+            *("low", "high", "width", "missing_surprise", "never"),
+            *("declared_low", "declared_high", "rule_surprise"),
+        ):
             self.register_buffer(name, torch.empty(0))
+        for name in ("declared_present", "image"):
+            self.register_buffer(name, torch.empty(0, dtype=torch.bool))
         self.familiar, self.mistakes = FamiliarValues(), LikelyMistakes()
         self.rules, self.combinations = RowRules(params.rules), Combinations()
         self._names: tuple[str, ...] = ()

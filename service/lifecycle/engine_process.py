@@ -83,7 +83,7 @@ class EngineProcess:
         settings = read_settings()
         configure(settings.log_level)
         deployment = Deployment.read(settings)
-        served = describe(settings, deployment)
+        served = describe(deployment)
         self._control = ControlServer(served.model_dump(mode="json"), {})
         await self._control.start(self._folder / CONTROL_SOCKET)
         loop = asyncio.get_running_loop()
@@ -115,7 +115,9 @@ class EngineProcess:
     ) -> None:
         try:
             folder = None if settings.config is None else settings.config.resolve().parent
-            bundle = Bundle.load(settings.bundle, config=deployment.deployed, folder=folder)
+            bundle = Bundle.load(
+                settings.bundle, config=deployment.deployed, folder=folder, bundle_id=deployment.manifest.id
+            )
             engine = Engine(
                 bundle,
                 self._board,

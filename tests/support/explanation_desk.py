@@ -118,7 +118,7 @@ class ExplanationServer:
         os.environ |= environment  # the explanation process reads the environment
         settings = Settings.from_environment(environment)
         deployment = Deployment.read(settings)
-        self.served = describe(settings, deployment)
+        self.served = describe(deployment)
         self.bundle = Bundle.load(bundle, config=deployment.deployed, folder=config.parent)
         self.count, self.busy = Counted(), False
         self._others: set[int] = set()

@@ -1,5 +1,6 @@
 """A bundle on disk: its files, the same verdicts as the fitted pipeline, and what is refused."""
 
+import hashlib
 import io
 import json
 import os
@@ -16,12 +17,14 @@ from typing import Any, ClassVar, Literal, Self
 import pytest
 import tiny_models
 import torch
+from forged_bundles import forge
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from guards import Batch, Bundle, Detector, Mistake, Params, Reference, Result
-from guards.bundle.files import named_state, plain, restored
 from guards.bundle.fit_rows import Fitted
+from guards.bundle.fitted_state import named_state, plain, restored
+from guards.bundle.manifest import read_manifest
 from guards.config.config import parse
 
 FILES = {"manifest.json", "state.safetensors", "weights.safetensors"}
@@ -58,8 +61,7 @@ def test_loaded_bundle_gives_the_same_verdicts(kind: str, fitted: Fitted, saved:
 def test_loaded_bundle_passes_its_self_test(saved: Path) -> None:
     """The self-test that was recorded at fit passes on what was read back."""
     loaded = Bundle.load(saved)
-    assert loaded.self_test is not None
-    loaded.self_test.check(loaded.pipeline())
+    loaded.run_self_test(loaded.pipeline())
 
 
 def test_loaded_monitors_count_alike(kind: str, fitted: Fitted, saved: Path) -> None:
@@ -128,8 +130,7 @@ def test_program_travels_in_the_bundle(program_kind: str, tmp_path: Path) -> Non
     rows = tiny_models.inputs(program_kind, 33, 9)
     loaded = Bundle.load(tmp_path / "b")
     assert_same(verdict(bundle, rows), verdict(loaded, rows))
-    assert loaded.self_test is not None
-    loaded.self_test.check(loaded.pipeline())
+    loaded.run_self_test(loaded.pipeline())
 
 
 def test_bundle_holds_no_pickle_and_no_row(kind: str, fitted: Fitted, saved: Path) -> None:
@@ -214,21 +215,10 @@ def test_pickle_in_place_of_tensors_is_refused(copy: Path) -> None:
     torch.save(Booby(), stream)
     for evil in (pickle.dumps(Booby()), stream.getvalue()):
         (copy / "weights.safetensors").write_bytes(evil)
-        forge(copy, dict)
-        with pytest.raises(Exception, match=r"(?i)header|safetensor"):
+        forge(copy)
+        with pytest.raises(Mistake, match=r"weights.safetensors: it is no safetensors file .* fit the bundle anew"):
             Bundle.load(copy)
     assert not mark.exists()
-
-
-def forge(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change the manifest, and make its digests right again."""
-    import hashlib
-
-    manifest = json.loads((path / "manifest.json").read_text())
-    for name in manifest["sha256"]:
-        manifest["sha256"][name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
-    change(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
@@ -239,25 +229,85 @@ def forge(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
             lambda m: m["config"]["guards"][0]["detector"].update(kind="gone"),
             "manifest.json: guards.0.detector: 'gone' is not known; there are",
         ),
-        (lambda m: m.pop("sha256"), "manifest.json: it cannot be read; fit the bundle anew"),
+        (lambda m: m.pop("config"), "manifest.json: it cannot be read; fit the bundle anew"),
         (lambda m: m.update(config=[]), "manifest.json: a config is a mapping"),
-        (lambda m: m.update(format=2), "manifest.json: it is incomplete, or of another version; fit the bundle anew"),
-        (lambda m: m.pop("schema"), "manifest.json: it is incomplete, or of another version; fit the bundle anew"),
+        (lambda m: m.update(format=1), "manifest.json: it was written by another version of Guardhouse (format 1, and"),
+        (lambda m: m.update(format="3" * 99), "version of Guardhouse (format '3333333333333333333, and this version"),
+        (lambda m: m.pop("sha256"), "manifest.json: sha256: Field required; fit the bundle anew"),
+        (lambda m: m.pop("schema"), "manifest.json: schema: Field required; fit the bundle anew"),
+        (lambda m: m.update(more=1), "manifest.json: more: Extra inputs are not permitted; fit the bundle anew"),
+        (lambda m: m.update(temperature="1"), "manifest.json: temperature: Input should be a valid number"),
+        (lambda m: m.update(temperature=0), "manifest.json: temperature: Input should be greater than 0"),
+        (lambda m: m.update(classes=["a", "b", "c"]), "manifest.json: classes: the labels differ from model.classes"),
         (
             lambda m: m["sha256"].pop("weights.safetensors"),
-            "manifest.json: it is incomplete, or of another version; fit the bundle anew",
+            "sha256: it must name state.safetensors and weights.safet",
         ),
     ],
 )
 def test_manifest_is_refused(copy: Path, change: Callable[[dict[str, Any]], Any], sentence: str) -> None:
-    """A manifest that is not whole, or of another version, is refused in a sentence."""
+    """A manifest that is not whole, or of another version, is refused in a sentence, whoever has sealed it."""
     forge(copy, change)
     with pytest.raises(Mistake) as refused:
         Bundle.load(copy)
     assert sentence in str(refused.value)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", '{"sha256": 3}', "\x00"])
+def test_manifest_that_was_edited_is_refused(copy: Path) -> None:
+    """A manifest that somebody has edited is refused, though the manifest would make sense."""
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"temperature": ', '"temperature": 1'))
+    with pytest.raises(Mistake, match=r"manifest.json: it is not the manifest that was fitted \(its digest differs\)"):
+        Bundle.load(copy)
+
+
+def test_digest_can_be_checked_without_guardhouse(copy: Path) -> None:
+    """The digest is the hash of all lines but the second, so that two commands of a shell print the digest."""
+    lines = (copy / "manifest.json").read_bytes().splitlines(keepends=True)
+    assert hashlib.sha256(b"".join([lines[0], *lines[2:]])).hexdigest() in lines[1].decode()
+
+
+def test_only_the_bundle_that_was_asked_for_is_loaded(copy: Path) -> None:
+    """With an id any other bundle is refused, also one that somebody has changed and sealed; both ids are named."""
+    wanted = Bundle.load(copy).id
+    assert Bundle.load(copy, bundle_id=wanted).id == wanted
+    forge(copy, lambda manifest: manifest.update(temperature=9.7))
+    assert Bundle.load(copy).calibrated.temperature == 9.7
+    found = Bundle.load(copy).id
+    with pytest.raises(Mistake, match=rf"{copy}: the id of this bundle is {found}, and .* asked for is {wanted}; name"):
+        Bundle.load(copy, bundle_id=wanted)
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../other/manifest.json", "..", "", "sub/state.safetensors", "a\0b"])
+def test_names_out_of_the_folder_are_never_opened(copy: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that names anything but the files of a bundle is refused before a file is opened."""
+    forge(copy, lambda manifest: manifest["sha256"].update({name: "0" * 64}))
+    opened = list[str]()
+    way = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *rest, **more: opened.append(path.name) or way(path, *rest, **more))
+    with pytest.raises(Mistake, match=r"manifest.json: sha256: .* is no file of a bundle; fit the bundle anew"):
+        read_manifest(copy)
+    assert set(opened) <= {"manifest.json"}
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors"])
+def test_links_are_refused(copy: Path, name: str, tmp_path: Path) -> None:
+    """A file of the bundle that is a link is refused, though the link leads to the very file."""
+    (copy / name).rename(tmp_path / name)
+    (copy / name).symlink_to(tmp_path / name)
+    with pytest.raises(Mistake, match=rf"{name}: it is a link or no file; put the file itself there"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize("name", ["gateway.yaml", "model.py", ".hidden", "folder/"])
+def test_files_that_are_not_named_are_refused(copy: Path, name: str) -> None:
+    """What lies in the folder and is not named by the manifest is refused."""
+    (copy / name).mkdir() if name.endswith("/") else (copy / name).touch()
+    with pytest.raises(Mistake, match=rf"{copy / name}: the bundle's manifest does not name it; remove it, or copy"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", '{"sha256": 3}', "\x00", "[" * 9999])
 def test_manifest_that_is_no_manifest(copy: Path, content: str) -> None:
     """Anything else in its place is refused in a sentence."""
     (copy / "manifest.json").write_text(content)
@@ -275,8 +325,10 @@ def test_no_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tensor", "program"])
 def test_files_are_readable_as_the_umask_says(kind: str, umask: int, mode: int, tmp_path: Path) -> None:
     """Every file of a bundle has the permissions that the umask gives: a container's user is not who has fitted."""
-    program = tiny_models.program("tensor") if kind == "program" else None
-    fitted = replace(tiny_models.fitted("tensor").bundle, program=program)
+    fitted = tiny_models.fitted("tensor").bundle
+    if kind == "program":
+        config = parse(tiny_models.document("tensor", model={"program": "m.pt2", "classes": list(tiny_models.CLASSES)}))
+        fitted = replace(fitted, program=tiny_models.program("tensor"), config=config)
     before = os.umask(umask)
     try:
         fitted.save(tmp_path / "b", source="name: toy\n")
@@ -314,8 +366,7 @@ def test_deploy_time_changes(copy: Path) -> None:
     assert radius is not None
     assert fitted.pipeline().predictor.radius is not None
     assert radius < fitted.pipeline().predictor.radius
-    assert deployed.self_test is not None
-    deployed.self_test.check(deployed.pipeline())
+    deployed.run_self_test(deployed.pipeline())
 
 
 def test_other_changes_need_a_refit(copy: Path) -> None:
@@ -350,13 +401,13 @@ def test_device_of_the_command_line(copy: Path) -> None:
         Bundle.load(copy, device="cuda:99")
 
 
-def test_description_reads_no_tensor(copy: Path) -> None:
+def test_the_manifest_describes_without_tensors(copy: Path) -> None:
     """A bundle's config, schema and labels are read without its tensors."""
     (copy / "weights.safetensors").write_bytes(b"")
-    config, schema, classes = Bundle.describe(copy)
-    assert config == parse(tiny_models.document("tensor"))
-    assert schema == tiny_models.schema("tensor")
-    assert classes == tiny_models.CLASSES
+    manifest = read_manifest(copy, verify=False)
+    assert manifest.config == parse(tiny_models.document("tensor"))
+    assert manifest.row_schema == tiny_models.schema("tensor")
+    assert manifest.classes == tiny_models.CLASSES
 
 
 def test_bundle_without_guards_and_monitors(tmp_path: Path) -> None:
@@ -371,7 +422,10 @@ def test_bundle_without_guards_and_monitors(tmp_path: Path) -> None:
 def test_bundle_without_a_self_test(tmp_path: Path) -> None:
     """A bundle that was put together by hand may lack a self-test."""
     replace(tiny_models.fitted("tensor").bundle, self_test=None).save(tmp_path / "b")
-    assert Bundle.load(tmp_path / "b").self_test is None
+    loaded = Bundle.load(tmp_path / "b")
+    assert loaded.self_test is None
+    with pytest.raises(Mistake, match="self-test: the bundle has no known rows; fit it anew"):
+        loaded.run_self_test(loaded.pipeline())
 
 
 class LearnedParams(Params):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from guards import Batch, InputSchema, Reference
-from guards.bundle.files import named_state, restored
+from guards.bundle.fitted_state import named_state, restored
 from guards.calibration.p_values import Calibration
 from guards.detectors.ranges import Ranges, RangesParams
 from guards.input.column import Column
