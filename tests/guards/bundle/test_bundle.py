@@ -278,6 +278,58 @@ def test_only_the_bundle_that_was_asked_for_is_loaded(copy: Path) -> None:
         Bundle.load(copy, bundle_id=wanted)
 
 
+def _rename_a_label(manifest: dict[str, Any]) -> None:
+    for labels in (manifest["classes"], manifest["config"]["model"]["classes"]):
+        labels[0] = "another"
+
+
+@pytest.mark.parametrize("change", [_rename_a_label, lambda manifest: manifest.update(temperature=1.7)])
+def test_self_test_finds_what_was_sealed_again(copy: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Other labels, or another temperature, in a manifest that was sealed again contradict the known answers."""
+    forge(copy, change)
+    loaded = Bundle.load(copy)
+    with pytest.raises(Mistake, match="self-test: "):
+        loaded.run_self_test(loaded.pipeline())
+
+
+def _tamper(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
+    state = load_file(path / "state.safetensors")
+    change(state)
+    save_file(state, path / "state.safetensors")
+    forge(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: s.pop("detector.ood.centre"), "detector.ood: the bundle was fitted with another version of Mahal"),
+        (lambda s: s.update({"detector.ood.more": torch.ones(1)}), r'its state differs in ["more"]); fit the bundle'),
+        (lambda s: s.update({"detector.ood.centre": torch.ones(1).int()}), "another version of Mahalanobis"),
+        (lambda s: s.update({"detector.gone.mean": torch.ones(1)}), 'this version does not read ["detector.gone.mean'),
+        (lambda s: s.pop("scores"), "the bundle's state lacks scores, which this version needs; fit the bundle anew"),
+        (lambda s: s.pop("nonconformity"), "the bundle's state lacks nonconformity, which this version needs"),
+        (lambda s: s.pop("self_test.labels"), "the bundle's state lacks labels, which this version needs; fit the"),
+        (lambda s: s.update({"exemplars.more": torch.ones(1)}), 'does not read ["exemplars.more"] of the bundle\'s'),
+    ],
+)
+def test_state_of_another_version_is_refused(
+    copy: Path, change: Callable[[dict[str, Tensor]], Any], sentence: str
+) -> None:
+    """A bundle whose state this version's parts do not have, or do not know, is refused in a sentence."""
+    _tamper(copy, change)
+    with pytest.raises(Mistake) as refused:
+        Bundle.load(copy)
+    assert sentence in str(refused.value)
+
+
+def test_state_of_another_meaning_is_refused(copy: Path) -> None:
+    """State that has the right names and another meaning gives other scores, so that the self-test refuses it."""
+    _tamper(copy, lambda state: state.update({"detector.ood.centre": state["detector.ood.centre"] + 1.0}))
+    loaded = Bundle.load(copy)
+    with pytest.raises(Mistake, match="other verdicts on known rows; fit the bundle anew"):
+        loaded.run_self_test(loaded.pipeline())
+
+
 @pytest.mark.parametrize("name", ["/etc/hostname", "../other/manifest.json", "..", "", "sub/state.safetensors", "a\0b"])
 def test_names_out_of_the_folder_are_never_opened(copy: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A manifest that names anything but the files of a bundle is refused before a file is opened."""

@@ -325,6 +325,16 @@ def test_self_test_elsewhere_has_a_tolerance(name: str, by: float, refused: bool
         other.check(pipeline, tiny_models.CLASSES)
 
 
+def test_self_test_knows_the_labels_in_their_order() -> None:
+    """Another label in the place of a label, or two labels that changed places, are refused on any device."""
+    test, pipeline = self_test()
+    first, second, third = tiny_models.CLASSES
+    for labels in ((first, second, "9"), (second, first, third), (first, second), (*tiny_models.CLASSES, "9")):
+        for other in (test, replace(test, fingerprint="another machine")):
+            with pytest.raises(Mistake, match="self-test: the labels, or their order, are not those of the fit; fit"):
+                other.check(pipeline, labels)
+
+
 def test_fingerprint_names_what_matters() -> None:
     """The fingerprint tells torch, threads, precision and compilation."""
     _, pipeline = self_test()
