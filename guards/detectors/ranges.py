@@ -228,7 +228,7 @@ class Ranges(Detector):
 
     @property
     def _is_table(self) -> bool:
-        """Whether there is more to judge than bounds: not of tensors, images, and bundles of earlier versions."""
+        """Whether there is more to judge than bounds: not of tensors and images."""
         return len(self.familiar.steps) > 0
 
     def _shortcut(self) -> tuple[bool, bool, bool]:
