@@ -15,8 +15,7 @@ from guards.errors import Mistake
 __all__ = ["Settings", "state_folder"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-# Variables that the interface reserves and this version does not support. If one is set, the server does not start.
-NOT_YET = ("GUARDHOUSE_API_KEYS_FILE",)
+YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
 def state_folder(bundle: Path, state: Path | None) -> Path:
@@ -41,6 +40,10 @@ class Settings:
     """The URL of the database of answered rows, as it was given; the URL may hold a password."""
     redis_url: str | None = field(default=None, repr=False)
     """The URL of the Redis that counts requests over all replicas, as it was given; the URL may hold a password."""
+    api_keys: Path | None = None
+    """The file of keys; None if the server asks for no keys."""
+    open: bool = False
+    """Whether a server without keys may listen on an address that other machines reach."""
 
     @property
     def state_folder(self) -> Path:
@@ -52,11 +55,9 @@ class Settings:
         """Read the variables. :func:`service.lifecycle.addresses.read_settings` also checks the two URLs.
 
         Raises:
-            Mistake: the bundle is not named, or a variable has a wrong value or is not supported by this version.
+            Mistake: the bundle is not named, or a variable has a wrong value.
         """
-        sentences = [
-            f"{name}: this version does not support it yet; unset it" for name in NOT_YET if name in environment
-        ]
+        sentences = []
         bundle = environment.get("GUARDHOUSE_BUNDLE")
         if not bundle:
             sentences.append("GUARDHOUSE_BUNDLE: not set; name the folder that `guardhouse fit` wrote")
@@ -66,10 +67,14 @@ class Settings:
         level = environment.get("GUARDHOUSE_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             sentences.append(f"GUARDHOUSE_LOG_LEVEL: {level!r} is not one of {', '.join(LOG_LEVELS)}")
+        opened = environment.get("GUARDHOUSE_OPEN", "").lower()
+        if opened not in (*YES, *NO):
+            sentences.append(f"GUARDHOUSE_OPEN: {opened!r} is neither 1 nor 0")
         if sentences or not bundle:
             raise Mistake(*sentences)
         config = environment.get("GUARDHOUSE_CONFIG")
         state = environment.get("GUARDHOUSE_STATE")
+        keys = environment.get("GUARDHOUSE_API_KEYS_FILE")
         return cls(
             bundle=Path(bundle),
             config=Path(config) if config else None,
@@ -78,4 +83,6 @@ class Settings:
             log_level=level,
             database=environment.get("GUARDHOUSE_DATABASE_URL") or None,
             redis_url=environment.get("GUARDHOUSE_REDIS_URL") or None,
+            api_keys=Path(keys) if keys else None,
+            open=opened in YES,
         )

@@ -166,13 +166,18 @@ class Ranges(Detector):
         strange = torch.zeros_like(missing) if faulty is None else faulty
         if not self._is_table:
             return missing | strange
-        pattern = missing.new_zeros((len(x), 1))
+        pattern, doubtful = missing.new_zeros((len(x), 1)), strange
         if lifts is not None:
             if faulty is not None:  # a faulty value would make the values odd that go with it
                 lifts = self.combinations.lifts(x.masked_fill(faulty, torch.nan), missing)
-            strange = strange | self.combinations.odd_values(lifts)
+            odd, strangest = self.combinations.odd_values(lifts)
+            # One row of a hundred has an odd value without a mistake.
+            strange, doubtful = strange | odd, strange | strangest
             pattern = self.combinations.odd_pattern(lifts)[:, None]
-        parts = [missing | strange, self.mistakes(x, strange, self.familiar), pattern]
+            # Values that are often missing like this explain nothing, unless nothing else does.
+            explained = strange.any(1) if broken is None else strange.any(1) | broken.any(1)
+            missing = missing & (pattern | ~explained[:, None])
+        parts = [missing | strange, self.mistakes(x, doubtful, self.familiar), pattern]
         return torch.cat(parts if broken is None else [*parts, broken], dim=1)
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:

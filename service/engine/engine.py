@@ -46,6 +46,8 @@ FIRST_TRY_SECONDS = 10.0
 CLOSE_SECONDS, STORE_SECONDS = 5.0, 8.0
 """How long a part may take to close. The store and the monitors' process get ``STORE_SECONDS``; their own limits are
 shorter."""
+COUNTED_SECONDS = 2.0
+"""How long a scrape may wait until answered rows are counted. A front waits for the engine's families for longer."""
 BUSY_SECONDS = 1.0
 """How long after its last batch an engine still counts as busy."""
 NOT_ASKED: Mapping[str, Array] = {}
@@ -136,6 +138,11 @@ class Engine:
         self.batcher.start()
         if self._snapshots is not None:
             self._snapshots.start()
+
+    def exported(self) -> bytes:
+        """Give the metrics' families as JSON. Rows are counted after their answers: this waits until they are."""
+        self._settle(COUNTED_SECONDS)
+        return self.families.encoded()
 
     def _settle(self, seconds: float) -> bool:
         return self.batcher.settle(seconds)

@@ -7,13 +7,14 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from service.front.admission import Admission
 from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.http import JSON, OCTETS, Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
 from service.front.protocols.problem import PROBLEM, Problem
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
-from service.telemetry.request_record import CLIENT_LEFT, Exchanges
+from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
 __all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits"]
 
@@ -49,14 +50,15 @@ class Limits:
         max_body_bytes: int,
         timeout_seconds: float,
         closing: Callable[[], bool],
+        admission: Admission | None = None,
     ) -> None:
         """Serve ``routes`` by exact path; a route that ends in ``/*`` serves every path directly below it.
 
-        While ``closing`` returns true, connections are not kept alive.
+        While ``closing`` returns true, connections are not kept alive. Without ``admission`` every caller may enter.
         """
         self.routes, self.exchanges, self.metrics, self.closing = routes, exchanges, exchanges.metrics, closing
         self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
-        self._deadlines = Deadlines()
+        self._deadlines, self._admission = Deadlines(), admission
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one HTTP request as an ASGI application.
@@ -87,7 +89,7 @@ class Limits:
         timed = ask(exchange, headers)
         code = None
         try:
-            reply = await self._reply(route, head, headers, request_id, body)
+            reply = await self._reply(route, head, headers, exchange, body)
             if timed:
                 reply = replace(reply, headers={**reply.headers, "Server-Timing": timing(exchange)})
             # If the body was not read to its end, the rest may be endless. So the connection serves no other request.
@@ -101,9 +103,12 @@ class Limits:
             self.exchanges.end(exchange, code)
 
     async def _reply(
-        self, route: Route | None, head: Head, headers: dict[bytes, bytes], request_id: str, body: bytes | Incoming
+        self, route: Route | None, head: Head, headers: dict[bytes, bytes], exchange: Exchange, body: bytes | Incoming
     ) -> Reply:
+        request_id = exchange.request_id
         try:
+            if self._admission is not None:
+                exchange.principal = self._admission.admit(head.fields, "a key" if route is None else route.needs)
             method = "GET" if head.method == "HEAD" else head.method
             handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)

@@ -169,7 +169,7 @@ class EngineProcess:
 
     async def _families(self, _: dict[str, Any], __: bytes) -> tuple[Mapping[str, Any], bytes]:
         assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
-        return {}, await asyncio.to_thread(self._engine.families.encoded)  # in a thread: it may wait for a slow monitor
+        return {}, await asyncio.to_thread(self._engine.exported)  # in a thread: it may wait for a slow monitor
 
     async def _close(self) -> None:
         if self._rows is not None:

@@ -5,15 +5,16 @@ from pathlib import Path
 import pytest
 
 from guards.errors import Mistake
-from service.settings import NOT_YET, Settings
+from service.settings import Settings
 
 
 def test_all_variables_are_read() -> None:
     """The variables name the bundle, the config and the server's own files, and the level of the log."""
-    names = ("BUNDLE", "CONFIG", "STATE", "LOG_LEVEL")
-    given = dict(zip((f"GUARDHOUSE_{name}" for name in names), ("a", "b", "c", "DEBUG"), strict=True))
+    names = ("BUNDLE", "CONFIG", "STATE", "LOG_LEVEL", "API_KEYS_FILE")
+    given = dict(zip((f"GUARDHOUSE_{name}" for name in names), ("a", "b", "c", "DEBUG", "d"), strict=True))
     settings = Settings.from_environment({**given, "OTHER": "x"})
-    assert settings == Settings(bundle=Path("a"), config=Path("b"), state=Path("c"), log_level="debug")
+    expected = Settings(bundle=Path("a"), config=Path("b"), state=Path("c"), log_level="debug", api_keys=Path("d"))
+    assert settings == expected
 
 
 def test_a_bundle_may_be_pinned() -> None:
@@ -38,15 +39,17 @@ def test_a_bundle_must_be_named(environment: dict[str, str]) -> None:
         Settings.from_environment(environment)
 
 
-@pytest.mark.parametrize("name", NOT_YET)
-def test_what_is_not_there_yet_is_refused(name: str) -> None:
-    """A variable of the contract that this version does not keep is refused, and not ignored in silence."""
-    with pytest.raises(Mistake, match=name):
-        Settings.from_environment({"GUARDHOUSE_BUNDLE": "a", name: "x"})
+@pytest.mark.parametrize(("given", "opened"), [("1", True), ("TRUE", True), ("0", False), ("", False)])
+def test_whether_a_server_is_open(given: str, *, opened: bool) -> None:
+    """A server without keys is open only if somebody says so; other words are refused."""
+    assert Settings.from_environment({"GUARDHOUSE_BUNDLE": "a", "GUARDHOUSE_OPEN": given}).open is opened
+    assert not Settings.from_environment({"GUARDHOUSE_BUNDLE": "a"}).open
+    with pytest.raises(Mistake, match="GUARDHOUSE_OPEN: 'perhaps' is neither 1 nor 0"):
+        Settings.from_environment({"GUARDHOUSE_BUNDLE": "a", "GUARDHOUSE_OPEN": "perhaps"})
 
 
 def test_every_mistake_is_told_at_once() -> None:
     """Each wrong variable has one sentence."""
     with pytest.raises(Mistake) as mistake:
-        Settings.from_environment({"GUARDHOUSE_LOG_LEVEL": "loud", NOT_YET[0]: "x"})
+        Settings.from_environment({"GUARDHOUSE_LOG_LEVEL": "loud", "GUARDHOUSE_OPEN": "x"})
     assert len(mistake.value.sentences) == 3

@@ -128,7 +128,7 @@ def test_the_command_waits_until_the_copy_is_whole(bundle: Path) -> None:
     staged = bundle.with_name("staged")
     bundle.rename(staged)
     with subprocess.Popen(
-        [sys.executable, "-m", "service", "wait", bundle, "--seconds", "60"],
+        [sys.executable, "-m", "service", "wait", bundle, "--seconds", "180"],
         cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True,
     ) as waiting:  # fmt: skip
         assert waiting.stdout is not None
@@ -140,7 +140,7 @@ def test_the_command_waits_until_the_copy_is_whole(bundle: Path) -> None:
         time.sleep(2.5)
         assert waiting.poll() is None, "it has taken half of a bundle"
         shutil.copy(staged / "weights.safetensors", bundle)
-        assert waiting.wait(timeout=60) == 0
+        assert waiting.wait(timeout=180) == 0
         assert waiting.stdout.readlines()[-1] == f"{bundle}: the bundle is whole\n"
 
 
@@ -153,7 +153,7 @@ def test_sigterm_ends_the_wait(tmp_path: Path) -> None:
         assert waiting.stdout is not None
         waiting.stdout.readline()
         waiting.send_signal(signal.SIGTERM)
-        assert waiting.wait(timeout=60) == 128 + signal.SIGTERM
+        assert waiting.wait(timeout=180) == 128 + signal.SIGTERM
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv, which gives a process another user")
