@@ -83,8 +83,8 @@ class SelfTest:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], fingerprint: str) -> Self:
         """Make a self-test from the tensors that :meth:`tensors` returned."""
-        x, *answers, labels = (tensors[name] for name in ("x", *ANSWERS, "labels"))
-        return cls(x, *answers, tuple(json.loads(labels.numpy().tobytes())), fingerprint)
+        labels = tuple(json.loads(tensors["labels"].numpy().tobytes()))
+        return cls(**{name: tensors[name] for name in ("x", *ANSWERS)}, labels=labels, fingerprint=fingerprint)
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors that a bundle keeps, by name; the labels are the bytes of a JSON list."""
@@ -108,10 +108,11 @@ class SelfTest:
                 raise Mistake("self-test: this device and build gave other verdicts on known rows; fit the bundle anew")
             return
         tolerance = TOLERANCE[pipeline.model.precision]
-        # Logarithms enlarge rounding of probabilities near 0 and 1.
-        logits = (each[0] if pipeline.model.meaning == "logits" else each[0].softmax(1) for each in (known, found))
-        close = _close(*logits, tolerance) and _close(known[3], found[3], tolerance)
-        near = _close(known[2], found[2], P_VALUE_TOLERANCE, relative=0.0)
+        logits = known[0], found[0]
+        if pipeline.model.meaning != "logits":  # logarithms enlarge rounding of probabilities near 0 and 1
+            logits = known[0].softmax(1), found[0].softmax(1)
+        close = all(_close(*pair, tolerance, tolerance) for pair in (logits, (known[3], found[3])))
+        near = _close(known[2], found[2], P_VALUE_TOLERANCE, 0.0)
         if not (close and near):
             raise Mistake(
                 f"self-test: verdicts on known rows differ by more than {tolerance:g} from the verdicts of "
@@ -131,6 +132,5 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.nan_to_num(-1.0), other.nan_to_num(-1.0))
 
 
-def _close(one: Tensor, other: Tensor, tolerance: float, relative: float | None = None) -> bool:
-    relative = tolerance if relative is None else relative
-    return one.shape == other.shape and torch.allclose(one, other, rtol=relative, atol=tolerance, equal_nan=True)
+def _close(one: Tensor, other: Tensor, absolute: float, relative: float) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=relative, atol=absolute, equal_nan=True)
