@@ -1,30 +1,22 @@
 """A bundle on disk: its files, the same verdicts as the fitted pipeline, and what is refused."""
 
-import hashlib
-import io
 import json
 import os
-import pickle
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
 import pytest
 import tiny_models
 import torch
 from forged_bundles import forge
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 
-from guards import Batch, Bundle, Detector, Mistake, Params, Reference, Result
+from guards import Batch, Bundle, Mistake, Result
 from guards.bundle.fit_rows import Fitted
-from guards.bundle.fitted_state import named_state, plain, restored
-from guards.bundle.manifest import read_manifest
 from guards.config.config import parse
 
 FILES = {"manifest.json", "state.safetensors", "weights.safetensors"}
@@ -183,101 +175,6 @@ def test_bundle_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("**/*.new"))
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """Write a bundle to tamper with."""
-    tiny_models.fitted("tensor").bundle.save(tmp_path / "b")
-    return tmp_path / "b"
-
-
-@pytest.mark.parametrize("name", ["state.safetensors", "weights.safetensors"])
-def test_changed_or_missing_file_is_refused(copy: Path, name: str) -> None:
-    """A file that was changed or is missing is refused by its name."""
-    content = bytearray((copy / name).read_bytes())
-    content[-1] ^= 1
-    (copy / name).write_bytes(content)
-    with pytest.raises(Mistake, match=rf"{name}: it is not the file that was fitted \(sha256 differs\)"):
-        Bundle.load(copy)
-    (copy / name).unlink()
-    with pytest.raises(Mistake, match=f"{name}: the file is missing"):
-        Bundle.load(copy)
-
-
-def test_pickle_in_place_of_tensors_is_refused(copy: Path) -> None:
-    """A pickle under a tensor file's name, digest and all, is never loaded."""
-    mark = copy / "it-was-run"
-
-    class Booby:
-        def __reduce__(self) -> Any:
-            return (exec, (f"open({str(mark)!r}, 'w').close()",))
-
-    stream = io.BytesIO()
-    torch.save(Booby(), stream)
-    for evil in (pickle.dumps(Booby()), stream.getvalue()):
-        (copy / "weights.safetensors").write_bytes(evil)
-        forge(copy)
-        with pytest.raises(Mistake, match=r"weights.safetensors: it is no safetensors file .* fit the bundle anew"):
-            Bundle.load(copy)
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda m: m["config"].update(surprise=1), "manifest.json: surprise: unknown key"),
-        (
-            lambda m: m["config"]["guards"][0]["detector"].update(kind="gone"),
-            "manifest.json: guards.0.detector: 'gone' is not known; there are",
-        ),
-        (lambda m: m.pop("config"), "manifest.json: it cannot be read; fit the bundle anew"),
-        (lambda m: m.update(config=[]), "manifest.json: a config is a mapping"),
-        (lambda m: m.update(format=1), "manifest.json: it was written by another version of Guardhouse (format 1, and"),
-        (lambda m: m.update(format="3" * 99), "version of Guardhouse (format '3333333333333333333, and this version"),
-        (lambda m: m.pop("sha256"), "manifest.json: sha256: Field required; fit the bundle anew"),
-        (lambda m: m.pop("schema"), "manifest.json: schema: Field required; fit the bundle anew"),
-        (lambda m: m.update(more=1), "manifest.json: more: Extra inputs are not permitted; fit the bundle anew"),
-        (lambda m: m.update(temperature="1"), "manifest.json: temperature: Input should be a valid number"),
-        (lambda m: m.update(temperature=0), "manifest.json: temperature: Input should be greater than 0"),
-        (lambda m: m.update(classes=["a", "b", "c"]), "manifest.json: classes: the labels differ from model.classes"),
-        (
-            lambda m: m["sha256"].pop("weights.safetensors"),
-            "sha256: it must name state.safetensors and weights.safet",
-        ),
-    ],
-)
-def test_manifest_is_refused(copy: Path, change: Callable[[dict[str, Any]], Any], sentence: str) -> None:
-    """A manifest that is not whole, or of another version, is refused in a sentence, whoever has sealed it."""
-    forge(copy, change)
-    with pytest.raises(Mistake) as refused:
-        Bundle.load(copy)
-    assert sentence in str(refused.value)
-
-
-def test_manifest_that_was_edited_is_refused(copy: Path) -> None:
-    """A manifest that somebody has edited is refused, though the manifest would make sense."""
-    manifest = copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"temperature": ', '"temperature": 1'))
-    with pytest.raises(Mistake, match=r"manifest.json: it is not the manifest that was fitted \(its digest differs\)"):
-        Bundle.load(copy)
-
-
-def test_digest_can_be_checked_without_guardhouse(copy: Path) -> None:
-    """The digest is the hash of all lines but the second, so that two commands of a shell print the digest."""
-    lines = (copy / "manifest.json").read_bytes().splitlines(keepends=True)
-    assert hashlib.sha256(b"".join([lines[0], *lines[2:]])).hexdigest() in lines[1].decode()
-
-
-def test_only_the_bundle_that_was_asked_for_is_loaded(copy: Path) -> None:
-    """With an id any other bundle is refused, also one that somebody has changed and sealed; both ids are named."""
-    wanted = Bundle.load(copy).id
-    assert Bundle.load(copy, bundle_id=wanted).id == wanted
-    forge(copy, lambda manifest: manifest.update(temperature=9.7))
-    assert Bundle.load(copy).calibrated.temperature == 9.7
-    found = Bundle.load(copy).id
-    with pytest.raises(Mistake, match=rf"{copy}: the id of this bundle is {found}, and .* asked for is {wanted}; name"):
-        Bundle.load(copy, bundle_id=wanted)
-
-
 def _rename_a_label(manifest: dict[str, Any]) -> None:
     for labels in (manifest["classes"], manifest["config"]["model"]["classes"]):
         labels[0] = "another"
@@ -290,87 +187,6 @@ def test_self_test_finds_what_was_sealed_again(copy: Path, change: Callable[[dic
     loaded = Bundle.load(copy)
     with pytest.raises(Mistake, match="self-test: "):
         loaded.run_self_test(loaded.pipeline())
-
-
-def _tamper(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
-    state = load_file(path / "state.safetensors")
-    change(state)
-    save_file(state, path / "state.safetensors")
-    forge(path)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda s: s.pop("detector.ood.centre"), "detector.ood: the bundle was fitted with another version of Mahal"),
-        (lambda s: s.update({"detector.ood.more": torch.ones(1)}), r'its state differs in ["more"]); fit the bundle'),
-        (lambda s: s.update({"detector.ood.centre": torch.ones(1).int()}), "another version of Mahalanobis"),
-        (lambda s: s.update({"detector.gone.mean": torch.ones(1)}), 'this version does not read ["detector.gone.mean'),
-        (lambda s: s.pop("scores"), "the bundle's state lacks scores, which this version needs; fit the bundle anew"),
-        (lambda s: s.pop("nonconformity"), "the bundle's state lacks nonconformity, which this version needs"),
-        (lambda s: s.pop("self_test.labels"), "the bundle's state lacks labels, which this version needs; fit the"),
-        (lambda s: s.update({"exemplars.more": torch.ones(1)}), 'does not read ["exemplars.more"] of the bundle\'s'),
-    ],
-)
-def test_state_of_another_version_is_refused(
-    copy: Path, change: Callable[[dict[str, Tensor]], Any], sentence: str
-) -> None:
-    """A bundle whose state this version's parts do not have, or do not know, is refused in a sentence."""
-    _tamper(copy, change)
-    with pytest.raises(Mistake) as refused:
-        Bundle.load(copy)
-    assert sentence in str(refused.value)
-
-
-def test_state_of_another_meaning_is_refused(copy: Path) -> None:
-    """State that has the right names and another meaning gives other scores, so that the self-test refuses it."""
-    _tamper(copy, lambda state: state.update({"detector.ood.centre": state["detector.ood.centre"] + 1.0}))
-    loaded = Bundle.load(copy)
-    with pytest.raises(Mistake, match="other verdicts on known rows; fit the bundle anew"):
-        loaded.run_self_test(loaded.pipeline())
-
-
-@pytest.mark.parametrize("name", ["/etc/hostname", "../other/manifest.json", "..", "", "sub/state.safetensors", "a\0b"])
-def test_names_out_of_the_folder_are_never_opened(copy: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manifest that names anything but the files of a bundle is refused before a file is opened."""
-    forge(copy, lambda manifest: manifest["sha256"].update({name: "0" * 64}))
-    opened = list[str]()
-    way = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *rest, **more: opened.append(path.name) or way(path, *rest, **more))
-    with pytest.raises(Mistake, match=r"manifest.json: sha256: .* is no file of a bundle; fit the bundle anew"):
-        read_manifest(copy)
-    assert set(opened) <= {"manifest.json"}
-
-
-@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors"])
-def test_links_are_refused(copy: Path, name: str, tmp_path: Path) -> None:
-    """A file of the bundle that is a link is refused, though the link leads to the very file."""
-    (copy / name).rename(tmp_path / name)
-    (copy / name).symlink_to(tmp_path / name)
-    with pytest.raises(Mistake, match=rf"{name}: it is a link or no file; put the file itself there"):
-        Bundle.load(copy)
-
-
-@pytest.mark.parametrize("name", ["gateway.yaml", "model.py", ".hidden", "folder/"])
-def test_files_that_are_not_named_are_refused(copy: Path, name: str) -> None:
-    """What lies in the folder and is not named by the manifest is refused."""
-    (copy / name).mkdir() if name.endswith("/") else (copy / name).touch()
-    with pytest.raises(Mistake, match=rf"{copy / name}: the bundle's manifest does not name it; remove it, or copy"):
-        Bundle.load(copy)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", '{"sha256": 3}', "\x00", "[" * 9999])
-def test_manifest_that_is_no_manifest(copy: Path, content: str) -> None:
-    """Anything else in its place is refused in a sentence."""
-    (copy / "manifest.json").write_text(content)
-    with pytest.raises(Mistake, match=r"manifest.json: "):
-        Bundle.load(copy)
-
-
-def test_no_bundle(tmp_path: Path) -> None:
-    """A folder without a manifest is refused with how to make a bundle."""
-    with pytest.raises(Mistake, match="no bundle there; make one with `guardhouse fit CONFIG --out"):
-        Bundle.load(tmp_path)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
@@ -389,20 +205,6 @@ def test_files_are_readable_as_the_umask_says(kind: str, umask: int, mode: int, 
     modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "b").iterdir()}
     assert len(modes) == 4
     assert set(modes.values()) == {mode}
-
-
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv, which takes root's rights away")
-@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors"])
-def test_an_unreadable_file_is_refused_in_a_sentence(copy: Path, name: str) -> None:
-    """A file of the bundle that this user may not read is named; there is no traceback."""
-    (copy / name).chmod(0)
-    code = (
-        "import sys; from pathlib import Path; from guards import Bundle, Mistake\n"
-        "try:\n    Bundle.load(Path(sys.argv[1]))\nexcept Mistake as refused:\n    print(refused)\n"
-    )
-    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, copy]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout.startswith(f"{copy / name}: it cannot be read (Permission denied); "), done.stderr
 
 
 def test_deploy_time_changes(copy: Path) -> None:
@@ -453,15 +255,6 @@ def test_device_of_the_command_line(copy: Path) -> None:
         Bundle.load(copy, device="cuda:99")
 
 
-def test_the_manifest_describes_without_tensors(copy: Path) -> None:
-    """A bundle's config, schema and labels are read without its tensors."""
-    (copy / "weights.safetensors").write_bytes(b"")
-    manifest = read_manifest(copy, verify=False)
-    assert manifest.config == parse(tiny_models.document("tensor"))
-    assert manifest.row_schema == tiny_models.schema("tensor")
-    assert manifest.classes == tiny_models.CLASSES
-
-
 def test_bundle_without_guards_and_monitors(tmp_path: Path) -> None:
     """A bundle may hold no guard and no monitor."""
     bundle = tiny_models.fitted("tensor", guards=[], monitors=[]).bundle
@@ -478,42 +271,6 @@ def test_bundle_without_a_self_test(tmp_path: Path) -> None:
     assert loaded.self_test is None
     with pytest.raises(Mistake, match="self-test: the bundle has no known rows; fit it anew"):
         loaded.run_self_test(loaded.pipeline())
-
-
-class LearnedParams(Params):
-    kind: Literal["learned"] = "learned"
-
-
-class Learned(Detector):
-    """Has a layer of its own, and a buffer of another shape than it starts with."""
-
-    Params: ClassVar[type[Params]] = LearnedParams
-    centre: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(5, 1)
-        self.register_buffer("centre", torch.empty(0))
-
-    def fit(self, reference: Reference) -> Self:
-        self.centre = reference.batch.x.mean(0)
-        with torch.no_grad():
-            self.layer.weight.copy_(torch.ones(1, 5))
-        return self
-
-    def score(self, batch: Batch) -> Tensor:
-        return self.layer(batch.x - self.centre)[:, 0]
-
-
-def test_state_of_a_layer_is_restored(tmp_path: Path) -> None:
-    """Fitted parameters travel like buffers do, whatever shape a buffer had before."""
-    fitted = Learned().fit(tiny_models.reference("tensor"))
-    save_file(plain(named_state("detector.a", fitted)), tmp_path / "s.safetensors")
-    learned = restored(Learned(), load_file(tmp_path / "s.safetensors"), "detector.a")
-    batch = Batch(torch.randn(4, 5))
-    assert torch.equal(fitted.score(batch), learned.score(batch))
-    assert isinstance(learned.layer.weight, nn.Parameter)
-    assert not learned.layer.weight.requires_grad
 
 
 def test_names_do_not_run_into_each_other(tmp_path: Path) -> None:
