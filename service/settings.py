@@ -32,6 +32,8 @@ class Settings:
 
     bundle: Path
     config: Path | None = None
+    bundle_id: str | None = None
+    """The only bundle that is served, by its id; None: any bundle."""
     state: Path | None = None
     log_level: str = "info"
     database: str | None = field(default=None, repr=False)
@@ -59,6 +61,9 @@ class Settings:
         bundle = environment.get("GUARDHOUSE_BUNDLE")
         if not bundle:
             sentences.append("GUARDHOUSE_BUNDLE: not set; name the folder that `guardhouse fit` wrote")
+        bundle_id = environment.get("GUARDHOUSE_BUNDLE_ID")
+        if bundle_id == "":
+            sentences.append("GUARDHOUSE_BUNDLE_ID: it is empty; set the id of the bundle to serve, or unset it")
         level = environment.get("GUARDHOUSE_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             sentences.append(f"GUARDHOUSE_LOG_LEVEL: {level!r} is not one of {', '.join(LOG_LEVELS)}")
@@ -73,6 +78,7 @@ class Settings:
         return cls(
             bundle=Path(bundle),
             config=Path(config) if config else None,
+            bundle_id=bundle_id,
             state=Path(state) if state else None,
             log_level=level,
             database=environment.get("GUARDHOUSE_DATABASE_URL") or None,

@@ -63,10 +63,12 @@ class Ranges(Detector):
         super().__init__()
         self.params = params
         for name in (
-            "low", "high", "width", "missing_surprise", "never",
-            "declared_low", "declared_high", "declared_present", "image", "rule_surprise",
-        ):  # fmt: skip
+            *("low", "high", "width", "missing_surprise", "never"),
+            *("declared_low", "declared_high", "rule_surprise"),
+        ):
             self.register_buffer(name, torch.empty(0))
+        for name in ("declared_present", "image"):
+            self.register_buffer(name, torch.empty(0, dtype=torch.bool))
         self.familiar, self.mistakes = FamiliarValues(), LikelyMistakes()
         self.rules, self.combinations = RowRules(params.rules), Combinations()
         self._names: tuple[str, ...] = ()
@@ -231,7 +233,7 @@ class Ranges(Detector):
 
     @property
     def _is_table(self) -> bool:
-        """Whether there is more to judge than bounds: not of tensors, images, and bundles of earlier versions."""
+        """Whether there is more to judge than bounds: not of tensors and images."""
         return len(self.familiar.steps) > 0
 
     def _shortcut(self) -> tuple[bool, bool, bool]:

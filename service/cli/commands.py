@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from guards.bundle.bundle import Bundle
+from guards.cli.app import BundleId
 from guards.cli.commands import app, remarks, run
 from guards.types import Mistake
 from service.cli.drain import drain
@@ -57,6 +58,7 @@ def serve(
         Path | None,
         typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
     ] = None,
+    bundle_id: BundleId = None,
     *,
     plain: Annotated[bool, typer.Option("--plain", help="start the same processes without BentoML")] = False,
     opened: Annotated[
@@ -67,6 +69,8 @@ def serve(
     environment = {**os.environ, "GUARDHOUSE_BUNDLE": str(bundle.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
     if config is not None:
         environment["GUARDHOUSE_CONFIG"] = str(config.resolve())
+    if bundle_id is not None:
+        environment["GUARDHOUSE_BUNDLE_ID"] = bundle_id
     if opened:
         environment["GUARDHOUSE_OPEN"] = "1"
     settings = read_settings(environment)

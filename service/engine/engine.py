@@ -14,7 +14,6 @@ import numpy.typing as npt
 from guards.bundle.bundle import Bundle
 from guards.monitors.groups.monitor import level_codes, of_requests
 from guards.pipeline import fatal
-from guards.types import Mistake
 from guards.version import __version__
 from service.closing import Step, optional
 from service.engine.batcher import Batcher
@@ -81,9 +80,7 @@ class Engine:
         pipeline = bundle.pipeline()
         if pipeline.predictor.notice is not None:  # a new coverage may need more rows of a class or a group
             LOG.warning("%s", pipeline.predictor.notice)
-        if bundle.self_test is None:
-            raise Mistake("self-test: the bundle has no known rows; fit it anew")
-        bundle.self_test.check(pipeline)
+        bundle.run_self_test(pipeline)
         self.monitoring = Monitoring(bundle.monitors, ExportedSeries({} if families is None else families.counters()))
         self._snapshots: Snapshots | None = None
         if state is not None:

@@ -85,7 +85,7 @@ class EngineProcess:
         if settings.api_keys is None:
             LOG.info("there are no keys: everybody who reaches this server may ask everything")
         deployment = Deployment.read(settings)
-        served = describe(settings, deployment)
+        served = describe(deployment)
         self._control = ControlServer(served.model_dump(mode="json"), {})
         await self._control.start(self._folder / CONTROL_SOCKET)
         loop = asyncio.get_running_loop()
@@ -117,7 +117,9 @@ class EngineProcess:
     ) -> None:
         try:
             folder = None if settings.config is None else settings.config.resolve().parent
-            bundle = Bundle.load(settings.bundle, config=deployment.deployed, folder=folder)
+            bundle = Bundle.load(
+                settings.bundle, config=deployment.deployed, folder=folder, bundle_id=deployment.manifest.id
+            )
             engine = Engine(
                 bundle,
                 self._board,

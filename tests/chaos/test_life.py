@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import pytest
 import yaml
 from container_users import as_user
 from example_folders import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
+from forged_bundles import forge
 from fresh_client import FRESH
 from gateways import BENTOML_SERVE, ROOT, STALL_SECONDS, cli, free_port, gone
 from safetensors.torch import load_file, save_file
@@ -216,9 +216,12 @@ def _promise_otherwise(bundle: Path) -> None:
     state = load_file(path)
     state["self_test.logits"] += 0.5
     save_file(state, path)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["sha256"][path.name] = sha256(path.read_bytes()).hexdigest()
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    forge(bundle)
+
+
+def _edit_the_manifest(bundle: Path) -> None:
+    manifest = bundle / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"temperature": 1', b'"temperature": 2'))
 
 
 def test_a_damaged_bundle_is_never_ready(bundles: "Bundles", tmp_path: Path) -> None:
@@ -252,7 +255,10 @@ def an_engine(bundle: Path, folder: Path, code: Path, *, state: Path | None) -> 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
-    [(_flip_a_byte, "sha256 differs"), (_lose_a_file, "is missing"), (_promise_otherwise, "self-test")],
+    [
+        *((_flip_a_byte, "sha256 differs"), (_lose_a_file, "is missing"), (_promise_otherwise, "self-test")),
+        (_edit_the_manifest, "its digest differs"),
+    ],
 )
 def test_every_damage_is_told_in_a_sentence(
     bundles: "Bundles", tmp_path: Path, damage: Callable[[Path], None], reason: str
@@ -397,6 +403,9 @@ def test_changes_that_need_a_refit_are_refused(
         (["{bundle}"], {"GUARDHOUSE_CONFIG": "/nowhere.yaml"}, "/nowhere.yaml"),
         (["{bundle}", "--port", "0"], {}, "--port"),
         (["{bundle}", "--port", "99999"], {}, "--port"),
+        (["{bundle}", "--bundle-id", "sha256:0"], {}, "the bundle id that was asked for is sha256:0; name the folder"),
+        (["{bundle}"], {"GUARDHOUSE_BUNDLE_ID": "sha256:1"}, "the bundle id that was asked for is sha256:1; name the"),
+        (["{bundle}"], {"GUARDHOUSE_BUNDLE_ID": ""}, "GUARDHOUSE_BUNDLE_ID: it is empty"),
         (["{bundle}", "--host", "256.256.256.256"], {}, "--host"),
         (["{bundle}"], {"GUARDHOUSE_REDIS_URL": "http://x"}, "GUARDHOUSE_REDIS_URL"),
         (["{bundle}"], {"GUARDHOUSE_LOG_LEVEL": "loud"}, "GUARDHOUSE_LOG_LEVEL"),

@@ -17,6 +17,15 @@ def test_all_variables_are_read() -> None:
     assert settings == expected
 
 
+def test_a_bundle_may_be_pinned() -> None:
+    """GUARDHOUSE_BUNDLE_ID names the only bundle to serve; an empty one is refused, since it would pin nothing."""
+    bundle = {"GUARDHOUSE_BUNDLE": "a"}
+    assert Settings.from_environment(bundle).bundle_id is None
+    assert Settings.from_environment({**bundle, "GUARDHOUSE_BUNDLE_ID": "sha256:1"}).bundle_id == "sha256:1"
+    with pytest.raises(Mistake, match="GUARDHOUSE_BUNDLE_ID: it is empty; set the id of the bundle to serve, or unset"):
+        Settings.from_environment({**bundle, "GUARDHOUSE_BUNDLE_ID": ""})
+
+
 def test_state_is_beside_the_bundle(tmp_path: Path) -> None:
     """A server's own files are not in the bundle, whose hashes they would not be in."""
     assert Settings(tmp_path / "digits").state_folder == tmp_path / "digits.state"

@@ -111,7 +111,7 @@ class ExplanationServer:
         sys.path.insert(0, KEEP_PRIORITY)
         settings = Settings.from_environment(environment)
         deployment = Deployment.read(settings)
-        self.served = describe(settings, deployment)
+        self.served = describe(deployment)
         self.bundle = Bundle.load(bundle, config=deployment.deployed, folder=config.parent)
         self.count, self.busy = Counted(), False
         self._others: set[int] = set()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from guards import Batch, InputSchema, Reference
-from guards.bundle.files import named_state, restored
+from guards import Batch, InputSchema, Mistake, Reference
+from guards.bundle.fitted_state import named_state, restored
 from guards.calibration.p_values import Calibration
 from guards.detectors.ranges import Ranges, RangesParams
 from guards.input.column import Column
@@ -162,31 +162,13 @@ def test_a_broken_rule_is_a_violation_and_a_cause() -> None:
     assert (found.score - without).tolist() == pytest.approx([math.log(4002), 0, 0], rel=1e-4)
 
 
-def test_a_bundle_of_an_earlier_version_answers_as_before() -> None:
-    """With nothing but the buffers of earlier versions, scores, violations and causes are those of bounds alone."""
-    earlier = (
-        "low",
-        "high",
-        "width",
-        "missing_surprise",
-        "never",
-        "declared_low",
-        "declared_high",
-        "declared_present",
-        "image",
-    )
+def test_the_state_of_an_earlier_version_is_refused() -> None:
+    """Buffers of a version that knew bounds alone are not read as if the combinations had been left out."""
     state = named_state("detector.quality", fitted(combinations=False))
-    kept = {f"detector.quality.{name}": state[f"detector.quality.{name}"] for name in earlier}
-    detector = restored(Ranges(RangesParams()), kept, "detector.quality")
-    rows = Batch(torch.tensor([[188.0, 50.0, 2.0, 1.0, 1000.0], [170.0, 60.5, -1.0, 0.0, 1234.5]]))
-    never = math.log(4001)
-    for inference in (False, True):
-        with torch.inference_mode(inference):
-            found = detector.examine(rows, causes=True)
-        assert found.score.tolist() == pytest.approx([0.0, 2 * never + math.log1p(234.5 / 1e-3)], rel=1e-4)
-        assert found.violated is None
-        assert found.causes is not None
-        assert found.causes.tolist() == [[False] * 5, [False, False, True, False, True]]
+    kept = {name: tensor for name, tensor in state.items() if name.count(".") == 2}
+    with pytest.raises(Mistake, match=r"the bundle was fitted with another version of Ranges .* fit the bundle anew"):
+        restored(Ranges(RangesParams()), kept, "detector.quality")
+    assert torch.equal(restored(Ranges(RangesParams()), state, "detector.quality").low, state["detector.quality.low"])
 
 
 def test_a_table_of_few_rows_learns_no_combinations() -> None:
