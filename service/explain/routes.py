@@ -1,6 +1,7 @@
 """The explanation routes of a front: they decode requests, check limits, ask the explanation desk, and reply."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 
 import orjson
@@ -11,7 +12,15 @@ from service.front.http import Call, Reply, Route
 from service.front.negotiation import PNG, may_wait, wants_picture
 from service.front.protocols import v1
 from service.front.protocols.problem import Problem, deadline_passed, fault_of_ours, unprocessable
-from service.messages.explanations import ADMIT, EXPLAIN, EXPLAIN_LATER, JOB_ANSWER, ExplainAnswer, ExplainRequest
+from service.messages.explanations import (
+    ADMIT,
+    EXPLAIN,
+    EXPLAIN_LATER,
+    GIVE_BACK,
+    JOB_ANSWER,
+    ExplainAnswer,
+    ExplainRequest,
+)
 from service.messages.refused import Refused
 from service.messages.served_model import ServedModel
 from service.telemetry.request_record import CURRENT
@@ -66,13 +75,17 @@ class ExplainRoutes:
             Problem: the request has faults, the deadline passed, or the server failed.
         """
         self._check_ready()
-        await self._control.ask(
-            ADMIT, {"client": call.client}
-        )  # before decoding, so that refusing a flood of requests is cheap
-        rows = await self._read(call, PARAMETERS)
+        client = {"client": call.client}
+        await self._control.ask(ADMIT, client)  # before decoding, so that refusing a flood of requests is cheap
+        try:
+            rows = await self._read(call, PARAMETERS)
+            self._check_size(rows)
+        except Problem:
+            with suppress(Refused):  # if the engine has ended, its next process gives a whole allowance
+                await self._control.ask(GIVE_BACK, client)
+            raise
         if (exchange := CURRENT.get()) is not None:
             exchange.rows = len(rows.x)
-        self._check_size(rows)
         question = {name: rows.parameters.get(name) for name in PARAMETERS}
         picture = wants_picture(call.headers)
         request = ExplainRequest(question, rows.ids, rows.x, picture, call.request_id)

@@ -6,6 +6,7 @@ import termios
 from array import array
 from typing import Any
 
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -35,7 +36,9 @@ class StrictProtocol(RequestReader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*args, **kwargs)
-        self._application, self.app = self.app, self._serve
+        # uvicorn believes X-Forwarded-For of every local process. This server decides itself whom it believes.
+        self._application = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
+        self.app = self._serve
         self.timeout_keep_alive = self.app_state.get(KEEP_ALIVE_SECONDS, self.timeout_keep_alive)
         self._connections: set[StrictProtocol] = self.app_state.get(CONNECTIONS, set())
         # uvicorn's own access log, its limit and a path before all paths concern requests of the general way alone.
@@ -117,7 +120,7 @@ class StrictProtocol(RequestReader):
         """Begin a request: the direct way if it can be, otherwise the general way."""
         whole = isinstance(body, SizedBody) and body.size <= self._behind and self.parser.get_http_version() == "1.1"
         if whole and self._direct is not None and not (self._answering or self.pipeline or self.expect_100_continue):
-            route = self._direct.route(self.parser.get_method(), self.url, self.headers)
+            route = self._direct.route(self.parser.get_method(), self.url)
             if route is not None:
                 client = self.client[0] if self.client else ""
                 head = Head(METHOD, self.url.decode(), self.headers, client=client)

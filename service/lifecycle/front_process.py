@@ -106,6 +106,7 @@ class FrontProcess:
             max_body_bytes=server.max_body_bytes,
             timeout_seconds=server.timeout_seconds,
             closing=lambda: self.shutdown.draining,
+            trusted_proxies=server.trusted_proxies,
         )
         # Answers to other origins' pages need more headers, which only the general way adds.
         self.direct = Direct(limits) if server.cors is None else None

@@ -200,7 +200,6 @@ GENERAL = {
     "another method": [request("/echo", method="PUT")],
     "a query": [request("/echo?a=1")],
     "an escaped path": [request("/%65cho")],
-    "a client behind a proxy": [request("/echo", b"{}", "X-Forwarded-For: 10.0.0.1")],
     "an expectation": [request("/echo", b"{}", "Expect: 100-continue")],
     "an old version": [request("/echo", version="1.0")],
     "an empty body": [request("/echo", b"")],
