@@ -19,7 +19,8 @@ from service.telemetry.request_record import CLIENT_LEFT, Exchanges
 __all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits"]
 
 UNMATCHED = "unmatched"
-COMMON_CODES = (404, 405, 500)
+COMMON_CODES = (400, 404, 405, 408, 431, 500, 503)
+"""The codes of answers to requests that match no route, or whose head was refused."""
 POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
 
 

@@ -15,6 +15,7 @@ from service import memory
 from service.closing import Step, close_all, optional
 from service.explain.routes import CODES as EXPLAIN_CODES
 from service.explain.routes import ExplainRoutes
+from service.front.connections import LEAST_FILES, Connections, most_files
 from service.front.cors import Cors
 from service.front.direct import Direct
 from service.front.dispatch import Limits
@@ -43,7 +44,6 @@ from service.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from service.front.grpc_server import RpcServer
-    from service.front.uvicorn_protocol import StrictProtocol
 
 __all__ = ["FrontProcess"]
 
@@ -70,7 +70,6 @@ class FrontProcess:
         """Connect the parts with each other; :meth:`start` makes the arguments."""
         server = served.server
         self.engine, self.served = engine, served
-        self.connections: set[StrictProtocol] = set()
         self._board, self._tracing, self._notice = board, tracing, notice
         self.shutdown = Shutdown(
             request_seconds=server.timeout_seconds,
@@ -81,6 +80,7 @@ class FrontProcess:
         )
         routes = codes_of(served, EXPLAIN_CODES)
         metrics = FrontMetrics(routes, seat)
+        self.connections = Connections(metrics, read_seconds=server.timeout_seconds)
         exposition = Exposition(
             board,
             routes,
@@ -126,6 +126,8 @@ class FrontProcess:
         folder = run_folder()
         if folder is None:
             raise Mistake(NOBODY)
+        if (files := most_files()) is not None and files < LEAST_FILES:
+            raise Mistake(f"a front may open {files} files, which is too few: allow {LEAST_FILES} or more (ulimit -n)")
         settings = Settings.from_environment()
         configure(settings.log_level)
         board = Board(folder / BOARD)
@@ -164,7 +166,7 @@ class FrontProcess:
 
     def _close_idle(self) -> None:
         """Close the connections that have no request in flight."""
-        for connection in tuple(self.connections):
+        for connection in self.connections:
             connection.shutdown()
 
     async def _stop_rpc(self) -> None:

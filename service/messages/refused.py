@@ -17,6 +17,7 @@ Reason = Literal[
     "store_down",
     "explain_rate",
     "engine_lost",
+    "connections",
     "no_store",
 ]
 

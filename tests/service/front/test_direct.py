@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from front_connections import lifespan_state
 from uvicorn import Config
 from uvicorn.server import ServerState
 
@@ -41,7 +42,7 @@ class Server:
         self.limits = Limits(
             routes, Exchanges(self.metrics), max_body_bytes=100_000, timeout_seconds=5, closing=lambda: closing
         )
-        self.state = {"direct": Direct(self.limits)} if direct else {}
+        self.state = lifespan_state(**({"direct": Direct(self.limits)} if direct else {}))
         self.ways: list[bool] = []
         """Whether each request took the direct way."""
         self.waiting = asyncio.Event()

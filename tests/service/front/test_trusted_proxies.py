@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 import pytest
+from front_connections import lifespan_state
 from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn import Config
@@ -87,7 +88,7 @@ async def _answer(*, direct: bool, trusted: list[str]) -> bytes:
     limits = Limits({"/": route}, exchanges, **bounds, closing=lambda: False, trusted_proxies=trusted)  # type: ignore[arg-type]
     config = Config(limits, log_config=None, access_log=False)
     config.load()
-    state = {"direct": Direct(limits)}
+    state = lifespan_state(direct=Direct(limits))
     protocol = partial(StrictProtocol, config=config, server_state=ServerState(), app_state=state)
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     async with server, asyncio.timeout(60):
