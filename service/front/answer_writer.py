@@ -8,12 +8,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.front.connections import Connections
 
-__all__ = ["CONNECTIONS", "AnswerWriter", "UnreadBody"]
+__all__ = ["BODY_BYTES", "CONNECTIONS", "LINGER_BYTES", "AnswerWriter", "UnreadBody"]
 
 CONNECTIONS = "connections"
 """The key of the lifespan state under which the application gives the front's :class:`Connections`."""
-LINGER_SECONDS = 5.0
-"""How long a client may go on sending after its last answer."""
+LINGER_SECONDS, LINGER_BYTES, BODY_BYTES = 5.0, 1 << 20, 64 << 20
+"""How long a client may go on sending after its last answer, and how many bytes: of anything, and of a sound body."""
 LAST_READ_SECONDS = 5.0
 """How long a client may take to read an answer while the server ends."""
 
@@ -33,6 +33,8 @@ class AnswerWriter(HttpToolsProtocol):
         self._server_ends = False
         self._read_deadline: asyncio.TimerHandle | None = None
         self._linger_end: asyncio.TimerHandle | None = None
+        self._linger_bytes = 0
+        """How many bytes the client may still send."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Ask the transport to say when any byte waits for the client."""
@@ -76,8 +78,8 @@ class AnswerWriter(HttpToolsProtocol):
         """Close the connection at once, with what the client has not read."""
         self.transport.abort()
 
-    def _linger(self) -> None:
-        """Send no more, and drop what the client still sends, until the client closes or its time is over.
+    def _linger(self, size: int) -> None:
+        """Send no more, and drop what the client sends: ``size`` bytes at most, until it closes or its time is over.
 
         If the server closed a connection whose client still sends, the client's kernel would get a reset, and might
         drop the answer before the client reads it (RFC 9112, section 9.6).
@@ -88,10 +90,17 @@ class AnswerWriter(HttpToolsProtocol):
             self.transport.close()
             return
         self._stopped_reading = True
+        self._linger_bytes = size
         self._connections.waits(self, ends=True)
         self._linger_end = self.loop.call_later(LINGER_SECONDS, self.transport.close)
         self.transport.write_eof()
         self.flow.resume_reading()
+
+    def _drop(self, size: int) -> None:
+        """Drop bytes that the client has sent after its last answer."""
+        self._linger_bytes -= size
+        if self._linger_bytes < 0:
+            self.transport.close()
 
     @property
     def _lingers(self) -> bool:

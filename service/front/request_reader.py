@@ -9,7 +9,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service.front.answer_writer import AnswerWriter
+from service.front.answer_writer import BODY_BYTES, LINGER_BYTES, AnswerWriter
 from service.front.framing import Body, body_of
 from service.front.protocols.problem import Problem
 
@@ -187,14 +187,16 @@ class RequestReader(AnswerWriter):
         assert self._final_answer is not None  # noqa: S101 - a head was refused
         self.transport.write(self._final_answer)
         if self._in_head:
-            self._linger()
+            self._linger(LINGER_BYTES)
         else:  # the client has sent nothing
             self.transport.close()
 
     def _end_after_body(self) -> None:
         """Close the connection after its last answer; if the body has not ended, the client may still be sending."""
-        if self._body is not None or self._body_problem is not None:
-            self._linger()
+        if self._body is not None:
+            self._linger(BODY_BYTES)
+        elif self._body_problem is not None:
+            self._linger(LINGER_BYTES)
         else:
             self.transport.close()
 

@@ -67,6 +67,9 @@ class StrictProtocol(BoundedConnection):
 
     def data_received(self, data: bytes) -> None:
         """Read the requests that have arrived."""
+        if self._lingers:
+            self._drop(len(data))
+            return
         self._idle_since = None
         self._read(self._unparsed + data if self._unparsed else data)
 

@@ -15,6 +15,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 from waiting import until_in_loop
 
+from service.front.answer_writer import LINGER_BYTES
 from service.front.connections import Place
 from service.front.protocols.problem import Problem
 from service.front.request_reader import MAX_WAITING
@@ -516,6 +517,19 @@ def test_a_client_that_never_stops_sending_is_closed(monkeypatch: pytest.MonkeyP
         assert not protocol.transport.is_closing()
         client.send(REQUEST)
         await until_in_loop(protocol.transport.is_closing)
+
+    connected(scenario)
+
+
+def test_little_of_what_follows_a_refused_head_is_read() -> None:
+    """A client that sends on and on after its last answer is closed before its time is over."""
+
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
+        client.send(b"nonsense\r\n\r\n")
+        assert (await _read(client)).startswith(b"HTTP/1.1 400")
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(client, bytes(4 * LINGER_BYTES))
+        await until_in_loop(protocol.transport.is_closing, 3)
 
     connected(scenario)
 
