@@ -6,7 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.front.connections import Connections
+from service.front.connections import Connection, Connections
 
 __all__ = ["BODY_BYTES", "CONNECTIONS", "LINGER_BYTES", "AnswerWriter", "UnreadBody"]
 
@@ -18,7 +18,7 @@ LAST_READ_SECONDS = 5.0
 """How long a client may take to read an answer while the server ends."""
 
 
-class AnswerWriter(HttpToolsProtocol):
+class AnswerWriter(HttpToolsProtocol, Connection):
     """The writing half of uvicorn's protocol.
 
     The transport says when it has to keep bytes because the client does not read. From then on the client has a

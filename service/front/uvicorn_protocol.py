@@ -32,7 +32,7 @@ class StrictProtocol(BoundedConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*args, **kwargs)
         # uvicorn believes X-Forwarded-For of every local process. This server decides itself whom it believes.
-        self._application = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
+        self._application: Any = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
         self.app = self._serve
         self.timeout_keep_alive = self.app_state.get(KEEP_ALIVE_SECONDS, self.timeout_keep_alive)
         # uvicorn's own access log, its limit and a path before all paths concern requests of the general way alone.
