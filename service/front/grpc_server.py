@@ -12,6 +12,7 @@ from google.protobuf.json_format import ParseDict
 from guards.errors import Mistake
 from guards.version import __version__
 from service.front.faults import problem_of
+from service.front.grpc_options import grpc_options
 from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect, written
 from service.front.prediction import Asked, Prediction
 from service.front.protocols import grpc_predict_v2_pb2 as messages
@@ -30,15 +31,6 @@ __all__ = ["RPC_ROUTES", "RpcServer"]
 
 MAX_STREAMS = 64
 """The most open streams: watches of health, and reflection. A client may keep a stream open as long as it likes."""
-PINGS = [
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
-    ("grpc.http2.max_ping_strikes", 2),
-]
-"""Options that accept a ping every second: most clients keep a connection alive by a ping every few seconds.
-
-gRPC's guide calls the second option ``min_recv_ping_interval_without_data_ms``; gRPC's core ignores that name.
-"""
 LARGE_MESSAGE = 65536
 MAX_DETAILS = 2000
 """The longest error details, in bytes. %-encoding can triple them in the metadata, and clients accept 8 KiB."""
@@ -82,15 +74,7 @@ class RpcServer:
         """Answer calls once started; ``share_port`` if other fronts of this server listen on the same port."""
         self.served, self.exchanges = served, exchanges
         self._readiness, self._prediction, self._triton = readiness, prediction, triton
-        size = served.server.max_body_bytes
-        # Fronts of one server share the port. Two servers must not: each would get half of the calls.
-        options = [
-            ("grpc.max_receive_message_length", size),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", int(share_port)),
-            *PINGS,
-        ]
-        self._server = grpc.aio.server(options=options)
+        self._server = grpc.aio.server(options=grpc_options(served.server, share_port=share_port))
         self._health, self._streams = Health(readiness.trouble), 0
         methods: tuple[Method, ...] = (
             self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
