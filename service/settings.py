@@ -12,10 +12,18 @@ from typing import Self
 
 from guards.errors import Mistake
 
-__all__ = ["Settings", "state_folder"]
+__all__ = ["Settings", "state_folder", "without_effect"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")
+
+WITHOUT_EFFECT = {"FORWARDED_ALLOW_IPS": "name the proxies in `server.trusted_proxies`"}
+"""Variables of uvicorn that this server overrides, each with the way out. Whoever sets one expects an effect."""
+
+
+def without_effect(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Give a sentence for each variable that is set and has no effect."""
+    return [f"{name} has no effect: {way_out}" for name, way_out in WITHOUT_EFFECT.items() if name in environment]
 
 
 def state_folder(bundle: Path, state: Path | None) -> Path:

@@ -1,8 +1,9 @@
 """The ``server`` section of a config: the server's bounds, and the web pages that may send requests; needs no torch."""
 
+import ipaddress
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from guards.config.base import Section
 
@@ -32,6 +33,21 @@ class CorsConfig(Section):
         if self.credentials and "*" in self.origins:
             raise ValueError("credentials for every origin would let any page act as its visitor: name the origins")
         return self
+
+
+def _network(text: str) -> str:
+    """Check an address or a network, and write it as a network.
+
+    Raises:
+        ValueError: the text is neither, or it is every address.
+    """
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as wrong:
+        raise ValueError(f"{wrong}; write an address (192.0.2.7) or a network (10.0.0.0/8)") from None
+    if not network.prefixlen:
+        raise ValueError(f"{text} trusts everybody, so any client could choose its address: name the proxies' networks")
+    return str(network)
 
 
 class ServerConfig(Section):
@@ -68,6 +84,11 @@ class ServerConfig(Section):
         ge=1,
         le=65535,
         description="port of the Open Inference Protocol over gRPC; default: no gRPC",
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(),
+        max_length=1000,
+        description="addresses and networks of the proxies whose X-Forwarded-For is believed; default: none",
     )
     cors: CorsConfig | None = Field(
         default=None, description="web pages of other origins that may send requests; default: none"

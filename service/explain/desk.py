@@ -20,6 +20,7 @@ from service.messages.explanations import (
     ADMIT,
     EXPLAIN,
     EXPLAIN_LATER,
+    GIVE_BACK,
     JOB_ANSWER,
     ExplainAnswer,
     ExplainRequest,
@@ -88,6 +89,7 @@ class ExplanationDesk:
         """Map the name of each question that a front may ask to the method that answers it."""
         return {
             ADMIT: self._admit,
+            GIVE_BACK: self._give_back,
             EXPLAIN: self._explain,
             EXPLAIN_LATER: self._explain_later,
             JOB_ANSWER: self._job_answer,
@@ -104,6 +106,15 @@ class ExplanationDesk:
         if wait:
             detail = "this client asked for too many explanations; come again later"
             raise Refused("explain_rate", detail, retry_after=wait)
+        return {}, b""
+
+    async def _give_back(self, head: dict[str, Any], _: bytes) -> Frame:
+        """Give a client back what its last request took, because the request could not be read."""
+        client = head["client"]
+        if self._shared is None:
+            self._allowance.give_back(client)
+        else:
+            await self._shared.give_back(client)
         return {}, b""
 
     async def _explain(self, head: dict[str, Any], rows: bytes) -> Frame:

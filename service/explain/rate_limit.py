@@ -34,13 +34,22 @@ class Allowance:
             self._buckets.popitem(last=False)
         return 0.0 if granted else math.ceil((1 - tokens) / self._rate)
 
+    def give_back(self, address: str) -> None:
+        """Put back the token of a request that was not worth one."""
+        client = client_of(address)
+        if client in self._buckets:
+            tokens, last = self._buckets[client]
+            self._buckets[client] = (min(self._burst, tokens + 1), last)
+
 
 def client_of(address: str) -> str:
     """Give the key under which a client with this address is counted."""
     if ":" not in address:
         return address
     try:
-        network = ipaddress.ip_network((address.partition("%")[0], IPV6_NETWORK), strict=False)
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    return str(network)
+    if parsed.ipv4_mapped is not None:  # how a server that listens on IPv6 sees its IPv4 clients
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, IPV6_NETWORK), strict=False))

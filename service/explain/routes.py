@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 
 import orjson
@@ -12,7 +13,15 @@ from service.front.http import Call, Reply, Route
 from service.front.negotiation import PNG, may_wait, wants_picture
 from service.front.protocols import v1
 from service.front.protocols.problem import Problem, deadline_passed, fault_of_ours, unprocessable
-from service.messages.explanations import ADMIT, EXPLAIN, EXPLAIN_LATER, JOB_ANSWER, ExplainAnswer, ExplainRequest
+from service.messages.explanations import (
+    ADMIT,
+    EXPLAIN,
+    EXPLAIN_LATER,
+    GIVE_BACK,
+    JOB_ANSWER,
+    ExplainAnswer,
+    ExplainRequest,
+)
 from service.messages.refused import Refused
 from service.messages.row_name import id_of, row_name
 from service.messages.served_model import ServedModel
@@ -71,12 +80,17 @@ class ExplainRoutes:
         self._check_ready()
         exchange = CURRENT.get()
         owner = None if exchange is None else exchange.owner
-        client = call.client if owner is None else row_name(owner, "")  # no address is such a name
-        await self._control.ask(ADMIT, {"client": client})  # before decoding, so that refusing a flood is cheap
-        rows = await self._read(call, PARAMETERS)
+        client = {"client": call.client if owner is None else row_name(owner, "")}  # no address is such a name
+        await self._control.ask(ADMIT, client)  # before decoding, so that refusing a flood of requests is cheap
+        try:
+            rows = await self._read(call, PARAMETERS)
+            self._check_size(rows)
+        except (Problem, Refused):
+            with suppress(Refused):  # if the engine has ended, its next process gives a whole allowance
+                await self._control.ask(GIVE_BACK, client)
+            raise
         if exchange is not None:
             exchange.rows = len(rows.x)
-        self._check_size(rows)
         question = {name: rows.parameters.get(name) for name in PARAMETERS}
         picture = wants_picture(call.headers)
         request = ExplainRequest(question, rows.ids, rows.x, picture, call.request_id, owner)

@@ -17,16 +17,16 @@ SECONDS = 0.1
 REST_SECONDS = 1.0
 """After Redis did not answer, it is not asked again for this long."""
 BUCKET = """
-local rate, burst, clock = tonumber(ARGV[1]), tonumber(ARGV[2]), redis.call('TIME')
+local rate, burst, taken, clock = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens, at = tonumber(bucket[1]) or burst, tonumber(bucket[2]) or now
 tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
-local granted = tokens >= 1
-if granted then tokens = tokens - 1 end
+local granted = tokens >= taken
+if granted then tokens = math.min(burst, tokens - taken) end
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.6f', now))
 redis.call('PEXPIRE', KEYS[1], math.ceil((burst - tokens) / rate * 1000) + 1)
-return granted and '0' or string.format('%.6f', (1 - tokens) / rate)
+return granted and '0' or string.format('%.6f', (taken - tokens) / rate)
 """
 
 
@@ -46,16 +46,29 @@ class SharedAllowance:
 
     async def wait(self, address: str) -> float:
         """Take a token of an address. Return 0 if there was a token, otherwise the seconds until the next token."""
+        wait = await self._take(address, 1)
+        if wait is None:
+            self._on_loss()
+            return self._alone.wait(address)
+        return math.ceil(wait)
+
+    async def give_back(self, address: str) -> None:
+        """Put back the token of a request that was not worth one."""
+        if await self._take(address, -1) is None:
+            self._alone.give_back(address)
+
+    async def _take(self, address: str, tokens: int) -> float | None:
+        """Take tokens in Redis. Return the seconds until there are as many, or None if Redis does not answer."""
         now = asyncio.get_running_loop().time()
-        if now >= self._rest_until:
-            try:
-                async with asyncio.timeout(SECONDS):
-                    wait = await self._bucket(keys=[self._prefix + client_of(address)], args=self._arguments)
-                return math.ceil(float(wait))
-            except (RedisError, OSError, TimeoutError):
-                self._rest_until = now + REST_SECONDS
-        self._on_loss()
-        return self._alone.wait(address)
+        if now < self._rest_until:
+            return None
+        try:
+            async with asyncio.timeout(SECONDS):
+                key = self._prefix + client_of(address)
+                return float(await self._bucket(keys=[key], args=[*self._arguments, tokens]))
+        except (RedisError, OSError, TimeoutError):
+            self._rest_until = now + REST_SECONDS
+            return None
 
     async def close(self) -> None:
         """Close the connections to Redis."""

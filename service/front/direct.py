@@ -24,7 +24,6 @@ from service.front.one_write import complete, written
 
 __all__ = ["Direct", "DirectCycle"]
 
-FORWARDED = b"x-forwarded-for"
 KNOWN_FIELDS = 256
 METHOD = "POST"
 
@@ -95,11 +94,6 @@ class Direct:
         self.limits = limits
         self._routes = {path.encode(): route for path, route in limits.routes.items() if route.direct}
 
-    def route(self, method: bytes, url: bytes, fields: list[tuple[bytes, bytes]]) -> Route | None:
-        """Return the route of a direct request; None if the request goes the general way.
-
-        A trusted proxy says in a header who its client is; uvicorn reads that header on the general way.
-        """
-        if method != METHOD.encode() or (route := self._routes.get(url)) is None:
-            return None
-        return None if any(name == FORWARDED for name, _ in fields) else route
+    def route(self, method: bytes, url: bytes) -> Route | None:
+        """Return the route of a direct request; None if the request goes the general way."""
+        return self._routes.get(url) if method == METHOD.encode() else None

@@ -1,7 +1,7 @@
 """The outermost layer of HTTP: finds the route, enforces limits and deadlines, and turns exceptions into answers."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
@@ -15,12 +15,14 @@ from service.front.memory_room import BODIES
 from service.front.protocols.problem import PROBLEM, Problem
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
+from service.front.trusted_proxies import TrustedProxies
 from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
 __all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits"]
 
 UNMATCHED = "unmatched"
-COMMON_CODES = (404, 405, 500)
+COMMON_CODES = (400, 404, 405, 408, 431, 500, 503)
+"""The codes of answers to requests that match no route, or whose head was refused."""
 POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
 
 
@@ -64,14 +66,17 @@ class Limits:
         timeout_seconds: float,
         closing: Callable[[], bool],
         admission: Admission | None = None,
+        trusted_proxies: Iterable[str] = (),
     ) -> None:
         """Serve ``routes`` by exact path; a route that ends in ``/*`` serves every path directly below it.
 
         While ``closing`` returns true, connections are not kept alive. Without ``admission`` every caller may enter.
+        ``trusted_proxies`` are the networks of the proxies that may say who their client is.
         """
         self.routes, self.exchanges, self.metrics, self.closing = routes, exchanges, exchanges.metrics, closing
         self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
         self._deadlines, self._admission = Deadlines(), admission
+        self._proxies = TrustedProxies(trusted_proxies)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one HTTP request as an ASGI application.
@@ -129,7 +134,8 @@ class Limits:
             method = "GET" if head.method == "HEAD" else head.method
             handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)
-            call = Call(method, head.path, headers, request_id, deadline, query=head.query, client=head.client)
+            client = self._proxies.client(head.client, head.fields)
+            call = Call(method, head.path, headers, request_id, deadline, query=head.query, client=client)
             with self._deadlines.until(deadline):
                 if method == "POST":
                     self._check(headers, binary=binary)

@@ -14,6 +14,7 @@ from guards.version import __version__
 from service.front.admission import Admission
 from service.front.faults import problem_of
 from service.front.grpc_admission import CALLER, CallAdmission
+from service.front.grpc_options import grpc_options
 from service.front.grpc_routes import CHECK, METHODS, NEEDS, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, abort
 from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect, written
 from service.front.prediction import Asked, Prediction
@@ -33,15 +34,6 @@ __all__ = ["RpcServer"]
 
 MAX_STREAMS = 64
 """The most open streams: watches of health, and reflection. A client may keep a stream open as long as it likes."""
-PINGS = [
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
-    ("grpc.http2.max_ping_strikes", 2),
-]
-"""Options that accept a ping every second: most clients keep a connection alive by a ping every few seconds.
-
-gRPC's guide calls the second option ``min_recv_ping_interval_without_data_ms``; gRPC's core ignores that name.
-"""
 LARGE_MESSAGE = 65536
 Method = Callable[[bytes, str, float, Metadata], Awaitable[bytes]]
 
@@ -66,15 +58,8 @@ class RpcServer:
         """
         self.served, self.exchanges = served, exchanges
         self._readiness, self._prediction, self._triton = readiness, prediction, triton
-        size = served.server.max_body_bytes
-        # Fronts of one server share the port. Two servers must not: each would get half of the calls.
-        options = [
-            ("grpc.max_receive_message_length", size),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", int(share_port)),
-            *PINGS,
-        ]
         inside = [] if admission is None else [CallAdmission(admission, NEEDS, self._refuse)]
+        options = grpc_options(served.server, share_port=share_port)
         self._server = grpc.aio.server(options=options, interceptors=inside)
         self._health, self._streams = Health(readiness.trouble), 0
         methods: tuple[Method, ...] = (

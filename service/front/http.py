@@ -42,7 +42,7 @@ class Call:
     query: str = ""
     """The part of the URL after the question mark, as the client sent it."""
     client: str = ""
-    """The address of the peer; empty if the server does not know the address."""
+    """The address of the client, which is not the peer's if a trusted proxy is between; empty if it is not known."""
 
 
 @dataclass(slots=True, eq=False)

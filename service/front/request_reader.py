@@ -7,8 +7,9 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from service.front.answer_writer import BODY_BYTES, LINGER_BYTES, AnswerWriter
 from service.front.framing import Body, body_of
 from service.front.protocols.problem import Problem
 
@@ -21,7 +22,7 @@ MAX_WAITING = 16
 """How many requests may wait behind the request that is being answered. Further requests are read later."""
 
 
-class RequestReader(HttpToolsProtocol):
+class RequestReader(AnswerWriter):
     """The reading half of uvicorn's protocol, with limits on heads and strict framing of bodies.
 
     httptools parses only the heads. With bodies, httptools stops for good at a head that offers to upgrade, and mixes
@@ -42,8 +43,6 @@ class RequestReader(HttpToolsProtocol):
         self._head_is_whole = False
         self._unparsed = b""
         """Bytes of later requests that are not parsed yet."""
-        self._stopped_reading = False
-        """Whether reading has stopped: a request was refused, or the client sends no more."""
         self._body_problem: Problem | None = None
         """Why the body of the last request was refused."""
         self._final_answer: bytes | None = None
@@ -53,8 +52,12 @@ class RequestReader(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def _answering(self) -> bool:
+    def _is_running(self) -> bool:
         return self._running is not None and not self._running.response_complete
+
+    @property
+    def _answering(self) -> bool:
+        return self._is_running or bool(self.pipeline)
 
     # What is read
 
@@ -175,9 +178,26 @@ class RequestReader(HttpToolsProtocol):
             self._body, self._body_problem = None, problem
             self.cycle.message_event.set()
             return
+        self._connections.refused(problem)
         self._final_answer = _written(problem)
         if not self._answering:
-            self.transport.write(self._final_answer)
+            self._send_final_answer()
+
+    def _send_final_answer(self) -> None:
+        assert self._final_answer is not None  # noqa: S101 - a head was refused
+        self.transport.write(self._final_answer)
+        if self._in_head:
+            self._linger(LINGER_BYTES)
+        else:  # the client has sent nothing
+            self.transport.close()
+
+    def _end_after_body(self) -> None:
+        """Close the connection after its last answer; if the body has not ended, the client may still be sending."""
+        if self._body is not None:
+            self._linger(BODY_BYTES)
+        elif self._body_problem is not None:
+            self._linger(LINGER_BYTES)
+        else:
             self.transport.close()
 
 

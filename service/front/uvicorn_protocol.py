@@ -1,33 +1,29 @@
 """The HTTP/1.1 protocol of a connection: uvicorn's, with strict reading, and cancellation if the client leaves."""
 
 import asyncio
-import fcntl
-import termios
-from array import array
 from typing import Any
 
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from service.front.answer_writer import UnreadBody
+from service.front.bounded_connection import FRESH_SECONDS, BoundedConnection, unread
 from service.front.direct import METHOD, Direct, DirectCycle
 from service.front.disconnect import ClosedOrHalfClosed
 from service.front.framing import Body, SizedBody
 from service.front.http import Head, Message, Receive, Send
 from service.front.one_write import OneWrite
-from service.front.request_reader import RequestReader
 
 __all__ = ["StrictProtocol", "use_strict_protocol"]
 
 KEEP_ALIVE_SECONDS = "keep_alive_seconds"
-CONNECTIONS = "connections"
 DIRECT = "direct"
-"""Keys of the lifespan state. The application may set the keep-alive time, a set that holds all connections, and what
-answers requests of the direct way."""
-FRESH_SECONDS = 0.3
-"""How long the first request of a new connection may take to arrive while the server closes idle connections."""
+"""Keys of the lifespan state. The application may set the keep-alive time, and what answers requests of the direct
+way."""
 
 
-class StrictProtocol(RequestReader):
+class StrictProtocol(BoundedConnection):
     """The protocol of one connection: reads requests strictly, answers them in order, and ends the connection.
 
     If a client leaves, the task that answers the client is cancelled, as in gRPC's server.
@@ -35,9 +31,10 @@ class StrictProtocol(RequestReader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*args, **kwargs)
-        self._application, self.app = self.app, self._serve
+        # uvicorn believes X-Forwarded-For of every local process. This server decides itself whom it believes.
+        self._application: Any = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
+        self.app = self._serve
         self.timeout_keep_alive = self.app_state.get(KEEP_ALIVE_SECONDS, self.timeout_keep_alive)
-        self._connections: set[StrictProtocol] = self.app_state.get(CONNECTIONS, set())
         # uvicorn's own access log, its limit and a path before all paths concern requests of the general way alone.
         general = self.access_log or self.root_path or self.limit_concurrency is not None
         self._direct: Direct | None = None if general else self.app_state.get(DIRECT)
@@ -52,15 +49,12 @@ class StrictProtocol(RequestReader):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer for the head of the first request."""
+        """Note when the connection was made."""
         super().connection_made(transport)
         self._made_at = self.loop.time()
-        self._connections.add(self)
-        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers, and cancel the request that is being answered, since nobody waits for its answer."""
-        self._connections.discard(self)
         self._stop_timer()
         self._stop_watching()
         if self._answering:
@@ -73,6 +67,9 @@ class StrictProtocol(RequestReader):
 
     def data_received(self, data: bytes) -> None:
         """Read the requests that have arrived."""
+        if self._lingers:
+            self._drop(len(data))
+            return
         self._idle_since = None
         self._read(self._unparsed + data if self._unparsed else data)
 
@@ -98,8 +95,9 @@ class StrictProtocol(RequestReader):
 
         Otherwise the connection would be reset, and the client would not know whether the request was processed.
         """
+        self._prepare_end()
         fresh = self._made_at + FRESH_SECONDS - self.loop.time()
-        if self._in_head or _unread(self.transport):
+        if self._in_head or unread(self.transport):
             if self._timer is None:
                 self._start_timer()
         elif self._running is None and fresh > 0:  # the request of a new connection is probably on its way
@@ -111,19 +109,37 @@ class StrictProtocol(RequestReader):
         if not self.transport.is_closing():
             self.shutdown()
 
+    def resume_writing(self) -> None:
+        """Begin the next request, which has waited until the client had read the answer before."""
+        super().resume_writing()
+        if self._is_running or self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._idle_since is not None:
+            self._wait()
+
     # What is answered
 
     def _begin(self, body: Body | None) -> None:
-        """Begin a request: the direct way if it can be, otherwise the general way."""
+        """Begin a request: the direct way if it can be, otherwise the general way.
+
+        Raises:
+            Problem: 503, too many connections are open, and this request asks for no probe.
+        """
+        self._check_place()
         whole = isinstance(body, SizedBody) and body.size <= self._behind and self.parser.get_http_version() == "1.1"
         if whole and self._direct is not None and not (self._answering or self.pipeline or self.expect_100_continue):
-            route = self._direct.route(self.parser.get_method(), self.url, self.headers)
+            route = self._direct.route(self.parser.get_method(), self.url)
             if route is not None:
                 client = self.client[0] if self.client else ""
                 head = Head(METHOD, self.url.decode(), self.headers, client=client)
                 self.cycle = DirectCycle(route, head, self)
                 return
         super()._begin(body)
+        if body is not None and not whole:
+            self.cycle.transport = UnreadBody(self.transport, self._end_after_body)
+        self.cycle.keep_alive = self.cycle.keep_alive and not self._for_probes
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body, or the whole body of a direct request."""
@@ -175,9 +191,11 @@ class StrictProtocol(RequestReader):
         if not self.transport.is_closing():
             self.flow.resume_reading()
             if self.pipeline:
-                self._start_asgi_task(*self.pipeline.pop())
+                if not self.flow.write_paused:
+                    self._start_asgi_task(*self.pipeline.pop())
             else:
                 self._idle_since = self.loop.time()
+                self._wait()
                 if self.timeout_keep_alive_task is None:
                     self._wait_for_idleness(self.timeout_keep_alive)
         if self._unparsed:
@@ -185,8 +203,7 @@ class StrictProtocol(RequestReader):
         if self._answering or self.transport.is_closing():
             return
         if self._final_answer is not None:
-            self.transport.write(self._final_answer)
-            self.transport.close()
+            self._send_final_answer()
         elif self._half_closed:
             self.transport.close()
 
@@ -212,17 +229,6 @@ class StrictProtocol(RequestReader):
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-
-
-def _unread(transport: asyncio.Transport) -> bool:
-    """Return whether bytes have arrived that the event loop has not read yet."""
-    connection = transport.get_extra_info("socket")
-    count = array("i", [0])
-    try:
-        fcntl.ioctl(connection.fileno(), termios.FIONREAD, count)
-    except (OSError, ValueError):  # the connection is closed already: uvicorn calls shutdown on every connection
-        return False
-    return count[0] > 0
 
 
 def use_strict_protocol() -> None:

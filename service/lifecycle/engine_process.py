@@ -37,7 +37,7 @@ from service.messages.outcomes import RESULTS, Outcome
 from service.messages.paths import BOARD, CONTROL_SOCKET, FAMILIES, ROW_SOCKET, STORE_SOCKET, run_folder
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
-from service.settings import Settings
+from service.settings import Settings, without_effect
 from service.store.remote_store import RemoteStore
 from service.telemetry.logs import configure
 from service.telemetry.metrics.engine import EngineMetrics
@@ -84,6 +84,8 @@ class EngineProcess:
         configure(settings.log_level)
         if settings.api_keys is None:
             LOG.info("there are no keys: everybody who reaches this server may ask everything")
+        for sentence in without_effect():
+            LOG.warning(sentence)
         deployment = Deployment.read(settings)
         served = describe(deployment)
         self._control = ControlServer(served.model_dump(mode="json"), {})

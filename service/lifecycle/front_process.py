@@ -15,6 +15,7 @@ from service.closing import Step, close_all, optional
 from service.explain.routes import CODES as EXPLAIN_CODES
 from service.explain.routes import ExplainRoutes
 from service.front.admission import Admission
+from service.front.connections import LEAST_FILES, Connections, most_files
 from service.front.cors import Cors
 from service.front.direct import Direct
 from service.front.dispatch import Limits
@@ -49,7 +50,6 @@ from service.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from service.front.grpc_server import RpcServer
-    from service.front.uvicorn_protocol import StrictProtocol
 
 __all__ = ["FrontProcess"]
 
@@ -85,7 +85,6 @@ class FrontProcess:
         server = served.server
         furnish(server.max_body_bytes)
         self.engine, self.served = engine, served
-        self.connections: set[StrictProtocol] = set()
         folder, board, seat = place
         self._board, self._tracing, self._notice = board, tracing, notice
         self.shutdown = Shutdown(
@@ -97,6 +96,7 @@ class FrontProcess:
         )
         routes = codes_of(served, EXPLAIN_CODES, keys=keyring is not None)
         metrics = FrontMetrics(routes, seat)
+        self.connections = Connections(metrics, read_seconds=server.timeout_seconds)
         exposition = Exposition(
             board,
             routes,
@@ -129,6 +129,7 @@ class FrontProcess:
             timeout_seconds=server.timeout_seconds,
             closing=lambda: self.shutdown.draining,
             admission=admission,
+            trusted_proxies=server.trusted_proxies,
         )
         # Answers to other origins' pages need more headers, which only the general way adds.
         self.direct = Direct(limits) if server.cors is None else None
@@ -150,6 +151,8 @@ class FrontProcess:
         folder = run_folder()
         if folder is None:
             raise Mistake(NOBODY)
+        if (files := most_files()) is not None and files < LEAST_FILES:
+            raise Mistake(f"a front may open {files} files, which is too few: allow {LEAST_FILES} or more (ulimit -n)")
         settings = Settings.from_environment()
         configure(settings.log_level)
         if (address := _internet_address()) is not None:
@@ -193,7 +196,7 @@ class FrontProcess:
 
     def _close_idle(self) -> None:
         """Close the connections that have no request in flight."""
-        for connection in tuple(self.connections):
+        for connection in self.connections:
             connection.shutdown()
 
     async def _stop_rpc(self) -> None:

@@ -16,7 +16,18 @@ from typing import Literal
 
 import numpy as np
 
-from service.messages.seat import CONNECTING, IN_FLIGHT, PID, SEAT_VALUES, SUBMITTED, TAKEN, VALUE_BYTES, Floats, Seat
+from service.messages.seat import (
+    CONNECTING,
+    CONNECTIONS,
+    IN_FLIGHT,
+    PID,
+    SEAT_VALUES,
+    SUBMITTED,
+    TAKEN,
+    VALUE_BYTES,
+    Floats,
+    Seat,
+)
 
 __all__ = ["ENGINE", "Board"]
 
@@ -83,7 +94,7 @@ class Board:
                 continue
             self._own.add(number)
             self._seats[number, PID] = os.getpid()
-            self._seats[number, [IN_FLIGHT, CONNECTING]] = 0  # a killed process leaves its values here
+            self._seats[number, [IN_FLIGHT, CONNECTING, CONNECTIONS]] = 0  # a killed process leaves its values here
             return self.seat(number)
         raise OSError("every seat of the board is taken: too many processes were started")
 
@@ -103,6 +114,11 @@ class Board:
     def in_flight(self) -> int:
         """How many requests all living fronts are answering now."""
         return sum(seat.in_flight for seat in self.fronts if self.is_held(seat.number))
+
+    @property
+    def connections(self) -> int:
+        """How many HTTP connections of all living fronts are open."""
+        return sum(seat.connections for seat in self.fronts if self.is_held(seat.number))
 
     @property
     def connecting(self) -> bool:

@@ -8,10 +8,22 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-__all__ = ["ADMIT", "EXPLAIN", "EXPLAIN_LATER", "JOB_ANSWER", "ExplainAnswer", "ExplainRequest", "Fault", "Status"]
+__all__ = [
+    "ADMIT",
+    "EXPLAIN",
+    "EXPLAIN_LATER",
+    "GIVE_BACK",
+    "JOB_ANSWER",
+    "ExplainAnswer",
+    "ExplainRequest",
+    "Fault",
+    "Status",
+]
 
-ADMIT, EXPLAIN, EXPLAIN_LATER, JOB_ANSWER = "explain_admit", "explain", "explain_job", "explain_result"
-"""The names of a front's questions: may this client ask, explain now, explain later, give the answer of a job."""
+ADMIT, GIVE_BACK = "explain_admit", "explain_give_back"
+"""The names of a front's questions about a client's allowance: take from the allowance; give back what was taken."""
+EXPLAIN, EXPLAIN_LATER, JOB_ANSWER = "explain", "explain_job", "explain_result"
+"""The names of a front's other questions: explain now, explain later, give the answer of a job."""
 Fault = tuple[tuple[str | int, ...], str]
 """A place in the request, and a sentence that says what is wrong there."""
 Status = Literal["ok", "unfit", "timeout", "fault", "replaced", "waiting", "unknown"]

@@ -18,6 +18,7 @@ Reason = Literal[
     "explain_rate",
     "engine_lost",
     "memory",
+    "connections",
     "no_store",
 ]
 

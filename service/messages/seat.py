@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 __all__ = [
     "CONNECTING",
+    "CONNECTIONS",
     "IN_FLIGHT",
     "PID",
     "PROCESS_VALUES",
@@ -27,7 +28,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 VALUE_BYTES = 8
 SEAT_VALUES = (1 << 20) // VALUE_BYTES
-PID, SUBMITTED, TAKEN, IN_FLIGHT, STARTED, QUICK_ENDS, CONNECTING = range(7)
+PID, SUBMITTED, TAKEN, IN_FLIGHT, STARTED, QUICK_ENDS, CONNECTING, CONNECTIONS = range(8)
 PROCESS, PROCESS_VALUES = 16, 32
 """Where a seat holds the figures of its process (memory, CPU seconds), and the most figures that it can hold."""
 OWN = PROCESS + PROCESS_VALUES
@@ -105,6 +106,15 @@ class Seat:
     @connecting.setter
     def connecting(self, connecting: bool) -> None:
         self._cells[CONNECTING] = connecting
+
+    @property
+    def connections(self) -> int:
+        """How many HTTP connections of the front are open. If the seat is free, how many its last process had."""
+        return int(self._cells[CONNECTIONS])
+
+    @connections.setter
+    def connections(self, connections: int) -> None:
+        self._cells[CONNECTIONS] = connections
 
     def arrive(self) -> None:
         """Count a request that the front begins to answer; only the front calls it."""

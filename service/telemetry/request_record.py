@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 
-__all__ = ["CLIENT_LEFT", "CURRENT", "Exchange", "Exchanges", "StageTimes", "took"]
+__all__ = ["CLIENT_LEFT", "CURRENT", "PROBES", "Exchange", "Exchanges", "StageTimes", "took"]
 
 CLIENT_LEFT = 499
 """The code of a request whose client left before the answer. HTTP has no code for this; proxies use this number."""

@@ -224,11 +224,15 @@ def test_unknown_explanation_is_404(values: "Gateway") -> None:
 
 
 def test_client_that_asks_too_often_waits(restricted: "Gateway") -> None:
-    """Beyond its burst a client is refused with Retry-After, and its predictions go on."""
+    """Beyond its burst a client is refused, whoever it says it is; what cannot be read costs nothing."""
     codes = []
+    for body, kind, code in ((b"{}", "text/plain", 415), (b"{", "application/json", 400)):
+        for _ in range(4):
+            response = restricted.client.post(f"{VALUES}:explain", content=body, headers={"Content-Type": kind})
+            assert response.status_code == code
     for i in range(8):  # no explanation is needed to be refused: what is wrong with these is seen at once
         body = {"instances": [[1, 1, i / 10]], "parameters": {"method": "guess"}}
-        response = restricted.post(body, f"{VALUES}:explain")
+        response = restricted.post(body, f"{VALUES}:explain", X_Forwarded_For=f"203.0.113.{i}")
         codes.append(response.status_code)
         if response.status_code == 429:
             assert 1 <= int(response.headers["retry-after"]) <= 5

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from guards.errors import Mistake
-from service.settings import Settings
+from service.settings import Settings, without_effect
 
 
 def test_all_variables_are_read() -> None:
@@ -53,3 +53,10 @@ def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(Mistake) as mistake:
         Settings.from_environment({"GUARDHOUSE_LOG_LEVEL": "loud", "GUARDHOUSE_OPEN": "x"})
     assert len(mistake.value.sentences) == 3
+
+
+def test_a_variable_without_an_effect_is_named() -> None:
+    """Who names proxies to uvicorn gets a sentence with the way out; nobody else does."""
+    assert without_effect({"GUARDHOUSE_BUNDLE": "a"}) == []
+    (sentence,) = without_effect({"FORWARDED_ALLOW_IPS": "*"})
+    assert sentence == "FORWARDED_ALLOW_IPS has no effect: name the proxies in `server.trusted_proxies`"

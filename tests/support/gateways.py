@@ -521,8 +521,9 @@ def faults_allowed(gateway: Gateway, *log_lines: str) -> Iterator[None]:
 
 
 def differing(after: Mapping[str, float], before: Mapping[str, float], prefix: str = "guardhouse_") -> dict[str, float]:
-    """Give the change of every series that changed between two scrapes, except for timings and the store's size."""
+    """Give the change of every series that changed between two scrapes, but timings, the store's size, connections."""
     changing = ("_seconds_bucket", "_seconds_sum", "_seconds_total", "_seconds_count", "_timestamp_seconds", "_bytes")
+    changing += ("_connections",)
     return {
         name: value - before.get(name, 0.0)
         for name, value in after.items()

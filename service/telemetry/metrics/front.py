@@ -61,3 +61,7 @@ class FrontMetrics(SeatCounts):
     def leave(self) -> None:
         """Count a request that has ended."""
         self._seat.leave()
+
+    def connected(self, connections: int) -> None:
+        """Note how many HTTP connections are open."""
+        self._seat.connections = connections

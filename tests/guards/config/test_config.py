@@ -226,6 +226,12 @@ def test_defaults() -> None:
             "server: max_queue_rows is below max_rows_per_request: such a request could never be queued",
         ),
         ({"server": {"timeout_seconds": 60}}, "server.timeout_seconds: Input should be less than or equal to 55"),
+        (
+            {"server": {"trusted_proxies": ["10.0.0.1/8"]}},
+            "server.trusted_proxies.0: 10.0.0.1/8 has host bits set; write ",
+        ),
+        ({"server": {"trusted_proxies": ["proxy"]}}, "server.trusted_proxies.0: 'proxy' does not appear to be an IPv4"),
+        ({"server": {"trusted_proxies": ["::/0"]}}, "server.trusted_proxies.0: ::/0 trusts everybody"),
         ({"version": "1/2"}, "version: String should match pattern '^[A-Za-z0-9._-]+$'"),
         ({"version": True}, "version: True is a boolean in YAML; put the label in quotes"),
     ],
@@ -313,6 +319,7 @@ def changed(path: str, value: Any) -> Config:
         ("model.compile", True),
         ("explain", {"method": "integrated_gradients", "steps": 9}),
         ("server.max_batch_rows", 2),
+        ("server.trusted_proxies", ["10.0.0.0/8", "::1"]),
     ],
 )
 def test_deploy_time_key_may_change(path: str, value: Any) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,6 +24,8 @@ from waiting import until
 SECONDS = 120
 """Far more than an answer takes."""
 ROW = [1.0, 1.0, 1.0]
+UNFIT = {"instances": [ROW], "parameters": {"method": "guess"}}
+"""A body that can be read, with a question that cannot be answered."""
 LONG = {"instances": [[NAP, 1, 0.9]]}
 """A row on which the model sleeps at each of its many evaluations."""
 NEW = count(1)
@@ -205,13 +208,21 @@ def test_answers_do_not_mix(server: ExplanationServer) -> None:
 def test_a_client_that_asks_too_often_waits(start: Callable[..., ExplanationServer]) -> None:
     """Beyond its burst a client is refused before its body is read; another client has a burst of its own."""
     server = start(rate=1, burst=3)
-    said = [server.post(b"{", client="10.0.0.1") for _ in range(5)]
-    assert [each.status for each in said] == [400, 400, 400, "explain_rate", "explain_rate"]
+    said = [server.post(UNFIT, client="10.0.0.1") for _ in range(4)] + [server.post(b"{", client="10.0.0.1")]
+    assert [each.status for each in said] == [422, 422, 422, "explain_rate", "explain_rate"]
     assert said[3].detail == "this client asked for too many explanations; come again later"
     assert said[3].retry_after is not None
     assert 1 <= said[3].retry_after <= 60
     assert server.post(b"{", client="10.0.0.2").status == 400
     assert server.count.losses == 0
+
+
+@pytest.mark.parametrize("bad", [b"{", {"instances": [["x", 1.0, 1.0]]}, {"instances": [ROW] * 9}])
+def test_a_body_that_cannot_be_read_costs_nothing(start: Callable[..., ExplanationServer], bad: Any) -> None:
+    """A client whose bodies were refused has its whole burst left, and no more than the burst."""
+    server = start(rate=1, burst=2)
+    assert {server.post(bad).status for _ in range(5)} <= {400, 422}
+    assert [server.post(UNFIT).status for _ in range(3)] == [422, 422, "explain_rate"]
 
 
 def test_servers_share_a_rate_in_redis_and_count_alone_without_it(
@@ -231,12 +242,13 @@ def test_servers_share_a_rate_in_redis_and_count_alone_without_it(
         first, second = (start(rate=1, burst=4, redis_url=f"redis://127.0.0.1:{port}/0") for _ in range(2))
         statuses = []
         for _ in range(3):
-            statuses += [each.post(b"{").status for each in (first, second)]
-        assert statuses == [400] * 4 + ["explain_rate"] * 2
+            statuses += [each.post(b"{").status for each in (first, second)]  # gives back what it takes
+            statuses += [each.post(UNFIT).status for each in (first, second)]
+        assert statuses == [400, 400, 422, 422] * 2 + ["explain_rate"] * 4
         assert (first.count.losses, second.count.losses) == (0, 0)
         redis.kill()
         redis.wait()
-        assert [each.post(b"{").status for each in (first, second)] == [400, 400]
+        assert [each.post(UNFIT).status for each in (first, second)] == [422, 422]
         assert (first.count.losses, second.count.losses) == (1, 1)
     finally:
         redis.kill()

@@ -25,6 +25,26 @@ def test_network_is_one_client() -> None:
     assert allowance.wait("not:an:address", now=0) == 0
 
 
+def test_mapped_addresses_are_those_of_ipv4() -> None:
+    """Clients of IPv4 are told apart by a server that listens on IPv6, and are the same clients as over IPv4."""
+    allowance = Allowance(rate=1, burst=1)
+    assert allowance.wait("::ffff:10.0.0.1", now=0) == 0
+    assert allowance.wait("::ffff:10.0.0.2", now=0) == 0
+    assert allowance.wait("10.0.0.1", now=0) > 0
+
+
+def test_a_token_that_is_given_back_can_be_taken_again() -> None:
+    """A client gets back what it took, and never more than its burst; of unknown clients nothing is kept."""
+    allowance = Allowance(rate=1, burst=2)
+    for _ in range(5):
+        assert allowance.wait("10.0.0.1", now=0) == 0
+        allowance.give_back("10.0.0.1")
+    allowance.give_back("10.0.0.1")
+    assert [allowance.wait("10.0.0.1", now=0) > 0 for _ in range(3)] == [False, False, True]
+    allowance.give_back("10.0.0.2")
+    assert len(allowance._buckets) == 1
+
+
 def test_table_is_bounded() -> None:
     """However many clients come, few are remembered: those seen last."""
     allowance = Allowance(rate=1, burst=1)

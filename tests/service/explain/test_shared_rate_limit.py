@@ -92,6 +92,21 @@ def test_replicas_share_a_burst(redis: RedisServer) -> None:
     assert run(redis.url, 3, 1 / 60, 5, ask) == [0, 0, 0]
 
 
+def test_a_token_is_given_back_to_all_replicas(redis: RedisServer) -> None:
+    """What one replica gives back, a client can take at another, and never more than its burst."""
+
+    async def ask(first: SharedAllowance, second: SharedAllowance) -> None:
+        for _ in range(3):
+            assert await first.wait("10.0.0.1") == 0
+            await second.give_back("10.0.0.1")
+        await first.give_back("10.0.0.1")
+        assert [await second.wait("10.0.0.1") > 0 for _ in range(3)] == [False, False, True]
+        redis.kill()
+        await first.give_back("10.0.0.1")
+
+    assert run(redis.url, 2, 1 / 60, 2, ask) == [0, 0]
+
+
 def test_tokens_come_back(redis: RedisServer) -> None:
     """After the seconds that were named there is a token again, and a full bucket is forgotten."""
 

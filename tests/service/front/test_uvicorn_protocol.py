@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import uvloop
+from front_connections import lifespan_state
 from uvicorn import Config
 from uvicorn.server import ServerState
 from waiting import until_in_loop
 
+from service.front.answer_writer import LINGER_BYTES
+from service.front.connections import Place
 from service.front.protocols.problem import Problem
 from service.front.request_reader import MAX_WAITING
 from service.front.uvicorn_protocol import StrictProtocol
@@ -66,7 +69,7 @@ def connected(
             client.send(before)
             _, protocol = await loop.connect_accepted_socket(
                 lambda: StrictProtocol(
-                    config=config, server_state=ServerState(), app_state=dict(state or {}), _loop=loop
+                    config=config, server_state=ServerState(), app_state=lifespan_state(**(state or {})), _loop=loop
                 ),
                 server,
             )
@@ -377,15 +380,16 @@ def test_a_connection_is_kept_as_long_as_it_was_set() -> None:
 
 
 def test_a_server_knows_its_connections() -> None:
-    """Connections are in the set of the lifespan's state as long as they are open."""
-    connections: set[StrictProtocol] = set()
+    """Connections are among those of the lifespan's state as long as they are open."""
+    state = lifespan_state()
+    connections = state["connections"]
 
     async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
-        assert connections == {protocol}
+        assert list(connections) == [protocol]
         client.close()
         await until_in_loop(lambda: not connections)
 
-    connected(scenario, state={"connections": connections})
+    connected(scenario, state=state)
 
 
 async def _kept(scope: Any, _: Any, send: Any) -> None:
@@ -412,3 +416,177 @@ def test_a_connection_is_kept_as_long_as_requests_come(factory: Loop) -> None:
         assert loop.time() - last >= seconds - 0.002  # the clock of uvloop's loop has milliseconds
 
     connected(scenario, app=_kept, state={"keep_alive_seconds": seconds}, factory=factory)
+
+
+# Clients that do not read, and connections that are too many
+
+BIG = 8 << 20
+
+
+async def _big(scope: Any, _: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        scope["state"]["begun"].append(scope["path"])
+        headers = [(b"content-length", b"%d" % BIG)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(BIG)})
+
+
+LOOPS = pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+
+
+@LOOPS
+def test_a_client_that_does_not_read_is_given_up(factory: Loop) -> None:
+    """A client has a deadline to read an answer, however many it has asked for; no further request is begun."""
+    begun: list[str] = []
+    state = lifespan_state(read_seconds=0.3, begun=begun)
+
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
+        client.send(REQUEST * 10)
+        await until_in_loop(lambda: protocol.flow.write_paused)
+        assert protocol.transport.get_write_buffer_size() <= BIG + 1000
+        await until_in_loop(lambda: not state["connections"])
+        assert begun == ["/"]
+        assert state["connections"]._unread_bytes == 0
+
+    connected(scenario, app=_big, state=state, factory=factory)
+
+
+@LOOPS
+def test_a_client_that_reads_gets_every_answer(factory: Loop) -> None:
+    """A client that reads what it has asked for ahead gets it all, one answer after the other."""
+    state = lifespan_state(begun=[])
+
+    async def scenario(_: StrictProtocol, client: socket.socket) -> None:
+        client.send(REQUEST * 3)
+        received = 0
+        while received < 3 * BIG:
+            received += len(await asyncio.get_running_loop().sock_recv(client, 1 << 20))
+        assert state["connections"]._unread_bytes == 0
+
+    connected(scenario, app=_big, state=state, factory=factory)
+    assert len(state["begun"]) == 3
+
+
+@LOOPS
+def test_a_server_that_ends_waits_little_for_a_client_to_read(factory: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the server ends, a client has less time to read an answer, written before or after."""
+    monkeypatch.setattr("service.front.answer_writer.LAST_READ_SECONDS", 0.2)
+    state = lifespan_state(read_seconds=3600, begun=[])
+
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
+        client.send(REQUEST * 3)
+        await until_in_loop(lambda: protocol.flow.write_paused)
+        protocol.shutdown()
+        await until_in_loop(lambda: not state["connections"])
+
+    connected(scenario, app=_big, state=state, factory=factory)
+
+
+@LOOPS
+def test_a_client_that_still_sends_gets_its_last_answer(factory: Loop) -> None:
+    """An answer to a request whose body has not ended reaches a client that goes on sending; the rest is dropped."""
+
+    async def too_large(scope: Any, _: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers = [(b"content-length", b"0"), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": 413, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, POST % b"a" + b"Content-Length: 100000000\r\n\r\n")
+        await until_in_loop(lambda: protocol._lingers)
+        for _ in range(100):
+            await loop.sock_sendall(client, bytes(100_000))
+        assert (await _read(client)).startswith(b"HTTP/1.1 413")
+        assert await _read(client) == b""
+        client.close()
+        await until_in_loop(protocol.transport.is_closing)
+
+    connected(scenario, app=too_large, factory=factory)
+
+
+def test_a_client_that_never_stops_sending_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows a refused head is dropped for a while, and then the connection is closed."""
+    monkeypatch.setattr("service.front.answer_writer.LINGER_SECONDS", 0.2)
+
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
+        client.send(b"nonsense\r\n\r\n")
+        assert (await _read(client)).startswith(b"HTTP/1.1 400")
+        assert not protocol.transport.is_closing()
+        client.send(REQUEST)
+        await until_in_loop(protocol.transport.is_closing)
+
+    connected(scenario)
+
+
+def test_little_of_what_follows_a_refused_head_is_read() -> None:
+    """A client that sends on and on after its last answer is closed before its time is over."""
+
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
+        client.send(b"nonsense\r\n\r\n")
+        assert (await _read(client)).startswith(b"HTTP/1.1 400")
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(client, bytes(4 * LINGER_BYTES))
+        await until_in_loop(protocol.transport.is_closing, 3)
+
+    connected(scenario)
+
+
+def _placed(place: Place, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    state = lifespan_state()
+    monkeypatch.setattr(type(state["connections"]), "admit", lambda *_: place)
+    return state
+
+
+def test_a_connection_without_a_place_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection too many gets 503 with Retry-After before it sends anything, and is counted."""
+    state = _placed(Place.NONE, monkeypatch)
+
+    async def scenario(_: StrictProtocol, client: socket.socket) -> None:
+        answer = await _read(client)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"\r\nRetry-After: 1\r\n" in answer
+        assert await _read(client) == b""
+
+    connected(scenario, state=state)
+    metrics = state["connections"]._metrics
+    assert (metrics.shed.total("connections"), metrics.requests.total("unmatched", "503")) == (1, 1)
+
+
+@pytest.mark.parametrize(("path", "status"), [(b"/readyz", 200), (b"/metrics?x=1", 200), (b"/predict", 503)])
+def test_a_place_for_probes_answers_one_probe(path: bytes, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is kept for probes answers one of them, and nothing else; then it is closed."""
+
+    async def scenario(_: StrictProtocol, client: socket.socket) -> None:
+        client.send(REQUEST.replace(b"/", path, 1))
+        answer = await _read(client)
+        assert answer.startswith(b"HTTP/1.1 %d" % status)
+        assert b"\r\nconnection: close\r\n" in answer
+        assert await _read(client) == b""
+
+    connected(scenario, app=_echo, state=_placed(Place.PROBES, monkeypatch))
+
+
+def test_a_connection_may_end_if_no_request_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection makes room once it has waited a moment, and not while bytes of a request have arrived unread."""
+    monkeypatch.setattr("service.front.bounded_connection.FRESH_SECONDS", 0.05)
+
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
+        assert not protocol.may_end()
+        client.send(REQUEST)
+        await _read(client)
+        assert not protocol.may_end()
+        await until_in_loop(protocol.may_end)
+        client.send(REQUEST)
+        assert not protocol.may_end()
+        await _read(client)
+        await until_in_loop(protocol.may_end)
+        client.send(REQUEST[:10])
+        await until_in_loop(lambda: protocol._in_head)
+        await until_in_loop(protocol.may_end)  # a head that does not arrive is no request
+        protocol.make_room()
+        assert (await _read(client)).startswith(b"HTTP/1.1 503")
+        assert await _read(client) == b""
+
+    connected(scenario, app=_kept)

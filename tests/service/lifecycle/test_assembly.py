@@ -5,7 +5,7 @@ from typing import Any
 from local_engine import LocalEngine, served_model_of
 from tiny_models import fitted
 
-from service.front.dispatch import UNMATCHED
+from service.front.dispatch import COMMON_CODES, UNMATCHED
 from service.front.grpc_routes import RPC_ROUTES
 from service.front.http import Call, Reply, Route
 from service.front.openapi.document import PAGES
@@ -60,7 +60,7 @@ def test_every_route_has_series_for_its_codes() -> None:
     assembly = assembled()
     codes = codes_of(assembly.served, {EXPLAIN: (200, 422)})
     assert codes == {route.template: (*route.codes, CLIENT_LEFT) for route in assembly.routes.values()} | {
-        UNMATCHED: (404, 405, 500, CLIENT_LEFT)
+        UNMATCHED: (*COMMON_CODES, CLIENT_LEFT)
     }
 
 

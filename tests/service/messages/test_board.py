@@ -43,6 +43,16 @@ def test_values_of_a_fixed_place_are_no_counters(board: Board) -> None:
     assert (total.take(1)[0], total.in_flight, total.process.sum()) == (10, 0, 0)
 
 
+def test_connections_are_those_of_living_fronts(board: Board) -> None:
+    """The board adds up the connections of fronts that hold their seat, and a new process begins with none."""
+    board.seat(1).connections = 5  # of a front that has died
+    assert board.connections == 0
+    seat = board.take_seat()
+    assert (seat.number, seat.connections) == (1, 0)
+    seat.connections = 3
+    assert board.connections == 3
+
+
 def test_a_copy_stays_as_it_was(board: Board) -> None:
     """A frozen seat does not change when its process counts on."""
     seat = board.seat(1)
