@@ -59,6 +59,10 @@ class LsddOnlineParams(OnlineParams):
     kind: Literal["alibi_lsdd_online"] = "alibi_lsdd_online"
 
 
+DTYPES = {"thresholds": torch.float64, "ref_inds": torch.int64, "init_test_inds": torch.int64}
+"""The types of what alibi-detect configures, if the type is not float32."""
+
+
 class CvmOnlineParams(OnlineParams):
     """Cramer-von Mises by column, row by row."""
 
@@ -81,7 +85,7 @@ class OnlineTest(AlibiMonitor[OnlineParams]):
         self._passed = 0
         self._left: Arrays = {}
         for name in CONFIGURED[params.kind]:
-            self.register_buffer(f"online_{name}", torch.zeros(0))
+            self.register_buffer(f"online_{name}", torch.zeros(0, dtype=DTYPES.get(name, torch.float32)))
 
     def _try_out(self, rows: Array) -> None:  # noqa: ARG002 - the thresholds need no clean rows
         needed = REFERENCES_A_WINDOW[self.kind] * self.params.window

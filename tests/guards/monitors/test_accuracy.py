@@ -64,31 +64,6 @@ def test_every_bundle_has_one(tmp_path: Any) -> None:
         tiny_models.fitted("tensor", monitors=[{"kind": "accuracy", "name": "a"}, {"kind": "accuracy", "name": "b"}])
 
 
-def test_a_bundle_fitted_before_there_was_one(tmp_path: Any) -> None:
-    """A bundle without its state is served with the monitor too; what was not measured then has no value."""
-    from safetensors.torch import load_file, save_file
-
-    bundle = tiny_models.fitted("tensor").bundle
-    bundle.save(tmp_path / "b")
-    state = load_file(tmp_path / "b" / "state.safetensors")
-    old = {name: tensor for name, tensor in state.items() if not name.startswith("monitor.accuracy")}
-    assert len(old) < len(state)
-    path = tmp_path / "b" / "state.safetensors"
-    manifest = (tmp_path / "b" / "manifest.json").read_text(encoding="utf-8")
-    before = _sha256(path)
-    save_file(old, path)
-    (tmp_path / "b" / "manifest.json").write_text(manifest.replace(before, _sha256(path)), encoding="utf-8")
-    monitor = accuracy(Bundle.load(tmp_path / "b"))
-    assert found(monitor, "train_accuracy").value is None
-    assert found(monitor, "accuracy_drop").interval is None
-
-
-def _sha256(path: Any) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def test_train_held_out_and_live_in_one_place(table: Bundle) -> None:
     """The model's accuracy on train, held-out and live rows, each by its own count, and the gaps between them."""
     monitor = accuracy(table)
