@@ -406,7 +406,7 @@ def test_changes_that_need_a_refit_are_refused(
         (["{bundle}", "--bundle-id", "sha256:0"], {}, "the bundle id that was asked for is sha256:0; name the folder"),
         (["{bundle}"], {"GUARDHOUSE_BUNDLE_ID": "sha256:1"}, "the bundle id that was asked for is sha256:1; name the"),
         (["{bundle}"], {"GUARDHOUSE_BUNDLE_ID": ""}, "GUARDHOUSE_BUNDLE_ID: it is empty"),
-        (["{bundle}", "--host", "256.256.256.256"], {}, "--host"),
+        (["{bundle}", "--host", "256.256.256.256", "--open"], {}, "--host"),
         (["{bundle}"], {"GUARDHOUSE_REDIS_URL": "http://x"}, "GUARDHOUSE_REDIS_URL"),
         (["{bundle}"], {"GUARDHOUSE_LOG_LEVEL": "loud"}, "GUARDHOUSE_LOG_LEVEL"),
         (["{bundle}"], {"HOME": "/proc/none", "GUARDHOUSE_STATE": "/proc/none"}, "BENTOML_HOME"),
