@@ -12,7 +12,10 @@ from typing import Self
 
 from guards.errors import Mistake
 
-__all__ = ["Settings", "state_folder", "without_effect"]
+__all__ = ["OWNER_ONLY", "Settings", "state_folder", "without_effect"]
+
+OWNER_ONLY = 0o077
+"""The umask of every process of a server: the files of a server are for its own user alone."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # Variables that the interface reserves and this version does not support. If one is set, the server does not start.
