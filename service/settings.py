@@ -18,8 +18,7 @@ OWNER_ONLY = 0o077
 """The umask of every process of a server: the files of a server are for its own user alone."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-# Variables that the interface reserves and this version does not support. If one is set, the server does not start.
-NOT_YET = ("GUARDHOUSE_API_KEYS_FILE",)
+YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")
 
 WITHOUT_EFFECT = {"FORWARDED_ALLOW_IPS": "name the proxies in `server.trusted_proxies`"}
 """Variables of uvicorn that this server overrides, each with the way out. Whoever sets one expects an effect."""
@@ -44,12 +43,18 @@ class Settings:
 
     bundle: Path
     config: Path | None = None
+    bundle_id: str | None = None
+    """The only bundle that is served, by its id; None: any bundle."""
     state: Path | None = None
     log_level: str = "info"
     database: str | None = field(default=None, repr=False)
     """The URL of the database of answered rows, as it was given; the URL may hold a password."""
     redis_url: str | None = field(default=None, repr=False)
     """The URL of the Redis that counts requests over all replicas, as it was given; the URL may hold a password."""
+    api_keys: Path | None = None
+    """The file of keys; None if the server asks for no keys."""
+    open: bool = False
+    """Whether a server without keys may listen on an address that other machines reach."""
 
     @property
     def state_folder(self) -> Path:
@@ -61,26 +66,34 @@ class Settings:
         """Read the variables. :func:`service.lifecycle.addresses.read_settings` also checks the two URLs.
 
         Raises:
-            Mistake: the bundle is not named, or a variable has a wrong value or is not supported by this version.
+            Mistake: the bundle is not named, or a variable has a wrong value.
         """
-        sentences = [
-            f"{name}: this version does not support it yet; unset it" for name in NOT_YET if name in environment
-        ]
+        sentences = []
         bundle = environment.get("GUARDHOUSE_BUNDLE")
         if not bundle:
             sentences.append("GUARDHOUSE_BUNDLE: not set; name the folder that `guardhouse fit` wrote")
+        bundle_id = environment.get("GUARDHOUSE_BUNDLE_ID")
+        if bundle_id == "":
+            sentences.append("GUARDHOUSE_BUNDLE_ID: it is empty; set the id of the bundle to serve, or unset it")
         level = environment.get("GUARDHOUSE_LOG_LEVEL", "info").lower()
         if level not in LOG_LEVELS:
             sentences.append(f"GUARDHOUSE_LOG_LEVEL: {level!r} is not one of {', '.join(LOG_LEVELS)}")
+        opened = environment.get("GUARDHOUSE_OPEN", "").lower()
+        if opened not in (*YES, *NO):
+            sentences.append(f"GUARDHOUSE_OPEN: {opened!r} is neither 1 nor 0")
         if sentences or not bundle:
             raise Mistake(*sentences)
         config = environment.get("GUARDHOUSE_CONFIG")
         state = environment.get("GUARDHOUSE_STATE")
+        keys = environment.get("GUARDHOUSE_API_KEYS_FILE")
         return cls(
             bundle=Path(bundle),
             config=Path(config) if config else None,
+            bundle_id=bundle_id,
             state=Path(state) if state else None,
             log_level=level,
             database=environment.get("GUARDHOUSE_DATABASE_URL") or None,
             redis_url=environment.get("GUARDHOUSE_REDIS_URL") or None,
+            api_keys=Path(keys) if keys else None,
+            open=opened in YES,
         )

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("laws", deadline=None)  # a busy machine must not fail a law
+# A busy machine must not fail a law.
+settings.register_profile("laws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("laws")
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+KEEP_PRIORITY = str(Path(__file__).parent / "support" / "keep_priority")
 pytest_plugins = ["bare"] if find_spec("typer") is None else []
 
 if TYPE_CHECKING:
@@ -45,10 +47,14 @@ class Bundles:
         config: Path | None = None,
         prefix: Sequence[str] = (),
         plain: bool | None = None,
+        by_command: bool = False,
         **environment: str,
     ) -> "Gateway":
-        """Start a server on a bundle; ``plain`` starts it without BentoML, default: as the suite is run."""
-        from gateways import PLAIN, Gateway
+        """Start a server on a bundle; ``plain`` starts it without BentoML, default: as the suite is run.
+
+        ``by_command`` types `guardhouse serve`.
+        """
+        from gateways import GUARDHOUSE_SERVE, PLAIN, Gateway
 
         state = self.folder / "state" / uuid.uuid4().hex  # servers of one bundle would else share its state
         environment = {"PYTHONPATH": self.python_path, "GUARDHOUSE_STATE": str(state)} | environment
@@ -59,13 +65,14 @@ class Bundles:
             folder,
             prefix=prefix,
             plain=PLAIN if plain is None else plain,
+            program=GUARDHOUSE_SERVE if by_command else None,
             **environment,
         )
 
     @property
     def python_path(self) -> str:
-        """Give an import path that has the plug-ins."""
-        return os.pathsep.join([str(self.plugins), *filter(None, [os.environ.get("PYTHONPATH")])])
+        """Give an import path that has the plug-ins; processes of the lowest priority are as quick as others."""
+        return os.pathsep.join([str(self.plugins), KEEP_PRIORITY, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @pytest.fixture(scope="session")

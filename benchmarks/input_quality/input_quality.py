@@ -18,7 +18,7 @@ from benchmarks.harness.servers import ROOT
 from benchmarks.input_quality.contamination import contamination, shown
 from benchmarks.input_quality.image_errors import CORRUPTIONS, images
 from benchmarks.input_quality.table_errors import ERRORS, Adult
-from guards.bundle.files import named_state, restored
+from guards.bundle.fitted_state import named_state, restored
 from guards.calibration.p_values import Calibration
 from guards.detectors.base import Detector
 from guards.detectors.image_quality import ImageQuality, ImageQualityParams

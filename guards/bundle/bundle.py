@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
 
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -17,19 +16,10 @@ from guards.bundle.construction import (
     make_pipeline,
     make_subject,
 )
-from guards.bundle.files import (
-    MANIFEST,
-    PROGRAM,
-    STATE,
-    WEIGHTS,
-    id_of,
-    named_state,
-    read_manifest,
-    restored,
-    write_manifest,
-    write_tensors,
-)
+from guards.bundle.fitted_state import FittedState, named_state, read_tensors, restored, write_tensors
+from guards.bundle.folder import MANIFEST, PROGRAM, SOURCE, STATE, WEIGHTS
 from guards.bundle.load_model import make_model
+from guards.bundle.manifest import read_manifest, write_manifest
 from guards.bundle.predictor_parts import Calibrated, stratum_of
 from guards.bundle.self_test import SelfTest
 from guards.calibration.abstention import Abstention
@@ -93,6 +83,16 @@ class Bundle:
             stratum_of=stratum_of(self.config, self.schema, self.classes),
         )
 
+    def run_self_test(self, pipeline: Pipeline) -> None:
+        """Require that a pipeline of this bundle gives the known answers to the known rows.
+
+        Raises:
+            Mistake: there are no known rows, or the answers differ.
+        """
+        if self.self_test is None:
+            raise Mistake("self-test: the bundle has no known rows; fit it anew")
+        self.self_test.check(pipeline, self.classes)
+
     def explainer(
         self, method: str | None = None, *, steps: int | None = None, subject: Subject | None = None
     ) -> Explainer:
@@ -130,24 +130,14 @@ class Bundle:
         fresh = path.with_name(path.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        state = {"scores": self.scores} | self.calibrated.tensors()
-        state |= {f"abstention.{name}": abstention.tensor() for name, abstention in self.abstentions.items()}
-        for spec, detector in zip(self.config.guards, self.detectors, strict=True):
-            state |= named_state(f"detector.{spec.name}", detector)
-        for monitor in self.monitors:
-            state |= named_state(f"monitor.{monitor.name}", monitor)
-        if self.self_test is not None:
-            state |= {f"self_test.{name}": tensor for name, tensor in self.self_test.tensors().items()}
-        if self.exemplars is not None:
-            state |= {f"exemplars.{name}": tensor for name, tensor in self.exemplars.tensors().items()}
-        write_tensors(state, fresh / STATE)
+        write_tensors(self._state(), fresh / STATE)
         if self.program is None:
             write_tensors(self.model.net.state_dict(), fresh / WEIGHTS)
         else:
             save_program(self.program, fresh / PROGRAM)
         if source is not None:
-            (fresh / "gateway.yaml").write_text(source, encoding="utf-8")
-        write_manifest(
+            (fresh / SOURCE).write_text(source, encoding="utf-8")
+        manifest = write_manifest(
             fresh,
             config=self.config.model_dump(mode="json"),
             schema=self.schema.model_dump(mode="json"),
@@ -160,48 +150,57 @@ class Bundle:
         )
         shutil.rmtree(path, ignore_errors=True)
         fresh.rename(path)
-        return id_of(path)
+        return manifest.id
 
-    @staticmethod
-    def describe(path: Path) -> tuple[Config, InputSchema, tuple[str, ...]]:
-        """Read the config, the schema and the labels of a bundle, without reading its tensors.
-
-        Raises:
-            Mistake: there is no bundle.
-        """
-        manifest = read_manifest(path, verify=False)
-        schema = InputSchema.model_validate(manifest["schema"])
-        return Config.model_validate(manifest["config"]), schema, tuple(manifest["classes"])
+    def _state(self) -> dict[str, Tensor]:
+        """Give the fitted tensors of all parts, by the names that a bundle's file gives them."""
+        state = {"scores": self.scores} | self.calibrated.tensors()
+        state |= {f"abstention.{name}": abstention.tensor() for name, abstention in self.abstentions.items()}
+        for spec, detector in zip(self.config.guards, self.detectors, strict=True):
+            state |= named_state(f"detector.{spec.name}", detector)
+        for monitor in self.monitors:
+            state |= named_state(f"monitor.{monitor.name}", monitor)
+        if self.self_test is not None:
+            state |= {f"self_test.{name}": tensor for name, tensor in self.self_test.tensors().items()}
+        if self.exemplars is not None:
+            state |= {f"exemplars.{name}": tensor for name, tensor in self.exemplars.tensors().items()}
+        return state
 
     @classmethod
     def load(
-        cls, path: Path, *, config: Config | None = None, folder: Path | None = None, device: str | None = None
+        cls,
+        path: Path,
+        *,
+        config: Config | None = None,
+        folder: Path | None = None,
+        device: str | None = None,
+        bundle_id: str | None = None,
     ) -> Self:
         """Read a bundle. ``config`` may differ in the keys that may change at deploy time; ``folder`` has the code.
 
+        ``bundle_id`` is the only id that is accepted, if it is given.
+
         Raises:
-            Mistake: a file is missing or was changed, or the config asks for a refit.
+            Mistake: the bundle is another, a file is missing or was changed, another version of Guardhouse has fitted
+                the bundle, or the config asks for a refit.
         """
-        manifest = read_manifest(path)
-        fitted = Config.model_validate(manifest["config"])
-        if config is not None and (keys := differences(fitted, config)):
+        manifest = read_manifest(path, bundle_id=bundle_id)
+        if config is not None and (keys := differences(manifest.config, config)):
             raise Mistake(f"the config differs from the fitted one in {', '.join(keys)}: fit the bundle anew")
-        config = fitted if config is None else config
-        # The alignment of a file's tensors is accidental, and a vectorised sum is rounded by its alignment. So the
-        # tensors are copied: copies are aligned as the fitted tensors are.
-        state = {name: tensor.clone() for name, tensor in load_file(path / STATE).items()}
-        schema, classes = InputSchema.model_validate(manifest["schema"]), tuple(manifest["classes"])
+        config = manifest.config if config is None else config
+        state = FittedState.read(path / STATE)
+        schema, classes = manifest.row_schema, manifest.classes
         program = load_program(path / PROGRAM) if config.model.program is not None else None
         model = make_model(
             config,
             schema,
-            outputs=manifest["outputs"],
+            outputs=manifest.outputs,
             folder=folder,
-            weights=None if program is not None else load_file(path / WEIGHTS),
+            weights=None if program is not None else read_tensors(path / WEIGHTS),
             program=program,
             device=device,
             example=None if schema.kind == "tabular" or "self_test.x" not in state else state["self_test.x"][:4],
-            meaning=manifest.get("meaning", "logits"),  # bundles of earlier versions have logits
+            meaning=manifest.meaning,
         )
         detectors = tuple(restored(make_detector(spec), state, f"detector.{spec.name}") for spec in config.guards)
         context = context_of(config, schema, classes)
@@ -209,11 +208,7 @@ class Bundle:
             restored(make_monitor(params, context), state, f"monitor.{params.name}").to(model.device)
             for params in context.monitors
         )
-        test, exemplars = (
-            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            for prefix in ("self_test.", "exemplars.")
-        )
-        kept = Exemplars.from_tensors(exemplars)
+        kept = Exemplars.from_tensors(state.part("exemplars."))
         if config.explain.neighbours is not None and (kept is None or kept.features is None):
             raise Mistake(
                 "explain.methods: neighbours needs features of reference rows, and this bundle was fitted without "
@@ -226,18 +221,21 @@ class Bundle:
             model=model,
             program=program,
             detectors=detectors,
-            cause_names={name: tuple(causes) for name, causes in manifest["cause_names"].items()},
+            cause_names=manifest.cause_names,
             scores=state["scores"],
             abstentions={
                 spec.name: Abstention.from_tensor(spec.target_error, state[f"abstention.{spec.name}"])
                 for spec in config.guards
                 if spec.target_error is not None
             },
-            calibrated=Calibrated.from_tensors(state, config, temperature=manifest["temperature"]),
+            calibrated=Calibrated.from_tensors(state, config, temperature=manifest.temperature),
             monitors=monitors,
             exemplars=kept,
-            self_test=SelfTest.from_tensors(test, manifest["self_test"]) if test else None,
-            id=id_of(path),
+            self_test=None
+            if manifest.self_test is None
+            else SelfTest.from_tensors(state.part("self_test."), manifest.self_test),
+            id=manifest.id,
         )
+        state.refuse_others(bundle._state())
         bundle.subject()  # a mistake under `explain` is found now, and not by the first request
         return bundle

@@ -44,8 +44,8 @@ def fit_notices(
     blind = [spec.name for spec, part in zip(config.guards, bundle.detectors, strict=True) if part.reads_early]
     if blind and bundle.model.early is None:
         notices.note(
-            f"guards: {', '.join(blind)} judges without early features, because the model's early layers are not "
-            "tapped; a model in memory taps them if it is made with early=True"
+            f"guards: {', '.join(blind)} judges without early features, because the model gives none: "
+            "noise and inversion may hide from the last features"
         )
     if not config.guards:
         notices.warn("no guards are configured: every row will be allowed")

@@ -169,7 +169,7 @@ def fit_examined(  # noqa: PLR0913
         calibrated=calibrated,
         monitors=monitors,
         exemplars=exemplars,
-        self_test=SelfTest.record(pipeline, known),
+        self_test=SelfTest.record(pipeline, known, classes),
     )
     violations = FalseAlarms(int(violated.sum()), len(violated))
     reports, any_guard = measure(scores, config, pipeline.thresholds, abstentions)

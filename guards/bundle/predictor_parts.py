@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from guards.bundle.construction import context_of
-from guards.bundle.files import named_state, restored
+from guards.bundle.fitted_state import named_state, restored
 from guards.calibration.draws import uniform_draws
 from guards.calibration.label_scores import CumulativeScores
 from guards.calibration.prediction_sets import Classifier, Measure, Predictor, Regressor
@@ -82,7 +82,7 @@ class Calibrated:
 
     @classmethod
     def from_tensors(cls, state: Mapping[str, Tensor], config: Config, *, temperature: float) -> Self:
-        """Restore what :meth:`tensors` gave; bundles of earlier versions have the nonconformity alone."""
+        """Restore what :meth:`tensors` gave."""
         measure = make_measure(config)
         return cls(
             state["nonconformity"],

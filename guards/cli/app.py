@@ -14,11 +14,15 @@ from guards.cli.requirements import Requirement, judge, status_of
 from guards.types import Mistake
 from guards.version import __version__
 
-__all__ = ["AsJson", "Deployed", "Require", "app", "close", "load_bundle", "remarks", "run"]
+__all__ = ["AsJson", "BundleId", "Deployed", "Require", "app", "close", "load_bundle", "remarks", "run"]
 
 Deployed = Annotated[
     Path | None,
     typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
+]
+BundleId = Annotated[
+    str | None,
+    typer.Option(help="the id that the bundle must have, sha256:..., as `fit` prints it; any other bundle is refused"),
 ]
 Require = Annotated[
     list[str] | None,
@@ -58,16 +62,20 @@ def main(
     """Fit guards around a PyTorch model, measure them, and serve them."""
 
 
-def load_bundle(bundle: Path, config: Path | None) -> Bundle:
-    """Load a bundle with a config's deploy-time changes and the builder's code beside the config.
+def load_bundle(path: Path, config: Path | None, bundle_id: str | None) -> Bundle:
+    """Load a bundle with a config's deploy-time changes and the builder's code beside the config, and test the bundle.
 
     Raises:
-        Mistake: the bundle or the config is wrong, or the config asks for a refit.
+        Mistake: the bundle or the config is wrong, the bundle is not the bundle that was asked for, the config asks for
+            a refit, or the bundle does not give its known answers.
     """
     from guards.config.load import load_config  # noqa: PLC0415
 
     parsed = None if config is None else load_config(config)
-    return Bundle.load(bundle, config=parsed, folder=None if config is None else config.resolve().parent)
+    folder = None if config is None else config.resolve().parent
+    bundle = Bundle.load(path, config=parsed, folder=folder, bundle_id=bundle_id)
+    bundle.run_self_test(bundle.pipeline())
+    return bundle
 
 
 def close(

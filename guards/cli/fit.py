@@ -109,7 +109,7 @@ def _print(fitted: Fitted, console: Console) -> None:
         title=f"{config.name} {config.version}: false-alarm budget {config.false_alarm_budget:.3%}, {config.guarantee}"
     )
     for name in ("guard", "budget", "flags at p <=", "held-out false alarms", "95 % interval"):
-        grid.add_column(name, justify="left" if name == "guard" else "right", no_wrap=True)
+        grid.add_column(name, justify="left" if name == "guard" else "right", overflow="fold")
     for report in fitted.guards:
         if report.abstention is not None:
             grid.add_row(report.name, "on purpose", f"{report.threshold:.5f}", "", "")

@@ -8,6 +8,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table as Grid
 
+from guards.cli.server_key import KEY_HINT, key_header, needs_key
 from guards.types import Mistake
 
 __all__ = ["Figure", "Watched", "draw", "fetch", "show"]
@@ -59,7 +60,7 @@ def fetch(url: str, *, of: str = "bundle", client: httpx.Client | None = None) -
         raise Mistake(f"--of {of}: there are {', '.join(SCOPES)}")
     query = "" if of == "bundle" else f"?of={of}"
     own = client is None
-    client = httpx.Client(timeout=TIMEOUT) if client is None else client
+    client = httpx.Client(timeout=TIMEOUT, headers=key_header()) if client is None else client
     url = url.rstrip("/")
     try:
         models = _answer(client, f"{url}/v1/models")["models"]
@@ -78,6 +79,8 @@ def fetch(url: str, *, of: str = "bundle", client: httpx.Client | None = None) -
 def _answer(client: httpx.Client, url: str) -> Any:  # noqa: ANN401 - JSON
     try:
         reply = client.get(url)
+        if needs_key(reply.status_code):
+            raise Mistake(f"--url: {url} answered {reply.status_code}: {KEY_HINT}")
         reply.raise_for_status()
         return reply.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as unreachable:

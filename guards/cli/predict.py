@@ -133,7 +133,7 @@ def show(found: Predicted, out: Path, console: Console) -> None:
     console.print(f"{out}: {found['rows']} rows: {actions}", highlight=False, markup=False, soft_wrap=True)
     grid = Grid()
     for name in ("", "flagged", "95 % interval", "crashed on"):
-        grid.add_column(name, justify="right" if name else "left", no_wrap=True)
+        grid.add_column(name, justify="right" if name else "left", overflow="fold")
     for name, flags in found["guards"].items():
         grid.add_row(name, *_percent(flags["flag_rate"], flags["flag_interval"]), f"{flags['crashed']} rows")
     grid.add_row("rows touched", *_percent(found["touched"], found["touched_interval"]), "")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from guards.bundle.bundle import Bundle
+from guards.bundle.manifest import read_manifest
 from guards.cli.drift_expressions import Z, expressions, series
 from guards.monitors.streams import StreamParams
 from guards.statistics.e_values import SIGNIFICANCE
@@ -36,7 +36,7 @@ def ordered_bins(bundle: Path) -> int:
     Raises:
         Mistake: there is no bundle, or none of its monitors counts streams.
     """
-    config, _, _ = Bundle.describe(bundle)
+    config = read_manifest(bundle, verify=False).config
     bins = [params.bins for params in config.monitors if isinstance(params, StreamParams)]
     if not bins:
         raise Mistake(f"{bundle}: monitors: none counts streams; add {{name: streams, kind: bins}} and fit anew")

@@ -147,11 +147,13 @@ def _search_for(
 def _lean(config: Config) -> Config:
     """Leave out what a search does not need: monitors, guards that abstain on purpose, and the compiler.
 
-    A compiled model would not see the hooks of the features.
+    A compiled model would not see the hooks of the features. Prediction sets by group need a monitor, and no guard
+    reads them.
     """
     guards = tuple(config.guards[place] for place in config.budgeted)
     model = config.model.model_copy(update={"compile": False})
-    return config.model_copy(update={"monitors": (), "guards": guards, "model": model})
+    sets = config.prediction_sets.model_copy(update={"by": "none"})
+    return config.model_copy(update={"monitors": (), "guards": guards, "model": model, "prediction_sets": sets})
 
 
 def _with_early(config: Config) -> Config:

@@ -1,6 +1,7 @@
 """Reads a config from a YAML file."""
 
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from guards.types import Mistake
 
 __all__ = ["load_config", "read_document"]
 
+MOST_BYTES = 1 << 20
+"""The parser needs up to 20 s for so many bytes, and longer for more."""
+
 
 class _Loader(yaml.SafeLoader):
     """Reads only YAML 1.2's booleans and plain decimal numbers, and refuses a key that is given twice.
@@ -19,10 +23,13 @@ class _Loader(yaml.SafeLoader):
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen = set[Hashable]()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
+            if not isinstance(key, Hashable):
+                continue  # super() refuses such a key
+            if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -55,10 +62,17 @@ def load_config(path: Path) -> Config:
     """Read and validate a config.
 
     Raises:
-        Mistake: the file cannot be read, is no YAML, or a key is wrong.
+        Mistake: the file cannot be read, is too large, is no YAML, or a key is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)  # one byte more, so that a larger file is not read to its end
+        if len(content) > MOST_BYTES:
+            raise Mistake(
+                f"{path}: a config has at most {MOST_BYTES} bytes, and this file is larger; leave out labels and "
+                "categories, which are read from the reference"
+            )
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as unreadable:
         raise Mistake(
             f"{path}: cannot be read ({unreadable.__class__.__name__}); give the path of a YAML file"
@@ -69,4 +83,6 @@ def load_config(path: Path) -> Config:
         mark = getattr(broken, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise Mistake(f"{place}: no valid YAML: {getattr(broken, 'problem', None) or broken}") from None
+    except RecursionError:
+        raise Mistake(f"{path}: it is nested too deeply for a config; see `guardhouse schema`") from None
     return parse(document)

@@ -67,8 +67,10 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
         labels = table.columns.get(label)
         if labels is None:
             absent = f"reference.label: no column {label!r} in {path}; {choices(label, list(table.columns))}"
-            if asked or not config.input.columns:
+            if asked:
                 raise Mistake(absent)
+            if not config.input.columns:
+                raise Mistake(f"{absent}; if the rows have no labels, name the model's columns under input.columns")
             notices.note(f"{absent}; the rows are read without labels")
     else:
         exists(path, folder=True)

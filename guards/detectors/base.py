@@ -23,8 +23,9 @@ class Params(BaseModel):
 class Detector(nn.Module, ABC):
     """Turns a batch into one score per row, larger meaning stranger.
 
-    Fitted state lives in buffers, so that a bundle can keep it as tensors and ``.to(device)`` moves it. A row's score
-    depends on this row alone: never on other rows of the batch, and never on their number.
+    Fitted state lives in buffers, so that a bundle can keep it as tensors and ``.to(device)`` moves it. The constructor
+    registers every buffer, with the dtype that the fitted buffer has: a bundle with other buffers is refused. A row's
+    score depends on this row alone: never on other rows of the batch, and never on their number.
     """
 
     Params: ClassVar[type[Params]]

@@ -92,7 +92,7 @@ class ImageQuality(Detector):
         sides = self.sides(_sides(measures))
         lifts = self.combinations.lifts(measures, measures.isnan())
         score = torch.maximum(sides.amax(1), self.combinations.surprise(lifts))
-        marks = torch.cat([sides > ODD, self.combinations.odd_values(lifts)], dim=1) if causes else None
+        marks = torch.cat([sides > ODD, self.combinations.odd_values(lifts)[0]], dim=1) if causes else None
         return Finding(score, causes=marks)
 
     def score(self, batch: Batch) -> Tensor:

@@ -63,10 +63,12 @@ class Ranges(Detector):
         super().__init__()
         self.params = params
         for name in (
-            "low", "high", "width", "missing_surprise", "never",
-            "declared_low", "declared_high", "declared_present", "image", "rule_surprise",
-        ):  # fmt: skip
+            *("low", "high", "width", "missing_surprise", "never"),
+            *("declared_low", "declared_high", "rule_surprise"),
+        ):
             self.register_buffer(name, torch.empty(0))
+        for name in ("declared_present", "image"):
+            self.register_buffer(name, torch.empty(0, dtype=torch.bool))
         self.familiar, self.mistakes = FamiliarValues(), LikelyMistakes()
         self.rules, self.combinations = RowRules(params.rules), Combinations()
         self._names: tuple[str, ...] = ()
@@ -164,13 +166,18 @@ class Ranges(Detector):
         strange = torch.zeros_like(missing) if faulty is None else faulty
         if not self._is_table:
             return missing | strange
-        pattern = missing.new_zeros((len(x), 1))
+        pattern, doubtful = missing.new_zeros((len(x), 1)), strange
         if lifts is not None:
             if faulty is not None:  # a faulty value would make the values odd that go with it
                 lifts = self.combinations.lifts(x.masked_fill(faulty, torch.nan), missing)
-            strange = strange | self.combinations.odd_values(lifts)
+            odd, strangest = self.combinations.odd_values(lifts)
+            # One row of a hundred has an odd value without a mistake.
+            strange, doubtful = strange | odd, strange | strangest
             pattern = self.combinations.odd_pattern(lifts)[:, None]
-        parts = [missing | strange, self.mistakes(x, strange, self.familiar), pattern]
+            # Values that are often missing like this explain nothing, unless nothing else does.
+            explained = strange.any(1) if broken is None else strange.any(1) | broken.any(1)
+            missing = missing & (pattern | ~explained[:, None])
+        parts = [missing | strange, self.mistakes(x, doubtful, self.familiar), pattern]
         return torch.cat(parts if broken is None else [*parts, broken], dim=1)
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:
@@ -226,7 +233,7 @@ class Ranges(Detector):
 
     @property
     def _is_table(self) -> bool:
-        """Whether there is more to judge than bounds: not of tensors, images, and bundles of earlier versions."""
+        """Whether there is more to judge than bounds: not of tensors and images."""
         return len(self.familiar.steps) > 0
 
     def _shortcut(self) -> tuple[bool, bool, bool]:

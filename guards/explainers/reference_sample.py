@@ -58,7 +58,8 @@ class Exemplars:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self | None:
         """Make exemplars from the dictionary of :meth:`tensors`; None if the dictionary has no mean."""
-        return cls(**tensors) if "mean" in tensors else None
+        known = {field.name: tensors[field.name] for field in fields(cls) if field.name in tensors}
+        return cls(**known) if "mean" in known else None
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors that a bundle keeps, by field."""

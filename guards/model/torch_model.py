@@ -228,7 +228,8 @@ class TorchModel(nn.Module):
 
     def _early(self, prepared: Tensor, wanted: Sequence[str] | bool, notices: Notices) -> EarlyTap | None:
         layers = first_layers(layers_that_run(self.net, self._cast, prepared)) if wanted is True else wanted or ()
-        if wanted is True and not layers:
+        # Of a scripted module, whose layers cannot be seen, another note says more.
+        if wanted is True and not layers and not isinstance(self.net, torch.jit.ScriptModule):
             notices.note(
                 "model.early: no convolution or linear layer runs before the last one, so that guards see no early "
                 "layer; name a submodule to use its output"

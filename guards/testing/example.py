@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from guards.bundle.files import named_state, plain, restored
+from guards.bundle.fitted_state import named_state, plain, restored
 from guards.calibration.prediction_sets import Classifier, Regressor
 from guards.detectors.base import Params
 from guards.input.column import Column

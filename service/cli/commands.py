@@ -15,12 +15,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from guards.bundle.bundle import Bundle
+from guards.cli.app import BundleId
 from guards.cli.commands import app, remarks, run
 from guards.types import Mistake
 from service.cli.drain import drain
+from service.cli.keys import keys
 from service.cli.wait import wait
 from service.engine.deployment import Deployment
 from service.lifecycle.addresses import read_settings
+from service.lifecycle.exposure import refuse_exposed
 
 __all__ = ["app", "run"]
 
@@ -30,6 +33,7 @@ SHOWN_IDS = 5
 
 app.command()(drain)
 app.command()(wait)
+app.add_typer(keys, name="keys")
 
 
 def _series(bundle: Bundle) -> str:
@@ -49,19 +53,28 @@ remarks.append(_series)
 def serve(
     bundle: Annotated[Path, typer.Argument(help="a bundle written by fit")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="the port to listen on")] = 3000,
-    host: Annotated[str, typer.Option(help="the address to listen on")] = "0.0.0.0",  # noqa: S104 - in a pod, a server listens on every address
+    host: Annotated[str, typer.Option(help="the address to listen on; 0.0.0.0: every address")] = "127.0.0.1",
     config: Annotated[
         Path | None,
         typer.Option(envvar="GUARDHOUSE_CONFIG", help="the config beside the builder's code, with deploy-time changes"),
     ] = None,
+    bundle_id: BundleId = None,
     *,
     plain: Annotated[bool, typer.Option("--plain", help="start the same processes without BentoML")] = False,
+    opened: Annotated[
+        bool, typer.Option("--open", help="let everybody who reaches the server ask, on any address and without a key")
+    ] = False,
 ) -> None:
     """Serve a bundle over HTTP with BentoML."""
     environment = {**os.environ, "GUARDHOUSE_BUNDLE": str(bundle.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
     if config is not None:
         environment["GUARDHOUSE_CONFIG"] = str(config.resolve())
+    if bundle_id is not None:
+        environment["GUARDHOUSE_BUNDLE_ID"] = bundle_id
+    if opened:
+        environment["GUARDHOUSE_OPEN"] = "1"
     settings = read_settings(environment)
+    refuse_exposed(host, settings)
     deployment = Deployment.read(settings)
     if "BENTOML_HOME" not in environment and not _home_is_ours():
         environment["BENTOML_HOME"] = str(_other_home(settings.state_folder))

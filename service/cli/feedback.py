@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from guards.cli.server_key import KEY_HINT, key_header, needs_key
 from guards.types import Mistake
 from service.cli.outcomes_file import FeedbackFile
 from service.front.protocols.feedback import MAX_OUTCOMES, MEMBERS
@@ -31,7 +32,7 @@ class Sender:
         """Prepare to send to the server at ``url``; ``options`` are passed to httpx.Client."""
         self._sleep = sleep
         try:
-            self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, **options)
+            self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, headers=key_header(), **options)
         except httpx.InvalidURL as invalid:
             raise Mistake(f"--url {url}: {invalid}") from None
         self._url, self._name = url, ""
@@ -108,6 +109,9 @@ class Sender:
             return document
         if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY and isinstance(document, dict):
             raise Mistake(*(_refusal(error, lines) for error in document.get("errors", [])))
+        if needs_key(response.status_code):
+            detail = document.get("detail") if isinstance(document, dict) else None
+            raise Mistake(f"{response.request.url}: {detail or response.status_code}; {KEY_HINT}")
         raise Mistake(f"{response.request.url}: answered {response.status_code}: {response.text[:200]}")
 
 

@@ -1,6 +1,6 @@
 """``guardhouse wait``: waits until a bundle is whole, so that a pod stays in its init container and does not crash.
 
-This module imports neither torch nor the library, because an init container has little memory.
+This module imports no torch, and of the library only what needs no torch: an init container has little memory.
 """
 
 import hashlib
@@ -15,9 +15,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from guards.bundle.folder import MANIFEST, foreign_name, odd_entry, sealed
+
 __all__ = ["BundleFiles", "wait"]
 
-MANIFEST = "manifest.json"
 NAMED_BY_HASH = re.compile(r"sha256-([0-9a-f]{8,64})")
 POLL_SECONDS = 1.0
 SAY_SECONDS = 10.0
@@ -44,15 +45,16 @@ class BundleFiles:
     def fault(self) -> str | None:
         """Say what keeps the bundle from being whole, in one sentence; None if it is whole."""
         try:
-            for name, digest in self._manifest().items():
+            files = self._manifest()
+            for name, digest in files.items():
                 if self._sha256(name) != digest:
                     return f"{self._path / name}: the file is not whole, or is not the file that was fitted"
+            return odd_entry(self._path, files)
         except NotThereError as missing:
             return str(missing)
         except OSError as refused:
             who = f"the user {os.getuid()}" if hasattr(os, "getuid") else "this user"
             return f"{refused.filename}: {who} cannot read it ({refused.strerror})"
-        return None
 
     def _manifest(self) -> dict[str, str]:
         """Return the sha256 of every file that the manifest names."""
@@ -62,14 +64,22 @@ class BundleFiles:
         manifest, named = self._path / MANIFEST, NAMED_BY_HASH.fullmatch(self._path.name)
         if named is not None and not found.startswith(named[1]):
             raise NotThereError(f"{manifest}: its sha256 is {found[:12]}..., and the folder's name says {named[1]}")
+        content = manifest.read_bytes()
+        if not sealed(content):
+            raise NotThereError(f"{manifest}: the file is not a whole manifest of this version of Guardhouse")
         try:
-            return dict(json.loads(manifest.read_text(encoding="utf-8"))["sha256"])
-        except (ValueError, KeyError, TypeError):
+            files = dict(json.loads(content)["sha256"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise NotThereError(f"{manifest}: the file is not a whole manifest") from None
+        if (name := foreign_name(files)) is not None:
+            raise NotThereError(f"{manifest}: it names {name!r}, which is no file of a bundle")
+        return files
 
     def _sha256(self, name: str) -> str:
         """Return the hash of a file that has not changed since the last look."""
         file = self._path / name
+        if file.is_symlink():
+            raise NotThereError(f"{file}: it is a link; put the file itself there")
         if not file.is_file():
             raise NotThereError(f"{file}: the file is not there yet")
         status = file.stat()
@@ -92,6 +102,8 @@ def wait(
     ] = None,
 ) -> None:
     """Wait until a bundle is whole: the manifest and every file that it names are there and have their sha256.
+
+    Nothing else may be in the folder.
 
     In a folder called sha256-HEX the manifest's own sha256 must begin with HEX. Prints what is missing every 10 s.
     Exit status 0 if the bundle is whole, 1 if --seconds have passed.

@@ -150,7 +150,7 @@ class Batcher:
         self._board.batch_seconds += SMOOTHING * (took - self._board.batch_seconds)
         finished = [piece.job for piece in pieces if not piece.job.over and piece.job.cursor == len(piece.job.ids)]
         lessons = _merged(chain.from_iterable(job.parts for job in finished))
-        self._books.expect(len(lessons))
+        self._pending.expect(len(lessons))
         for job in finished:
             job.over = True
             job.source.finish(job)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Self
 
-from guards.bundle.bundle import Bundle
+from guards.bundle.manifest import Manifest, read_manifest
 from guards.config.config import Config, differences
 from guards.config.load import load_config
 from guards.errors import Mistake
-from guards.input.schema import InputSchema
 from service.settings import Settings
 
 __all__ = ["Deployment", "groups_of_requests"]
@@ -15,30 +14,29 @@ __all__ = ["Deployment", "groups_of_requests"]
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The fitted config, the deployed config if there is one, the schema of a row, and the class labels."""
+    """The bundle's manifest, and the deployed config if there is one."""
 
-    fitted: Config
+    manifest: Manifest
     deployed: Config | None
-    schema: InputSchema
-    classes: tuple[str, ...]
 
     @property
     def config(self) -> Config:
         """The config that the server uses."""
-        return self.deployed or self.fitted
+        return self.deployed or self.manifest.config
 
     @classmethod
     def read(cls, settings: Settings) -> Self:
-        """Read a bundle's description and the deployed config.
+        """Read a bundle's manifest and the deployed config.
 
         Raises:
-            Mistake: the bundle or the config cannot be read, or the deployed config can only be used after a new fit.
+            Mistake: the bundle or the config cannot be read, the bundle is not the bundle that the settings ask for, or
+                the deployed config can only be used after a new fit.
         """
-        fitted, schema, classes = Bundle.describe(settings.bundle)
+        manifest = read_manifest(settings.bundle, bundle_id=settings.bundle_id, verify=False)
         deployed = None if settings.config is None else load_config(settings.config)
-        if deployed is not None and (keys := differences(fitted, deployed)):
+        if deployed is not None and (keys := differences(manifest.config, deployed)):
             raise Mistake(f"{settings.config}: it differs from the fitted config in {', '.join(keys)}; fit anew")
-        return cls(fitted, deployed, schema, classes)
+        return cls(manifest, deployed)
 
 
 def groups_of_requests(config: Config) -> list[str]:

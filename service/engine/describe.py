@@ -3,30 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 from guards.bundle.bundle import Bundle
-from guards.bundle.files import id_of, read_manifest
 from guards.config.config import Config
 from guards.explanations.explain import methods
 from guards.input.schema import InputSchema
 from service.engine.deployment import Deployment, groups_of_requests
 from service.messages.served_model import ServedExplain, ServedExplainer, ServedGuard, ServedModel
-from service.settings import Settings
 
 __all__ = ["describe", "described", "served_model"]
 
 
-def describe(settings: Settings, deployment: Deployment) -> ServedModel:
-    """Describe the model that the engine is about to serve.
-
-    Raises:
-        Mistake: the manifest cannot be read.
-    """
-    return served_model(
-        deployment.config,
-        deployment.schema,
-        deployment.classes,
-        causes=read_manifest(settings.bundle, verify=False)["cause_names"],
-        bundle=id_of(settings.bundle),
-    )
+def describe(deployment: Deployment) -> ServedModel:
+    """Describe the model that the engine is about to serve."""
+    manifest, config = deployment.manifest, deployment.config
+    return served_model(config, manifest.row_schema, manifest.classes, causes=manifest.cause_names, bundle=manifest.id)
 
 
 def described(bundle: Bundle) -> ServedModel:

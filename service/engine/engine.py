@@ -14,7 +14,6 @@ import numpy.typing as npt
 from guards.bundle.bundle import Bundle
 from guards.monitors.groups.monitor import level_codes, of_requests
 from guards.pipeline import fatal
-from guards.types import Mistake
 from guards.version import __version__
 from service.closing import Step, optional
 from service.engine.batcher import Batcher
@@ -47,6 +46,8 @@ FIRST_TRY_SECONDS = 10.0
 CLOSE_SECONDS, STORE_SECONDS = 5.0, 8.0
 """How long a part may take to close. The store and the monitors' process get ``STORE_SECONDS``; their own limits are
 shorter."""
+COUNTED_SECONDS = 2.0
+"""How long a scrape may wait until answered rows are counted. A front waits for the engine's families for longer."""
 BUSY_SECONDS = 1.0
 """How long after its last batch an engine still counts as busy."""
 NOT_ASKED: Mapping[str, Array] = {}
@@ -79,9 +80,7 @@ class Engine:
         pipeline = bundle.pipeline()
         if pipeline.predictor.notice is not None:  # a new coverage may need more rows of a class or a group
             LOG.warning("%s", pipeline.predictor.notice)
-        if bundle.self_test is None:
-            raise Mistake("self-test: the bundle has no known rows; fit it anew")
-        bundle.self_test.check(pipeline)
+        bundle.run_self_test(pipeline)
         self.monitoring = Monitoring(bundle.monitors, ExportedSeries({} if families is None else families.counters()))
         self._snapshots: Snapshots | None = None
         if state is not None:
@@ -139,6 +138,11 @@ class Engine:
         self.batcher.start()
         if self._snapshots is not None:
             self._snapshots.start()
+
+    def exported(self) -> bytes:
+        """Give the metrics' families as JSON. Rows are counted after their answers: this waits until they are."""
+        self._settle(COUNTED_SECONDS)
+        return self.families.encoded()
 
     def _settle(self, seconds: float) -> bool:
         return self.batcher.settle(seconds)

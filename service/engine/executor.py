@@ -20,6 +20,7 @@ from service.engine.batch_size import measure, preferred
 from service.engine.job import Computed
 from service.engine.stage_timer import Laps
 from service.engine.to_host import answer_of
+from service.messages.row_name import id_of
 from service.messages.stage import Stage
 
 __all__ = ["DEVICE_STAGES", "About", "Executor"]
@@ -84,7 +85,7 @@ class Executor:
         copied = {name: self._copy_in(filled(codes, size)) for name, codes in groups.items()} if groups else {}
         draws = None
         if self._pipeline.predictor.randomised:
-            draws = self._copy_in(filled(uniform_draws(ids, self._bundle.id), size))
+            draws = self._copy_in(filled(uniform_draws(map(id_of, ids), self._bundle.id), size))
         batch = Batch(self._copy_in(filled(x, size)), copied, draws=draws)
         laps.mark()
         findings = self._pipeline.check_input(batch, causes=causes)

@@ -39,6 +39,8 @@ class PendingLessons:
         self._batches: list[Computed] = []
         self._oldest = 0.0
         """When the first of the batches ended, by ``time.monotonic``."""
+        self._due = 0
+        """How many lessons were expected and are not kept yet."""
         self._settled = self._asked = 0
         self._settling = threading.Condition()
 
@@ -60,6 +62,11 @@ class PendingLessons:
         many = max(len(self._batches), len(self._lessons)) >= MOST_BATCHES or rows >= MOST_ROWS
         return many or time.monotonic() - self._oldest >= MOST_SECONDS
 
+    def expect(self, lessons: int) -> None:
+        """Know of lessons whose answers are about to leave; :meth:`add` gets them next."""
+        self._due += lessons
+        self._books.expect(lessons)
+
     def add(self, batches: Sequence[Computed], lessons: Sequence[Lesson]) -> None:
         """Add batches that were computed, and lessons whose answers have left."""
         if not self._batches:
@@ -79,6 +86,7 @@ class PendingLessons:
                 self._on_fault(fault)
         for batch in batches:
             self._books.ran(batch)
+        self._due -= len(lessons)
         if asked != self._settled:
             with self._settling:
                 self._settled = asked
@@ -87,8 +95,11 @@ class PendingLessons:
     def settle(self, ring: Callable[[], None], alive: Callable[[], bool], seconds: float) -> bool:
         """Wait until every row that has been answered is kept; say whether that took no longer.
 
-        ``ring`` wakes the device's thread, ``alive`` says whether there is one.
+        ``ring`` wakes the device's thread, ``alive`` says whether there is one. If every answered row is kept already,
+        nobody waits, however long the device's thread computes.
         """
+        if not self._due:
+            return True
         with self._settling:
             self._asked += 1
             asked = self._asked

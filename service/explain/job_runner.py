@@ -39,7 +39,7 @@ class JobRunner:
             Refused: too many jobs are kept, or the store is down.
         """
         try:
-            name = await asyncio.to_thread(self._table.add, request.pack())
+            name = await asyncio.to_thread(self._table.add, request.pack(), request.owner)
         except StoreDownError:
             raise Refused("store_down", "the store is down", retry_after=RETRY_SECONDS) from None
         if name is None:

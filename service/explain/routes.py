@@ -1,5 +1,6 @@
 """The explanation routes of a front: they decode requests, check limits, ask the explanation desk, and reply."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from service.messages.explanations import (
     ExplainRequest,
 )
 from service.messages.refused import Refused
+from service.messages.row_name import id_of, row_name
 from service.messages.served_model import ServedModel
 from service.telemetry.request_record import CURRENT
 
@@ -40,6 +42,7 @@ MOST_VALUES = 2**18
 """The most numbers in an answer to several rows: a few megabytes of JSON."""
 REPLACED = "the model was replaced meanwhile; ask again"
 AGAIN = {"Retry-After": "1"}
+JOB = re.compile("[A-Za-z0-9_-]{1,64}")
 WAITING = orjson.dumps({"state": "waiting"})
 ReadRows = Callable[[Call, Mapping[str, type | tuple[type, ...]]], Awaitable[v1.Request]]
 """Decodes a v1 body for the served model: a call, and the known parameters with their types."""
@@ -58,9 +61,9 @@ class ExplainRoutes:
         """Map every path to its route."""
         model = f"/v1/models/{self._served.name}"
         return {
-            f"{model}:explain": Route(EXPLAIN_PATH, {"POST": self.explain}, CODES[EXPLAIN_PATH]),
-            f"{model}/explainers": Route(LIST_PATH, {"GET": self.explainers}, CODES[LIST_PATH]),
-            f"{FOLDER}/*": Route(RESULT_PATH, {"GET": self.result}, CODES[RESULT_PATH]),
+            f"{model}:explain": Route(EXPLAIN_PATH, {"POST": self.explain}, CODES[EXPLAIN_PATH], needs="explain"),
+            f"{model}/explainers": Route(LIST_PATH, {"GET": self.explainers}, CODES[LIST_PATH], needs="explain"),
+            f"{FOLDER}/*": Route(RESULT_PATH, {"GET": self.result}, CODES[RESULT_PATH], needs="explain"),
         }
 
     async def explainers(self, _: Call) -> Reply:
@@ -75,20 +78,22 @@ class ExplainRoutes:
             Problem: the request has faults, the deadline passed, or the server failed.
         """
         self._check_ready()
-        client = {"client": call.client}
+        exchange = CURRENT.get()
+        owner = None if exchange is None else exchange.owner
+        client = {"client": call.client if owner is None else row_name(owner, "")}  # no address is such a name
         await self._control.ask(ADMIT, client)  # before decoding, so that refusing a flood of requests is cheap
         try:
             rows = await self._read(call, PARAMETERS)
             self._check_size(rows)
-        except Problem:
+        except (Problem, Refused):
             with suppress(Refused):  # if the engine has ended, its next process gives a whole allowance
                 await self._control.ask(GIVE_BACK, client)
             raise
-        if (exchange := CURRENT.get()) is not None:
+        if exchange is not None:
             exchange.rows = len(rows.x)
         question = {name: rows.parameters.get(name) for name in PARAMETERS}
         picture = wants_picture(call.headers)
-        request = ExplainRequest(question, rows.ids, rows.x, picture, call.request_id)
+        request = ExplainRequest(question, rows.ids, rows.x, picture, call.request_id, owner)
         if self._served.stores_rows and may_wait(call.headers):
             return await self._explain_later(request)
         head = {**request.head(), "deadline": call.deadline}
@@ -102,8 +107,12 @@ class ExplainRoutes:
             Problem: there is no such job, or it has no answer.
         """
         self._check_ready()
-        name = call.path.rpartition("/")[2]
-        answer = ExplainAnswer.of(*await self._control.ask(JOB_ANSWER, {"job": name}))
+        name, exchange = call.path.rpartition("/")[2], CURRENT.get()
+        if JOB.fullmatch(name):
+            job = row_name(None if exchange is None else exchange.owner, name)
+            answer = ExplainAnswer.of(*await self._control.ask(JOB_ANSWER, {"job": job}))
+        else:  # never the name of a job, and perhaps no text that a database takes
+            answer = ExplainAnswer("unknown")
         try:
             return _reply(answer)
         except Problem as problem:
@@ -115,7 +124,7 @@ class ExplainRoutes:
         head, body = await self._control.ask(EXPLAIN_LATER, request.head(), request.x.tobytes())
         if "job" not in head:
             return _reply(ExplainAnswer.of(head, body))
-        location = {"Location": f"{FOLDER}/{head['job']}", **AGAIN, "Preference-Applied": "respond-async"}
+        location = {"Location": f"{FOLDER}/{id_of(head['job'])}", **AGAIN, "Preference-Applied": "respond-async"}
         return Reply(WAITING, HTTPStatus.ACCEPTED, headers=location)
 
     def _check_ready(self) -> None:

@@ -7,14 +7,16 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from service.front.admission import Admission, Needs, need
 from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.http import JSON, OCTETS, Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
+from service.front.memory_room import BODIES
 from service.front.protocols.problem import PROBLEM, Problem
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
 from service.front.trusted_proxies import TrustedProxies
-from service.telemetry.request_record import CLIENT_LEFT, Exchanges
+from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
 __all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits"]
 
@@ -28,7 +30,7 @@ class Incoming:
     """Receives the body of a request, and records whether more of the body may still arrive."""
 
     def __init__(self, receive: Receive, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        self._receive = receive
+        self._receive, self._held = receive, 0
         self.unread = any(
             name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in fields
         )
@@ -38,6 +40,18 @@ class Incoming:
         message = await self._receive()
         self.unread = bool(message.get("more_body"))
         return message
+
+    def hold(self, size: int) -> None:
+        """Count ``size`` bytes of the body that are held in memory.
+
+        Raises:
+            Refused: all bodies together would hold too much.
+        """
+        self._held = BODIES.grow(self._held, size)
+
+    def release(self) -> None:
+        """Give back what was counted."""
+        self._held = BODIES.grow(self._held, 0)
 
 
 class Limits:
@@ -51,16 +65,17 @@ class Limits:
         max_body_bytes: int,
         timeout_seconds: float,
         closing: Callable[[], bool],
+        admission: Admission | None = None,
         trusted_proxies: Iterable[str] = (),
     ) -> None:
         """Serve ``routes`` by exact path; a route that ends in ``/*`` serves every path directly below it.
 
-        While ``closing`` returns true, connections are not kept alive. ``trusted_proxies`` are the networks of the
-        proxies that may say who their client is.
+        While ``closing`` returns true, connections are not kept alive. Without ``admission`` every caller may enter.
+        ``trusted_proxies`` are the networks of the proxies that may say who their client is.
         """
         self.routes, self.exchanges, self.metrics, self.closing = routes, exchanges, exchanges.metrics, closing
         self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
-        self._deadlines = Deadlines()
+        self._deadlines, self._admission = Deadlines(), admission
         self._proxies = TrustedProxies(trusted_proxies)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -92,7 +107,7 @@ class Limits:
         timed = ask(exchange, headers)
         code = None
         try:
-            reply = await self._reply(route, head, headers, request_id, body)
+            reply = await self._reply(route, head, headers, exchange, body)
             if timed:
                 reply = replace(reply, headers={**reply.headers, "Server-Timing": timing(exchange)})
             # If the body was not read to its end, the rest may be endless. So the connection serves no other request.
@@ -103,12 +118,19 @@ class Limits:
             code = CLIENT_LEFT
             raise
         finally:
+            if isinstance(body, Incoming):
+                body.release()
             self.exchanges.end(exchange, code)
 
     async def _reply(
-        self, route: Route | None, head: Head, headers: dict[bytes, bytes], request_id: str, body: bytes | Incoming
+        self, route: Route | None, head: Head, headers: dict[bytes, bytes], exchange: Exchange, body: bytes | Incoming
     ) -> Reply:
+        request_id = exchange.request_id
         try:
+            if self._admission is not None:
+                needs: Needs = "a key" if route is None else route.needs
+                exchange.principal = self._admission.caller(head.fields, needs)
+                need(exchange.principal, needs)
             method = "GET" if head.method == "HEAD" else head.method
             handler, binary = _handler(route, method)
             deadline = asyncio.get_running_loop().time() + self._timeout(headers)
@@ -164,6 +186,7 @@ class Limits:
             size += len(part)
             if size > self.max_body_bytes:
                 raise self._too_large()
+            receive.hold(size)
             parts.append(part)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)

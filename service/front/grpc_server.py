@@ -11,8 +11,11 @@ from google.protobuf.json_format import ParseDict
 
 from guards.errors import Mistake
 from guards.version import __version__
+from service.front.admission import Admission
 from service.front.faults import problem_of
+from service.front.grpc_admission import CALLER, CallAdmission
 from service.front.grpc_options import grpc_options
+from service.front.grpc_routes import CHECK, METHODS, NEEDS, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, abort
 from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect, written
 from service.front.prediction import Asked, Prediction
 from service.front.protocols import grpc_predict_v2_pb2 as messages
@@ -27,34 +30,11 @@ from service.messages.served_model import ServedModel
 from service.telemetry.request_record import CLIENT_LEFT, Exchanges
 from service.telemetry.tracing import GRPC
 
-__all__ = ["RPC_ROUTES", "RpcServer"]
+__all__ = ["RpcServer"]
 
 MAX_STREAMS = 64
 """The most open streams: watches of health, and reflection. A client may keep a stream open as long as it likes."""
 LARGE_MESSAGE = 65536
-MAX_DETAILS = 2000
-"""The longest error details, in bytes. %-encoding can triple them in the metadata, and clients accept 8 KiB."""
-STATUS = {
-    HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
-    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
-    HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
-    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    HTTPStatus.UNPROCESSABLE_ENTITY: grpc.StatusCode.INVALID_ARGUMENT,
-    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
-    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
-"""The gRPC status of a problem, by the problem's HTTP status."""
-CODES = (200, *map(int, STATUS), CLIENT_LEFT)
-METHODS = (
-    "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer",
-    "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload",
-)  # fmt: skip
-CHECK, WATCH, REFLECT = "grpc:HealthCheck", "grpc:HealthWatch", "grpc:Reflection"
-RPC_ROUTES = dict.fromkeys((*(f"grpc:{method}" for method in METHODS), CHECK, WATCH, REFLECT), CODES)
-Metadata = list[tuple[str, str]]
 Method = Callable[[bytes, str, float, Metadata], Awaitable[bytes]]
 
 
@@ -69,12 +49,18 @@ class RpcServer:
         prediction: Prediction,
         triton: Triton,
         exchanges: Exchanges,
+        admission: Admission | None = None,
         share_port: bool = False,
     ) -> None:
-        """Answer calls once started; ``share_port`` if other fronts of this server listen on the same port."""
+        """Answer calls once started; ``share_port`` if other fronts of this server listen on the same port.
+
+        Without ``admission`` every caller may enter.
+        """
         self.served, self.exchanges = served, exchanges
         self._readiness, self._prediction, self._triton = readiness, prediction, triton
-        self._server = grpc.aio.server(options=grpc_options(served.server, share_port=share_port))
+        inside = [] if admission is None else [CallAdmission(admission, NEEDS, self._refuse)]
+        options = grpc_options(served.server, share_port=share_port)
+        self._server = grpc.aio.server(options=options, interceptors=inside)
         self._health, self._streams = Health(readiness.trouble), 0
         methods: tuple[Method, ...] = (
             self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
@@ -124,6 +110,7 @@ class RpcServer:
             deadline = asyncio.get_running_loop().time() + seconds
             code, problem = CLIENT_LEFT, None
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
+            exchange.principal = CALLER.get()
             try:
                 async with asyncio.timeout_at(deadline):
                     answer = await method(body, request_id, deadline, trailing)
@@ -140,11 +127,19 @@ class RpcServer:
                 return answer
             if problem.reason is not None:
                 self.exchanges.metrics.shed.add(problem.reason)
-            trailing += [(name.lower(), value) for name, value in problem.headers.items()]
-            details = problem.sentence.encode()[:MAX_DETAILS].decode(errors="ignore")
-            return await context.abort(STATUS[problem.status], details, tuple(trailing))  # type: ignore[no-any-return]
+            return await abort(context, problem, trailing)  # type: ignore[no-any-return]
 
         return handle
+
+    async def _refuse(self, path: str, problem: Problem, context: Any) -> None:  # noqa: ANN401 - gRPC's context
+        """End a call that may not enter; calls of paths that do not exist are not counted, as for every caller."""
+        fields = context.invocation_metadata() or ()
+        request_id = known_or_new(str(dict(fields).get("x-request-id", "")).encode())
+        if (route := ROUTE_OF.get(path)) is not None:
+            exchange = self.exchanges.begin(route, GRPC, request_id, fields)
+            exchange.principal = CALLER.get()
+            self.exchanges.end(exchange, int(problem.status))
+        await abort(context, problem, [("x-request-id", request_id)])
 
     def _stream(self, route: str, method: Callable[[Any], AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
         async def handle(asked: Any, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - bytes, or many of them

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from service.front.admission import Needs
+
 __all__ = ["JSON", "OCTETS", "Call", "Handler", "Head", "Message", "Receive", "Reply", "Route", "Send", "Write"]
 
 Message = MutableMapping[str, Any]
@@ -69,3 +71,5 @@ class Route:
     """Whether a body may also be application/octet-stream."""
     direct: bool = False
     """Whether a small request that has arrived whole is answered without ASGI (:mod:`service.front.direct`)."""
+    needs: Needs = "a key"
+    """What a caller needs if the server has keys."""

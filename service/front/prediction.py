@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from guards.actions import Action
+from service.front.admission import need
 from service.front.engine_client import EngineClient
 from service.front.protocols.v1 import Request
 from service.messages.answer import Answer
+from service.messages.row_name import row_name
 from service.telemetry.request_record import CURRENT, StageTimes, took
 
 __all__ = ["Asked", "Prediction"]
@@ -19,14 +21,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Asked(Generic[T]):
-    """A decoded request: its rows, whether the guards name causes, and the function that encodes the answer.
+    """A decoded request: its rows, and the function that encodes the answer.
 
-    ``encode`` returns the answer in the transport's form, and the strictest action among the answer's rows.
+    ``encode`` returns the answer in the transport's form, and the strictest action among the answer's rows. ``causes``
+    asks the guards to name causes. ``detail`` is whether the answer has the guards' p-values.
     """
 
     rows: Request
     encode: Callable[[Answer], tuple[T, Action]]
     causes: bool = False
+    detail: bool = False
 
 
 class Prediction:
@@ -47,7 +51,7 @@ class Prediction:
             slow: whether ``decode`` takes so long that a thread should run it.
 
         Raises:
-            Problem: the request cannot be decoded into rows.
+            Problem: the request cannot be decoded into rows, or asks for a detail that the caller may not see.
             Refused: the engine does not accept the rows now.
             ModelFault: the model raised an exception.
         """
@@ -59,8 +63,12 @@ class Prediction:
         took(self._stages, "decode", started)
         if exchange is not None:
             exchange.rows = len(rows.x)
+            if asked.detail:
+                need(exchange.principal, "detail")
+        owner = None if exchange is None else exchange.owner
+        names = [row_name(owner, name) for name in rows.ids]
         answer = await self._engine.predict(
-            rows.x, ids=rows.ids, groups=rows.groups, deadline=deadline, causes=asked.causes, stages=noted
+            rows.x, ids=names, groups=rows.groups, deadline=deadline, causes=asked.causes, stages=noted
         )
         if exchange is not None:
             exchange.actions = answer.action

@@ -96,10 +96,10 @@ class TritonRoutes:
         handlers = {INDEX: self._index, LOAD: self._change, UNLOAD: self._change}
         routes = [Route(template, {"POST": handler}, CODES[template]) for template, handler in handlers.items()]
         config, statistics = {"GET": self._config}, {"GET": self._statistics}
-        routes.append(Route(STATISTICS, statistics, CODES[STATISTICS]))
+        routes.append(Route(STATISTICS, statistics, CODES[STATISTICS], needs="metrics"))
         for path in (MODEL, VERSION):
             routes.append(Route(f"{path}/config", config, CODES[f"{path}/config"]))
-            routes.append(Route(f"{path}/stats", statistics, CODES[f"{path}/stats"]))
+            routes.append(Route(f"{path}/stats", statistics, CODES[f"{path}/stats"], needs="metrics"))
         name, version = self._served.name, self._served.version
         return {route.template.replace("{name}", name).replace("{version}", version): route for route in routes}
 

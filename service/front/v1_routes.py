@@ -1,7 +1,8 @@
-"""The HTTP routes of KServe's v1 protocol, and the routes of feedback, monitors, health, metrics and pages."""
+"""The HTTP routes of KServe's v1 protocol, and the routes of feedback, monitors, health and metrics."""
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from guards.actions import Action
+from service.front.admission import Needs
 from service.front.dispatch import POST_CODES
 from service.front.engine_client import EngineClient
 from service.front.http import Call, Reply, Route
@@ -22,8 +24,10 @@ from service.front.protocols.top_k import NUMBER_BYTES, SHOWN, TOP_K, read_top_k
 from service.front.readiness import Readiness
 from service.messages.answer import Answer
 from service.messages.outcomes import Outcome
+from service.messages.row_name import row_name
 from service.messages.scope import SCOPES
 from service.messages.served_model import ServedModel
+from service.telemetry.request_record import CURRENT
 
 __all__ = ["CODES", "GET_CODES", "READY_CODES", "Exposition", "V1Routes", "read"]
 
@@ -44,7 +48,15 @@ CODES: Mapping[str, tuple[int, ...]] = {
     FEEDBACK: (*POST_CODES, 404),
     BENTOML_PREDICT: POST_CODES,
 }
-"""The status codes of each route, by its template; the codes of a page are :data:`GET_CODES`."""
+"""The status codes of each route, by its template."""
+NEEDS: Mapping[str, Needs] = {
+    "/livez": "nothing",
+    "/healthz": "nothing",
+    "/readyz": "nothing",
+    "/metrics": "metrics",
+    MONITORS: "monitors",
+}
+"""What a GET route needs if the server has keys; every other route needs any key."""
 LARGE_BODY = 65536
 """The largest body, in bytes, that is decoded without a thread."""
 LONGEST_QUERY = 100
@@ -70,11 +82,10 @@ class V1Routes:
         readiness: Readiness,
         prediction: Prediction,
         exposition: Exposition,
-        pages: Mapping[str, tuple[bytes, str]],
     ) -> None:
-        """Serve ``pages`` (body and media type by path) unchanged, beside the routes of the model."""
+        """Serve one model; ``exposition`` writes the metrics."""
         self._served, self._engine, self._readiness = served, engine, readiness
-        self._prediction, self._exposition, self._pages = prediction, exposition, pages
+        self._prediction, self._exposition = prediction, exposition
         self._storing: set[asyncio.Future[bytes]] = set()
 
     def routes(self) -> dict[str, Route]:
@@ -84,10 +95,15 @@ class V1Routes:
             "/v1/models": self._models, MODEL: self._model, MONITORS: self._monitors,
         }  # fmt: skip
         predict = (PREDICT, BENTOML_PREDICT)
-        routes = [Route(template, {"GET": handler}, CODES[template]) for template, handler in get.items()]
-        routes += [Route(template, {"POST": self._predict}, CODES[template], direct=True) for template in predict]
-        routes.append(Route(FEEDBACK, {"POST": self._feedback}, CODES[FEEDBACK]))
-        routes += [Route(path, {"GET": self._page}, GET_CODES) for path in self._pages]
+        routes = [
+            Route(template, {"GET": handler}, CODES[template], needs=NEEDS.get(template, "a key"))
+            for template, handler in get.items()
+        ]
+        routes += [
+            Route(template, {"POST": self._predict}, CODES[template], direct=True, needs="predict")
+            for template in predict
+        ]
+        routes.append(Route(FEEDBACK, {"POST": self._feedback}, CODES[FEEDBACK], needs="feedback"))
         return {route.template.replace("{name}", self._served.name): route for route in routes}
 
     async def _alive(self, _: Call) -> Reply:
@@ -101,10 +117,6 @@ class V1Routes:
     async def _scrape(self, call: Call) -> Reply:
         accept = call.headers.get(b"accept", b"").decode("latin-1")
         body, content_type = await self._exposition.render(accept)
-        return Reply(body, content_type=content_type)
-
-    async def _page(self, call: Call) -> Reply:
-        body, content_type = self._pages[call.path]
         return Reply(body, content_type=content_type)
 
     async def _models(self, _: Call) -> Reply:
@@ -140,7 +152,10 @@ class V1Routes:
         if not self._served.stores_rows:
             await self._engine.join([])  # raises Refused: without a store the body need not be read
         outcomes = await self._outcomes(body)
-        return feedback.encode(await self._engine.join(outcomes), outcomes)
+        exchange = CURRENT.get()
+        owner = None if exchange is None else exchange.owner
+        named = [replace(outcome, id=row_name(owner, outcome.id)) for outcome in outcomes]
+        return feedback.encode(await self._engine.join(named), outcomes)
 
     async def _outcomes(self, body: bytes) -> list[Outcome]:
         decode = partial(feedback.decode, body, self._served.classes)
@@ -167,7 +182,7 @@ class V1Routes:
             odd = odd_pixels(request.x, served.rows)
             return v1.encode(answer, ids=request.ids, served=served, detail=detail, top_k=top_k, warnings=odd)
 
-        return Asked(request, encode, causes=detail)
+        return Asked(request, encode, causes=detail, detail=detail)
 
 
 def _top_k(request: v1.Request, classes: tuple[str, ...]) -> int | None:

@@ -15,6 +15,7 @@ from service.front.protocols import v2
 from service.front.protocols.images import may_hold_files
 from service.front.protocols.v2_known_heads import KnownHeads
 from service.front.protocols.v2_outputs import (
+    P_VALUE,
     Output,
     TensorSpec,
     alternatives_of,
@@ -60,13 +61,18 @@ class V2Routes:
     def routes(self) -> dict[str, Route]:
         """Return the route of every exact path. The model's name is known, so no template is matched per request."""
         server = {"/v2": self._server, "/v2/health/live": self._live, "/v2/health/ready": self._ready}
-        routes = {path: Route(path, {"GET": handler}, CODES[path]) for path, handler in server.items()}
+        routes = {
+            path: Route(path, {"GET": handler}, CODES[path], needs="a key" if path == "/v2" else "nothing")
+            for path, handler in server.items()
+        }
         for template in (MODEL, VERSION):
             path = template.replace("{name}", self._served.name).replace("{version}", self._served.version)
-            for end, handler in (("", self._model), ("/ready", self._model_ready)):
-                routes[f"{path}{end}"] = Route(f"{template}{end}", {"GET": handler}, CODES[f"{template}{end}"])
-            infer = f"{template}/infer"
-            routes[f"{path}/infer"] = Route(infer, {"POST": self._infer}, CODES[infer], binary=True, direct=True)
+            ready, infer = f"{template}/ready", f"{template}/infer"
+            routes[path] = Route(template, {"GET": self._model}, CODES[template])
+            routes[f"{path}/ready"] = Route(ready, {"GET": self._model_ready}, CODES[ready], needs="nothing")
+            routes[f"{path}/infer"] = Route(
+                infer, {"POST": self._infer}, CODES[infer], binary=True, direct=True, needs="predict"
+            )
         return routes
 
     async def _server(self, _: Call) -> Reply:
@@ -132,7 +138,7 @@ def asked(inference: v2.Inference, write: Callable[[list[Output], v2.Inference],
         outputs, strictest = inference.tensors(answer)
         return write(outputs, inference), strictest
 
-    return Asked(inference.rows, encode)
+    return Asked(inference.rows, encode, detail=P_VALUE in inference.outputs)
 
 
 def _described(spec: TensorSpec) -> Mapping[str, Any]:

@@ -1,12 +1,14 @@
-"""Reads and checks the addresses of the database and of Redis before a server starts."""
+"""Reads the settings, and checks the addresses of the database and of Redis and the file of keys before a start."""
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from sqlalchemy import URL
 
 from guards.errors import Mistakes
 from service.explain.shared_rate_limit import connect
+from service.keys.key_file import read_keys
 from service.settings import Settings
 from service.store.database import parse_url
 
@@ -30,6 +32,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     if given := environment.get("GUARDHOUSE_REDIS_URL"):
         with together:
             connect(given)
+    if given := environment.get("GUARDHOUSE_API_KEYS_FILE"):
+        with together:
+            read_keys(Path(given))
     together.refuse()
     return settings
 

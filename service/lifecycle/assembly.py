@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from service.front import triton_routes, v1_routes, v2_routes
+from service.front import page_routes, triton_routes, v1_routes, v2_routes
+from service.front.admission import KEY_CODES, Admission
 from service.front.cors import PREFLIGHT, PREFLIGHT_CODES
 from service.front.dispatch import COMMON_CODES, UNMATCHED
 from service.front.engine_client import EngineClient
 from service.front.http import Route
-from service.front.openapi.document import PAGES, pages
 from service.front.prediction import Prediction
 from service.front.readiness import Readiness
 from service.front.triton_routes import Totals, Triton, TritonRoutes
@@ -24,19 +24,23 @@ if TYPE_CHECKING:
 __all__ = ["Assembly", "codes_of"]
 
 
-def codes_of(served: ServedModel, explaining: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def codes_of(
+    served: ServedModel, explaining: Mapping[str, tuple[int, ...]], *, keys: bool = False
+) -> dict[str, tuple[int, ...]]:
     """Give the status codes of every route by the route's template. The metrics have a series for each code.
 
-    ``explaining`` maps the templates of the explanation routes to their codes.
+    ``explaining`` maps the templates of the explanation routes to their codes. ``keys`` is whether the server asks for
+    keys.
     """
     codes = {**v1_routes.CODES, **v2_routes.CODES, **triton_routes.CODES}
-    codes |= dict.fromkeys(PAGES, v1_routes.GET_CODES) | dict(explaining)
-    counted = {template: (*each, CLIENT_LEFT) for template, each in codes.items()}
-    counted[UNMATCHED] = (*COMMON_CODES, CLIENT_LEFT)
+    codes |= dict(page_routes.CODES) | dict(explaining)
+    codes[UNMATCHED] = COMMON_CODES
+    more = (*KEY_CODES, 400) if keys else ()
+    counted = {template: (*dict.fromkeys((*each, *more)), CLIENT_LEFT) for template, each in codes.items()}
     if served.server.cors is not None:
         counted[PREFLIGHT] = PREFLIGHT_CODES
     if served.server.grpc_port is not None:
-        from service.front.grpc_server import RPC_ROUTES  # noqa: PLC0415 - needs grpcio, which HTTP does not
+        from service.front.grpc_routes import RPC_ROUTES  # noqa: PLC0415 - needs grpcio, which HTTP does not
 
         counted |= RPC_ROUTES
     return counted
@@ -62,7 +66,7 @@ class Assembly:
         stages: StageTimes,
         exposition: Exposition,
         totals: Callable[[], Totals],
-        explaining: Mapping[str, Route],
+        more: Mapping[str, Route],
     ) -> Self:
         """Make every route.
 
@@ -73,18 +77,24 @@ class Assembly:
             stages: measures the time of decoding and encoding.
             exposition: writes the metrics.
             totals: returns the counts of the whole server, for Triton's statistics.
-            explaining: the explanation routes by path.
+            more: the other routes by path: explanations and documents.
         """
         prediction = Prediction(engine, stages)
         triton = Triton(served, readiness, totals)
         v1 = V1Routes(
-            served, engine, readiness=readiness, prediction=prediction, exposition=exposition, pages=pages(served)
+            served,
+            engine,
+            readiness=readiness,
+            prediction=prediction,
+            exposition=exposition,
         )
         v2 = V2Routes(served, readiness=readiness, prediction=prediction)
-        routes = {**TritonRoutes(served, triton).routes(), **v1.routes(), **v2.routes(), **explaining}
+        routes = {**TritonRoutes(served, triton).routes(), **v1.routes(), **v2.routes(), **more}
         return cls(served, readiness, prediction, triton, routes)
 
-    def rpc_server(self, exchanges: Exchanges, *, share_port: bool = False) -> "RpcServer":
+    def rpc_server(
+        self, exchanges: Exchanges, *, admission: Admission | None = None, share_port: bool = False
+    ) -> "RpcServer":
         """Make the gRPC server, without starting to listen."""
         from service.front.grpc_server import RpcServer  # noqa: PLC0415 - needs grpcio, which HTTP does not
 
@@ -94,5 +104,6 @@ class Assembly:
             prediction=self.prediction,
             triton=self.triton,
             exchanges=exchanges,
+            admission=admission,
             share_port=share_port,
         )

@@ -82,10 +82,12 @@ class EngineProcess:
         """
         settings = read_settings()
         configure(settings.log_level)
+        if settings.api_keys is None:
+            LOG.info("there are no keys: everybody who reaches this server may ask everything")
         for sentence in without_effect():
             LOG.warning(sentence)
         deployment = Deployment.read(settings)
-        served = describe(settings, deployment)
+        served = describe(deployment)
         self._control = ControlServer(served.model_dump(mode="json"), {})
         await self._control.start(self._folder / CONTROL_SOCKET)
         loop = asyncio.get_running_loop()
@@ -117,7 +119,9 @@ class EngineProcess:
     ) -> None:
         try:
             folder = None if settings.config is None else settings.config.resolve().parent
-            bundle = Bundle.load(settings.bundle, config=deployment.deployed, folder=folder)
+            bundle = Bundle.load(
+                settings.bundle, config=deployment.deployed, folder=folder, bundle_id=deployment.manifest.id
+            )
             engine = Engine(
                 bundle,
                 self._board,
@@ -169,7 +173,7 @@ class EngineProcess:
 
     async def _families(self, _: dict[str, Any], __: bytes) -> tuple[Mapping[str, Any], bytes]:
         assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
-        return {}, await asyncio.to_thread(self._engine.families.encoded)  # in a thread: it may wait for a slow monitor
+        return {}, await asyncio.to_thread(self._engine.exported)  # in a thread: it may wait for a slow monitor
 
     async def _close(self) -> None:
         if self._rows is not None:

@@ -3,32 +3,38 @@
 import asyncio
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from guards.errors import Mistake
 from service import memory
 from service.closing import Step, close_all, optional
 from service.explain.routes import CODES as EXPLAIN_CODES
 from service.explain.routes import ExplainRoutes
+from service.front.admission import Admission
 from service.front.connections import LEAST_FILES, Connections, most_files
 from service.front.cors import Cors
 from service.front.direct import Direct
 from service.front.dispatch import Limits
 from service.front.http import Receive, Send
+from service.front.memory_room import furnish
+from service.front.openapi.document import pages
+from service.front.page_routes import Document, PageRoutes
 from service.front.readiness import Readiness
 from service.front.remote_engine import RemoteEngine
 from service.front.v1_routes import read
 from service.interpreter import switch_soon
+from service.keys.keyring import Keyring
 from service.lifecycle import supervisor
 from service.lifecycle.assembly import Assembly, codes_of
+from service.lifecycle.exposure import refuse_exposed
+from service.lifecycle.interruption import unless_told_to_stop
 from service.lifecycle.listening_socket import inherited, listen, take_own_port
 from service.lifecycle.pidfile import Notice, Presence, Process
-from service.lifecycle.shutdown import SIGNALS, Shutdown
+from service.lifecycle.shutdown import Shutdown
 from service.messages.board import Board
 from service.messages.paths import BOARD, FAMILIES, run_folder
 from service.messages.seat import Seat
@@ -54,6 +60,14 @@ CLOSE_SECONDS = 5.0
 NOBODY = "no supervisor of this server started this process: start the server with `guardhouse serve`"
 
 
+class Place(NamedTuple):
+    """Where a front sits: its server's run folder and board, and its own seat on the board."""
+
+    folder: Path
+    board: Board
+    seat: Seat
+
+
 class FrontProcess:
     """Everything that lives in a front's process after the engine has sent the description of the served model."""
 
@@ -61,15 +75,17 @@ class FrontProcess:
         self,
         engine: RemoteEngine,
         served: ServedModel,
-        board: Board,
-        seat: Seat,
-        folder: Path,
+        place: Place,
         tracing: Tracing | None,
         notice: Notice | None,
+        keyring: Keyring | None,
+        schema: Document | None,
     ) -> None:
         """Connect the parts with each other; :meth:`start` makes the arguments."""
         server = served.server
+        furnish(server.max_body_bytes)
         self.engine, self.served = engine, served
+        folder, board, seat = place
         self._board, self._tracing, self._notice = board, tracing, notice
         self.shutdown = Shutdown(
             request_seconds=server.timeout_seconds,
@@ -78,7 +94,7 @@ class FrontProcess:
             finish=self._stop_rpc,
             close=self._close,
         )
-        routes = codes_of(served, EXPLAIN_CODES)
+        routes = codes_of(served, EXPLAIN_CODES, keys=keyring is not None)
         metrics = FrontMetrics(routes, seat)
         self.connections = Connections(metrics, read_seconds=server.timeout_seconds)
         exposition = Exposition(
@@ -90,6 +106,7 @@ class FrontProcess:
             file=FamiliesFile(folder / FAMILIES),
         )
         self._exchanges = exchanges = Exchanges(metrics, tracing)
+        self._admission = admission = None if keyring is None else Admission(keyring)
         self._assembly = assembly = Assembly.of(
             served,
             engine,
@@ -97,15 +114,21 @@ class FrontProcess:
             stages=metrics.stages,
             exposition=exposition,
             totals=exposition.totals,
-            explaining=ExplainRoutes(served, engine.control, partial(read, served)).routes(),
+            more={
+                **ExplainRoutes(served, engine.control, partial(read, served)).routes(),
+                **PageRoutes(pages(served, keys=keyring is not None), schema).routes(),
+            },
         )
-        self._publishing = asyncio.create_task(ProcessFigures(seat).keep_publishing())
+        self._tasks = [asyncio.create_task(ProcessFigures(seat).keep_publishing())]
+        if keyring is not None:
+            self._tasks.append(asyncio.create_task(keyring.keep_looking()))
         limits = Limits(
             assembly.routes,
             exchanges,
             max_body_bytes=server.max_body_bytes,
             timeout_seconds=server.timeout_seconds,
             closing=lambda: self.shutdown.draining,
+            admission=admission,
             trusted_proxies=server.trusted_proxies,
         )
         # Answers to other origins' pages need more headers, which only the general way adds.
@@ -116,8 +139,10 @@ class FrontProcess:
         self._rpc: RpcServer | None = None
 
     @classmethod
-    async def start(cls) -> Self:
+    async def start(cls, schema: Document | None = None) -> Self:
         """Connect to the engine, wait for the description of the served model, and open every route.
+
+        ``schema`` gives the document of ``/schema.json``; without it the server has no such path.
 
         Raises:
             Mistake: a setting is wrong, or a port is taken.
@@ -131,23 +156,28 @@ class FrontProcess:
         os.umask(OWNER_ONLY)
         settings = Settings.from_environment()
         configure(settings.log_level)
+        if (address := _internet_address()) is not None:
+            refuse_exposed(address[0], settings)
+        keyring = None if settings.api_keys is None else Keyring(settings.api_keys)
         board = Board(folder / BOARD)
         seat = board.take_seat()
         engine = RemoteEngine(folder, board, seat)
-        served = await _unless_told_to_stop(engine.settled())
+        served = await unless_told_to_stop(engine.settled())
         take_own_port()
         tracing = Tracing.from_environment(model=served.name, version=served.version)
         notice = None
         with optional("`guardhouse drain` will not find this server"):
             notice = Notice(_presence(seat.number), settings.state_folder)
-        front = cls(engine, served, board, seat, folder, tracing, notice)
+        front = cls(engine, served, Place(folder, board, seat), tracing, notice, keyring, schema)
         await front._open()
         return front
 
     async def _open(self) -> None:
         server = self.served.server
         if server.grpc_port is not None:
-            self._rpc = self._assembly.rpc_server(self._exchanges, share_port=len(self._board.fronts) > 1)
+            self._rpc = self._assembly.rpc_server(
+                self._exchanges, admission=self._admission, share_port=len(self._board.fronts) > 1
+            )
             await self._rpc.start(_address()[0], server.grpc_port)
         switch_soon()
         memory.settle()  # before the first request: a full garbage collection stops the process for 150 ms
@@ -175,7 +205,8 @@ class FrontProcess:
             await self._rpc.stop()
 
     async def _close(self) -> None:
-        self._publishing.cancel()
+        for task in self._tasks:
+            task.cancel()
         steps = []
         if self._rpc is not None:
             steps.append(Step("gRPC", self.served.server.timeout_seconds + CLOSE_SECONDS, self._rpc.stop))
@@ -188,47 +219,20 @@ class FrontProcess:
                 self._notice.remove()
 
 
-async def _unless_told_to_stop(waiting: Any) -> Any:  # noqa: ANN401 - whatever is waited for
-    """Wait for a result, but stop waiting if a signal arrives or the supervisor dies.
-
-    uvicorn's handlers only set a flag, which uvicorn reads after the start. So if a signal arrived before this call,
-    the flag is set, and this function reads the flag.
-
-    Raises:
-        InterruptedError: a signal arrived, or the supervisor died.
-    """
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # nohup makes a process ignore SIGHUP, and that stays so
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(told.set))
-    if any(getattr(getattr(handler, "__self__", None), "should_exit", False) for handler in before.values()):
-        told.set()
-    supervisor.watch(lambda: loop.call_soon_threadsafe(told.set))
-    wanted, stop = asyncio.ensure_future(waiting), asyncio.ensure_future(told.wait())
-    try:
-        await asyncio.wait([wanted, stop], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stop.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if not wanted.done():
-        wanted.cancel()
-        raise InterruptedError("stopped before the engine had said what is served")
-    return wanted.result()
+def _internet_address() -> tuple[str, int] | None:
+    """Return the host and port of HTTP; None if this process inherited no socket with a port."""
+    listening = inherited()
+    if listening is None:
+        return None
+    with listening:
+        if listening.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        host, port, *_ = listening.getsockname()
+        return str(host), int(port)
 
 
 def _address() -> tuple[str, int]:
-    """Return the host and port of HTTP; port 0 if this process inherited no socket with a port."""
-    listening = inherited()
-    if listening is None:
-        return ANYWHERE, 0
-    with listening:
-        if listening.family not in (socket.AF_INET, socket.AF_INET6):
-            return ANYWHERE, 0
-        host, port, *_ = listening.getsockname()
-        return str(host), int(port)
+    return _internet_address() or (ANYWHERE, 0)
 
 
 def _presence(seat: int) -> Presence:

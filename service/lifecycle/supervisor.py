@@ -18,6 +18,7 @@ from bentoml.exceptions import BentoMLConfigException
 
 from service import memory
 from service.closing import optional
+from service.lifecycle.exposure import keep_to_this_machine
 from service.lifecycle.fronts import available_cores, number_of_fronts
 from service.lifecycle.listening_socket import share_port
 from service.lifecycle.run_folder import make_run_folder, remove_run_folder
@@ -67,6 +68,7 @@ def arranged(front: Any, options: Mapping[str, Any]) -> tuple[list[Any], dict[st
     fronts, ours = number_of_fronts(), {SUPERVISOR: str(os.getpid())}
     for listening in options.get("sockets") or ():
         ours[SERVED_PORT] = str(listening.port)
+        keep_to_this_machine(listening)
         share_port(listening, fronts)
         # Each front begins to listen when it can answer. Until then connections are refused, and do not wait.
         listening.listen = lambda *_: None

@@ -39,7 +39,8 @@ class ExplainRequest:
     """Rows and a question about them.
 
     ``question`` has the keys ``method``, ``target``, ``steps`` and ``top_k``; None stands for the default. ``x`` are
-    the rows (n, ...) float32, ``ids`` their ids (n). If ``picture`` is true, the answer is a PNG and not JSON.
+    the rows (n, ...) float32, ``ids`` their ids (n). If ``picture`` is true, the answer is a PNG and not JSON. The
+    answer belongs to the principal ``owner``, if there is one: nobody else gets it, from the cache or as a job's.
     """
 
     question: Mapping[str, Any]
@@ -47,6 +48,7 @@ class ExplainRequest:
     x: npt.NDArray[np.float32]
     picture: bool
     request_id: str
+    owner: str | None = None
 
     def head(self) -> dict[str, Any]:
         """Give everything but the rows, as plain data."""
@@ -55,6 +57,7 @@ class ExplainRequest:
             "ids": list(self.ids),
             "picture": self.picture,
             "request_id": self.request_id,
+            "owner": self.owner,
             "shape": list(self.x.shape),
         }
 
@@ -66,7 +69,8 @@ class ExplainRequest:
             ValueError: the bytes are not of that shape.
         """
         x = np.frombuffer(rows, dtype=np.float32).reshape(head["shape"])
-        return cls(head["question"], head["ids"], x, head["picture"], head["request_id"])
+        owner = head.get("owner")  # a job that an earlier version kept has none
+        return cls(head["question"], head["ids"], x, head["picture"], head["request_id"], owner)
 
     def pack(self) -> bytes:
         """Write the request as one string of bytes: a line of JSON, then the rows."""

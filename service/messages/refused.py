@@ -1,4 +1,4 @@
-"""Why the engine does not answer a request: it refuses the request, or the model failed on it."""
+"""Why a request is not answered: the engine or the front refuses the request, or the model failed on it."""
 
 from typing import Literal
 
@@ -17,13 +17,14 @@ Reason = Literal[
     "store_down",
     "explain_rate",
     "engine_lost",
+    "memory",
     "connections",
     "no_store",
 ]
 
 
 class Refused(Exception):  # noqa: N818 - a refusal is not an error of the engine
-    """The engine does not take a request now: ``reason`` says why, ``retry_after`` after how many seconds to try again.
+    """A request is not taken now: ``reason`` says why, ``retry_after`` after how many seconds to try again.
 
     The engine does not know HTTP or gRPC. The front turns the reason into a status code.
     """

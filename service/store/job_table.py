@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from service.messages.explanations import ExplainAnswer, Status
+from service.messages.row_name import row_name
 from service.store.prediction_log import Store
 from service.store.tables import EXPLANATIONS
 
@@ -57,9 +58,9 @@ class JobTable:
         """Whether other servers use the same table: each server may take jobs that another server has left."""
         return self._store.shared
 
-    def add(self, question: bytes) -> str | None:
-        """Keep a question, and give the id of its job; None if too many are kept already."""
-        name, now = secrets.token_urlsafe(24), time.time()
+    def add(self, question: bytes, owner: str | None = None) -> str | None:
+        """Keep a question of a principal, and give the name of its job; None if too many are kept already."""
+        name, now = row_name(owner, secrets.token_urlsafe(24)), time.time()
 
         def work(connection: Connection) -> bool:
             connection.execute(delete(EXPLANATIONS).where(TABLE.expires < now))

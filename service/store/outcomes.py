@@ -11,7 +11,7 @@ from guards.statistics.recent_blocks import cut
 from service.messages.outcomes import Joined, Outcome
 from service.monitoring.sums import Tally
 from service.store.database import AgainError
-from service.store.rows import Remembered, key_of
+from service.store.rows import Remembered
 from service.store.served_versions import Edition
 from service.store.statements import ROWS, Statements, json_of
 from service.store.tables import EDITIONS
@@ -48,7 +48,7 @@ class Outcomes:
             AgainError: another server has just changed an outcome of the same rows; the same work must be done again.
         """
         joined = Learnt()
-        keys = [key_of(truth.id) for truth in truths]
+        keys = [truth.id for truth in truths]
         found = self._found(connection, sorted(set(keys)))
         fresh: dict[str, int] = {}
         chains: dict[str, list[int]] = {}

@@ -17,7 +17,7 @@ from service.messages.answer import Answer
 from service.messages.outcomes import Outcome
 from service.store.prediction_sets import in_set, write_set
 
-__all__ = ["Answered", "Block", "Remembered", "key_of"]
+__all__ = ["Answered", "Block", "Remembered"]
 
 Array = npt.NDArray[Any]
 
@@ -69,7 +69,7 @@ class Block:
         on_purpose: Sequence[int] = (),
     ) -> None:
         self.classes, self.guards = tuple(classes), tuple(guards)
-        self.keys = [key_of(name) for batch in batches for name in batch.ids]
+        self.keys = [name for batch in batches for name in batch.ids]
         self.times = np.repeat([batch.time for batch in batches], [len(batch) for batch in batches])
         self.answer = Answer.join([batch.answer for batch in batches])
         self._packed = [batch.sets for batch in batches if batch.sets is not None]
@@ -222,14 +222,3 @@ class Remembered:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def key_of(name: str) -> str:
-    r"""Escape an id so that both databases can store it: text in PostgreSQL cannot hold NUL.
-
-    >>> key_of("order-17"), key_of("a" + chr(0)), key_of(chr(92) + "0")
-    ('order-17', 'a\\0', '\\\\0')
-    """
-    if "\0" not in name and "\\" not in name:
-        return name
-    return name.replace("\\", "\\\\").replace("\0", "\\0")

@@ -37,7 +37,7 @@ class Jobs(Protocol):
         """Whether other servers use the same table: each server may take jobs that another server has left."""
         ...
 
-    def add(self, question: bytes) -> str | None:
+    def add(self, question: bytes, owner: str | None = None) -> str | None:
         """Keep a question, and give the id of its job; None if too many are kept already."""
         ...
 

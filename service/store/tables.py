@@ -52,7 +52,7 @@ PREDICTIONS = Table(
     METADATA,
     Column("prediction", KEY, primary_key=True),
     Column("model", String, nullable=False),
-    Column("id", Text, nullable=False, comment="backslash and NUL are escaped with a backslash"),
+    Column("id", Text, nullable=False, comment="as service.messages.row_name writes it"),
     Column("edition", KEY, ForeignKey("editions.edition"), nullable=False),
     Column("time", Double, nullable=False, comment="in seconds since 1970, like every time in these tables"),
     Column("label", Text, comment="null for regression, and if the row was not answered"),

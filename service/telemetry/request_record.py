@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guards.actions import Action
+from service.keys.principal import Principal
 from service.messages.stage import Stage
 from service.telemetry.access_log import AccessLog
 from service.telemetry.metrics.front import FrontMetrics
@@ -50,6 +51,8 @@ class Exchange:
     """The stages of the request if it is traced; otherwise None."""
     told: bool = False
     """Whether the access log already has a line of this request."""
+    principal: Principal | None = None
+    """Who asks; None if the server has no keys, or the route needs none."""
 
     def on_the_wall(self, moment: float) -> int:
         """Convert a time of ``time.perf_counter`` to nanoseconds since the epoch."""
@@ -59,7 +62,14 @@ class Exchange:
         """Give the fields of every log line about the request. Of what the client sent, only its trace is in them."""
         trace = trace_id_of(self.span, self.headers)
         told: dict[str, str | int] = {"method": self.method, "route": self.route, "code": code}
+        if self.principal is not None:
+            told["principal"] = self.principal.name
         return told if trace is None else {**told, "trace_id": trace}
+
+    @property
+    def owner(self) -> str | None:
+        """The name of the principal, to whom the request's ids belong; None without a principal."""
+        return None if self.principal is None else self.principal.name
 
     @property
     def action(self) -> str | None:

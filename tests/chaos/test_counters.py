@@ -66,7 +66,7 @@ class Run:
     def until_saved(self) -> None:
         """Wait until the monitors' state of now is on disk."""
         path = self.gateway.state / "loans.monitors.safetensors"
-        asked, end = time.time(), time.monotonic() + 10 * SAVE_SECONDS
+        asked, end = time.time(), time.monotonic() + 60 * SAVE_SECONDS
         while not path.exists() or path.stat().st_mtime < asked:
             self.gateway.predict([DRIFTED])
             self.sent += 1

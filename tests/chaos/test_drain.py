@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
+import psutil
 import pytest
 from example_folders import NAP
 from fresh_client import FRESH
-from gateways import cli, read_answer
+from gateways import STALL_SECONDS, cli, gone, read_answer
 
 from service.lifecycle.pidfile import present
 
@@ -45,13 +46,13 @@ def drain(gateway: "Gateway") -> Callable[..., str]:
 
 def test_a_draining_server_goes_on_answering(gateway: "Gateway", drain: Callable[..., str]) -> None:
     """Readiness is withdrawn, answers end connections, idle connections end now and not before, nothing is refused."""
-    with gateway.connect() as idle, httpx.Client(base_url=gateway.url, timeout=30) as kept:
+    with gateway.connect() as idle, httpx.Client(base_url=gateway.url, timeout=STALL_SECONDS) as kept:
         idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_answer(idle).status == 200
         idle.settimeout(6)  # uvicorn alone closes an idle connection after five seconds
         with pytest.raises(TimeoutError):
             idle.recv(1)
-        idle.settimeout(30)
+        idle.settimeout(STALL_SECONDS)
         before = kept.post("/predict", json=ROW)
         assert "connection" not in before.headers
         said = drain("--seconds", "0").splitlines()
@@ -80,14 +81,15 @@ def test_stop_waits_for_what_is_in_flight(gateway: "Gateway", drain: Callable[..
     """With --stop the command returns when the last request has its answer and the server is gone."""
     nap = {"instances": [{"a": NAP, "b": 1, "c": 3}]}
     with ThreadPoolExecutor(1) as pool:
-        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=STALL_SECONDS)
         gateway.wait_in_flight(asleep)
-        gateway.leaving = True
+        gateway.leaving, processes = True, [psutil.Process(gateway.process.pid), *gateway.fronts]
         said = drain("--seconds", "0.1", "--stop")
         assert asleep.done()
         assert asleep.result().status_code == 200
     assert said.splitlines()[-1].startswith("it left after ")
-    assert gateway.wait(0) == 0
+    assert all(map(gone, processes))
+    assert gateway.wait() == 0
     done = cli("drain", gateway.bundle, GUARDHOUSE_STATE=str(gateway.state))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"no server is running with its state in {gateway.state}\n"

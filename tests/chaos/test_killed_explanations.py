@@ -7,6 +7,7 @@ import psutil
 import pytest
 from example_folders import NAP
 from fresh_client import FRESH
+from gateways import gone
 from waiting import until
 
 if TYPE_CHECKING:
@@ -21,14 +22,6 @@ EXPLAIN = "/v1/models/value:explain"
 
 def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
-
-
-def gone(process: psutil.Process) -> bool:
-    """Say whether a process has ended; its parent may take a while to collect its status."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def explaining(pid: int) -> list[psutil.Process]:
@@ -55,7 +48,7 @@ def test_killed_server_makes_its_jobs_after_a_restart(bundles: "Bundles", tmp_pa
         psutil.Process(pid).send_signal(signal.SIGSTOP)  # so that the supervisor restarts nothing
     for pid in everything:
         psutil.Process(pid).send_signal(signal.SIGKILL)
-    gateway.process.wait(30)
+    gateway.process.wait()
     gateway.client.close()
     after = bundles.serve("values", GUARDHOUSE_STATE=state).wait_ready()
     try:
@@ -73,7 +66,7 @@ def test_killed_server_makes_its_jobs_after_a_restart(bundles: "Bundles", tmp_pa
 @pytest.fixture(scope="module")
 def gateway(bundles: "Bundles") -> "Iterator[Gateway]":
     """Serve the values; each test kills the engine and leaves a server that explains."""
-    gateway = bundles.serve("values").wait_ready()
+    gateway = bundles.serve("values", PYTHONPATH="").wait_ready()  # so that the process steps back
     gateway.expected.append("WARNING|circus|restart")
     yield gateway
     gateway.stop()

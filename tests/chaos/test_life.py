@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,9 @@ import pytest
 import yaml
 from container_users import as_user
 from example_folders import ALLOWED, NAP, REJECTED, TABLE_CONFIG, VALUE_CONFIG
+from forged_bundles import forge
 from fresh_client import FRESH
-from gateways import cli, free_port
+from gateways import BENTOML_SERVE, ROOT, STALL_SECONDS, cli, free_port, gone
 from safetensors.torch import load_file, save_file
 from waiting import until
 
@@ -51,15 +51,15 @@ def gate(tmp_path: Path) -> Path:
 
 def test_loading_serving_and_draining(serve: Callable[..., "Gateway"], gate: Path) -> None:
     """Readiness follows the model in and out, nobody waits for it, requests in flight are answered, and all end."""
-    gateway = serve("values", MADE_UP_BUILD_GATE=str(gate))
+    gateway = serve("values", by_command=True, MADE_UP_BUILD_GATE=str(gate))
     _keeps_nobody_waiting(gateway, gate)
     gateway.wait_ready()
     assert gateway.client.get(VALUE).json() == {"name": "value", "ready": True}
     processes = gateway._processes()
-    with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=gateway.url, timeout=30) as kept:
+    with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=gateway.url, timeout=STALL_SECONDS) as kept:
         assert kept.post("/predict", json=ROW).status_code == 200
         nap = {"instances": [{"a": NAP, "b": 1, "c": 2.5}]}
-        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=STALL_SECONDS)
         gateway.wait_in_flight(asleep)
         asked = time.monotonic()
         gateway.terminate()
@@ -76,7 +76,7 @@ def test_loading_serving_and_draining(serve: Callable[..., "Gateway"], gate: Pat
     assert answered.status_code == 200
     assert answered.json()["predictions"][0]["value"] == pytest.approx(3 * NAP - 2 + 2.5, abs=1e-4)
     assert gateway.wait() == 0
-    assert not [process for process in processes if process.is_running()]
+    until(lambda: all(map(gone, processes)))
     assert not gateway.surprises()
 
 
@@ -134,7 +134,7 @@ def _not_ready(gateway: "Gateway") -> httpx.Response | None:
 
 def _refuses(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=30).close()
+        socket.create_connection(("127.0.0.1", port), timeout=STALL_SECONDS).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -154,11 +154,11 @@ def test_a_killed_front_comes_back(serve: Callable[..., "Gateway"]) -> None:
     (front,) = gateway.fronts
     nap = {"instances": [{"a": NAP, "b": 1, "c": 4}]}
     with ThreadPoolExecutor(1) as pool:
-        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=20)
+        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=STALL_SECONDS)
         gateway.wait_in_flight(asleep)
         front.send_signal(signal.SIGKILL)
         gateway.expected.append("WARNING|circus|restart")
-        front.wait(10)
+        front.wait(STALL_SECONDS)
         assert isinstance(asleep.exception(), httpx.TransportError)
     gateway.wait_ready()
     gateway.wait_for(lambda metrics: metrics["guardhouse_inflight_requests"] == 0)
@@ -173,7 +173,10 @@ def test_requests_through_a_whole_drain(serve: Callable[..., "Gateway"], user: s
 
     def send(_: int) -> None:
         fresh = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(base_url=gateway.url, limits=fresh, timeout=30) as client, suppress(httpx.ConnectError):
+        with (
+            httpx.Client(base_url=gateway.url, limits=fresh, timeout=STALL_SECONDS) as client,
+            suppress(httpx.ConnectError),
+        ):
             while True:
                 asked = time.monotonic()
                 try:
@@ -213,9 +216,12 @@ def _promise_otherwise(bundle: Path) -> None:
     state = load_file(path)
     state["self_test.logits"] += 0.5
     save_file(state, path)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["sha256"][path.name] = sha256(path.read_bytes()).hexdigest()
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    forge(bundle)
+
+
+def _edit_the_manifest(bundle: Path) -> None:
+    manifest = bundle / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"temperature": 1', b'"temperature": 2'))
 
 
 def test_a_damaged_bundle_is_never_ready(bundles: "Bundles", tmp_path: Path) -> None:
@@ -249,7 +255,10 @@ def an_engine(bundle: Path, folder: Path, code: Path, *, state: Path | None) -> 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
-    [(_flip_a_byte, "sha256 differs"), (_lose_a_file, "is missing"), (_promise_otherwise, "self-test")],
+    [
+        *((_flip_a_byte, "sha256 differs"), (_lose_a_file, "is missing"), (_promise_otherwise, "self-test")),
+        (_edit_the_manifest, "its digest differs"),
+    ],
 )
 def test_every_damage_is_told_in_a_sentence(
     bundles: "Bundles", tmp_path: Path, damage: Callable[[Path], None], reason: str
@@ -337,6 +346,23 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return serve
 
 
+def test_serve_becomes_the_command_that_tests_start(bundles: "Bundles", monkeypatch: pytest.MonkeyPatch) -> None:
+    """`guardhouse serve` runs BentoML with the bundle, the config and the address that were named."""
+    became: list[Any] = []
+    monkeypatch.setattr("os.chdir", became.append)
+    monkeypatch.setattr("os.execve", lambda *arguments: became.extend(arguments))
+    monkeypatch.setenv("BENTOML_HOME", "/home")
+    bundle, config, port = bundles.bundle("values"), bundles.config("values"), str(free_port())
+    options = ["--host", "127.0.0.1", "--port", port]
+    monkeypatch.setattr("sys.argv", ["guardhouse", "serve", str(bundle), "--config", str(config), *options])
+    with pytest.raises(SystemExit):
+        service.cli.commands.run()
+    root, program, command, environment = became
+    assert (root, program, sorted(command)) == (ROOT, sys.executable, sorted([*BENTOML_SERVE, *options]))
+    own = {"GUARDHOUSE_BUNDLE": str(bundle), "GUARDHOUSE_CONFIG": str(config), "BENTOML_DO_NOT_TRACK": "True"}
+    assert environment == {**os.environ, **own}
+
+
 def test_a_bundle_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) -> None:
     """A path without a bundle ends the start with status 2 and says how to make one."""
     assert refused(tmp_path / "none").startswith(f"{tmp_path / 'none'}: no bundle there; make one with `guardhouse fit")
@@ -377,6 +403,9 @@ def test_changes_that_need_a_refit_are_refused(
         (["{bundle}"], {"GUARDHOUSE_CONFIG": "/nowhere.yaml"}, "/nowhere.yaml"),
         (["{bundle}", "--port", "0"], {}, "--port"),
         (["{bundle}", "--port", "99999"], {}, "--port"),
+        (["{bundle}", "--bundle-id", "sha256:0"], {}, "the bundle id that was asked for is sha256:0; name the folder"),
+        (["{bundle}"], {"GUARDHOUSE_BUNDLE_ID": "sha256:1"}, "the bundle id that was asked for is sha256:1; name the"),
+        (["{bundle}"], {"GUARDHOUSE_BUNDLE_ID": ""}, "GUARDHOUSE_BUNDLE_ID: it is empty"),
         (["{bundle}", "--host", "256.256.256.256"], {}, "--host"),
         (["{bundle}"], {"GUARDHOUSE_REDIS_URL": "http://x"}, "GUARDHOUSE_REDIS_URL"),
         (["{bundle}"], {"GUARDHOUSE_LOG_LEVEL": "loud"}, "GUARDHOUSE_LOG_LEVEL"),

@@ -31,9 +31,9 @@ def server(tmp_path: Path) -> Iterator[Gateway]:
         gateway.kill()
 
 
-def scrape(gateway: Gateway, seconds: float = 10) -> Scrape:
+def scrape(gateway: Gateway, seconds: float = 60) -> Scrape:
     """Scrape over a new connection: any front may answer."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 180
     while True:
         try:
             text = FRESH.get(f"{gateway.url}/metrics", timeout=seconds).text
@@ -77,7 +77,7 @@ def rows(found: Scrape) -> float:
     return sum(value for name, value in found.items() if name.startswith("guardhouse_rows_total"))
 
 
-def up(gateway: Gateway, last: Scrape, seconds: float = 60) -> Scrape:
+def up(gateway: Gateway, last: Scrape, seconds: float = 180) -> Scrape:
     """Scrape until the engine answers, and see that no counter steps back."""
     end = time.monotonic() + seconds
     while True:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from commands import run_each
 from example_folders import VALUE_CONFIG, write_values
-from gateways import cli, fit_all
+from gateways import ROOT, clean_environment, fit_all
 from safetensors import safe_open
 from waiting import until
 
@@ -123,7 +124,7 @@ def test_a_killed_engine_goes_on(gateway: "Gateway") -> None:
     gateway.expected.append("WARNING|circus|restart")
     gateway.wait_restarted(engine)
     assert told(gateway)["statistics"][0]["n"] in {10, 11}  # the alarm was at the tenth row
-    assert gateway.metrics()[ROWS] == 0  # nobody had scraped: what was counted before is in the snapshot
+    assert gateway._scrape()[ROWS] == 0  # nobody had scraped: what was counted before is in the snapshot
     assert "another server" not in gateway.log()
 
 
@@ -151,7 +152,7 @@ def test_a_monitor_that_breaks_costs_nobody_else(gateway: "Gateway") -> None:
     """Predictions, scrapes, the other monitors and the server's end go on; its entry and a few log lines tell of it."""
 
     def binned() -> float:
-        found = gateway.metrics().items()
+        found = gateway._scrape().items()  # the monitors do not count what the killed engine counted
         return sum(value for name, value in found if 'stream="column:a"' in name and "bin_total" in name)
 
     before = binned()
@@ -161,7 +162,7 @@ def test_a_monitor_that_breaks_costs_nobody_else(gateway: "Gateway") -> None:
     broken = told(gateway)
     assert (broken["state"], broken["statistics"]) == ("insufficient_data", [])
     assert "crashed" in broken["error"]
-    assert ROWS not in gateway.metrics()
+    assert ROWS not in gateway._scrape()
     assert binned() - before == 2
     assert "PAYLOAD" not in gateway.log()
 
@@ -194,7 +195,8 @@ def test_the_same_rows_replayed(bundles: "Bundles", watched: Path, tmp_path: Pat
 
 
 def _replay(bundles: "Bundles", *arguments: str | Path) -> str:
-    done = cli(*arguments, PYTHONPATH=bundles.python_path)
+    environment = clean_environment() | {"PYTHONPATH": bundles.python_path}
+    (done,) = run_each([list(map(str, arguments))], folder=ROOT, environment=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout

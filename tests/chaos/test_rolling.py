@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 from container_users import as_user
 from example_folders import ALLOWED
-from gateways import Gateway, cli
+from gateways import STALL_SECONDS, Gateway, cli
 from haproxy import HAProxy, haproxy_program
+from waiting import until
 
 from service.front.control_channel import SILENT
 
@@ -85,7 +86,7 @@ class Crowd:
         self._running = [self._pool.submit(self._ask) for _ in range(clients)]
 
     def _ask(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=STALL_SECONDS)
         while not self.leaving.is_set():
             try:
                 connection.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
@@ -102,8 +103,7 @@ class Crowd:
     def answered(self, count: int) -> None:
         """Wait for so many more answers."""
         wanted = self.results["answered"] + count
-        while self.results["answered"] < wanted:
-            time.sleep(0.05)
+        until(lambda: self.results["answered"] >= wanted, pause=0.05)
 
     def leave(self) -> Counter[str]:
         """Stop asking, and give what came of it."""

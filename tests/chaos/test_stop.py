@@ -19,7 +19,7 @@ import yaml
 from container_users import USERS, as_user
 from example_folders import NAP, VALUE_CONFIG
 from fresh_client import FRESH
-from gateways import ROOT, Gateway, cli, free_port
+from gateways import GUARDHOUSE_SERVE, ROOT, STALL_SECONDS, Gateway, cli, free_port
 
 from service.messages.paths import RUN_FOLDER
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROW = {"instances": [[1, 1, 1]]}
 NAP_SECONDS = 2.5
-GONE_SECONDS = NAP_SECONDS + 30
+GONE_SECONDS = NAP_SECONDS + STALL_SECONDS
 """Far more than an end takes: a front that has to give up waiting says so in the log, which is a surprise."""
 STOPPED, KILLED = 0, -signal.SIGKILL
 
@@ -52,7 +52,7 @@ def start(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Start
         folder = bundles.folder / "stop" / f"{name}{len(started)}"
         gateway = Gateway(
             bundles.bundle("values"), config or bundles.config("values"), folder, prefix=[*as_user(user), *more],
-            **{"PYTHONPATH": bundles.python_path} | options,
+            **{"PYTHONPATH": bundles.python_path, "program": GUARDHOUSE_SERVE} | options,
         )  # fmt: skip
         started.append(gateway)
         return gateway.wait_ready() if wait else gateway
@@ -135,7 +135,7 @@ def test_every_stop_ends(start: "Start", way: "Callable[[Gateway], None]", user:
     processes = gateway._processes()
     nap = {"instances": [{"a": NAP, "b": 1, "c": NAP_SECONDS}]}
     with ThreadPoolExecutor(1) as pool:
-        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=30)
+        asleep = pool.submit(FRESH.post, f"{gateway.url}/predict", json=nap, timeout=STALL_SECONDS)
         gateway.wait_in_flight(asleep)
         asked = time.monotonic()
         way(gateway)
@@ -164,8 +164,8 @@ def test_a_stop_during_the_start_ends(start: "Start", number: signal.Signals, se
     time.sleep(seconds)
     processes = gateway._processes()
     os.killpg(gateway.process.pid, number)
-    gateway.wait(30)
-    assert not psutil.wait_procs(processes, 20)[1], gateway.log()
+    gateway.wait()
+    assert not psutil.wait_procs(processes, STALL_SECONDS)[1], gateway.log()
     with pytest.raises(httpx.ConnectError):
         FRESH.get(f"{gateway.url}/livez")
 
@@ -186,14 +186,14 @@ def test_an_explanation_in_flight_is_answered(start: "Start", way: "Callable[[Ga
     body = {"instances": [[NAP, 1, 0.7]], "parameters": {"method": "shapley"}}
     path = "/v1/models/value:explain"
     with ThreadPoolExecutor(1) as pool:
-        explaining = pool.submit(FRESH.post, f"{gateway.url}{path}", json=body, timeout=30)
+        explaining = pool.submit(FRESH.post, f"{gateway.url}{path}", json=body, timeout=STALL_SECONDS)
         gateway.wait_in_flight(explaining)
         way(gateway)
         answer = explaining.result()
     assert answer.status_code == 200, answer.text
     assert answer.json()["explanations"][0]["attributions"]
-    assert gateway.wait(20) == STOPPED
-    assert not psutil.wait_procs(processes, 20)[1]
+    assert gateway.wait() == STOPPED
+    assert not psutil.wait_procs(processes, STALL_SECONDS)[1]
     assert not gateway.surprises(), gateway.log()
 
 
@@ -208,19 +208,19 @@ CHECKOUT = ["-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", st
 
 @pytest.mark.parametrize(
     "program",
-    [CHECKOUT, pytest.param(None, marks=pytest.mark.slow), pytest.param("bento", marks=pytest.mark.slow)],
+    [CHECKOUT, pytest.param(GUARDHOUSE_SERVE, marks=pytest.mark.slow), pytest.param("bento", marks=pytest.mark.slow)],
     ids=["bentoml", "guardhouse", "bento"],
 )
 def test_only_what_is_served_is_listened_on(
-    start: "Start", program: list[str] | str | None, request: pytest.FixtureRequest
+    start: "Start", program: list[str] | str, request: pytest.FixtureRequest
 ) -> None:
     """Every process of a server, however it is started, listens on its HTTP port and nowhere else."""
     if program == "bento":
         program = ["-m", "bentoml", "serve", str(request.getfixturevalue("bento"))]
-    gateway = start(program=program and [sys.executable, *program])
+    gateway = start(program=program if program is GUARDHOUSE_SERVE else [sys.executable, *program])
     assert listening_ports(gateway._processes()) == {gateway.port}
     stop_supervisor(gateway)
-    assert gateway.wait(20) == STOPPED
+    assert gateway.wait() == STOPPED
 
 
 def test_with_grpc_one_port_more_is_listened_on(start: "Start", bundles: "Bundles") -> None:
@@ -230,7 +230,7 @@ def test_with_grpc_one_port_more_is_listened_on(start: "Start", bundles: "Bundle
     gateway = start(config=config)
     assert listening_ports(gateway._processes()) == {gateway.port, port}
     press_ctrl_c(gateway)
-    assert gateway.wait(20) == STOPPED
+    assert gateway.wait() == STOPPED
     assert not gateway.surprises(), gateway.log()
 
 
@@ -245,8 +245,8 @@ def test_reloading_keeps_its_sockets_to_the_owner(start: "Start") -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {path.name for path in folder.iterdir() if path.is_socket()} == SOCKETS
     stop_supervisor(gateway)
-    assert gateway.wait(20) == STOPPED
-    assert not psutil.wait_procs(processes, 20)[1]
+    assert gateway.wait() == STOPPED
+    assert not psutil.wait_procs(processes, STALL_SECONDS)[1]
     assert not folder.exists()
 
 
@@ -261,5 +261,5 @@ def test_a_user_without_a_home_serves(start: "Start", home: list[str]) -> None:
     assert (gateway.state / "bentoml").is_dir()
     assert not (ROOT / "~").exists()
     stop_supervisor(gateway)
-    assert gateway.wait(20) == STOPPED
+    assert gateway.wait() == STOPPED
     assert not gateway.surprises(), gateway.log()

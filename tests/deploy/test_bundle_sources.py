@@ -119,7 +119,7 @@ def test_the_fetch_goes_on_until_the_named_bundle_is_whole(bundles: "Bundles", t
         assert fetching.poll() is None, "it has taken half of a bundle"
         for file in whole.iterdir():
             shutil.copy(file, store)
-        assert fetching.wait(timeout=60) == 0
+        assert fetching.wait(timeout=180) == 0
     assert BundleFiles(served.rename(tmp_path / "digits")).fault() is None
 
 

@@ -96,7 +96,7 @@ def test_the_command_is_there(instructions: list[tuple[str, str]], bento: Path) 
     assert "--editable /app/src" in " ".join(arguments(instructions, "RUN"))
     assert "PATH=/app/.venv/bin:$PATH" in arguments(instructions, "ENV")[0].split()
     assert json.loads(arguments(instructions, "ENTRYPOINT")[0]) == ["guardhouse"]
-    assert json.loads(arguments(instructions, "CMD")[0]) == ["serve", "/bundle"]
+    assert json.loads(arguments(instructions, "CMD")[0]) == ["serve", "/bundle", "--host", "0.0.0.0"]  # noqa: S104 - a container's own
     assert arguments(instructions, "EXPOSE") == ["3000"]
 
 

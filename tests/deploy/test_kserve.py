@@ -79,7 +79,10 @@ def test_the_runtime_serves_what_the_storage_initializer_has_put_there() -> None
     variables = {each["name"]: each for each in container["env"]}
     assert variables["GUARDHOUSE_BUNDLE"]["value"] == "/mnt/models"
     port = container["ports"][0]["containerPort"]
-    assert container["command"] == ["guardhouse", "serve", "$(GUARDHOUSE_BUNDLE)", "--port", str(port)]
+    assert container["command"] == [
+        *("guardhouse", "serve", "$(GUARDHOUSE_BUNDLE)"),
+        *("--host", "0.0.0.0", "--port", str(port), "--open"),  # noqa: S104
+    ]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["port"] == port
         assert container[probe]["httpGet"]["path"] == plain.container[probe]["httpGet"]["path"]

@@ -275,7 +275,10 @@ class TestGateway:
             probes = {container[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "readiness", "liveness")}
             assert probes == {declared["name"]} == {"http"}
             port = str(declared["containerPort"])
-            assert container["command"] == ["guardhouse", "serve", "$(GUARDHOUSE_BUNDLE)", "--port", port]
+            assert container["command"] == [
+                *("guardhouse", "serve", "$(GUARDHOUSE_BUNDLE)"),
+                *("--host", "0.0.0.0", "--port", port, "--open"),  # noqa: S104
+            ]
             for policy in of_kind(all_objects, "NetworkPolicy"):
                 if policy["metadata"]["name"] == "guardhouse":
                     assert selects(policy["spec"]["podSelector"]["matchLabels"], workload.labels)

@@ -13,7 +13,7 @@ INSTALLED = ("-o", "alibi", "-o", ".venv/.installed")
 def make(*arguments: str) -> str:
     """Run make with the programs of this environment, and give what it says."""
     command = ["make", "--no-print-directory", *INSTALLED, f"BIN={Path(sys.executable).parent}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

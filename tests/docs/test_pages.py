@@ -91,7 +91,10 @@ def test_commands_take_their_options(page: str) -> None:
         for called in re.findall(r"(?:^|&& )guardhouse ([^|&#]+)", line):
             name, *rest = called.split()
             assert name in known, line
-            options = {option for parameter in known[name].params for option in parameter.opts} | {"--help"}
+            command = known[name]
+            if hasattr(command, "commands"):  # a group: the next word is the command
+                command = command.commands[rest.pop(0)]
+            options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             given = {re.split(r"[=\]]", word)[0] for word in (word.lstrip("[") for word in rest) if word[:2] == "--"}
             assert given <= options, line
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from drift_figures import spell
 from fresh_client import FRESH
-from gateways import free_port
+from gateways import STALL_SECONDS, free_port
 from prometheus import Prometheus
 from waiting import until
 
@@ -97,22 +97,22 @@ def alertmanager(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "alertmanager.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        until(lambda: ready(url), 60, pause=0.2)
+        until(lambda: ready(url), pause=0.2)
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(STALL_SECONDS)
 
 
 def ready(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return FRESH.get(f"{url}/-/ready", timeout=30).status_code == 200
+        return FRESH.get(f"{url}/-/ready", timeout=STALL_SECONDS).status_code == 200
     return False
 
 
 def alerts(alertmanager: str) -> list[Mapping[str, Any]]:
     """Ask which alerts of ours have come."""
-    found: list[Mapping[str, Any]] = FRESH.get(f"{alertmanager}/api/v2/alerts", timeout=30).json()
+    found: list[Mapping[str, Any]] = FRESH.get(f"{alertmanager}/api/v2/alerts", timeout=STALL_SECONDS).json()
     return [alert for alert in found if alert["labels"]["alertname"].startswith("Guardhouse")]
 
 
@@ -137,7 +137,7 @@ def test_errors_reach_the_alertmanager(alertmanager: str, tmp_path: Path) -> Non
             assert prometheus.number('max({__name__=~"guardhouse:slo_burn:.*"})') == 0
             assert not alerts(alertmanager)
             traffic.failing_since = time.time()
-            until(lambda: page(alertmanager), 120, pause=0.2)
+            until(lambda: page(alertmanager), pause=0.2)
             alert = page(alertmanager)
             assert alert is not None
             assert (alert["labels"]["namespace"], alert["labels"]["job"]) == ("shop", "guardhouse")

@@ -50,7 +50,7 @@ def test_drift_is_tested_beside_the_server(watched: Gateway) -> None:
     watched.predict([ALLOWED] * 49)
     assert workers(watched) == []
     watched.predict([ALLOWED])
-    watched.wait_for(lambda metrics: windows(metrics, "tested") == 1, 180)
+    watched.wait_for(lambda metrics: windows(metrics, "tested") == 1)
     report = watched.client.get(f"/v1/models/{watched.name}/monitors").json()["monitors"]["drift"]
     assert (report["kind"], report["state"]) == ("alibi_ks", "alarm")  # all rows are the same one
     assert {s["name"] for s in report["statistics"]} >= {"p_value", "threshold", "windows_tested", "windows_dropped"}
@@ -58,9 +58,9 @@ def test_drift_is_tested_beside_the_server(watched: Gateway) -> None:
     assert process.nice() == 19
     os.kill(process.pid, signal.SIGKILL)
     watched.predict([ALLOWED] * 50)
-    watched.wait_for(lambda metrics: windows(metrics, "dropped") == 1, 180)
+    watched.wait_for(lambda metrics: windows(metrics, "dropped") == 1)
     watched.predict([ALLOWED] * 50)
-    watched.wait_for(lambda metrics: windows(metrics, "tested") == 2, 180)
+    watched.wait_for(lambda metrics: windows(metrics, "tested") == 2)
     (other,) = workers(watched)
     assert other.pid != process.pid
     watched.stop()

@@ -34,7 +34,7 @@ def test_a_file_has_the_answers_of_a_server(table: "Gateway", bundles: Any, tmp_
     command = [sys.executable, "-m", "service", "predict", bundles.bundle("table"), tmp_path / "rows.csv"]
     options = ["--out", tmp_path / "answers.parquet", "--config", bundles.config("table")]
     environment = {**os.environ, "PYTHONPATH": bundles.python_path}
-    subprocess.run([*command, *options], check=True, env=environment, capture_output=True, timeout=120)
+    subprocess.run([*command, *options], check=True, env=environment, capture_output=True, timeout=300)
     found = pd.read_parquet(tmp_path / "answers.parquet")
     assert len(found) == len(said)
     for (_, row), answer in zip(found.iterrows(), said, strict=True):

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from bentos import bento_environment
 from fresh_client import FRESH
+from waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,16 +66,12 @@ def _served(bento: Path, bundles: "Bundles", folder: Path) -> Iterator[str]:
         cwd=folder, env=bento_environment(folder / "home") | places, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
-        for _ in range(600):
-            if process.poll() is None and _ready(url):
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError((folder / "log").read_text())
+        until(lambda: process.poll() is not None or _ready(url), 400, pause=0.1)
+        assert process.poll() is None, (folder / "log").read_text()
         yield url
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
         log.close()
 
 

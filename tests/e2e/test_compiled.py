@@ -62,7 +62,7 @@ def serve(bundles: "Bundles", tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def plain(serve: Callable[..., "Gateway"]) -> "Gateway":
     """Serve the model as it is."""
-    return serve(compiled=False).wait_ready(120)
+    return serve(compiled=False).wait_ready()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def compiled(serve: Callable[..., "Gateway"]) -> "Gateway":
     """Serve it compiled, and let torch log whatever is compiled again for another shape."""
     gateway = serve(compiled=True, TORCH_LOGS="recompiles")
     gateway.expected += [r"\[__recompiles\]"]
-    return gateway.wait_ready(400)
+    return gateway.wait_ready()
 
 
 def as_v2(predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def test_compiled_answers_are_the_plain_ones(plain: "Gateway", compiled: "Gatewa
     """Requests of 1 to 64 rows at once, by v1 and v2, are answered as without compiling; and no graph is made anew."""
     before = compiled.log().count(RECOMPILING)
     assert before >= MOST.bit_length() - 1, "every batch shape but the first was compiled while it warmed up"
-    with httpx.Client(base_url=plain.url, timeout=60) as client:
+    with httpx.Client(base_url=plain.url, timeout=120) as client:
         expected = [ask(client, "v1", [row])[0] for row in range(len(ROWS))]
     assert len({said["label"] for said in expected}) == 3
     assert len({said["action"] for said in expected}) >= 2
@@ -130,7 +130,7 @@ def test_compiled_answers_are_the_plain_ones(plain: "Gateway", compiled: "Gatewa
     sizes = [*range(1, MOST + 1), *[1] * 40, *[MOST] * 4]
     rng.shuffle(sizes)
     requests = [(door, rng.sample(range(MOST), size)) for size in sizes for door in ("v1", "v2 JSON", "v2 binary")]
-    with httpx.Client(base_url=compiled.url, timeout=60) as client, ThreadPoolExecutor(16) as pool:
+    with httpx.Client(base_url=compiled.url, timeout=120) as client, ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda request: ask(client, *request), requests))
     for (door, chosen), answer in zip(requests, answers, strict=True):
         wanted = [expected[row] for row in chosen]
@@ -150,7 +150,7 @@ def test_explanations_compile_nothing(compiled: "Gateway") -> None:
     before = compiled.log().count(RECOMPILING)
     for rows in (1, 3, 5, 7, 32):
         body = {"instances": ROWS[:rows].tolist(), "parameters": {"steps": 2}}
-        response = FRESH.post(f"{compiled.url}/v1/models/colours:explain", json=body, timeout=60)
+        response = FRESH.post(f"{compiled.url}/v1/models/colours:explain", json=body)
         assert response.status_code == 200, response.text
     assert compiled.log().count(RECOMPILING) == before, compiled.log()[-3000:]
 
@@ -161,7 +161,7 @@ def test_without_a_compiler(serve: Callable[..., "Gateway"]) -> None:
     gateway.wait_listening()
     gateway.expected += ["model.compile"]
     for _ in range(1200):
-        response = FRESH.get(f"{gateway.url}/readyz", timeout=60)
+        response = FRESH.get(f"{gateway.url}/readyz")
         assert response.status_code == 503
         if "loading" not in response.json()["detail"]:
             break

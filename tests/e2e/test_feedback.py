@@ -64,7 +64,7 @@ def by_grpc(speaker: Speaker) -> list[str]:
         request.raw_input_contents.append(packed(array))
     with grpc.insecure_channel(speaker.rpc) as channel:
         method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        raw, call = method.with_call(request.SerializeToString(), timeout=10, metadata=[("x-request-id", SAME)])
+        raw, call = method.with_call(request.SerializeToString(), timeout=120, metadata=[("x-request-id", SAME)])
     assert dict(call.trailing_metadata())["x-request-id"] == SAME
     response = messages.ModelInferResponse.FromString(raw)
     assert response.id == SAME

@@ -268,6 +268,18 @@ def test_rows_are_counted_once(table: "Gateway") -> None:
     assert leftover <= {"guardhouse_inflight_requests", "guardhouse_connections"}
 
 
+def test_a_scrape_has_every_row_that_was_answered_before(table: "Gateway") -> None:
+    """Rows are counted after their answers are sent; a scrape that begins after an answer waits for that."""
+
+    def rows() -> float:
+        return sum(value for name, value in table._scrape().items() if name.startswith("guardhouse_rows_total"))
+
+    before = rows()
+    for sent in range(1, 31):
+        table.predict([ALLOWED])
+        assert rows() == before + sent
+
+
 def test_stages_and_time_are_counted(table: "Gateway") -> None:
     """Every stage takes time, the device is busy for some of it, and nothing is in flight afterwards."""
     before = table.metrics()

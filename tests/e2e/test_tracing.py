@@ -13,6 +13,7 @@ import pytest
 from example_folders import ALLOWED, CRASH_MODEL, REJECTED
 from gateways import faults_allowed, free_port
 from trace_collector import Collector, attributes, collecting
+from waiting import until
 
 from service.telemetry.logs import BURST, LINES_PER_SECOND
 
@@ -60,9 +61,13 @@ def gateway(traced: "Speaker") -> "Gateway":
 
 def told(gateway: "Gateway", **wanted: object) -> dict[str, Any]:
     """Find the one line of the log that says all of this."""
-    whole = gateway.log().rpartition("\n")[0]
-    lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
-    (found,) = (line for line in lines if line.items() >= wanted.items())
+
+    def lines() -> list[dict[str, Any]]:
+        whole = gateway.log().rpartition("\n")[0]
+        told = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        return [line for line in told if line.items() >= wanted.items()]
+
+    (found,) = until(lines)  # a front logs a request after the answer
     return found
 
 
@@ -274,7 +279,7 @@ def test_a_flood_is_a_few_lines(gateway: "Gateway") -> None:
                 room()
             client.get("/v1/models")
             sent += 1
-            assert time.monotonic() - began < 60
+            assert time.monotonic() - began < 180
             lines = (
                 [json.loads(line) for line in gateway.log()[size:].rpartition("\n")[0].splitlines()]
                 if sent >= 300
@@ -288,7 +293,7 @@ def test_a_flood_is_a_few_lines(gateway: "Gateway") -> None:
 def test_a_collector_that_is_down_costs_nothing_but_spans(bundles: "Bundles", trouble: str) -> None:
     """Predictions are answered, the lost spans are logged now and then, and the server ends in order without delay."""
     held = threading.Event()
-    with collecting(lambda: bool(held.wait(60)) and None) as collector:  # type: ignore[func-returns-value]
+    with collecting(lambda: bool(held.wait(120)) and None) as collector:  # type: ignore[func-returns-value]
         url = collector.url if trouble == "no answer" else f"http://127.0.0.1:{free_port()}"
         gateway = bundles.serve(
             "table", OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_BSP_SCHEDULE_DELAY="50", OTEL_BSP_MAX_QUEUE_SIZE="64",
@@ -297,10 +302,10 @@ def test_a_collector_that_is_down_costs_nothing_but_spans(bundles: "Bundles", tr
         gateway.expected += ["the collector of traces does not take them", "Queue full, dropping Span"]
         for _ in range(100):
             assert gateway.predict([ALLOWED])[0]["action"] == "allow"
-        gateway.wait_for(lambda _: "spans are lost so far" in gateway.log(), 30)
+        gateway.wait_for(lambda _: "spans are lost so far" in gateway.log())
         asked = time.monotonic()
         gateway.stop()
-        assert time.monotonic() - asked < 20
+        assert time.monotonic() - asked < 50  # the collector holds its answer for longer
         held.set()
     assert gateway.log().count("WARNING") + gateway.log().count("warning") < 60
     assert not re.search(r"Traceback|urllib3|HTTPConnectionPool", gateway.log())

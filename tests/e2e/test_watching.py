@@ -25,8 +25,9 @@ from example_folders import (
 from fresh_client import FRESH
 from gateways import fit_all
 from prometheus import Prometheus
+from waiting import until
 
-from service.front.grpc_server import RPC_ROUTES
+from service.front.grpc_routes import RPC_ROUTES
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -68,7 +69,7 @@ def prometheus(server: "Gateway", tmp_path_factory: pytest.TempPathFactory) -> I
     """Load all rules, and scrape the server from before its first row."""
     rules = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "deploy" / "prometheus").glob("*.rules.yaml"))]
     folder = tmp_path_factory.mktemp("prometheus")
-    running = Prometheus(folder, [server.url], rules, scrape="500ms", evaluate="2s", namespace="shop")
+    running = Prometheus(folder, [server.url], rules, scrape="1s", evaluate="2s", namespace="shop")
     try:
         yield running.wait_ready()
     finally:
@@ -120,20 +121,21 @@ def test_alerts_tell_clean_rows_from_strange_ones(server: "Gateway", prometheus:
     settle(prometheus)
     judged = prometheus.query("guardhouse:guard_rows:increase1h >= 500")
     assert {sample["metric"]["guard"] for sample in judged} == {"quality", "ood", "confidence", "wire", "hidden", "any"}
-    assert not firing(prometheus)
+    until(lambda: not firing(prometheus), pause=0.5)  # a scrape that fails on a busy machine counts for a moment
     strange = {name: ABSTAINED[name] for name in ("age", "income")}
     for start in range(0, ROWS, 100):
         server.predict([row | strange for row in rows[start : start + 100]])
     server.predict([ALLOWED | {"trap": CRASH_HIDDEN}])
     settle(prometheus)
-    found = firing(prometheus)
-    assert {
+    expected = {
         ("GuardhouseGuardFlagRate", "ood"),
         ("GuardhouseGuardFlagRate", "any"),
         ("GuardhousePValuesNotUniform", "ood"),
         ("GuardhouseGuardErrors", "hidden"),
         ("GuardhouseDriftAlarm", ""),
-    } <= found
+    }
+    found = until(lambda: found if expected <= (found := firing(prometheus)) else None, pause=0.5)
+    assert found is not None
     assert not {guard for _, guard in found} & {"wire", "quality"}
 
 
@@ -168,7 +170,7 @@ def chosen(text: str) -> str:
     return text
 
 
-def without_data(prometheus: Prometheus, asked: list[tuple[str, str]], seconds: float = 90) -> list[tuple[str, str]]:
+def without_data(prometheus: Prometheus, asked: list[tuple[str, str]], seconds: float = 240) -> list[tuple[str, str]]:
     """Ask until each query has given a number, or for so long; those that have not are left."""
     end = time.monotonic() + seconds
     left = asked
@@ -216,8 +218,11 @@ def test_every_variable_offers_what_was_chosen(prometheus: Prometheus) -> None:
                 continue
             series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
             assert label == variable["name"]
-            found = prometheus.query(f"group by ({label}) ({chosen(series)})")
-            assert CHOSEN[label] in {sample["metric"].get(label) for sample in found}, variable
+
+            def values(question: str = f"group by ({label}) ({chosen(series)})", label: str = label) -> set[str | None]:
+                return {sample["metric"].get(label) for sample in prometheus.query(question)}
+
+            until(lambda wanted=CHOSEN[label], values=values: wanted in values(), pause=0.5)  # type: ignore[misc]
             offered += 1
     assert offered >= 2 * len(DASHBOARDS)
 
@@ -235,5 +240,6 @@ def test_objectives_count_the_routes_that_predict(prometheus: Prometheus, server
         "/v2/models/{name}/versions/{version}/infer",
         "grpc:ModelInfer",
     }
-    answered = prometheus.number('sum(guardhouse:slo_requests:total{slo="availability"})')
-    assert answered == prometheus.number('sum(guardhouse_requests_total{route="/v1/models/{name}:predict"})') > 0
+    answered = 'sum(guardhouse_requests_total{route="/v1/models/{name}:predict"})'
+    counted = 'sum(guardhouse:slo_requests:total{slo="availability"})'
+    until(lambda: prometheus.number(counted) == prometheus.number(answered) > 0, pause=0.5)

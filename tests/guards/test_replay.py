@@ -266,7 +266,7 @@ def test_long_reports_are_cut(table: Bundle) -> None:
 
 def test_plots_and_page(project: Path, guardhouse: Guardhouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--out` gets a picture of the evidence, the document, and one page that needs no other file."""
-    monkeypatch.setattr("guards.cli.replay_plots.SAMPLES", 20)  # a report of groups takes a tenth of a second
+    monkeypatch.setattr("guards.cli.replay_plots.SAMPLES", 8)  # a report of groups takes a tenth of a second
     out = project / "deep" / "er"
     status, _, err = guardhouse("replay", project / "b", "--stream", project / "stream.npz", "--out", out)
     assert status == 0, err

@@ -147,7 +147,7 @@ def test_no_more_than_k_of_any_rows_are_flagged() -> None:
         assert flagged_in_turn(torch.tensor(scores).float(), shares, k) <= k, (scores, shares, k)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     rows=st.integers(3, 14),

@@ -35,7 +35,7 @@ def test_a_rate_lies_in_its_interval(counts: tuple[int, int]) -> None:
     assert bolder[1] <= high
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(first=COUNTS, second=COUNTS)
 def test_comparisons_contain_their_estimates(first: tuple[int, int], second: tuple[int, int]) -> None:
     """Difference and ratio are inside, and turn over with the groups; without rows nothing is known."""
@@ -66,7 +66,7 @@ def test_the_least_evidence_is_the_least(first: tuple[int, int], second: tuple[i
         assert found <= grid + 0.2
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(counts=st.lists(COUNTS, min_size=2, max_size=14))
 def test_worst_pair_lies_in_its_interval(counts: list[tuple[int, int]]) -> None:
     """The largest difference and the smallest ratio of few or of many groups lie in their intervals."""

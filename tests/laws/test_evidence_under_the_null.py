@@ -23,7 +23,7 @@ def distribution(masses: list[float]) -> np.ndarray:
 
 
 @given(MASSES, SEEDS, st.floats(1e-4, 1), st.integers(0, 1))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_expectation_is_at_most_one_in_the_whole_ball(masses: list[float], seed: int, bound: float, empty: int) -> None:
     """Whatever the bet, no distribution on the ball's surface gains on it: at random places, in corners, towards q."""
     rng = np.random.default_rng(seed)

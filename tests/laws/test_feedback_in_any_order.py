@@ -84,7 +84,9 @@ def replicas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 RUNS = iter(range(10**9))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=STEPS)
 def test_totals_are_those_of_a_list(replicas: list[Database], steps: list[tuple[str, Any, int]]) -> None:
     """Every answer to feedback and the totals at the end equal the list's; sending all again changes nothing."""

@@ -17,7 +17,7 @@ ROW = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(
     rows=st.lists(ROW, min_size=ROWS, max_size=ROWS),
     order=st.permutations(range(ROWS)),

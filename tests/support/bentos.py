@@ -16,7 +16,7 @@ def build_bento(home: Path) -> Path:
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0:
         command = ["unshare", "--net", *command]
     built = subprocess.run(
-        command, cwd=ROOT, env=bento_environment(home), capture_output=True, text=True, check=False, timeout=300
+        command, cwd=ROOT, env=bento_environment(home), capture_output=True, text=True, check=False, timeout=600
     )
     assert built.returncode == 0, built.stdout + built.stderr
     (found,) = (home / "bentos").glob("*/*/bento.yaml")

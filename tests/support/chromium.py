@@ -53,7 +53,7 @@ class Chromium:
     def __exit__(self, *_: object) -> None:
         os.close(self._to)
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 import psutil
 import yaml
+from gateways import fit_all
 
 from guards.bundle.bundle import Bundle
 from service.engine.control_server import ControlServer
@@ -34,22 +34,14 @@ from service.store.served_versions import Edition
 
 T = TypeVar("T")
 WORKER = "service.explain.worker_main"
+KEEP_PRIORITY = str(Path(__file__).parent / "keep_priority")
+"""A folder on the import path that makes processes of the lowest priority as quick as others."""
 
 
 def fit(config: Path) -> Path:
-    """Fit a config with the library's command, and give the bundle's folder."""
+    """Fit a config, and give the bundle's folder."""
     out = config.parent / "bundle"
-    command = [
-        sys.executable,
-        "-c",
-        "from guards.cli.commands import run; run()",
-        "fit",
-        str(config),
-        "--out",
-        str(out),
-    ]
-    fitted = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert fitted.returncode == 0, fitted.stdout + fitted.stderr
+    fit_all({config: out})
     return out
 
 
@@ -116,9 +108,10 @@ class ExplanationServer:
         config.write_text(yaml.safe_dump(document))
         environment = {"GUARDHOUSE_BUNDLE": str(bundle), "GUARDHOUSE_CONFIG": str(config)}
         os.environ |= environment  # the explanation process reads the environment
+        sys.path.insert(0, KEEP_PRIORITY)
         settings = Settings.from_environment(environment)
         deployment = Deployment.read(settings)
-        self.served = describe(settings, deployment)
+        self.served = describe(deployment)
         self.bundle = Bundle.load(bundle, config=deployment.deployed, folder=config.parent)
         self.count, self.busy = Counted(), False
         self._others: set[int] = set()
@@ -129,7 +122,7 @@ class ExplanationServer:
         self._thread.start()
         self.wait(self._start())
 
-    def wait(self, work: Coroutine[Any, Any, T], seconds: float = 120) -> T:
+    def wait(self, work: Coroutine[Any, Any, T], seconds: float = 300) -> T:
         """Run a coroutine on the event loop, and wait for the result."""
         return self.begin(work).result(seconds)
 
@@ -179,7 +172,7 @@ class ExplanationServer:
 
     # A client
 
-    async def asked(self, document: Any, *, client: str = "10.0.0.1", seconds: float = 60, **headers: str) -> Said:
+    async def asked(self, document: Any, *, client: str = "10.0.0.1", seconds: float = 120, **headers: str) -> Said:
         """Send a body to ``:explain``; header names are written with underscores."""
         named = {name.lower().replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         call = Call("POST", f"/v1/models/{self.served.name}:explain", named, "request", time.monotonic() + seconds)
@@ -190,7 +183,7 @@ class ExplanationServer:
 
     async def fetched(self, location: str) -> Said:
         """Ask for the job at an address."""
-        call = Call("GET", location, {}, "request", time.monotonic() + 60)
+        call = Call("GET", location, {}, "request", time.monotonic() + 120)
         return await self._said(self.routes.result, call)
 
     async def _said(self, handler: Any, call: Call) -> Said:
@@ -214,7 +207,7 @@ class ExplanationServer:
 
     def fetch(self, location: str) -> Said:
         """Wait for the answer of a job, and give it."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while (said := self.wait(self.fetched(location))).status == 202:
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -236,8 +229,9 @@ class ExplanationServer:
     def close(self) -> None:
         """End both sides and all their processes."""
         self.wait(self._close())
+        sys.path.remove(KEEP_PRIORITY)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+        self._thread.join(180)
         self._loop.close()
 
     async def _close(self) -> None:

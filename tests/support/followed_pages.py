@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from commands import run_forked
-from gateways import Gateway, clean_environment
+from gateways import GUARDHOUSE_SERVE, Gateway, clean_environment
 
 FENCE = re.compile(r"^(?:`(?P<title>[^`\n]+)`:\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 STATUS = re.compile(r"^exit status (\d)$", re.MULTILINE)
@@ -72,7 +72,11 @@ class Newcomer:
         """Start a server, whose state is beside the bundle, so that `guardhouse drain` finds the server."""
         fitted = self.folder / bundle
         self.server = Gateway(
-            fitted, self.folder / config, self.folder / "logs", GUARDHOUSE_STATE=f"{fitted}.state"
+            fitted,
+            self.folder / config,
+            self.folder / "logs",
+            program=GUARDHOUSE_SERVE,
+            GUARDHOUSE_STATE=f"{fitted}.state",
         ).wait_ready()
 
     def run(self, command: str) -> None:
@@ -109,7 +113,7 @@ class Newcomer:
                 stdout=log,
                 stderr=log,
                 check=False,
-                timeout=120,
+                timeout=300,
             )
         self.status = ran.returncode
 

@@ -4,7 +4,7 @@ import httpx
 
 __all__ = ["FRESH"]
 
-FRESH = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=60)
+FRESH = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=120)
 """A client whose requests survive a machine that stalls for some seconds. Any thread may use the client.
 
 `httpx.get` reads all root certificates first: that is 30 ms of CPU for each request, which a test that polls a server

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from commands import run_each
 from fresh_client import FRESH
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
@@ -39,6 +39,17 @@ STORE = "service.store.store_server"
 FRONTS = {"_bentoml_impl.worker.service", "service.lifecycle.plain_front"}
 PORTS = range(15_000, 32_000)
 """Below the range from which Linux takes the ports of connections, and of sockets that ask for any port."""
+GIVEN = set[int]()
+"""The ports that this process has given to its tests."""
+START_SECONDS, STALL_SECONDS = 400, 120
+"""Far more than a start, an answer or an end takes: on a busy machine, any process may stall."""
+BENTOML_SERVE = [
+    sys.executable, "-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", str(ROOT),
+    "--timeout-graceful-shutdown", "60",
+]  # fmt: skip
+"""What `guardhouse serve` becomes, without the address."""
+GUARDHOUSE_SERVE = ["guardhouse", "serve"]
+"""The command as a user types it: the command takes three seconds of processor time to become `BENTOML_SERVE`."""
 BENTOML_BANNER = "Starting production HTTP BentoServer"
 ON_THE_DEVICE = 'guardhouse_stage_duration_seconds_count{stage="queue"}'
 """A series that grows when requests leave the queue for the device."""
@@ -70,35 +81,41 @@ def clean_environment() -> dict[str, str]:
 
 def fit_all(configs: Mapping[Path, Path], **environment: str) -> None:
     """Fit configs into bundles at the same time; the output of each is in ``BUNDLE.fit.txt``."""
-    running = {
-        config: subprocess.Popen(
-            [sys.executable, "-m", "service.cli.commands", "fit", config, "--out", out],
-            cwd=ROOT,
-            env=clean_environment() | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for config, out in configs.items()
-    }
-    try:
-        for config, process in running.items():
-            said, _ = process.communicate(timeout=300)
-            assert process.returncode == 0, f"fit {config}:\n{said}"
-            configs[config].with_suffix(".fit.txt").write_text(said)
-    finally:
-        for process in running.values():
-            process.kill()
-            process.communicate()
+    commands = [["fit", str(config), "--out", str(out)] for config, out in configs.items()]
+    done = run_each(commands, folder=ROOT, environment=clean_environment() | environment)
+    for (config, out), fitted in zip(configs.items(), done, strict=True):
+        said = fitted.stdout + fitted.stderr
+        assert fitted.returncode == 0, f"fit {config}:\n{said}"
+        out.with_suffix(".fit.txt").write_text(said)
 
 
 def free_port() -> int:
-    """Find a port that no process uses, and that the kernel gives to no connection before a server listens there."""
+    """Find a port that no process uses, and that the kernel gives to no connection before a server listens there.
+
+    No port is given twice, and of two parts of the suite that run at the same time, each has ports of its own.
+    """
+    mine = PORTS[os.getpid() % 16 :: 16]
     while True:
-        port = random.SystemRandom().choice(PORTS)  # tests seed the other generator
+        port = random.SystemRandom().choice(mine)  # tests seed the other generator
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port
+
+
+def listens(port: int) -> bool:
+    """Say whether a process listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def gone(process: psutil.Process) -> bool:
+    """Say whether a process has ended; its parent may take a while to collect its status."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +144,8 @@ class Gateway:
     ) -> None:
         """Start a server; :meth:`wait_ready` waits until it is ready.
 
-        ``prefix`` is a command that runs the server as another user; ``program`` replaces `guardhouse serve`; ``plain``
-        starts the server without BentoML.
+        ``prefix`` is a command that runs the server as another user; ``program`` replaces the server's command, such as
+        by `GUARDHOUSE_SERVE`; ``plain`` starts the server without BentoML.
         """
         self.bundle, self.config, self.port = bundle, config, port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -144,12 +161,13 @@ class Gateway:
         }  # fmt: skip
         if config is not None:
             self._environment["GUARDHOUSE_CONFIG"] = str(config)
-        if program is not None:
-            self._environment["GUARDHOUSE_BUNDLE"] = str(bundle)
-        command = program or [sys.executable, "-m", "service.cli.commands", "serve", bundle, *["--plain"] * plain]
+        if program == GUARDHOUSE_SERVE or (program is None and plain):
+            program = [sys.executable, "-m", "service.cli.commands", "serve", bundle, *["--plain"] * plain]
+        else:
+            self._environment |= {"GUARDHOUSE_BUNDLE": str(bundle), "BENTOML_DO_NOT_TRACK": "True"}
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
-                [*prefix, *command, "--host", "127.0.0.1", "--port", str(self.port)],
+                [*prefix, *(program or BENTOML_SERVE), "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
@@ -159,40 +177,38 @@ class Gateway:
 
     # Life
 
-    def wait_ready(self, seconds: float = 60) -> "Gateway":
+    def wait_ready(self) -> "Gateway":
         """Wait until readyz answers 200."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            assert self.process.poll() is None, f"the server ended:\n{self.log()}"
-            with contextlib.suppress(httpx.TransportError):
-                if FRESH.get(f"{self.url}/readyz").status_code == 200:
-                    return self
-            time.sleep(0.05)
-        raise AssertionError(f"not ready after {seconds} s:\n{self.log()}")
+        return self._wait(lambda: self._status("/readyz") == 200)
 
-    def wait_listening(self, seconds: float = 60) -> "Gateway":
+    def wait_listening(self) -> "Gateway":
         """Wait until the server gives any answer."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            assert self.process.poll() is None, f"the server ended:\n{self.log()}"
-            with contextlib.suppress(httpx.TransportError):
-                FRESH.get(f"{self.url}/livez")
-                return self
-            time.sleep(0.05)
-        raise AssertionError(f"nobody listens after {seconds} s:\n{self.log()}")
+        return self._wait(lambda: self._status("/livez") is not None)
 
-    def wait_explaining(self, row: object, seconds: float = 120) -> "Gateway":
+    def wait_explaining(self, row: object) -> "Gateway":
         """Wait until the explanation process answers; the first question starts it, at low priority."""
-        end = time.monotonic() + seconds
+        url = f"{self.url}/v1/models/{self.name}:explain"
         body = {"instances": [row], "parameters": {"method": "feature_ablation"}}
-        while FRESH.post(f"{self.url}/v1/models/{self.name}:explain", json=body, timeout=60).status_code != 200:
-            assert time.monotonic() < end, self.log()
+        return self._wait(lambda: FRESH.post(url, json=body).status_code == 200)
+
+    def _wait(self, happened: Callable[[], bool]) -> "Gateway":
+        try:
+            until(happened, START_SECONDS, pause=0.05)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}\n{self.log()}") from None
         return self
+
+    def _status(self, path: str) -> int | None:
+        """Ask a server that starts; None if the server does not listen yet."""
+        assert self.process.poll() is None, "the server ended"
+        with contextlib.suppress(httpx.TransportError):
+            return FRESH.get(f"{self.url}{path}").status_code
+        return None
 
     def wait_restarted(self, engine: psutil.Process) -> "Gateway":
         """Wait until the server is ready with another engine than this one, which was killed."""
         until(lambda: any(other.pid != engine.pid for other in self._engines()))
-        return self.wait_ready(120)
+        return self.wait_ready()
 
     def wait_fronts(self, count: int) -> list[psutil.Process]:
         """Wait until so many fronts listen for HTTP, and give them."""
@@ -217,7 +233,7 @@ class Gateway:
             self.leaving = True
             self.process.send_signal(signal.SIGTERM)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = STALL_SECONDS) -> int:
         """Wait for the end of the server, and give its exit status."""
         return self.process.wait(seconds)
 
@@ -240,7 +256,7 @@ class Gateway:
         processes = self._processes()
         for process in processes:
             process.kill()
-        psutil.wait_procs(processes, 10)
+        psutil.wait_procs(processes, STALL_SECONDS)
         self.process.wait()
         self.client.close()
 
@@ -287,7 +303,11 @@ class Gateway:
 
     def resident_bytes(self) -> int:
         """Measure the resident memory of all processes together."""
-        return sum(process.memory_info().rss for process in self._processes())
+        total = 0
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):  # an idle process may end
+                total += process.memory_info().rss
+        return total
 
     # Log
 
@@ -325,12 +345,14 @@ class Gateway:
     @cached_property
     def client(self) -> httpx.Client:
         """A client that checks every answer against the server's OpenAPI document."""
-        return httpx.Client(base_url=self.url, timeout=30, event_hooks={"response": [self._read_and_check]})
+        return httpx.Client(base_url=self.url, timeout=STALL_SECONDS, event_hooks={"response": [self._read_and_check]})
 
     def async_client(self, connections: int) -> httpx.AsyncClient:
         """Give a client for many requests at once; it does not check the answers."""
         return httpx.AsyncClient(
-            base_url=self.url, timeout=60, limits=httpx.Limits(max_connections=connections, max_keepalive_connections=0)
+            base_url=self.url,
+            timeout=STALL_SECONDS,
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=0),
         )
 
     @property
@@ -360,34 +382,35 @@ class Gateway:
         assert len(predictions) == len(instances)
         return predictions
 
-    def connect(self, seconds: float = 15) -> socket.socket:
+    def connect(self, seconds: float = STALL_SECONDS) -> socket.socket:
         """Open a plain connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=seconds)
 
-    def raw(self, request: bytes, seconds: float = 15) -> RawAnswer:
+    def raw(self, request: bytes, seconds: float = STALL_SECONDS) -> RawAnswer:
         """Send bytes that no client would send, and read one answer."""
         with self.connect(seconds) as connection:
             connection.sendall(request)
             return read_answer(connection)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, in_flight: int = 0) -> dict[str, float]:
         """Scrape every series, by its name and labels, after all answers so far have been counted everywhere.
 
-        An answer is counted, and its request forgotten, after the answer is sent. So if a test keeps a request in
-        flight, a scrape takes a second.
+        Rows are stored, and a front forgets a request, after the answer is sent. So this scrapes until the counters
+        agree, and no more requests than ``in_flight`` are being answered.
         """
-        time.sleep(0.05)
-        begun = time.monotonic()
-        while True:
-            found, waited = self._scrape(), time.monotonic() - begun
-            counted = _consistent(found, stored=self._stores) or waited > 10
-            if counted and (found["guardhouse_inflight_requests"] == 0 or waited > 1):
-                return found
-            time.sleep(0.02)
 
-    def wait_for(self, true: Callable[[Mapping[str, float]], bool], seconds: float = 60) -> None:
+        def counted() -> dict[str, float] | None:
+            found = self._scrape()
+            few = found["guardhouse_inflight_requests"] <= in_flight
+            return found if few and _consistent(found, stored=self._stores) else None
+
+        found = until(counted, pause=0.02)
+        assert found is not None
+        return found
+
+    def wait_for(self, true: Callable[[Mapping[str, float]], bool]) -> None:
         """Scrape until ``true`` is true of the series."""
-        until(lambda: true(self._scrape()), seconds, pause=0.02)
+        until(lambda: true(self._scrape()), pause=0.02)
 
     def _scrape(self) -> dict[str, float]:
         text = FRESH.get(f"{self.url}/metrics").text

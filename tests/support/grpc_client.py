@@ -16,7 +16,7 @@ def calling(address: str) -> Iterator[Callable[..., Any]]:
     """Give a function that calls a method with a message, and returns the answer and the call."""
     with grpc.insecure_channel(address) as channel:
 
-        def call(method: str, message: Any, timeout: float = 30, metadata: Any = ()) -> tuple[Any, Any]:
+        def call(method: str, message: Any, timeout: float = 120, metadata: Any = ()) -> tuple[Any, Any]:
             kind = getattr(messages, f"{method}Response")
             body = message if isinstance(message, bytes) else message.SerializeToString()
             stub = channel.unary_unary(f"{SERVICE}/{method}")

@@ -1,14 +1,13 @@
 """A real HAProxy before servers under test, with health checks on readyz and without retries."""
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from gateways import free_port
+from gateways import STALL_SECONDS, free_port, listens
+from waiting import until
 
 CONFIG = """
 global
@@ -59,14 +58,7 @@ class HAProxy:
             self.process = subprocess.Popen(
                 [haproxy_program(), "-db", "-f", config], stdout=log, stderr=subprocess.STDOUT
             )
-        end = time.monotonic() + 10
-        while not self._listens():
-            assert time.monotonic() < end, self.log_path.read_text()
-            time.sleep(0.02)
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        until(lambda: listens(self.port), pause=0.02)
 
     def failures(self) -> str:
         """Give the log lines of requests that did not end in order: their termination state is not "--"."""
@@ -77,4 +69,4 @@ class HAProxy:
     def stop(self) -> None:
         """Stop HAProxy."""
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(STALL_SECONDS)

@@ -43,7 +43,7 @@ GATEWAY = {"app.kubernetes.io/name": "guardhouse"}
 
 CUSTOM = ("monitoring.coreos.com/", "keda.sh/", "gateway.networking.k8s.io/", "serving.kserve.io/")
 
-SHARED = ("gateway", "redis", "tracing", "grpc")
+SHARED = ("gateway", "redis", "tracing", "grpc", "keys")
 SEVERAL = ("postgres", "bundle-from-object-store", "replicas")
 """The components for several replicas: a shared database, bundles for each pod, and the number of replicas."""
 BUILDS: dict[str, tuple[str, ...]] = {

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import yaml
 from fresh_client import FRESH
-from gateways import free_port
+from gateways import STALL_SECONDS, free_port
 
 
 def _address(url: str) -> str:
@@ -62,7 +62,7 @@ class Prometheus:
     def query(self, expr: str, at: float | None = None) -> list[dict[str, Any]]:
         """Evaluate an expression as an instant vector."""
         params = {"query": expr} | ({} if at is None else {"time": f"{at:.3f}"})
-        answer = FRESH.get(f"{self.url}/api/v1/query", params=params, timeout=30).json()
+        answer = FRESH.get(f"{self.url}/api/v1/query", params=params, timeout=STALL_SECONDS).json()
         assert answer["status"] == "success", answer
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
@@ -72,18 +72,18 @@ class Prometheus:
         found = self.query(expr)
         return float(found[0]["value"][1]) if found else 0.0
 
-    def wait_ready(self, seconds: float = 60) -> "Prometheus":
+    def wait_ready(self, seconds: float = 180) -> "Prometheus":
         """Wait until Prometheus answers queries."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log_path.read_text()
             with contextlib.suppress(httpx.TransportError):
-                if FRESH.get(f"{self.url}/-/ready", timeout=30).status_code == 200:
+                if FRESH.get(f"{self.url}/-/ready", timeout=STALL_SECONDS).status_code == 200:
                     return self
             time.sleep(0.05)
         raise AssertionError(f"not ready after {seconds} s:\n{self.log_path.read_text()}")
 
-    def wait_for(self, expr: str, least: float, seconds: float = 120) -> None:
+    def wait_for(self, expr: str, least: float, seconds: float = 240) -> None:
         """Wait until an expression is at least ``least``."""
         end = time.monotonic() + seconds
         while (found := self.number(expr)) < least:
@@ -92,12 +92,12 @@ class Prometheus:
 
     def health(self) -> list[str]:
         """Give the health of each rule at its last evaluation."""
-        groups = FRESH.get(f"{self.url}/api/v1/rules", timeout=30).json()["data"]["groups"]
+        groups = FRESH.get(f"{self.url}/api/v1/rules", timeout=STALL_SECONDS).json()["data"]["groups"]
         return [rule["health"] for group in groups for rule in group["rules"]]
 
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(STALL_SECONDS)
         finally:
             self.process.kill()

@@ -36,7 +36,7 @@ class Collector:
         """The spans of one trace."""
         return [span for span in self.spans if span.trace_id.hex() == trace_id]
 
-    def wait(self, found: Callable[[], list[Any]], count: int, seconds: float = 30) -> list[Any]:
+    def wait(self, found: Callable[[], list[Any]], count: int, seconds: float = 180) -> list[Any]:
         """Wait until ``found`` gives at least ``count`` spans."""
         end = time.monotonic() + seconds
         while len(spans := found()) < count:

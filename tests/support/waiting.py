@@ -10,7 +10,7 @@ __all__ = ["until", "until_in_loop"]
 T = TypeVar("T")
 
 
-def until(happened: Callable[[], T], seconds: float = 120, pause: float = 0.01) -> T:
+def until(happened: Callable[[], T], seconds: float = 180, pause: float = 0.01) -> T:
     """Ask every ``pause`` seconds until the answer is true, and return that answer.
 
     Raises:
@@ -23,7 +23,7 @@ def until(happened: Callable[[], T], seconds: float = 120, pause: float = 0.01) 
     return answer
 
 
-async def until_in_loop(happened: Callable[[], T], seconds: float = 60, pause: float = 0.001) -> T:
+async def until_in_loop(happened: Callable[[], T], seconds: float = 180, pause: float = 0.001) -> T:
     """Do the same in an event loop, which runs on between two questions.
 
     Raises:

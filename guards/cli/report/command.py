@@ -24,6 +24,7 @@ from guards.cli.report.sections.fit import fit_section
 from guards.cli.report.sections.groups import groups_section
 from guards.cli.report.sections.guards import blind_spots, guards_section
 from guards.cli.report.sections.section import Section
+from guards.cli.report.words import percent
 from guards.notices import Notices
 from guards.types import Mistake
 
@@ -55,9 +56,9 @@ def run(bundle: Bundle, folder: Path, out: Path, *, clean: Path | None, suspect:
         title = f"{config.name}, version {config.version}: data, fit and guards"
         subtitle = (
             f"A {config.model.task} on {schema_words(bundle)}. The guards may flag "
-            f"{config.false_alarm_budget:.2%} of clean "
+            f"{percent(config.false_alarm_budget, 2)} of clean "
             f"rows; {'prediction sets' if bundle.classes else 'intervals'} should hold "
-            f"{config.coverage:.0%} of the labels."
+            f"{percent(config.coverage)} of the labels."
         )
         page = render(title, subtitle, sections)
         try:

@@ -62,6 +62,7 @@ class Combinations(nn.Module):
     """
 
     odd: Tensor
+    strangest: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +70,7 @@ class Combinations(nn.Module):
         self.classes, self.copula = LatentClasses(), GaussianCopula()
         self.swaps, self.surprises = SwappedValues(), Surprise()
         self.register_buffer("odd", torch.empty(0))
+        self.register_buffer("strangest", torch.empty(0))
         self._bound: Functions | None = None
 
     @property
@@ -94,7 +96,8 @@ class Combinations(nn.Module):
         views = torch.cat([lifts(part, part.isnan()).views for part in torch.split(x[held], CHUNK)])
         self.surprises.fit(views)
         place = int(ODD * (len(views) - 1))
-        self.odd = views.sort(dim=0).values[place]
+        ordered = views.sort(dim=0).values
+        self.odd, self.strangest = ordered[place], ordered[-1]
         return self
 
     def lifts(self, x: Tensor, missing: Tensor) -> Lifts:
@@ -136,14 +139,17 @@ class Combinations(nn.Module):
         """Give the surprise (n,) of rows."""
         return self._functions()[1](lifts.views).amax(1)
 
-    def odd_values(self, lifts: Lifts) -> Tensor:
-        """Mark the values (n, d) that fit the row's other values badly."""
-        marked = lifts.values > self.odd[1]
+    def odd_values(self, lifts: Lifts) -> tuple[Tensor, Tensor]:
+        """Mark the values (n, d) that fit the row's other values badly, and those that fit worse than any before."""
+        return self._marked(lifts, self.odd), self._marked(lifts, self.strangest)
+
+    def _marked(self, lifts: Lifts, limit: Tensor) -> Tensor:
+        marked = lifts.values > limit[1]
         if lifts.numbers is not None:
-            marked[:, self.copula.numeric] |= lifts.numbers > self.odd[2]
+            marked[:, self.copula.numeric] |= lifts.numbers > limit[2]
         if lifts.swaps is not None:
             largest = lifts.swaps.amax((0, 1))
-            likeliest = (lifts.swaps == largest).any(0) & (largest > self.odd[1].clamp_min(0))
+            likeliest = (lifts.swaps == largest).any(0) & (largest > limit[1].clamp_min(0))
             marked[:, self.swaps.places] |= likeliest.T
         return marked
 

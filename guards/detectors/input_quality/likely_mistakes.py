@@ -15,6 +15,8 @@ __all__ = ["LikelyMistakes"]
 SLIPS = (
     ("1000 times too large", 1000.0, 0.0),
     ("1000 times too small", 0.001, 0.0),
+    ("100 times too large", 100.0, 0.0),
+    ("100 times too small", 0.01, 0.0),
     ("centimetres, not inches", 2.54, 0.0),
     ("inches, not centimetres", 1 / 2.54, 0.0),
     ("metres, not feet", 0.3048, 0.0),
@@ -106,7 +108,14 @@ class LikelyMistakes(nn.Module):
         return marks
 
     def _marks(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
-        return torch.cat([self._slips(x, strange, familiar), self._swaps(x, strange, familiar)], dim=1)
+        swaps = self._swaps(x, strange, familiar)
+        return torch.cat([self._slips(x, strange & ~self._settled(swaps, strange), familiar), swaps], dim=1)
+
+    def _settled(self, swaps: Tensor, strange: Tensor) -> Tensor:
+        """Mark the values (n, d) of two strange columns that look swapped: one mistake is likelier than two."""
+        both = (swaps & strange[:, self.first] & strange[:, self.second]).float()
+        blank = torch.zeros_like(strange, dtype=both.dtype)
+        return blank.index_add_(1, self.first, both).index_add_(1, self.second, both) > 0
 
     def _slips(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
         """Mark the likeliest unit of each strange number: (n, m * s)."""
@@ -140,4 +149,4 @@ class LikelyMistakes(nn.Module):
 
 
 def _like(slip: str) -> str:
-    return slip if slip.startswith("1000") else f"like {slip}"
+    return slip if slip.startswith("100") else f"like {slip}"

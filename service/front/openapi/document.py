@@ -11,6 +11,7 @@ from guards.input.schema import InputSchema
 from guards.version import __version__
 from service.front.openapi.explanations import explain_parameters, explain_path, explainers_path, explanation_path
 from service.front.openapi.feedback import feedback_path
+from service.front.openapi.keys import with_keys
 from service.front.openapi.labels import label_schemas, top_k_parameter
 from service.front.openapi.monitors import monitors_path
 from service.front.openapi.predictions import predictions_schema
@@ -28,6 +29,8 @@ PAGES = (OPENAPI, DOCS)
 """The paths at which the results of :func:`pages` are served."""
 PROBLEMS = {
     "400": "Not JSON, not UTF-8, a key given twice, nested too deep, or a deadline that is no number.",
+    "401": "No key, or a key that is not known.",
+    "403": "The key has no scope for this.",
     "405": "Another method than the path takes.",
     "404": "There is nothing of that id, or it is no longer kept.",
     "413": "The body is over the limit.",
@@ -41,9 +44,14 @@ PROBLEMS = {
 USUAL = ("400", "405", "413", "415", "422", "500", "503", "504")
 
 
-def pages(served: ServedModel) -> Mapping[str, tuple[bytes, str]]:
-    """Make ``/openapi.json`` and ``/docs``; gives content and media type by path."""
+def pages(served: ServedModel, *, keys: bool = False) -> Mapping[str, tuple[bytes, str]]:
+    """Make ``/openapi.json`` and ``/docs``; gives content and media type by path.
+
+    ``keys`` is whether the server asks for keys.
+    """
     document = _document(served)
+    if keys:
+        document = with_keys(document, _problems)
     return {
         OPENAPI: (orjson.dumps(document), "application/json"),
         DOCS: (_page(document).encode(), "text/html; charset=utf-8"),

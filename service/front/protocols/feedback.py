@@ -10,7 +10,7 @@ import orjson
 from guards.input.cell_faults import describe
 from guards.input.spelling import Spellings
 from service.front.protocols.problem import unprocessable
-from service.front.protocols.strict_json import loads
+from service.front.protocols.strict_json import parsed
 from service.front.protocols.v1 import MAX_ID, Errors
 from service.messages.outcomes import REPLACED, RESULTS, Joined, Outcome
 
@@ -27,8 +27,13 @@ def decode(body: bytes, classes: Sequence[str]) -> list[Outcome]:
 
     Raises:
         Problem: 400 if the body is no JSON; 422 with every fault and its place. Then no outcome is stored.
+        Refused: the JSON would take more memory than there is now.
     """
-    document = loads(body)
+    with parsed(body) as document:
+        return _read(document, classes)
+
+
+def _read(document: object, classes: Sequence[str]) -> list[Outcome]:
     if not isinstance(document, dict):
         raise unprocessable([((), f"expected an object with `outcomes`, got {describe(document)}")])
     errors: Errors = [((key[:40],), "unknown key") for key in document if key != "outcomes"]

@@ -2,14 +2,18 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 import orjson
 
+from service.front.memory_room import TREES, tree_bytes
 from service.front.protocols.problem import Problem
 
-__all__ = ["loads"]
+__all__ = ["loads", "parsed"]
 
 MAX_INTEGER_DIGITS = 19
 LEVELS = 4
@@ -39,7 +43,35 @@ def loads(body: bytes, colons: int | None = None) -> Any:  # noqa: ANN401 - JSON
     colons = body.count(b":") if colons is None else colons
     if _members(document) == colons or _nested_members(document, LEVELS) == colons:
         return document
+    del document  # the slower parser builds it again
     return _strictly(body)
+
+
+@contextmanager
+def parsed(body: bytes, colons: int | None = None) -> Iterator[Any]:
+    """Parse a body as :func:`loads` does, and count the memory of the document until the end of the block.
+
+    Raises:
+        Problem: 400, as :func:`loads` raises; 413, the document would take more memory than all requests may.
+        Refused: other documents take the memory now.
+    """
+    needed = tree_bytes(body)
+    if needed > TREES.size:
+        if _depth(body) > MAX_DEPTH:
+            raise Problem(HTTPStatus.BAD_REQUEST, "the body is nested too deep")
+        detail = "the body has so many values that reading them would take too much memory: send fewer rows"
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+    with TREES.held(needed):
+        yield loads(body, colons)
+
+
+def _depth(body: bytes) -> int:
+    """Bound how deep lists and objects are nested, without building them; brackets in strings count, too."""
+    characters = np.frombuffer(body, dtype=np.uint8)
+    steps = np.zeros(len(characters), dtype=np.int8)
+    steps[(characters == ord("[")) | (characters == ord("{"))] = 1
+    steps[(characters == ord("]")) | (characters == ord("}"))] = -1
+    return int(steps.cumsum(dtype=np.int32).max(initial=0))
 
 
 def _members(document: object) -> int:

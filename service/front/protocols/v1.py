@@ -15,7 +15,7 @@ from guards.input.schema import Floats, InputSchema
 from service.front.protocols.images import stack_images
 from service.front.protocols.plain_numbers import frame_of, read_numbers, stack_numbers
 from service.front.protocols.problem import Problem, unprocessable
-from service.front.protocols.strict_json import loads
+from service.front.protocols.strict_json import parsed
 from service.front.protocols.v1_predictions import classified, details, regressed
 from service.front.protocols.verdicts import WORDS, verdicts
 from service.front.request_id import new_id
@@ -70,11 +70,23 @@ def decode(
 
     Raises:
         Problem: 400 if the body is no JSON; 422 if it cannot be decoded into rows, with every fault and its place.
+        Refused: the JSON would take more memory than there is now.
     """
     frame = b"" if schema.kind == "tabular" else frame_of(body)
     if frame and (x := read_numbers(body, frame, schema, max_rows)) is not None:
         return Request(x, new_ids(len(x)), {}, {})
-    document = loads(body, frame.count(b":") if frame else None)
+    with parsed(body, frame.count(b":") if frame else None) as document:
+        return _read(document, frame, schema, max_rows, groups, parameters)
+
+
+def _read(
+    document: object,
+    frame: bytes,
+    schema: InputSchema,
+    max_rows: int,
+    declared: Sequence[str],
+    parameters: Parameters,
+) -> Request:
     if not isinstance(document, dict):
         raise unprocessable([((), f"expected an object with `instances`, got {describe(document)}")])
     errors: Errors = [((key[:40],), "unknown key") for key in document if key not in KEYS]
@@ -89,7 +101,7 @@ def decode(
     x, faults = _rows(instances, schema) if numbers is None else (numbers, [])
     errors += [(("instances", fault.row, *fault.place), fault.message) for fault in faults]
     ids = read_ids(document.get("ids"), n, errors)
-    given = read_groups(document.get("groups"), n, groups, errors)
+    given = read_groups(document.get("groups"), n, declared, errors)
     chosen = _parameters(document.get("parameters"), parameters, errors)
     if errors:
         raise unprocessable(errors)

@@ -12,7 +12,7 @@ from guards.actions import Action
 from guards.input.cell_faults import describe
 from service.front.protocols.pixels import odd_pixels, sentence
 from service.front.protocols.problem import MAX_ERRORS, Problem, unprocessable
-from service.front.protocols.strict_json import loads
+from service.front.protocols.strict_json import parsed
 from service.front.protocols.top_k import TOP_K
 from service.front.protocols.v1 import Errors, Request
 from service.front.protocols.v2_answer_head import BINARY_SIZE, AnswerHead, write_head
@@ -80,6 +80,7 @@ def decode(body: bytes, header_length: str | None, served: ServedModel) -> Infer
     Raises:
         Problem: 400 if the framing or the JSON is malformed; 422 if the body cannot be decoded into rows, with every
             fault and its place.
+        Refused: the JSON would take more memory than there is now.
     """
     length = len(body)
     if header_length is not None:
@@ -87,11 +88,12 @@ def decode(body: bytes, header_length: str | None, served: ServedModel) -> Infer
         if not 0 < length <= len(body):
             what = f"the header {HEADER_LENGTH} is the length of the JSON at the start of the body: 1 to {len(body)}"
             raise Problem(HTTPStatus.BAD_REQUEST, f"{what}, not {header_length[:40]!r}")
-    document = loads(body if length == len(body) else body[:length])
-    if not isinstance(document, dict):
-        raise unprocessable([((), f"expected an object with `inputs`, got {describe(document)}")])
-    _attach(document, memoryview(body)[length:], framed=header_length is not None)
-    return interpret(document, served)
+    text = body if length == len(body) else body[:length]
+    with parsed(text) as document:
+        if not isinstance(document, dict):
+            raise unprocessable([((), f"expected an object with `inputs`, got {describe(document)}")])
+        _attach(document, memoryview(body)[length:], framed=header_length is not None)
+        return interpret(document, served)
 
 
 def _attach(document: Mapping[str, Any], rest: memoryview, *, framed: bool) -> None:

@@ -37,11 +37,11 @@ def channel(address: str) -> Iterator[Any]:
 def check(opened: Any, service: str = "") -> int:
     """Ask for health as a probe does."""
     call = opened.unary_unary(f"/{HEALTH}/Check")
-    answer = call(health.HealthCheckRequest(service=service).SerializeToString(), timeout=30)
+    answer = call(health.HealthCheckRequest(service=service).SerializeToString(), timeout=120)
     return int(STATES.FromString(answer).status)
 
 
-def watch(opened: Any, service: str = "", timeout: float = 30) -> Any:
+def watch(opened: Any, service: str = "", timeout: float = 300) -> Any:
     call = opened.unary_stream(f"/{HEALTH}/Watch", response_deserializer=STATES.FromString)
     return call(health.HealthCheckRequest(service=service).SerializeToString(), timeout=timeout)
 
@@ -54,7 +54,7 @@ def test_health_of_the_server_and_its_service(loans: Speaker) -> None:
             check(opened, "somebody")
         assert told.value.code() == grpc.StatusCode.NOT_FOUND
         with pytest.raises(grpc.RpcError) as told:
-            opened.unary_unary(f"/{HEALTH}/Check")(b"\xff", timeout=5)
+            opened.unary_unary(f"/{HEALTH}/Check")(b"\xff", timeout=120)
         assert told.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         watching = watch(opened, "somebody")
         assert next(watching).status == STATES.SERVICE_UNKNOWN
@@ -110,7 +110,7 @@ def test_watches_are_bounded(loans: Speaker) -> None:
 def _is_served(opened: Any) -> bool:
     """Say whether there is room for one more watch."""
     with contextlib.suppress(grpc.RpcError):
-        return bool(next(watch(opened, timeout=30)).status == STATES.SERVING)
+        return bool(next(watch(opened, timeout=120)).status == STATES.SERVING)
     return False
 
 
@@ -134,7 +134,7 @@ def test_reflection(loans: Speaker, name: str) -> None:
             f"/{name}/ServerReflectionInfo", response_deserializer=reflection.ServerReflectionResponse.FromString
         )
         questions = (reflection.ServerReflectionRequest(**one).SerializeToString() for one in asked)
-        answers = list(call(questions, timeout=10))
+        answers = list(call(questions, timeout=120))
     listed, *files, unknown, secret, extensions = answers
     assert [one.name for one in listed.list_services_response.service] == sorted((SERVICE, HEALTH, REFLECTION[0]))
     found = [FileDescriptorProto.FromString(one.file_descriptor_response.file_descriptor_proto[0]) for one in files]
@@ -158,7 +158,7 @@ def ping(loans: Speaker, interval: float, count: int) -> bytes:
     """Ping an idle connection, and return what the server said at its end."""
     host, _, port = loans.rpc.rpartition(":")
     told = b""
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         connection.sendall(PREFACE)
 
         def listen() -> None:

@@ -151,11 +151,11 @@ def test_answers_that_would_be_too_large(wide: Speaker) -> None:
     few = int(refused[0].json()["errors"][0]["msg"].partition("at most ")[2].partition(" rows")[0])
     # Without the client that holds each of a million numbers against the declared schema.
     url = f"{wide.gateway.url}{wide.gateway.predict_path}"
-    answer = FRESH.post(url, json={**body, "instances": x[:few].tolist()}, timeout=60)
+    answer = FRESH.post(url, json={**body, "instances": x[:few].tolist()})
     assert answer.status_code == 200
     assert len(answer.json()["predictions"][-1]["probabilities"]) == LABELS
     assert len(answer.content) < 64 * 1024**2
-    assert FRESH.post(url, json={"instances": x.tolist()}, timeout=60).status_code == 200
+    assert FRESH.post(url, json={"instances": x.tolist()}).status_code == 200
     only = [{"name": "label"}]
     assert len(infer(wide, x, outputs=only)["label"]) == len(infer(wide, x, parameters={"top_k": 5})["label"]) == 1000
 

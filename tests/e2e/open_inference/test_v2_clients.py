@@ -193,7 +193,7 @@ def test_kserve(case: Case) -> None:
         task = {"url": speaker.gateway.url, "rpc": speaker.rpc, "model": speaker.gateway.name, "inputs": inputs}
         ran = subprocess.run(
             [python, "-W", "ignore", SUPPORT / "kserve_client.py"],
-            input=json.dumps(task), capture_output=True, text=True, check=False, timeout=60,
+            input=json.dumps(task), capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         said = json.loads(ran.stdout)

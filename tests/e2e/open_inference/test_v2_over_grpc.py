@@ -76,7 +76,7 @@ HOSTILE: dict[str, Callable[[Any], object]] = {
 }
 
 
-def refused(speaker: Speaker, message: Any, method: str = "ModelInfer", timeout: float = 30) -> Any:
+def refused(speaker: Speaker, message: Any, method: str = "ModelInfer", timeout: float = 120) -> Any:
     """Give the status and the details that a call ends with."""
     with calling(speaker.rpc) as call, pytest.raises(grpc.RpcError) as told:
         call(method, message, timeout=timeout)
@@ -268,7 +268,7 @@ def test_a_port_that_is_taken(bundles: Any, loans: Speaker) -> None:
     config["server"]["grpc_port"] = int(loans.rpc.rpartition(":")[2])
     changed = path.with_name("taken.yaml")
     changed.write_text(yaml.safe_dump(config))
-    gateway = bundles.serve("table", config=changed)
+    gateway = bundles.serve("table", config=changed, by_command=True)
     assert gateway.wait() == 2
     assert "server.grpc_port" in gateway.log()
 
@@ -277,7 +277,7 @@ def _takes_calls(address: str) -> bool:
     """Say whether a new connection is answered."""
     with calling(address) as late:
         try:
-            late("ServerLive", messages.ServerLiveRequest(), timeout=10)
+            late("ServerLive", messages.ServerLiveRequest())
         except grpc.RpcError:
             return False
     return True

@@ -286,9 +286,9 @@ def test_self_test_passes_where_it_was_recorded(kind: str) -> None:
     """On the device and build of the fit the self-test wants equality to the bit, and gets it."""
     test, pipeline = self_test(kind)
     assert test.fingerprint == fingerprint(pipeline)
-    test.check(pipeline)
+    test.check(pipeline, tiny_models.CLASSES)
     again = SelfTest.from_tensors(test.tensors(), test.fingerprint)
-    again.check(pipeline)
+    again.check(pipeline, tiny_models.CLASSES)
 
 
 def nudged(tensor: Tensor, by: float) -> Tensor:
@@ -297,19 +297,22 @@ def nudged(tensor: Tensor, by: float) -> Tensor:
     return nudged
 
 
-@pytest.mark.parametrize("name", ["logits", "score", "p_value"])
+@pytest.mark.parametrize("name", ["logits", "score", "p_value", "probabilities"])
 def test_self_test_sees_the_last_bit(name: str) -> None:
     """On the same build the smallest difference is refused."""
     test, pipeline = self_test()
     value = getattr(test, name)
     other = replace(test, **{name: nudged(value, 1e-6 * max(1.0, float(value.view(-1)[0].abs())))})
     with pytest.raises(Mistake, match="this device and build gave other verdicts on known rows; fit the bundle anew"):
-        other.check(pipeline)
+        other.check(pipeline, tiny_models.CLASSES)
 
 
 @pytest.mark.parametrize(
     ("name", "by", "refused"),
-    [("logits", 1e-6, False), ("logits", 0.1, True), ("p_value", 0.01, False), ("p_value", 0.2, True)],
+    [
+        *(("logits", 1e-6, False), ("logits", 0.1, True), ("p_value", 0.01, False), ("p_value", 0.2, True)),
+        *(("probabilities", 1e-6, False), ("probabilities", 0.01, True)),
+    ],
 )
 def test_self_test_elsewhere_has_a_tolerance(name: str, by: float, refused: bool) -> None:
     """On another device or build, what rounding may change is let pass, and more is refused."""
@@ -317,9 +320,19 @@ def test_self_test_elsewhere_has_a_tolerance(name: str, by: float, refused: bool
     other = replace(test, fingerprint="another machine", **{name: nudged(getattr(test, name), by)})
     if refused:
         with pytest.raises(Mistake, match=r"differ by more than 0.0001 from the verdicts of 'another machine'"):
-            other.check(pipeline)
+            other.check(pipeline, tiny_models.CLASSES)
     else:
-        other.check(pipeline)
+        other.check(pipeline, tiny_models.CLASSES)
+
+
+def test_self_test_knows_the_labels_in_their_order() -> None:
+    """Another label in the place of a label, or two labels that changed places, are refused on any device."""
+    test, pipeline = self_test()
+    first, second, third = tiny_models.CLASSES
+    for labels in ((first, second, "9"), (second, first, third), (first, second), (*tiny_models.CLASSES, "9")):
+        for other in (test, replace(test, fingerprint="another machine")):
+            with pytest.raises(Mistake, match="self-test: the labels, or their order, are not those of the fit; fit"):
+                other.check(pipeline, labels)
 
 
 def test_fingerprint_names_what_matters() -> None:
@@ -352,10 +365,10 @@ def test_self_test_judges_nan_as_equal(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Ranges, "examine", crash)
     pipeline = bundle.pipeline()
-    test = SelfTest.record(pipeline, tiny_models.inputs("tensor", 16, 0))
+    test = SelfTest.record(pipeline, tiny_models.inputs("tensor", 16, 0), tiny_models.CLASSES)
     assert test.p_value[0].isnan().all()
-    test.check(pipeline)
-    replace(test, fingerprint="another machine").check(pipeline)
+    test.check(pipeline, tiny_models.CLASSES)
+    replace(test, fingerprint="another machine").check(pipeline, tiny_models.CLASSES)
 
 
 def test_outputs_of_the_rows_are_kept_in_their_order() -> None:

@@ -1,12 +1,12 @@
 """What a fit makes of the section `prediction_sets`, and what a bundle keeps of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_models
 import torch
+from forged_bundles import forge
 from safetensors.torch import load_file
 
 from guards import Batch, Bundle, Classifier, Mistake, Regressor
@@ -83,17 +83,18 @@ def test_a_bundle_on_disk_makes_the_same_sets(
     assert covered(made, kind) == pytest.approx(0.9, abs=0.045)  # of 480 calibration rows: three standard deviations
 
 
-def test_a_bundle_of_an_earlier_version_answers_as_before(tmp_path: Path) -> None:
-    """A bundle without strata, without a measure and without the new keys has the sets that it had."""
+def test_a_bundle_without_the_keys_of_sets_answers_alike(tmp_path: Path) -> None:
+    """A bundle without strata, without a measure and without the keys that ask for them has the usual sets."""
     made = tiny_models.fitted("tensor").bundle
     made.save(tmp_path / "b")
     assert not {"strata", "measure.penalty"} & load_file(tmp_path / "b" / "state.safetensors").keys()
-    manifest = tmp_path / "b" / "manifest.json"
-    old = json.loads(manifest.read_text())
-    del old["config"]["prediction_sets"]
-    for guard in old["config"]["guards"]:
-        del guard["target_error"]
-    manifest.write_text(json.dumps(old))
+
+    def leave_out(manifest: dict[str, Any]) -> None:
+        del manifest["config"]["prediction_sets"]
+        for guard in manifest["config"]["guards"]:
+            del guard["target_error"]
+
+    forge(tmp_path / "b", leave_out)
     batch = Batch(tiny_models.inputs("tensor", 50, 3))
     before, after = made.pipeline()(batch).prediction, Bundle.load(tmp_path / "b").pipeline()(batch).prediction
     assert before.members is not None

@@ -59,6 +59,7 @@ def test_people_read_the_threshold_in_a_sentence(tmp_path: Path, guardhouse: Gua
     (proven,) = Bundle.load(tmp_path / "b").abstentions.values()
     assert status == 0
     assert "on purpose" in out
+    assert "…" not in out  # a column that is wider than the terminal is folded, and no figure is cut
     sentence = (
         f"unsure answers {proven.share:.1%} of rows (score at most {proven.limit:.4g}): {proven.wrong} of "
         f"{proven.answered} answered calibration rows are wrong, which is an error rate of at most {proven.bound:.2%} "

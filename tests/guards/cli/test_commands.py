@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_models
 import yaml
+from forged_bundles import forge
 from rich.console import Console
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -63,6 +64,46 @@ def test_fit_writes_a_bundle_and_says_what_it_did(kind: str, tmp_path: Path, gua
     for stage in ("data", "reference", "calibration", "guards", "monitors", "saving"):
         assert stage in err
     assert (tmp_path / "b" / "gateway.yaml").read_text() == (tmp_path / "gateway.yaml").read_text()
+
+
+OF_BUNDLES = [
+    ("evaluate", "{bundle}", "--clean", "heldout.npz"),
+    ("predict", "{bundle}", "heldout.npz", "--out", "answers.csv"),
+    ("explain", "{bundle}", "--row", "heldout.npz:0"),
+    ("report", "{bundle}", "--out", "report.html"),
+    ("replay", "{bundle}", "--stream", "heldout.npz"),
+]
+
+
+@pytest.mark.parametrize("command", OF_BUNDLES, ids=lambda command: command[0])
+def test_commands_take_only_the_bundle_that_was_asked_for(
+    command: tuple[str, ...], tmp_path: Path, guardhouse: Guardhouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --bundle-id every command that runs a bundle refuses any other bundle, and names both ids."""
+    config = tiny_models.write(tmp_path, "tensor")
+    found = tiny_models.fitted("tensor").bundle.save(tmp_path / "b")
+    monkeypatch.chdir(tmp_path)
+    arguments = [argument.format(bundle="b") for argument in command] + ["--config", str(config)]
+    other = f"sha256:{64 * '0'}"
+    said = f"b: the id of this bundle is {found}, and the bundle id that was asked for is {other}; name the folder of"
+    status, out, err = guardhouse(*arguments, "--bundle-id", other)
+    assert (status, out, err.startswith(said)) == (2, "", True), err
+    status, _, err = guardhouse(*arguments, "--bundle-id", found)
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("command", OF_BUNDLES, ids=lambda command: command[0])
+def test_commands_run_no_bundle_that_fails_its_self_test(
+    command: tuple[str, ...], tmp_path: Path, guardhouse: Guardhouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle whose answers to the known rows are others is refused by every command, as a server refuses it."""
+    config = tiny_models.write(tmp_path, "tensor")
+    tiny_models.fitted("tensor").bundle.save(tmp_path / "b")
+    forge(tmp_path / "b", lambda manifest: manifest.update(temperature=9.7))
+    monkeypatch.chdir(tmp_path)
+    status, out, err = guardhouse(*(argument.format(bundle="b") for argument in command), "--config", config)
+    assert (status, out) == (2, "")
+    assert printed(err).startswith("self-test: this device and build gave other verdicts on known rows; fit the bundle")
 
 
 def test_fit_is_that_of_the_library(tmp_path: Path, guardhouse: Guardhouse) -> None:

@@ -158,3 +158,26 @@ def test_a_regression_of_a_table(tmp_path: Path, guardhouse: Guardhouse) -> None
     )
     assert status in (0, 3), err
     assert "confidence" in json.loads(out)["left_out"]
+
+
+def test_prediction_sets_by_group_do_not_hinder_the_search(tmp_path: Path, guardhouse: Guardhouse) -> None:
+    """A config whose prediction sets are made by the attribute of a groups monitor is tuned, and keeps both."""
+    config = write(tmp_path, model={**tiny_models.document("tensor")["model"]})
+    document = yaml.safe_load(config.read_text())
+    by_group = {
+        "prediction_sets": {"method": "aps", "by": "site"},
+        "monitors": [
+            {
+                "name": "sites",
+                "kind": "groups",
+                "attribute": "site",
+                "source": {"request": "site"},
+                "levels": ["a", "b"],
+            }
+        ],
+    }
+    config.write_text(yaml.safe_dump(document | by_group))
+    status, _, err = tuned(guardhouse, tmp_path)
+    assert status == 0, err
+    after = yaml.safe_load((tmp_path / "gateway.tuned.yaml").read_text())
+    assert {key: after[key] for key in by_group} == by_group

@@ -1,6 +1,7 @@
 """A YAML file becomes a config, or a sentence says what is wrong with the file."""
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import tiny_models
 
 from guards import Mistake
 from guards.config.config import parse
-from guards.config.load import load_config
+from guards.config.load import load_config, read_document
 
 
 def refused(sentence: str) -> Any:
@@ -35,6 +36,9 @@ def test_config_is_read(tmp_path: Path) -> None:
         ("just words", "a config is a mapping of keys"),
         ("", "a config is a mapping of keys"),
         ("\x07", "no valid YAML: "),
+        ("[" * 9999, "it is nested too deeply for a config"),
+        ("a: &a {k: 1}\nb: {<<: *a}", "no valid YAML: could not determine a constructor"),
+        ("a: b" * (1 << 19), "gateway.yaml: a config has at most 1048576 bytes, and this file is larger; leave out"),
     ],
 )
 def test_yaml_mistake(tmp_path: Path, text: str, sentence: str) -> None:
@@ -42,6 +46,21 @@ def test_yaml_mistake(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text(text)
     with refused(sentence):
+        load_config(path)
+
+
+def test_many_keys_of_one_mapping_take_no_longer_than_of_many(tmp_path: Path) -> None:
+    """Each key is looked up among the keys before, and not compared with each of them."""
+    keys = [f"key{place}: 1\n" for place in range(12_000)]
+    seconds = []
+    for text in ("".join(keys), "".join(f"- {key}" for key in keys)):
+        began = time.process_time()
+        read_document(text)
+        seconds.append(time.process_time() - began)
+    assert seconds[0] < 2 * seconds[1]
+    path = tmp_path / "gateway.yaml"
+    path.write_text("".join([*keys[:99], keys[0]]))
+    with refused("the key 'key0' is given twice"):
         load_config(path)
 
 

@@ -8,6 +8,7 @@ import lzma
 import re
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -359,7 +360,7 @@ def test_fields_are_those_of_pandas(tmp_path: Path) -> None:
     st.sampled_from(["\n", "\r\n"]),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_every_field_is_kept(tmp_path: Path, rows: list[list[str]], delimiter: str, end: str, quoting: int) -> None:
     """Every field is read as it was written, whatever it holds and however fields are separated."""
     names = list("abcd"[: len(rows[0])])
@@ -373,10 +374,20 @@ def test_every_field_is_kept(tmp_path: Path, rows: list[list[str]], delimiter: s
 
 
 def test_many_rows_are_read_fast(tmp_path: Path) -> None:
-    """A file of 100,000 rows and 15 columns is read in less than two seconds of the processor."""
+    """A file of 100,000 rows and 15 columns is read within five times what pandas takes to read it as text."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100_000, 15)), columns=list("abcdefghijklmno"))
     frame.to_csv(tmp_path / "t.csv", index=False)
-    start = time.process_time()
-    table = read_table(tmp_path / "t.csv", missing=("?", "NA"))
-    assert time.process_time() - start < 2
-    assert len(table) == 100_000
+
+    def seconds(read: Callable[[], object]) -> float:
+        start = time.process_time()
+        assert len(read()) == 100_000  # type: ignore[arg-type]
+        return time.process_time() - start
+
+    took = [
+        (
+            seconds(lambda: read_table(tmp_path / "t.csv", missing=("?", "NA"))),
+            seconds(lambda: pd.read_csv(tmp_path / "t.csv", dtype=str)),
+        )
+        for _ in range(2)
+    ]
+    assert min(ours for ours, _ in took) < 5 * min(theirs for _, theirs in took)

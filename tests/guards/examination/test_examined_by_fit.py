@@ -94,8 +94,7 @@ def test_sequences_that_must_have_a_length(tmp_path: Path) -> None:
     made = packed_sequences.write_bundle(tmp_path)
     bundle = Bundle.load(tmp_path / "bundle")
     assert torch.equal(bundle.model(made.train.x).logits, made.model(made.train.x).logits)
-    assert bundle.self_test is not None
-    bundle.self_test.check(bundle.pipeline())
+    bundle.run_self_test(bundle.pipeline())
 
 
 def test_made_up_rows_that_a_model_does_not_take(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_labels_in_place_of_probabilities() -> None:
 
 
 def test_the_bundle_keeps_what_was_found(tmp_path: Path) -> None:
-    """A bundle answers with the same probabilities when it is loaded again; one without the key has logits."""
+    """A bundle answers with the same probabilities when it is loaded again."""
     import json
 
     import tiny_models
@@ -143,9 +143,6 @@ def test_the_bundle_keeps_what_was_found(tmp_path: Path) -> None:
     nudged = (bundle.self_test.logits.softmax(1) + 5e-5).log()  # less than a self-test on another device may differ by
     assert not torch.allclose(nudged, bundle.self_test.logits, rtol=1e-4, atol=1e-4)
     elsewhere = replace(bundle.self_test, logits=nudged, fingerprint="another device")
-    elsewhere.check(bundle.pipeline())
+    elsewhere.check(bundle.pipeline(), bundle.classes)
     with pytest.raises(Mistake, match="self-test"):
-        replace(elsewhere, logits=(nudged.exp() + 1e-3).log()).check(bundle.pipeline())
-    del manifest["meaning"]
-    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
-    assert Bundle.load(tmp_path / "bundle").model.meaning == "logits"
+        replace(elsewhere, logits=(nudged.exp() + 1e-3).log()).check(bundle.pipeline(), bundle.classes)

@@ -1,7 +1,6 @@
 """`guardhouse wait`: it takes a bundle when the bundle is complete, and not before."""
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from gateways import ROOT, clean_environment, cli
 
+from guards.bundle.folder import seal
 from service.cli.wait import BundleFiles
 
 CONTENT = {"state.safetensors": b"fitted" * 1000, "weights.safetensors": b"weights" * 1000}
@@ -26,9 +26,9 @@ def bundle(tmp_path: Path) -> Path:
     for name, content in CONTENT.items():
         (folder / name).write_bytes(content)
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
-    manifest = json.dumps({"sha256": sha256})
-    (folder / "manifest.json").write_text(manifest)
-    return folder.rename(tmp_path / f"sha256-{hashlib.sha256(manifest.encode()).hexdigest()[:12]}")
+    manifest = seal({"sha256": sha256})
+    (folder / "manifest.json").write_bytes(manifest)
+    return folder.rename(tmp_path / f"sha256-{hashlib.sha256(manifest).hexdigest()[:12]}")
 
 
 def damage(bundle: Path, name: str, content: bytes | None) -> None:
@@ -65,13 +65,45 @@ def test_a_bundle_that_is_not_whole_is_waited_for(bundle: Path, name: str, conte
     assert fault in done.stderr
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sha256": 3}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"sha256": 3}', b"\xff", seal({"sha256": 3}), seal({"more": "[" * 9})]
+)
 def test_a_manifest_that_is_cut_off_is_waited_for(bundle: Path, content: bytes) -> None:
     """In a folder without a hash in its name, too, a manifest that cannot be read is a fault and no traceback."""
     named = bundle.rename(bundle.with_name("digits"))
     assert BundleFiles(named).fault() is None
     damage(named, "manifest.json", content)
     assert "not a whole manifest" in str(BundleFiles(named).fault())
+
+
+def test_a_manifest_that_was_edited_is_no_whole_manifest(bundle: Path) -> None:
+    """A manifest with one byte more is not taken, whatever the byte."""
+    named = bundle.rename(bundle.with_name("digits"))
+    damage(named, "manifest.json", (named / "manifest.json").read_bytes() + b"\n")
+    assert "not a whole manifest" in str(BundleFiles(named).fault())
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../other/manifest.json", "sub/state.safetensors"])
+def test_a_name_out_of_the_folder_is_not_opened(bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that names anything but the files of a bundle is not taken, and nothing but the manifest is opened."""
+    named = bundle.rename(bundle.with_name("digits"))
+    damage(named, "manifest.json", seal({"sha256": {name: "0" * 64}}))
+    files, hashed = BundleFiles(named), list[str]()
+    monkeypatch.setattr(files, "_sha256", lambda file: hashed.append(file) or "0" * 64)
+    assert str(files.fault()).endswith(f"it names {name!r}, which is no file of a bundle")
+    assert hashed == ["manifest.json"]
+
+
+def test_links_and_other_files_are_not_taken(bundle: Path) -> None:
+    """A link in the place of a file, and a file that the manifest does not name, are faults."""
+    other = bundle / "weights.safetensors.part"
+    other.touch()
+    assert str(BundleFiles(bundle).fault()).startswith(f"{other}: the bundle's manifest does not name it")
+    other.unlink()
+    file = bundle / "weights.safetensors"
+    file.rename(bundle.parent / file.name)
+    file.symlink_to(bundle.parent / file.name)
+    assert str(BundleFiles(bundle).fault()) == f"{file}: it is a link; put the file itself there"
 
 
 def test_another_bundle_under_a_hash_is_not_taken(bundle: Path) -> None:
@@ -96,7 +128,7 @@ def test_the_command_waits_until_the_copy_is_whole(bundle: Path) -> None:
     staged = bundle.with_name("staged")
     bundle.rename(staged)
     with subprocess.Popen(
-        [sys.executable, "-m", "service", "wait", bundle, "--seconds", "60"],
+        [sys.executable, "-m", "service", "wait", bundle, "--seconds", "180"],
         cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True,
     ) as waiting:  # fmt: skip
         assert waiting.stdout is not None
@@ -108,7 +140,7 @@ def test_the_command_waits_until_the_copy_is_whole(bundle: Path) -> None:
         time.sleep(2.5)
         assert waiting.poll() is None, "it has taken half of a bundle"
         shutil.copy(staged / "weights.safetensors", bundle)
-        assert waiting.wait(timeout=60) == 0
+        assert waiting.wait(timeout=180) == 0
         assert waiting.stdout.readlines()[-1] == f"{bundle}: the bundle is whole\n"
 
 
@@ -121,7 +153,7 @@ def test_sigterm_ends_the_wait(tmp_path: Path) -> None:
         assert waiting.stdout is not None
         waiting.stdout.readline()
         waiting.send_signal(signal.SIGTERM)
-        assert waiting.wait(timeout=60) == 128 + signal.SIGTERM
+        assert waiting.wait(timeout=180) == 128 + signal.SIGTERM
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv, which gives a process another user")
@@ -146,11 +178,12 @@ def test_no_bundle_is_named() -> None:
 
 
 def test_the_command_is_light() -> None:
-    """The command imports neither torch nor the library: it runs in an init container with little memory."""
+    """The command imports no torch, and one small module of the library: an init container has little memory."""
     code = (
         "import sys\nfrom service.__main__ import run\nsys.argv = ['guardhouse', 'wait', '/none', '--seconds', '0']\n"
         "try:\n    run()\nexcept SystemExit:\n    pass\n"
-        "print([name for name in ('torch', 'numpy', 'bentoml', 'guards') if name in sys.modules])\n"
+        "heavy = ('torch', 'numpy', 'bentoml', 'guards.types', 'guards.config')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -66,7 +66,7 @@ class Device:
         self.groups.append({name: codes.tolist() for name, codes in groups.items()})
         self.ids.append(list(ids))
         self.causes.append(causes)
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         if (x[:, 0] == EXIT).any():
             raise SystemExit(4)
         if (x[:, 0] < 0).any():
@@ -136,7 +136,7 @@ def run(scenario: Scenario, *, batch: int = 4, slots: int = 1000, groups: tuple[
         channel = await asyncio.to_thread(RowChannel.reach, str(folder / "rows"), LAYOUT, slots, seat)
         link = Link(RowChannel(*channel, seat, lambda: None), board, batcher, str(folder / "rows"))
         try:
-            await asyncio.wait_for(scenario(device, link), 20)
+            await asyncio.wait_for(scenario(device, link), 120)
         finally:
             device.go.set()
             await asyncio.to_thread(batcher.close)
@@ -156,7 +156,7 @@ def rows(*values: float) -> Any:
 
 def soon() -> float:
     """Give a deadline far enough away."""
-    return asyncio.get_running_loop().time() + 15
+    return asyncio.get_running_loop().time() + 90
 
 
 async def submit(link: Link, *values: float) -> list[float]:
@@ -358,7 +358,7 @@ def test_books_that_crash_stop_nothing() -> None:
     async def scenario(device: Device, link: Link) -> None:
         device.books_crash = True
         assert await submit(link, 1) == [1]
-        assert await asyncio.to_thread(link.batcher.settle, 5)
+        assert await asyncio.to_thread(link.batcher.settle, 60)
         assert await submit(link, 2) == [2]
 
     assert [str(fault) for fault in run(scenario).faults] == ["a monitor"] * 2
@@ -386,7 +386,7 @@ def test_books_wait_for_a_quiet_moment() -> None:
     async def scenario(device: Device, link: Link) -> None:
         for value in range(5):
             await submit(link, value)
-        assert await asyncio.to_thread(link.batcher.settle, 5)
+        assert await asyncio.to_thread(link.batcher.settle, 60)
         assert [row for rows in device.learnt for row in rows] == [0, 1, 2, 3, 4]
 
     assert run(scenario).expectations == 5

@@ -117,10 +117,10 @@ def test_without_a_store_no_row_waits_to_be_stored(pair: tuple[Kept, Kept]) -> N
     first, second = (Lesson(computed, 0, len(computed.ids)) for computed in kept.batches()[:2])
     kept.books.expect(2)
     with ThreadPoolExecutor(1) as pool:
-        flushed = pool.submit(kept.ledger.recorder.flush, 20.0)
+        flushed = pool.submit(kept.ledger.recorder.flush, 60.0)
         kept.books.keep([first])
         time.sleep(0.05)
         assert not flushed.done()
         kept.books.keep([second])
         assert kept.ledger.recorder.rows == 0
-        assert flushed.result(20) is True
+        assert flushed.result(60) is True

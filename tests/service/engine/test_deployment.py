@@ -36,9 +36,9 @@ def deployed(bundle: Path, document: object) -> Deployment:
 def test_a_bundle_alone_is_served_as_fitted(bundle: Path) -> None:
     """Without a config the fitted one holds."""
     deployment = Deployment.read(Settings(bundle=bundle))
-    assert deployment.config == deployment.fitted == parse(VALUE_CONFIG)
-    assert deployment.classes == ()
-    assert deployment.schema.names == ("a", "b", "c")
+    assert deployment.config == deployment.manifest.config == parse(VALUE_CONFIG)
+    assert deployment.manifest.classes == ()
+    assert deployment.manifest.row_schema.names == ("a", "b", "c")
 
 
 def test_deploy_time_keys_may_change(bundle: Path) -> None:
@@ -46,13 +46,22 @@ def test_deploy_time_keys_may_change(bundle: Path) -> None:
     changes = {"mode": "shadow", "false_alarm_budget": 0.2, "server": {"timeout_seconds": 3}}
     deployment = deployed(bundle, VALUE_CONFIG | changes)
     assert deployment.config.mode == "shadow"
-    assert deployment.fitted.mode == "enforce"
+    assert deployment.manifest.config.mode == "enforce"
 
 
 def test_what_needs_a_refit_is_refused_by_name(bundle: Path) -> None:
     """Anything else that differs is named, key by key."""
     with pytest.raises(Mistake, match=r"model\.builder, version; fit anew"):
         deployed(bundle, VALUE_CONFIG | {"version": "2", "model": VALUE_CONFIG["model"] | {"builder": "other:build"}})
+
+
+def test_only_the_bundle_of_the_settings_is_read(bundle: Path) -> None:
+    """With an id in the settings any other bundle is refused, and both ids are named."""
+    found = Deployment.read(Settings(bundle=bundle)).manifest.id
+    assert Deployment.read(Settings(bundle=bundle, bundle_id=found)).manifest.id == found
+    other = f"sha256:{64 * '0'}"
+    with pytest.raises(Mistake, match=rf"the id of this bundle is {found}, and .* is {other}; name the folder"):
+        Deployment.read(Settings(bundle=bundle, bundle_id=other))
 
 
 def test_a_missing_bundle_is_a_sentence(tmp_path: Path) -> None:

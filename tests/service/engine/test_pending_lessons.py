@@ -17,9 +17,10 @@ class Counted:
         self.kept: list[Lesson] = []
         self.batches: list[Computed] = []
         self.crash = False
+        self.expected = 0
 
     def expect(self, lessons: int) -> None:
-        raise AssertionError(f"the batcher expects {lessons} lessons")
+        self.expected += lessons
 
     def keep(self, lessons: Sequence[Lesson]) -> None:
         if self.crash:
@@ -92,3 +93,26 @@ def test_every_batch_is_counted_once() -> None:
     assert books.batches == [first, second, third]
     assert [each.computed for each in books.kept] == [first]
     assert [type(fault) for fault in faults] == [RuntimeError]
+
+
+def test_only_answered_rows_are_waited_for() -> None:
+    """Nobody waits for rows that are counted already, or that are not answered yet; a crash leaves nobody waiting."""
+    books = Counted()
+    pending = PendingLessons(books, lambda _: None)
+    rings: list[int] = []
+
+    def settle() -> bool:
+        return pending.settle(lambda: rings.append(1), lambda: True, 0.01)
+
+    assert settle()
+    for crash in (False, True):
+        books.crash = crash
+        pending.expect(1)
+        assert not settle()
+        pending.add([batch := computed()], [lesson(batch)])
+        assert not settle()
+        pending.keep()
+        assert settle()
+    pending.add([computed()], [])
+    assert settle()
+    assert (len(rings), books.expected) == (4, 2)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from waiting import until_in_loop
 
 from service.explain import worker_client
 from service.explain.worker_client import ExplanationWorker
@@ -37,8 +38,21 @@ class SlowProcess:
         self.ended += 1
 
 
+class HeldProcess(SlowProcess):
+    """A process that answers nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.go = asyncio.Event()
+
+    async def ask(self, head: Mapping[str, Any], body: bytes) -> Frame:
+        answer = await super().ask(head, body)
+        await self.go.wait()
+        return answer
+
+
 def ask(
-    process: Any, questions: int, share: float = 1, *, busy: Callable[[], bool] = lambda: False, seconds: float = 60
+    process: Any, questions: int, share: float = 1, *, busy: Callable[[], bool] = lambda: False, seconds: float = 600
 ) -> list[Frame | BaseException]:
     """Ask so many questions at once with a queue for as many, wait for all, and give what came of each."""
 
@@ -91,13 +105,15 @@ def test_a_full_queue_refuses() -> None:
     """If as many questions wait as may, the next question is refused with the seconds after which to come again."""
 
     async def scene() -> None:
-        worker: Any = ExplanationWorker(SlowProcess(), 2, share=1, busy=lambda: False)  # type: ignore[arg-type]
-        deadline = asyncio.get_running_loop().time() + 60
+        process: Any = HeldProcess()
+        worker = ExplanationWorker(process, 2, share=1, busy=lambda: False)
+        deadline = asyncio.get_running_loop().time() + 600
         waiting = [asyncio.create_task(worker.explain({}, b"", deadline)) for _ in range(3)]
-        await asyncio.sleep(SECONDS / 5)  # one is being answered, two wait
+        await until_in_loop(lambda: process.asked)  # one is being answered, two wait
         with pytest.raises(Refused, match="too many explanations are waiting") as refused:
             await worker.explain({}, b"", deadline)
         assert (refused.value.reason, refused.value.retry_after) == ("explain_queue_full", 5)
+        process.go.set()
         assert await asyncio.gather(*waiting) == [({"status": "ok"}, b"")] * 3
         await worker.close()
 
@@ -106,11 +122,21 @@ def test_a_full_queue_refuses() -> None:
 
 def test_a_deadline_ends_the_wait_for_a_turn() -> None:
     """A question whose deadline passes in the queue gets no answer and is never asked."""
-    process = SlowProcess(0.3)
-    first, second = ask(process, 2, seconds=0.15)
-    assert first == ({"status": "ok"}, b"")
-    assert isinstance(second, TimeoutError)
-    assert len(process.asked) == 1
+
+    async def scene() -> None:
+        process: Any = HeldProcess()
+        worker = ExplanationWorker(process, 1, share=1, busy=lambda: False)
+        now = asyncio.get_running_loop().time()
+        first = asyncio.create_task(worker.explain({}, b"", now + 600))
+        await until_in_loop(lambda: process.asked)
+        with pytest.raises(TimeoutError):
+            await worker.explain({}, b"", now + 0.1)
+        process.go.set()
+        assert await first == ({"status": "ok"}, b"")
+        assert len(process.asked) == 1
+        await worker.close()
+
+    asyncio.run(scene())
 
 
 def test_an_explanation_that_does_not_end_is_killed(
@@ -119,7 +145,7 @@ def test_an_explanation_that_does_not_end_is_killed(
     """If the process does not answer soon after the deadline, it is killed, and the log has a line about it."""
     monkeypatch.setattr(worker_client, "GRACE_SECONDS", 0.05)
     process = SlowProcess(600)
-    (found,) = ask(process, 1, seconds=0.1)
+    (found,) = ask(process, 1, seconds=1)
     assert isinstance(found, TimeoutError)
     assert process.ended >= 1
     assert "did not end at its deadline: its process is killed" in caplog.text

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from gateways import free_port, listens
+from waiting import until
 
 from guards.types import Mistake
 from service.explain import shared_rate_limit as shared_allowance
@@ -20,9 +22,7 @@ class RedisServer:
 
     def __init__(self, program: str, folder: Path) -> None:
         self.program, self.folder = program, folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
 
@@ -30,13 +30,7 @@ class RedisServer:
         """Start, and wait until it listens."""
         command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise AssertionError("Redis did not start")
+        until(lambda: listens(self.port))
 
     def kill(self) -> None:
         """Kill it."""
@@ -58,7 +52,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine may take longer than a client would wait."""
-    monkeypatch.setattr(shared_allowance, "SECONDS", 10.0)
+    monkeypatch.setattr(shared_allowance, "SECONDS", 60.0)
 
 
 Asking = Callable[..., Awaitable[None]]
@@ -117,14 +111,16 @@ def test_tokens_come_back(redis: RedisServer) -> None:
     """After the seconds that were named there is a token again, and a full bucket is forgotten."""
 
     async def ask(first: SharedAllowance, second: SharedAllowance) -> None:
+        asked = time.monotonic()
         assert await first.wait("10.0.0.1") == 0
         wait = await second.wait("10.0.0.1")
-        assert wait == 1
-        await asyncio.sleep(wait)
+        assert wait == 1 or time.monotonic() - asked >= 1  # this process has stalled: the token is there again
+        await asyncio.sleep(1)
         assert await second.wait("10.0.0.1") == 0
         client = connect(redis.url)
-        await asyncio.sleep(1.2)
-        assert await client.keys() == []
+        async with asyncio.timeout(60):
+            while await client.keys():  # noqa: ASYNC110 - Redis does not say when
+                await asyncio.sleep(0.05)
         await client.aclose()
 
     assert run(redis.url, 2, 60, 1, ask) == [0, 0]

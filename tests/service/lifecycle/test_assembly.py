@@ -6,8 +6,10 @@ from local_engine import LocalEngine, served_model_of
 from tiny_models import fitted
 
 from service.front.dispatch import COMMON_CODES, UNMATCHED
-from service.front.grpc_server import RPC_ROUTES
+from service.front.grpc_routes import RPC_ROUTES
 from service.front.http import Call, Reply, Route
+from service.front.openapi.document import PAGES
+from service.front.page_routes import PageRoutes
 from service.front.readiness import Readiness
 from service.lifecycle.assembly import Assembly, codes_of
 from service.telemetry.metrics.front import FrontMetrics
@@ -27,6 +29,10 @@ async def _explain(call: Call) -> Reply:
     return Reply(call.body)
 
 
+async def _schema() -> bytes:
+    return b"{}"
+
+
 def assembled(**server: Any) -> Assembly:
     """Assemble the routes of a model called toy."""
     bundle = fitted("tensor", server=server).bundle
@@ -42,7 +48,10 @@ def assembled(**server: Any) -> Assembly:
         stages=FrontMetrics({}).stages,
         exposition=Nothing(),
         totals=totals,
-        explaining={"/v1/models/toy:explain": Route(EXPLAIN, {"POST": _explain}, (200, 422))},
+        more={
+            "/v1/models/toy:explain": Route(EXPLAIN, {"POST": _explain}, (200, 422)),
+            **PageRoutes(dict.fromkeys(PAGES, (b"", "text/html")), _schema).routes(),
+        },
     )
 
 
@@ -53,6 +62,17 @@ def test_every_route_has_series_for_its_codes() -> None:
     assert codes == {route.template: (*route.codes, CLIENT_LEFT) for route in assembly.routes.values()} | {
         UNMATCHED: (*COMMON_CODES, CLIENT_LEFT)
     }
+
+
+def test_refused_keys_have_series_only_if_there_are_keys() -> None:
+    """A server with keys counts 401 and 403 for every route, also for paths that lead nowhere."""
+    served = assembled().served
+    without, with_keys = (codes_of(served, {EXPLAIN: (200, 422)}, keys=keys) for keys in (False, True))
+    for template, codes in with_keys.items():
+        assert {401, 403} <= {*codes}
+        assert len({*codes}) == len(codes)
+        assert {*codes} - {*without[template]} <= {400, 401, 403}
+        assert not {401, 403} & {*without[template]}
 
 
 def test_other_transports_are_counted_if_they_are_there() -> None:

@@ -1,6 +1,7 @@
 """The outermost application of a front: what it answers itself, and what it passes on."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -11,36 +12,56 @@ from service.lifecycle.door import Door
 
 
 async def _behind(scope: Any, _: Any, send: Any) -> None:
-    await send({"type": "behind", "path": scope.get("path")})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": f"{scope['method']} {scope['path']}".encode()})
 
 
-def ask(door: Door, scope: dict[str, Any]) -> list[Any]:
-    """Pass one scope through."""
+def test_the_application_behind_is_asked_for_its_schema_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BentoML behind the door gets no client's request; the front gets BentoML's document from the door."""
+    asked: list[Any] = []
+
+    async def start(schema: Any) -> None:
+        asked.append(None if schema is None else await schema())
+        raise InterruptedError
+
+    monkeypatch.setattr("service.lifecycle.front_process.FrontProcess.start", start)
+    monkeypatch.setattr("service.lifecycle.door.tell_to_stop", lambda **_: None)
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+        else:
+            await _behind(scope, receive, send)
+
+    for schema in (True, False):
+        with contextlib.suppress(InterruptedError):
+            asyncio.run(_lifespan(Door(behind, schema=schema)))
+    assert asked == [b"GET /schema.json", None]
+
+
+async def _lifespan(door: Door) -> None:
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    await door({"type": "lifespan", "state": {}}, receive, send)
+
+
+def test_requests_before_the_start_reach_nobody() -> None:
+    """Until a front has started, no request gets behind the door."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     async def receive() -> Any:
-        return {"type": "lifespan.shutdown"}
+        return {"type": "http.request"}
 
-    asyncio.run(door(scope, receive, send))
-    return sent
-
-
-def test_only_the_schema_is_passed_on() -> None:
-    """BentoML behind the door sees its own schema's path and no other."""
-    door = Door(_behind)
-    assert ask(door, {"type": "http", "path": "/schema.json", "method": "GET"})[0]["type"] == "behind"
-    for path, method in (("/schema.json", "POST"), ("/predict", "POST"), ("/", "GET"), ("/metrics", "GET")):
-        assert all(
-            message["type"] != "behind" for message in ask(door, {"type": "http", "path": path, "method": method})
-        )
-
-
-def test_without_bentoml_there_is_no_schema() -> None:
-    """Started plainly, the door answers BentoML's path itself, like any other."""
-    assert ask(Door(_behind, schema=False), {"type": "http", "path": "/schema.json", "method": "GET"}) == []
+    for path in ("/schema.json", "/predict", "/", "/metrics"):
+        asyncio.run(Door(_behind)({"type": "http", "path": path, "method": "GET"}, receive, send))
+    assert sent == []
 
 
 def test_a_front_that_cannot_start_says_so_and_stops_the_server(
@@ -49,7 +70,7 @@ def test_a_front_that_cannot_start_says_so_and_stops_the_server(
     """A mistake at the start reaches uvicorn, the log and the supervisor, so the front is not started for ever."""
     told: list[str] = []
 
-    async def fail() -> None:
+    async def fail(_: Any) -> None:
         raise Mistake("GUARDHOUSE_BUNDLE: not set")
 
     async def behind(_: Any, receive: Any, __: Any) -> None:

@@ -45,7 +45,7 @@ def test_a_front_that_was_told_to_stop_does_not_wait_for_its_engine(tmp_path: Pa
         text=True,
     )
     try:
-        said, _ = front.communicate(timeout=60)
+        said, _ = front.communicate(timeout=180)
     finally:
         front.kill()
     assert "Traceback" not in said

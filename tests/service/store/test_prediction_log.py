@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, text
 from guards.statistics.recent_blocks import BLOCK_ROWS, BLOCKS
 from guards.types import Mistake
 from service.messages.outcomes import Outcome
+from service.messages.row_name import row_name
 from service.messages.scope import SCOPES
 from service.store.database import Database, StoreDownError, parse_url
 from service.store.prediction_log import Store
@@ -55,7 +56,7 @@ def test_many_servers_start_at_once(database_url: str) -> None:
 
     def start(_: int) -> int | None:
         store = opened(database_url)
-        ready.wait(10)
+        ready.wait(60)
         store.prepare()
         store.database.close()
         return store._edition
@@ -74,7 +75,7 @@ def test_a_new_file_is_opened_by_many_at_once(tmp_path: Path) -> None:
 
     def start(url: URL, ready: threading.Barrier) -> None:
         database = Database(url)
-        ready.wait(10)
+        ready.wait(60)
         database.write(lambda connection: connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (a)"))
         database.close()
 
@@ -200,8 +201,9 @@ def test_regression_joins_by_value(database_url: str) -> None:
 
 
 def test_any_id_is_one_of_its_own(store: Store) -> None:
-    """NUL, which PostgreSQL's text has not, quotes, backslashes and letters of every kind make no two ids one."""
+    """NUL, which PostgreSQL's text has not, quotes, backslashes, letters and principals make no two names one."""
     ids = ["a\0", "a\\0", "a", "a\\", "\0", "'; DROP TABLE x", '"', "\u00e9", "e\u0301", "😀", "%", "x" * 256]
+    ids = [row_name(owner, name) for owner in (None, "shop", "till") for name in ids]
     assert write(store, answered(ids)) == len(ids)
     assert len(store.join([Outcome(name, YES) for name in ids], confusion).accepted) == len(ids)
 
@@ -214,7 +216,7 @@ def test_two_servers_take_the_same_outcomes_at_once(store: Store, database_url: 
     start = threading.Barrier(3)
 
     def send(place: int) -> tuple[int, int]:
-        start.wait(10)
+        start.wait(60)
         order = ids[place * 100 :] + ids[: place * 100]
         verdict = stores[place].join([Outcome(name, NO) for name in order], confusion)
         return len(verdict.accepted), len(verdict.duplicate)
@@ -236,12 +238,12 @@ def test_two_servers_write_the_same_ids_at_once(store: Store, database_url: str)
     start = threading.Barrier(2)
 
     def send(which: Store, order: list[str]) -> int:
-        start.wait(10)
+        start.wait(60)
         return sum(write(which, answered(order[i : i + 20])) for i in range(0, len(order), 20))
 
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.submit(send, store, ids), pool.submit(send, other, ids[::-1])
-        assert one.result(30) + two.result(30) == 200
+        assert one.result(120) + two.result(120) == 200
     assert matrix(store.totals().totals)[1] == [200, 0, 0]
     other.database.close()
 
@@ -463,7 +465,7 @@ def test_corrections_at_once_count_once(store: Store, database_url: str) -> None
     def correct(number: int) -> tuple[int, int]:
         other = opened(database_url)
         other.prepare()
-        ready.wait(10)
+        ready.wait(60)
         truths = [Outcome(name, (YES, NO)[number % 2], replace=True) for name in ids]
         if number > 1:
             truths.reverse()

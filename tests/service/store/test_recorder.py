@@ -31,7 +31,7 @@ class Shaky(Store):
 
     def prepare(self) -> None:
         self.tries += 1
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         if self.down:
             raise StoreDownError("gone for a walk")
         super().prepare()
@@ -96,7 +96,7 @@ def test_what_was_answered_is_stored(case: Case) -> None:
     """After a flush everything that was answered is in the store, in its totals, and counted by result."""
     case.start().answer("a", "b")
     case.answer("b", "c")
-    assert case.recorder.flush(20)
+    assert case.recorder.flush(60)
     assert case.kept() == {"a", "b", "c"}
     assert case.counts == {"stored": 3, "repeated": 1, "dropped": 0}
     assert matrix(case.store.totals().totals)[1][0] == 3
@@ -116,7 +116,7 @@ def test_a_flush_waits_for_what_is_on_its_way(case: Case) -> None:
     assert not case.recorder.flush(0.05)
     arrived = threading.Timer(0.05, lambda: case.recorder.leave(answered(["late"])))
     arrived.start()
-    assert case.recorder.flush(20)
+    assert case.recorder.flush(60)
     assert case.kept() == {"late"}
     arrived.join()
 
@@ -125,7 +125,7 @@ def test_a_batch_that_could_not_be_noted_holds_nobody_up(case: Case) -> None:
     """If making the note failed, the flush goes on without it."""
     case.start().recorder.expect()
     case.recorder.leave(None)
-    assert case.recorder.flush(20)
+    assert case.recorder.flush(60)
 
 
 def test_rows_wait_while_the_database_is_down(case: Case, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,10 +137,10 @@ def test_rows_wait_while_the_database_is_down(case: Case, caplog: pytest.LogCapt
         case.answer("b")
         tries = case.store.tries
         until(lambda: case.store.tries > tries + 2)
-        assert not case.recorder.flush(20)
+        assert not case.recorder.flush(60)
         case.store.down = False
         until(lambda: not case.recorder.down)
-        assert case.recorder.flush(20)
+        assert case.recorder.flush(60)
     assert case.kept() == {"a", "b"}
     assert case.counts == {"stored": 2, "repeated": 0, "dropped": 0}
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
@@ -159,7 +159,7 @@ def test_rows_are_dropped_where_too_many_wait(tmp_path: Path, caplog: pytest.Log
         assert case.recorder.rows == 3
         assert case.counts["dropped"] == 6
         case.store.go.set()
-        assert case.recorder.flush(20)
+        assert case.recorder.flush(60)
     assert case.kept() == {"a", "b", "e"}
     assert len(caplog.records) == 1
     case.recorder.close()
@@ -170,12 +170,12 @@ def test_rows_that_cannot_be_stored_are_given_up(case: Case, caplog: pytest.LogC
     case.store.broken = True
     with caplog.at_level(logging.ERROR, "guardhouse"):
         case.start().answer("a")
-        assert case.recorder.flush(20)
+        assert case.recorder.flush(60)
     assert case.counts == {"stored": 0, "repeated": 0, "dropped": 1}
     assert "PAYLOAD" not in caplog.text
     case.store.broken = False
     case.answer("b")
-    assert case.recorder.flush(20)
+    assert case.recorder.flush(60)
     assert case.kept() == {"b"}
 
 
@@ -207,7 +207,7 @@ def test_without_a_store_rows_are_forgotten(tmp_path: Path) -> None:
     for name in "abcdefgh":
         recorder.expect()
         recorder.leave(answered([name]))
-        assert recorder.flush(20)
+        assert recorder.flush(60)
     assert recorder.rows == 0
     assert recorder.totals() is None
     assert case.counts["dropped"] == 0
@@ -225,7 +225,7 @@ def test_an_idle_writer_sleeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     recorder = Recorder(store, confusion, queue_rows=3, count=case.count, count_deleted=case.deleted)
     recorder.expect()
     recorder.leave(answered(["a"]))
-    assert recorder.flush(20)
+    assert recorder.flush(60)
     before, began = len(rounds), time.monotonic()
     time.sleep(0.3)
     assert len(rounds) - before <= 2 + (time.monotonic() - began) / POLL_SECONDS  # thousands if it span

@@ -110,8 +110,10 @@ def rival_curve(
         rows = order[:size]
         if classes and len(np.unique(y[rows])) < 2:  # noqa: PLR2004 - one class cannot be learnt
             return None
-        rival.fit(x[rows], y[rows])
-        predicted = rival.predict(held_x)
+        # scikit-learn cannot bin a column without any value; such a column tells nothing, so that it becomes constant.
+        empty = np.isnan(x[rows]).all(0)
+        rival.fit(np.where(empty, 0.0, x[rows]), y[rows])
+        predicted = rival.predict(np.where(empty, 0.0, held_x))
         outputs = np.eye(classes)[predicted.astype(int)] if classes else predicted[:, None]
         held.append(losses(outputs, heldout[1], classification=bool(classes)))
     return _curve(sizes, held, model)

@@ -9,7 +9,7 @@ __all__ = ["contradicts_coverage", "contradicts_rank"]
 LEVEL = 0.025
 
 
-def contradicts_coverage(held: int, rows: int, *, coverage: float, calibration_rows: int) -> bool:
+def contradicts_coverage(held: int, rows: int, *, coverage: float, calibration_rows: int, level: float = LEVEL) -> bool:
     """Tell whether fewer labels are ``held`` by sets of ``rows`` new rows than chance explains.
 
     The radius is the ceil((m + 1) coverage)-th of m = ``calibration_rows`` scores, so that the number of held labels is
@@ -17,7 +17,7 @@ def contradicts_coverage(held: int, rows: int, *, coverage: float, calibration_r
     calibration rows.
     """
     rank = min(calibration_rows, math.ceil((calibration_rows + 1) * coverage - 1e-9))
-    return bool(betabinom.cdf(held, rows, rank, calibration_rows + 1 - rank) < LEVEL)
+    return bool(betabinom.cdf(held, rows, rank, calibration_rows + 1 - rank) < level)
 
 
 def contradicts_rank(flagged: int, rows: int, *, rank: int, calibration_rows: int) -> bool:

@@ -63,7 +63,7 @@ def column_findings(parts: Parts) -> Iterator[Finding]:
         yield Finding(
             "look",
             f"Other numeric columns together tell most of {_names(names, alone)} (a linear function explains at least "
-            f"{EXPLAINED:.0%} of the variance): attributions and weights of such columns are not unique.",
+            f"{percent(EXPLAINED, 0)} of the variance): attributions and weights of such columns are not unique.",
         )
 
 

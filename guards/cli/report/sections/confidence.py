@@ -11,6 +11,7 @@ from guards.cli.report.charts import reliability as draw_reliability
 from guards.cli.report.measures.promises import contradicts_coverage
 from guards.cli.report.measures.reliability import Reliability, reliability
 from guards.cli.report.parts import Parts
+from guards.cli.report.sections.covered_kinds import covered_kinds
 from guards.cli.report.sections.section import Block, Finding, Grid, Remark, Section, chart
 from guards.cli.report.words import between, estimate_of, number, percent, share_words
 from guards.statistics.proportions import Proportion, proportion
@@ -18,7 +19,7 @@ from guards.statistics.proportions import Proportion, proportion
 __all__ = ["confidence_section"]
 
 Floats = npt.NDArray[np.float64]
-FIFTHS, DRAWN_POINTS, SHOWN, LARGE_SET = 5, 600, 20, 6
+DRAWN_POINTS, SHOWN, LARGE_SET = 600, 20, 6
 FEWEST = 30
 SURE = 0.05
 """A model whose confidence is so much above its accuracy misleads whoever acts on its probabilities."""
@@ -124,37 +125,38 @@ def _coverage_finding(parts: Parts, share: Proportion) -> Finding:
 
 
 def _coverage_blocks(parts: Parts, covered: torch.Tensor, findings: list[Finding]) -> Iterator[Block]:
-    """Show the coverage of each class, or of each fifth of the predicted values: one promise covers all."""
-    part, promised = parts.fresh, parts.bundle.config.coverage
-    assert part.rows.y is not None  # noqa: S101
-    value = part.judged.prediction.value
-    if value is None:
-        members, names = part.rows.y.long(), list(parts.bundle.classes)
-    else:
-        edges = torch.quantile(value.double().cpu(), torch.linspace(0, 1, FIFTHS + 1, dtype=torch.float64))
-        members = torch.bucketize(value.double().cpu(), edges[1:-1].contiguous())
-        names = [f"{number(a)} to {number(b)}" for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
+    """Show the coverage of each kind of row, and tell of kinds that are covered too seldom."""
+    promised, kinds = parts.bundle.config.coverage, covered_kinds(parts)
+    of, members = kinds.of, kinds.codes
     found = {
         name: proportion(int(covered[members == place].sum()), int((members == place).sum()))
-        for place, name in enumerate(names)
+        for place, name in enumerate(kinds.names)
         if bool((members == place).any())
     }
-    of = "class" if value is None else "predicted value"
-    level = 1 - 0.05 / len(found)  # so that one of many classes is not found by chance
+    level = 0.05 / len(found)  # so that one of many kinds is not found by chance
+    broken = [
+        name
+        for name, rows in (kinds.promised if parts.clean is not None else {}).items()
+        if name in found
+        and contradicts_coverage(
+            found[name].hits, found[name].n, coverage=promised, calibration_rows=rows, level=level / 2
+        )
+    ]
     low = [
         name
         for name, each in found.items()
-        if each.n >= FEWEST and proportion(each.hits, each.n, level=level).high < promised
+        if name not in kinds.promised
+        and each.n >= FEWEST
+        and proportion(each.hits, each.n, level=1 - level).high < promised
     ]
-    if low:
+    if broken:
+        worst = min(broken, key=lambda name: found[name].value)
+        said = f"Of {of} {worst} only {share_words(found[worst], 1)} are held, fewer than chance explains"
+        findings.append(Finding("act", f"{said} if {percent(promised)} are promised for each {kinds.each}."))
+    elif low:
         worst = min(low, key=lambda name: found[name].value)
-        findings.append(
-            Finding(
-                "look",
-                f"Coverage is not equal: of {of} {worst} only {share_words(found[worst], 1)} are "
-                f"held. The promise of {percent(promised)} is for all rows together.",
-            )
-        )
+        said = f"Coverage is not equal: of {of} {worst} only {share_words(found[worst], 1)} are held"
+        findings.append(Finding("look", f"{said}. The promise of {percent(promised)} is for all rows together."))
     shown = dict(list(found.items())[:SHOWN])
     figure = estimates(
         [estimate_of(name, each) for name, each in shown.items()],
@@ -165,15 +167,18 @@ def _coverage_blocks(parts: Parts, covered: torch.Tensor, findings: list[Finding
     yield chart(
         "coverage",
         f"Coverage by {of}",
-        "The promise holds for all rows together, and not for every kind of row.",
+        f"The promise holds for each {kinds.each}."
+        if kinds.promised
+        else "The promise holds for all rows together, and not for every kind of row.",
         figure,
     )
     lines = tuple(
         (name, f"{each.n:,}", percent(each.value), between(each.interval, share=True)) for name, each in shown.items()
     )
     yield Grid(f"Coverage by {of}", (of, "rows", "held", "95 % interval"), lines)
-    if part.judged.prediction.members is not None:
-        yield from _set_sizes(part.judged.prediction.members.sum(1).cpu().numpy())
+    sets = parts.fresh.judged.prediction.members
+    if sets is not None:
+        yield from _set_sizes(sets.sum(1).cpu().numpy())
 
 
 def _set_sizes(sizes: npt.NDArray[np.int64]) -> Iterator[Block]:

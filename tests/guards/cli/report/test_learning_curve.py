@@ -87,3 +87,13 @@ def test_no_rival_of_many_classes() -> None:
     x, _, _ = line(200, 0)
     y = np.arange(200.0) % 50
     assert rival_curve((x, y), (x, y), y, categorical=[False] * 8, classes=50, seed=0) is None
+
+
+def test_columns_without_a_value_do_not_hinder_the_rival() -> None:
+    """A number and a category that all rows miss leave the rival the other columns."""
+    x, _, y = line(400, 3)
+    x = np.column_stack([x, np.full((400, 2), np.nan)])
+    parts = (x[:200], y[:200]), (x[200:], y[200:])
+    found = rival_curve(*parts, np.ones(200), categorical=[False] * 9 + [True], classes=0, seed=0)
+    assert found is not None
+    assert found.ahead.low > 0

@@ -250,6 +250,21 @@ def test_adaptive_sets_and_a_target_error(tmp_path: Path, report: Callable[..., 
     assert "100.0 %" in text
     assert "none: abstains for a target error of 40.0 %" in text
     assert "Size of prediction sets" in text
+    assert "Coverage by region" in text
+    assert "The promise holds for each group by region." in text
+    assert "is for all rows together" not in text
+
+
+def test_a_broken_promise_to_a_group_needs_action(tmp_path: Path, report: Callable[..., str]) -> None:
+    """If one group's labels are wrong, its coverage is too low for what it was promised, and the page names it."""
+    config = tiny_models.write(tmp_path, "tensor", prediction_sets={"method": "least", "by": "region"})
+    rows = dict(np.load(tmp_path / "test.npz"))
+    north = rows["group_region"] == "north"
+    rows["y"][north] = (rows["y"][north] + 1) % 3
+    np.savez(tmp_path / "wrong.npz", **rows)
+    text = sound(report(config, "--clean", tmp_path / "wrong.npz")).text.replace("\u00a0", " ")
+    assert "Of region north only" in text
+    assert "fewer than chance explains if 90.0 % are promised for each group by region" in text
 
 
 def test_refusals(tmp_path: Path, guardhouse: Guardhouse) -> None:
@@ -306,6 +321,11 @@ def test_in_a_browser(tmp_path: Path, report: Callable[..., str]) -> None:
             assert browser.requests() == [page.as_uri()]
             assert browser.value("document.documentElement.scrollWidth") <= width
             assert browser.value("document.querySelectorAll('figure svg').length") >= 8
+            cut = (
+                "[...document.querySelectorAll('.scroll')].filter(each => each.scrollHeight > each.clientHeight + 1)"
+                ".filter(each => each.querySelectorAll('tr').length < 25).length"
+            )
+            assert browser.value(cut) == 0, "a short table is cut at the bottom"
             smallest = (
                 "Math.min(...[...document.querySelectorAll('figure svg')].map("
                 "svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width * 8))"

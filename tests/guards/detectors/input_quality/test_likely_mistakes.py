@@ -36,6 +36,8 @@ def looks(row: list[float], strange: list[bool]) -> list[str]:
     [
         (1700 * 1000, "height: looks 1000 times too large"),
         (1.7, "height: looks 1000 times too small"),
+        (1700 * 100, "height: looks 100 times too large"),
+        (17, "height: looks 100 times too small"),
         (1700 * 2.54, "height: looks like centimetres, not inches"),
         (1700 / 2.54, "height: looks like inches, not centimetres"),
         (1700 * 0.3048, "height: looks like metres, not feet"),
@@ -79,6 +81,14 @@ def test_a_wide_table_compares_neighbours() -> None:
     columns = tuple(Column(name=f"x{place}", kind="numeric") for place in range(40))
     names = LikelyMistakes().fit(torch.randn(50, 40), columns).names
     assert [name for name in names if "swapped" in name] == [f"x{a} and x{a + 1} look swapped" for a in range(39)]
+
+
+def test_a_swap_that_explains_two_strange_values_is_the_only_suggestion() -> None:
+    """If both columns of a swap are strange, no unit is suggested for them; if one is, its unit is suggested, too."""
+    row = [17.0, 1700.0, 0.0, 1.0]
+    swapped = "height and warmth look swapped"
+    assert looks(row, [True, True, False, False]) == [swapped]
+    assert looks(row, [True, False, False, False]) == ["height: looks 100 times too small", swapped]
 
 
 def test_rows_without_strange_values_are_skipped_on_the_host() -> None:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service.front.memory_room import TREES
 from service.front.protocols.problem import Problem
-from service.front.protocols.strict_json import loads
+from service.front.protocols.strict_json import loads, parsed
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 scalars = (
@@ -138,3 +139,22 @@ def test_refusals_say_what_and_where(body: bytes, word: str) -> None:
     """A refusal names the fault, and its place if there is one."""
     with pytest.raises(Problem, match=word):
         loads(body)
+
+
+def test_too_many_values_are_refused_without_reading_them() -> None:
+    """A text whose document would take more memory than all requests may is 413; if it is nested too deep, 400."""
+    for unit, status in ((b"{},", 413), (b"[],", 413), (b'{"":{}},', 413), (b"[", 400), (b'{"a":', 400)):
+        body = b"[" + unit * ((16 << 20) // len(unit)) + b"1]"
+        with pytest.raises(Problem) as refused, parsed(body):
+            raise AssertionError
+        assert refused.value.status == status
+
+
+def test_the_largest_bodies_of_numbers_are_read() -> None:
+    """Sixteen megabytes of numbers are within the bound, whatever their lengths; the memory counts until the end."""
+    for number in (b"1,", b"255,", b"0.5,", b"0.123456,"):
+        body = b"[" + number * ((16 << 20) // len(number) - 1) + b"1]"
+        with parsed(body) as document:
+            assert document[-1] == 1
+            assert TREES.lent > len(body)
+    assert TREES.lent == 0
