@@ -12,7 +12,10 @@ from typing import Self
 
 from guards.errors import Mistake
 
-__all__ = ["Settings", "state_folder", "without_effect"]
+__all__ = ["OWNER_ONLY", "Settings", "state_folder", "without_effect"]
+
+OWNER_ONLY = 0o077
+"""The umask of every process of a server: the files of a server are for its own user alone."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")

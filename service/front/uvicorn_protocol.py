@@ -96,6 +96,9 @@ class StrictProtocol(BoundedConnection):
         Otherwise the connection would be reset, and the client would not know whether the request was processed.
         """
         self._prepare_end()
+        if self._lingers:
+            self.transport.close()
+            return
         fresh = self._made_at + FRESH_SECONDS - self.loop.time()
         if self._in_head or unread(self.transport):
             if self._timer is None:

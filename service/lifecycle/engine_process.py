@@ -37,7 +37,7 @@ from service.messages.outcomes import RESULTS, Outcome
 from service.messages.paths import BOARD, CONTROL_SOCKET, FAMILIES, ROW_SOCKET, STORE_SOCKET, run_folder
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
-from service.settings import Settings, without_effect
+from service.settings import OWNER_ONLY, Settings, without_effect
 from service.store.remote_store import RemoteStore
 from service.telemetry.logs import configure
 from service.telemetry.metrics.engine import EngineMetrics
@@ -190,6 +190,7 @@ def main() -> None:
     folder = run_folder()
     if folder is None:
         sys.exit("only a server starts this process: run `guardhouse serve`")
+    os.umask(OWNER_ONLY)
     configure("info")  # the settings are read later, and may be wrong
     memory.keep()
     gc.freeze()

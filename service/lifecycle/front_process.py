@@ -39,7 +39,7 @@ from service.messages.board import Board
 from service.messages.paths import BOARD, FAMILIES, run_folder
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
-from service.settings import Settings
+from service.settings import OWNER_ONLY, Settings
 from service.telemetry.logs import configure
 from service.telemetry.metrics.exposition import Exposition
 from service.telemetry.metrics.front import FrontMetrics
@@ -153,6 +153,7 @@ class FrontProcess:
             raise Mistake(NOBODY)
         if (files := most_files()) is not None and files < LEAST_FILES:
             raise Mistake(f"a front may open {files} files, which is too few: allow {LEAST_FILES} or more (ulimit -n)")
+        os.umask(OWNER_ONLY)
         settings = Settings.from_environment()
         configure(settings.log_level)
         if (address := _internet_address()) is not None:

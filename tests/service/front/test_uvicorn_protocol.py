@@ -520,6 +520,18 @@ def test_a_client_that_never_stops_sending_is_closed(monkeypatch: pytest.MonkeyP
     connected(scenario)
 
 
+def test_a_server_that_ends_does_not_wait_for_senders() -> None:
+    """A client that has its last answer does not keep a server that ends."""
+
+    async def scenario(protocol: StrictProtocol, client: socket.socket) -> None:
+        client.send(b"nonsense\r\n\r\n")
+        await until_in_loop(lambda: protocol._lingers)
+        protocol.shutdown()
+        assert protocol.transport.is_closing()
+
+    connected(scenario)
+
+
 def test_little_of_what_follows_a_refused_head_is_read() -> None:
     """A client that sends on and on after its last answer is closed before its time is over."""
 
