@@ -18,7 +18,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def agreeing(number: int, one: str, more: str) -> str:
-    """Choose the form of a verb that agrees with a number.
+    """Choose the form of a word that agrees with a number.
 
     >>> agreeing(1, "has", "have"), agreeing(0, "has", "have")
     ('has', 'have')
