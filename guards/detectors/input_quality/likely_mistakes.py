@@ -132,8 +132,12 @@ class LikelyMistakes(nn.Module):
             return strange.new_zeros((len(x), 0))
         a, b = x[:, self.first].T, x[:, self.second].T
         columns = torch.cat([self.first, self.second]).repeat(2)
-        stands, swapped = self._distance(torch.cat([a, b, b, a]), columns, familiar).view(2, 2, len(a), len(x)).sum(1)
-        doubtful = (strange[:, self.first] | strange[:, self.second]).T & (a != b)
+        ends = self._distance(torch.cat([a, b, b, a]), columns, familiar).view(2, 2, len(a), len(x))
+        stands, swapped = ends.sum(1)
+        marked = torch.stack([strange[:, self.first].T, strange[:, self.second].T])
+        # A number that is odd alone fits some other column by chance, and so both numbers of a swap must be odd.
+        both = (marked | ends[0].isinf()).all(0) | ~torch.isin(self.first, self.numeric)[:, None]
+        doubtful = marked.any(0) & both & (a != b)
         swapped = torch.where(doubtful & (swapped < stands), swapped, torch.inf)
         return ((swapped == swapped.amin(0)) & swapped.isfinite()).T
 

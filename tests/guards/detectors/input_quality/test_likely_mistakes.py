@@ -65,6 +65,20 @@ def test_swapped_numbers() -> None:
     assert looks([20.0, 1700.0, 0.0, 1.0], [True, True, False, False])[-1] == "height and warmth look swapped"
 
 
+def test_a_number_that_is_odd_alone_is_not_swapped() -> None:
+    """A strange number that another column would take is no swap if the other column's number is ordinary."""
+    x = reference()
+    x = torch.cat([x, x[:, :1] * 1.1 - 100], dim=1)
+    columns = (*COLUMNS, Column(name="reach", kind="numeric"))
+    mistakes = LikelyMistakes().fit(x, columns)
+    familiar = FamiliarValues().fit(x, torch.tensor([False, False, True, True, False]))
+    low, middle = x[:, 0].quantile(0.002), x[:, 4].quantile(0.3)
+    rows = torch.tensor([[float(low), 20.0, 0.0, 1.0, float(middle)]])
+    strange = torch.tensor([[True, False, False, False, False]])
+    found = mistakes(rows, strange, familiar)[0]
+    assert not [name for name, one in zip(mistakes.names, found.tolist(), strict=True) if one and "swapped" in name]
+
+
 def test_swapped_categories() -> None:
     """Columns of the same categories may be swapped, too, if one of the values is strange."""
     assert looks([1700.0, 20.0, 1.0, 0.0], [False, False, True, False]) == ["home and away look swapped"]
