@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 
-__all__ = ["as_list", "counted", "first_line", "named", "row_numbers"]
+__all__ = ["agreeing", "as_list", "counted", "first_line", "named", "row_numbers"]
 
 FEW_ROWS = 5
 
@@ -15,6 +15,15 @@ def counted(number: int, noun: str) -> str:
     ('1 row', '2 rows')
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def agreeing(number: int, one: str, more: str) -> str:
+    """Choose the form of a word that agrees with a number.
+
+    >>> agreeing(1, "has", "have"), agreeing(0, "has", "have")
+    ('has', 'have')
+    """
+    return one if number == 1 else more
 
 
 def named(names: Sequence[object], most: int, *, noun: str = "", quoted: bool = True) -> str:

@@ -14,6 +14,7 @@ from guards.explanations.explain import Question, UnfitQuestionError, WithheldEr
 from guards.explanations.explain import explain as explain_rows
 from guards.explanations.pictures import NoPictureError, picture
 from guards.model.chunked_run import run_model
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = ["explain", "show"]
@@ -35,7 +36,7 @@ def explain(
     with noticing(Console(stderr=True)) as notices:
         rows = load_rows(Path(path), bundle.config, bundle.schema, bundle.classes, notices)
     if int(number) >= len(rows):
-        raise Mistake(f"--row {row}: the file has {len(rows)} rows, counted from 0")
+        raise Mistake(f"--row {row}: the file has {counted(len(rows), 'row')}, counted from 0")
     question = Question(method=method, target=target)
     x = rows.x[int(number) : int(number) + 1]
     try:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from guards.calibration.budget import Guarantee
 from guards.config.base import Section
 from guards.config.explain import ExplainConfig
-from guards.config.plugins import OneOf, broken_plugins
+from guards.config.plugins import OneOf
+from guards.config.refusals import refusal
 from guards.config.sections import GuardConfig, ModelConfig, PredictionSetsConfig, ReferenceConfig
 from guards.config.server import ServerConfig
 from guards.config.store import StoreConfig
@@ -199,29 +199,4 @@ def parse(document: object) -> Config:
     try:
         return Config.model_validate(document)
     except ValidationError as invalid:
-        raise Mistake(*(_sentence(error) for error in invalid.errors(include_url=False))) from None
-
-
-MESSAGES = {
-    "extra_forbidden": "unknown key",
-    "missing": "missing",
-    "tuple_type": "this must be a list: write the values in brackets, such as [first, second]",
-    "model_type": "this must be a mapping: write keys with their values, such as {name: age}",
-    "string_type": 'this must be one text: write the text in quotes, such as "7.5"',
-}
-"""Sentences for a user, by pydantic's type of an error: pydantic's own sentences name types of Python."""
-
-
-def _sentence(error: ErrorDetails) -> str:
-    place = ".".join(map(str, error["loc"]))
-    message = MESSAGES.get(error["type"], error["msg"])
-    message = message.removeprefix("Value error, ")
-    if error["type"] == "union_tag_invalid":
-        context = error.get("ctx", {})
-        message = f"{context['tag']!r} is not known; there are {context['expected_tags']}"
-        group = {"guards": "detectors", "monitors": "monitors", "explain": "explainers"}.get(str(error["loc"][0]))
-        reason = broken_plugins(group).get(context["tag"]) if group else None  # type: ignore[arg-type]
-        message += f" (installed, but broken: {reason})" if reason else ""
-    elif error["type"] == "union_tag_not_found":
-        message = "missing its `kind`" if error["loc"][0] != "explain" else "missing its `method`"
-    return f"{place}: {message}" if place else message
+        raise Mistake(*(refusal(error) for error in invalid.errors(include_url=False))) from None

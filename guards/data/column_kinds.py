@@ -11,7 +11,7 @@ from guards.data.table import Table, TableColumn
 from guards.data.text_formats import digits, led_by_zeros, likeliest, marks
 from guards.input.column import Column, ColumnSpec, Kind
 from guards.notices import Notices
-from guards.sentences import as_list
+from guards.sentences import agreeing, as_list
 from guards.types import Mistake
 
 __all__ = ["WRONG_NUMBER", "resolve_columns"]
@@ -45,7 +45,8 @@ def resolve_columns(
         raise Mistake(*sentences)
     constant = [name for name in names if _is_constant(table.columns[name])]
     if constant:
-        notices.note(f"columns {as_list(constant)} have one value in all rows (missing values aside)")
+        have = agreeing(len(constant), f"column {as_list(constant)} has", f"columns {as_list(constant)} have")
+        notices.note(f"{have} one value in all rows (missing values aside)")
     return tuple(columns)
 
 

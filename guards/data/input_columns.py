@@ -9,7 +9,7 @@ from guards.data.distinct_values import Values
 from guards.data.table import GROUP, Table, as_texts, choices
 from guards.input.schema import InputSchema, InputSpec
 from guards.notices import Notices
-from guards.sentences import as_list
+from guards.sentences import agreeing, as_list
 from guards.types import Mistake
 
 __all__ = ["Reading", "readings"]
@@ -109,11 +109,18 @@ def _note_others(others: tuple[str, ...], notices: Notices) -> None:
     unused = [name for name in others if name not in groups]
     if groups:
         notices.note(
-            f"columns {as_list(groups)} hold groups of the rows, since their names begin with {GROUP!r}, and are not "
-            "inputs: list a column in input.columns to make the column an input"
+            f"{_columns(groups)} {agreeing(len(groups), 'holds', 'hold')} groups of the rows, since "
+            f"{agreeing(len(groups), 'its name begins', 'their names begin')} with {GROUP!r}, and "
+            f"{agreeing(len(groups), 'is not an input', 'are not inputs')}: list a column in input.columns to make the "
+            "column an input"
         )
     if unused:
-        notices.note(f"columns {as_list(unused)} of the reference are not inputs of the model")
+        are = agreeing(len(unused), "is not an input", "are not inputs")
+        notices.note(f"{_columns(unused)} of the reference {are} of the model")
+
+
+def _columns(names: list[str]) -> str:
+    return f"{agreeing(len(names), 'column', 'columns')} {as_list(names)}"
 
 
 def _check_leaks(names: list[str], table: Table, label: str, notices: Notices) -> None:

@@ -48,7 +48,7 @@ def resolve_classes(
         raise Mistake(f"reference.label: {unnamed}, or write a missing label as the file's missing value") from None
     if len(names) < TWO:
         found = f"no label but {names[0]!r}" if names else "no labels"
-        raise Mistake(f"model.classes: the reference has {found}; declare the labels")
+        raise Mistake(f"model.classes: the reference has {found}: list every class, in the order of the outputs")
     return names
 
 

@@ -68,7 +68,7 @@ def read_reference(config: Config, folder: Path, notices: Notices) -> ReferenceF
         if labels is None:
             absent = f"reference.label: no column {label!r} in {path}; {choices(label, list(table.columns))}"
             if asked:
-                raise Mistake(absent)
+                raise Mistake(f"{absent}; if the rows have no labels, leave reference.label out")
             if not config.input.columns:
                 raise Mistake(f"{absent}; if the rows have no labels, name the model's columns under input.columns")
             notices.note(f"{absent}; the rows are read without labels")
@@ -138,6 +138,7 @@ def read_rows(
     else:
         assert reference.table is not None  # noqa: S101 - one or the other was read
         train = rows_from_table(reference.table, schema, label=config.reference.label, classes=classes)
+    _warn_of_equal_rows(train.x, reference.path, notices)
     if config.reference.calibration is not None:
         path = folder / config.reference.calibration
         heldout = load_rows(path, config, schema, classes, notices)
@@ -163,6 +164,14 @@ def _with_spread(schema: InputSchema, train: Rows) -> InputSchema:
     if schema.kind == "tabular":
         return schema
     return schema.model_copy(update={"spread": spread_of(train.x)})
+
+
+def _warn_of_equal_rows(x: Tensor, path: Path, notices: Notices) -> None:
+    if len(x) > 1 and bool(((x == x[:1]) | (x.isnan() & x[:1].isnan())).all()):
+        notices.warn(
+            f"{path}: all {len(x)} rows are equal, so that a guard knows this row alone, and any other row is strange: "
+            "look at how the file was written"
+        )
 
 
 def _check_finite(rows: Rows, schema: InputSchema, path: Path) -> None:

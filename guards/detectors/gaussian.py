@@ -18,6 +18,8 @@ LOUD = 3.0
 """Nats of surprise from which a view is named as a cause: one reference row in twenty surprises a view so much."""
 BETWEEN = ("between classes", "direction between classes", "low energy")
 FAR = ("far from every class", "direction far from every class")
+FAR_FROM_ROWS = ("far from the training rows", "direction far from the training rows")
+"""The names of the same views if the model has one output, and rows are of no class."""
 EARLY = ("early layer",)
 USUAL_EARLY = 2.0
 """Nats of surprise in the early layer that count as none: one reference row in seven surprises more."""
@@ -67,7 +69,7 @@ class Gaussian(Detector):
     Params: ClassVar[type[Params]] = GaussianParams
     blind_spots: ClassVar[str] = (
         "It sees only what the model's features and logits keep: a foreign row that every one of its views maps "
-        "onto a known class passes. Without an early layer, noise and inversion may hide. Means and shared "
+        "among the training rows passes. Without an early layer, noise and inversion may hide. Means and shared "
         "covariances describe a class badly if the class is more than one cloud of points."
     )
     needs_output: ClassVar[bool] = True
@@ -215,8 +217,8 @@ class Gaussian(Detector):
     def _parts(self) -> list[tuple[str, ...]]:
         """List the parts that this detector has, each with the names of its views."""
         d, classes = self._sizes()
-        between = [BETWEEN] if self.projection.shape[-1] > d + classes else []
-        return [*between, FAR, *([EARLY] if self.early_projection.numel() else [])]
+        distances = [BETWEEN, FAR] if self.projection.shape[-1] > d + classes else [FAR_FROM_ROWS]
+        return [*distances, *([EARLY] if self.early_projection.numel() else [])]
 
     def _sizes(self) -> tuple[int, int]:
         """Read the number of features d and of classes k from the number of columns, which is on the host.

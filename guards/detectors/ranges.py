@@ -177,7 +177,7 @@ class Ranges(Detector):
             # Values that are often missing like this explain nothing, unless nothing else does.
             explained = strange.any(1) if broken is None else strange.any(1) | broken.any(1)
             missing = missing & (pattern | ~explained[:, None])
-        parts = [missing | strange, self.mistakes(x, doubtful, self.familiar), pattern]
+        parts = [missing | strange, self.mistakes(x, doubtful, strange, self.familiar), pattern]
         return torch.cat(parts if broken is None else [*parts, broken], dim=1)
 
     def _sound(self, x: Tensor, *, causes: bool) -> Finding:

@@ -26,6 +26,7 @@ from guards.cli.report.sections.guards import blind_spots, guards_section
 from guards.cli.report.sections.section import Section
 from guards.cli.report.words import percent
 from guards.notices import Notices
+from guards.sentences import counted
 from guards.types import Mistake
 
 __all__ = ["run", "sections_of"]
@@ -83,7 +84,7 @@ def schema_words(bundle: Bundle) -> str:
     """Say what a row is."""
     schema = bundle.schema
     if schema.kind == "tabular":
-        return f"rows of {len(schema.columns)} columns"
+        return f"rows of {counted(len(schema.columns), 'column')}"
     return f"{schema.kind}s of shape {' x '.join(map(str, schema.shape))}"
 
 

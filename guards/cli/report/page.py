@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from guards.cli.report.sections.section import Finding, Level, Section
+from guards.sentences import agreeing, counted
 
 __all__ = ["LEVELS", "render"]
 
@@ -24,9 +25,10 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         if finding.level == level
     ]
     counts = {level: sum(f.level == level for s in sections for f in s.findings) for level in LEVELS}
+    act, look, good = (counts[level] for level in LEVELS)
     tally = (
-        f"Of {sum(counts.values())} findings {counts['act']} need action, {counts['look']} need a look, "
-        f"{counts['good']} are fine."
+        f"Of {counted(act + look + good, 'finding')} {act} {agreeing(act, 'needs', 'need')} action, "
+        f"{look} {agreeing(look, 'needs', 'need')} a look, {good} {agreeing(good, 'is', 'are')} fine."
     )
     return environment.get_template("page.html").render(
         title=title, subtitle=subtitle, sections=sections, urgent=urgent, levels=LEVELS, tally=tally

@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 from guards.bundle.model_quality.likely_causes import said
 from guards.bundle.model_quality.quality import Quality
 from guards.cli.understanding.summary import ColumnSummary, Summary
-from guards.sentences import named
+from guards.sentences import counted, named
 
 __all__ = ["show", "show_quality"]
 
@@ -45,11 +45,11 @@ def _names(summary: Summary) -> str:
 
 def _show_input(summary: Summary, console: Console) -> None:
     rows, given = summary["rows"], summary["input"]
-    counted = f"{rows['train']:,} training rows, {rows['calibration']:,} calibration rows"
+    given_rows = f"{rows['train']:,} training rows, {rows['calibration']:,} calibration rows"
     if given["kind"] != "tabular":
         numbers = f"{given['minimum']:.4g} to {given['maximum']:.4g}, mean {given['mean']:.4g}"
         line = f"input: {given['kind']} of shape {given['shape']}, {given['type']} in the file; to the model {numbers}"
-        console.print(f"{line}\n{counted}", highlight=False, markup=False)
+        console.print(f"{line}\n{given_rows}", highlight=False, markup=False)
         return
     inputs = [column for column in summary["columns"] if column["role"] == "input"]
     types = {_type(column) for column in inputs}
@@ -59,7 +59,7 @@ def _show_input(summary: Summary, console: Console) -> None:
         "scale": any(column["scale"] not in (None, 1.0) for column in inputs),
     }
     source = f" (in the file: {types.pop()})" if len(types) == 1 else ""
-    grid = Grid(title=f"{len(inputs)} columns, in the model's order{source}\n{counted}")
+    grid = Grid(title=f"{counted(len(inputs), 'column')}, in the model's order{source}\n{given_rows}")
     heads = [head for head in HEADS if shown.get(head, True)]
     for head in heads:
         grid.add_column(head, justify="right" if head in {"missing", "scale"} else "left", no_wrap=True)
@@ -74,7 +74,7 @@ def _show_input(summary: Summary, console: Console) -> None:
         grid.add_row(*map(escape, entries), escape(examples))
     console.print(grid)
     if len(inputs) > SHOWN_COLUMNS:
-        console.print(f"and {len(inputs) - SHOWN_COLUMNS} more columns", highlight=False)
+        console.print(f"and {counted(len(inputs) - SHOWN_COLUMNS, 'more column')}", highlight=False)
     for role, what in (("label", "the label"), ("group", "groups"), ("unused", "not used by the model")):
         others = [column["name"] for column in summary["columns"] if column["role"] == role]
         if others:

@@ -24,6 +24,9 @@ ROWS, CELLS_AT_ONCE = 20_000, 20_000_000
 CHUNK = 4096
 ODD = 0.99
 """A value is odd if its lift is larger than the largest lift of this share of the held-out rows."""
+MARGIN = 2.0
+"""A swap is suggested if its log odds exceed those of every held-out row by so many nats, a factor of 7: of many clean
+rows some exceed them by a little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,15 +144,15 @@ class Combinations(nn.Module):
 
     def odd_values(self, lifts: Lifts) -> tuple[Tensor, Tensor]:
         """Mark the values (n, d) that fit the row's other values badly, and those that fit worse than any before."""
-        return self._marked(lifts, self.odd), self._marked(lifts, self.strangest)
+        return self._marked(lifts, self.odd), self._marked(lifts, self.strangest, margin=MARGIN)
 
-    def _marked(self, lifts: Lifts, limit: Tensor) -> Tensor:
+    def _marked(self, lifts: Lifts, limit: Tensor, *, margin: float = 0.0) -> Tensor:
         marked = lifts.values > limit[1]
         if lifts.numbers is not None:
             marked[:, self.copula.numeric] |= lifts.numbers > limit[2]
         if lifts.swaps is not None:
             largest = lifts.swaps.amax((0, 1))
-            likeliest = (lifts.swaps == largest).any(0) & (largest > limit[1].clamp_min(0))
+            likeliest = (lifts.swaps == largest).any(0) & (largest > limit[1].clamp_min(0) + margin)
             marked[:, self.swaps.places] |= likeliest.T
         return marked
 

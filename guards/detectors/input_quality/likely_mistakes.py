@@ -96,19 +96,22 @@ class LikelyMistakes(nn.Module):
         )
         return self
 
-    def forward(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
-        """Mark the likely mistakes (n, c), in the order of ``names``; ``strange`` (n, d) marks the strange values."""
+    def forward(self, x: Tensor, strange: Tensor, odd: Tensor, familiar: FamiliarValues) -> Tensor:
+        """Mark the likely mistakes (n, c), in the order of ``names``.
+
+        ``strange`` (n, d) marks the strange values, and ``odd`` (n, d) those that are at least odd.
+        """
         if not is_on_host(x):
-            return self._marks(x, strange, familiar)
+            return self._marks(x, strange, odd, familiar)
         # On the CPU, rows without a strange value are skipped; a device would have to wait for their number.
         doubtful = strange.any(1)
         marks = strange.new_zeros((len(x), len(self.numeric) * len(SLIPS) + len(self.first)))
         if doubtful.any():
-            marks[doubtful] = self._marks(x[doubtful], strange[doubtful], familiar)
+            marks[doubtful] = self._marks(x[doubtful], strange[doubtful], odd[doubtful], familiar)
         return marks
 
-    def _marks(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
-        swaps = self._swaps(x, strange, familiar)
+    def _marks(self, x: Tensor, strange: Tensor, odd: Tensor, familiar: FamiliarValues) -> Tensor:
+        swaps = self._swaps(x, strange, odd, familiar)
         return torch.cat([self._slips(x, strange & ~self._settled(swaps, strange), familiar), swaps], dim=1)
 
     def _settled(self, swaps: Tensor, strange: Tensor) -> Tensor:
@@ -126,14 +129,20 @@ class LikelyMistakes(nn.Module):
         best = (distance == distance.amin(2, keepdim=True)) & distance.isfinite()
         return (best.permute(1, 0, 2) & strange[:, self.numeric, None]).flatten(1)
 
-    def _swaps(self, x: Tensor, strange: Tensor, familiar: FamiliarValues) -> Tensor:
+    def _swaps(self, x: Tensor, strange: Tensor, odd: Tensor, familiar: FamiliarValues) -> Tensor:
         """Mark the likeliest swapped pair of each row with a strange value: (n, p)."""
         if not len(self.first):
             return strange.new_zeros((len(x), 0))
         a, b = x[:, self.first].T, x[:, self.second].T
         columns = torch.cat([self.first, self.second]).repeat(2)
-        stands, swapped = self._distance(torch.cat([a, b, b, a]), columns, familiar).view(2, 2, len(a), len(x)).sum(1)
-        doubtful = (strange[:, self.first] | strange[:, self.second]).T & (a != b)
+        ends = self._distance(torch.cat([a, b, b, a]), columns, familiar).view(2, 2, len(a), len(x))
+        stands, swapped = ends.sum(1)
+        # A number that is odd alone, and not far off, fits some other column by chance: both of a swap must be odd.
+        width = (self.high - self.low).clamp_min(1e-6)
+        far = torch.maximum(self.low - x, x - self.high) > width
+        alone = (far[:, self.first] | far[:, self.second]).T | ~torch.isin(self.first, self.numeric)[:, None]
+        both = ((odd[:, self.first].T | ends[0, 0].isinf()) & (odd[:, self.second].T | ends[0, 1].isinf())) | alone
+        doubtful = (strange[:, self.first] | strange[:, self.second]).T & both & (a != b)
         swapped = torch.where(doubtful & (swapped < stands), swapped, torch.inf)
         return ((swapped == swapped.amin(0)) & swapped.isfinite()).T
 

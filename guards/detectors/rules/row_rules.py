@@ -188,14 +188,14 @@ class _Binding:
         close = get_close_matches(name, self._columns, 1)
         starting = [known for known in self._columns if known.startswith(name) and known != name]
         if close:
-            hint = f"did you mean `{close[0]}`? "
+            hint = f"did you mean `{close[0]}`? The"
         elif starting:
-            hint = f"put a name with spaces or signs between backticks, such as `{starting[0]}`. "
+            hint = f"put a name with spaces or signs between backticks, such as `{starting[0]}`; the"
         else:
-            hint = ""
+            hint = "the"
         names = ", ".join(list(self._columns)[:NAMES_SHOWN])
         more = len(self._columns) - NAMES_SHOWN
-        return f"there is no column {name!r}; {hint}The columns are {names}{f' and {more} more' if more > 0 else ''}"
+        return f"there is no column {name!r}: {hint} columns are {names}{f' and {more} more' if more > 0 else ''}"
 
     def _fail(self, position: int, problem: str) -> NoReturn:
         raise RuleError(self._rule, position, problem)

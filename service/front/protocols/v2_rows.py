@@ -96,7 +96,7 @@ def _roles(tensors: Sequence[Tensor], schema: InputSchema, errors: Errors) -> Ro
         elif tensor.name.startswith(GROUP):
             roles.groups[tensor.name.removeprefix(GROUP)] = tensor
         else:
-            known = ", ".join([*(schema.names or [MATRIX]), ID, f"{GROUP}NAME"])
+            known = ", ".join([*dict.fromkeys((*schema.names, MATRIX)), ID, f"{GROUP}NAME"])
             errors.append(((*tensor.place, "name"), f"unknown input; there are {known}"))
     if roles.matrix is None and not errors:
         missing = [name for name in (schema.names or [MATRIX]) if name not in roles.columns]

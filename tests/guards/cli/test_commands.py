@@ -227,7 +227,7 @@ def test_single_label_is_refused(tmp_path: Path, guardhouse: Guardhouse) -> None
     change(config, reference=reference)
     status, _, err = guardhouse("fit", config, "--out", tmp_path / "b")
     assert status == 2
-    assert "model.classes: the reference has no label but 'ant'; declare the labels" in err
+    assert "model.classes: the reference has no label but 'ant': list every class, in the order of the outputs" in err
 
 
 def test_fit_prints_brackets_as_they_are(tmp_path: Path, guardhouse: Guardhouse) -> None:

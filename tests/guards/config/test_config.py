@@ -1,7 +1,9 @@
 """The config: what it takes, what it refuses and with which sentence, and what may change without a refit."""
 
 import copy
+import json
 import math
+import re
 from typing import Any
 
 import jsonschema
@@ -10,6 +12,7 @@ import tiny_models
 
 from guards import Action, Config, Mistake
 from guards.config.config import differences, parse
+from guards.config.refusals import PATTERNS
 
 
 def sentences(**changes: Any) -> tuple[str, ...]:
@@ -85,7 +88,10 @@ def test_defaults() -> None:
             {"explain": {"method": "saliency", "keep_seconds": math.inf}},
             "explain.keep_seconds: Input should be a finite number",
         ),
-        ({"name": "Not Lower"}, "name: String should match pattern '^[a-z0-9-]+$'"),
+        (
+            {"name": "Not Lower"},
+            "name: 'Not Lower' must be only lower-case letters, digits and hyphens, such as credit-risk",
+        ),
         ({"model": {"builder": "m:build", "feature": "body"}}, "model.feature: unknown key"),
         ({"model": {}}, "model: give either `builder` or `program`"),
         ({"model": {"builder": "m:b", "program": "m.pt2"}}, "model: give either `builder` or `program`"),
@@ -115,7 +121,10 @@ def test_defaults() -> None:
             {"model": {"builder": "m:b", "classes": ["a\0", "b"]}},
             "model.classes.0: the label 'a\\x00' holds a control character: leave it out",
         ),
-        ({"model": {"builder": "m"}}, r"model.builder: String should match pattern '^[\w.]+:\w+$'"),
+        (
+            {"model": {"builder": "m"}},
+            "model.builder: 'm' must be a module, a colon and a function, such as package.module:build",
+        ),
         ({"reference": {}}, "reference.path: missing"),
         ({"input": {"kind": "sound"}}, "input.kind: Input should be 'image', 'tabular' or 'tensor'"),
         (
@@ -190,7 +199,10 @@ def test_defaults() -> None:
         ({"coverage": 1.5}, "coverage: Input should be less than 1"),
         ({"guarantee": "sure"}, "guarantee: Input should be 'marginal' or 'pac'"),
         ({"guards": guard() * 2}, "guards: the name 'ood' is used twice"),
-        ({"guards": guard(name="a b")}, "guards.0.name: String should match pattern '^[A-Za-z0-9_-]+$'"),
+        (
+            {"guards": guard(name="a b")},
+            "guards.0.name: 'a b' must be only letters, digits, underscores and hyphens, such as input-quality",
+        ),
         ({"guards": guard(share=0)}, "guards.0.share: Input should be greater than 0"),
         ({"guards": guard(share=float("inf"))}, "guards.0.share: Input should be a finite number"),
         ({"guards": guard(action="panic")}, "guards.0.action: Input should be 'flag', 'abstain' or 'reject'"),
@@ -232,7 +244,7 @@ def test_defaults() -> None:
         ),
         ({"server": {"trusted_proxies": ["proxy"]}}, "server.trusted_proxies.0: 'proxy' does not appear to be an IPv4"),
         ({"server": {"trusted_proxies": ["::/0"]}}, "server.trusted_proxies.0: ::/0 trusts everybody"),
-        ({"version": "1/2"}, "version: String should match pattern '^[A-Za-z0-9._-]+$'"),
+        ({"version": "1/2"}, "version: '1/2' must be only letters, digits, dots, underscores and hyphens, such as 1.2"),
         ({"version": True}, "version: True is a boolean in YAML; put the label in quotes"),
     ],
 )
@@ -368,6 +380,13 @@ def test_json_schema_describes_the_config(kind: str) -> None:
     document["guards"][1]["detector"]["shrinkag"] = 1
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, schema)
+
+
+def test_every_pattern_has_words() -> None:
+    """A text that a pattern refuses is answered in words: every pattern of the config has words."""
+    patterns = set(re.findall(r'"pattern": ("(?:[^"\\\\]|\\\\.)*")', json.dumps(Config.model_json_schema())))
+    assert len(patterns) > 3
+    assert {json.loads(pattern) for pattern in patterns} <= PATTERNS.keys()
 
 
 def test_every_key_of_the_config_is_closed() -> None:

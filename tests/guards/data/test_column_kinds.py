@@ -258,8 +258,8 @@ def test_whole_numbers_that_float32_merges_are_warned_of() -> None:
 @pytest.mark.parametrize(
     ("column", "note"),
     [
-        (numbers(3.0, 3.0, NAN), 'columns ["a"] have one value in all rows'),
-        (fields("x", None, "x"), 'columns ["a"] have one value in all rows'),
+        (numbers(3.0, 3.0, NAN), 'column ["a"] has one value in all rows'),
+        (fields("x", None, "x"), 'column ["a"] has one value in all rows'),
         (numbers(-999, 1, 2, -999), "column 'a' holds -999 in 2 rows, and nothing else below 1"),
         (TableColumn(np.arange(1, 61), "number"), "column 'a' counts the rows"),
     ],

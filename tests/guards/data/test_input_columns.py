@@ -45,7 +45,7 @@ def test_a_list_overrides_single_columns() -> None:
     age, code, size = schema.columns
     assert (age.kind, age.fill, code.categories, size.kind, size.scale) == ("numeric", 2, ("a", "b"), "numeric", 0.5)
     assert notices.warnings == []
-    assert 'columns ["id"] of the reference are not inputs of the model' in notices.notes
+    assert 'column ["id"] of the reference is not an input of the model' in notices.notes
 
 
 def test_a_list_of_all_columns_is_their_order() -> None:

@@ -149,7 +149,7 @@ def test_labels_that_name_no_classes() -> None:
     """A single label, no label, and a label with a control character are refused."""
     for labels, sentence in {
         fields("a", "a"): "the reference has no label but 'a'",
-        fields(None): "the reference has no labels; declare",
+        fields(None): "the reference has no labels: list every class",
         fields("a\n", "b"): "holds a control character",
     }.items():
         with refused(sentence):

@@ -99,6 +99,22 @@ def test_calibration_rows_on_another_scale_are_warned_of(tmp_path: Path) -> None
         assert all("other.npz: 90 % of the values lie from" in warning for warning in notices.warnings)
 
 
+@pytest.mark.parametrize("kind", ["image", "tabular"])
+def test_equal_rows_are_warned_of(kind: str, tmp_path: Path) -> None:
+    """If all rows for fitting are equal, such as black images or missing values, a warning says so; else none does."""
+    config = tiny_models.write(tmp_path, kind)
+    with np.load(tmp_path / "train.npz") as file:
+        arrays = dict(file)
+    for expected in (0, 1):
+        np.savez(tmp_path / "t.npz", **arrays)
+        found, notices = reference(config, reference={"path": "t.npz", "calibration": "heldout.npz"})
+        schema = tiny_models.schema(kind)
+        read_rows(found, load_config(config), tmp_path, notices, schema=schema, classes=tiny_models.CLASSES)
+        said = [warning for warning in notices.warnings if f"all {len(arrays['x'])} rows are equal" in warning]
+        assert len(said) == expected
+        arrays["x"] = np.full_like(arrays["x"], 0.0 if kind == "image" else np.nan)
+
+
 @pytest.mark.parametrize("name", ["train.npz", "heldout.npz"])
 def test_a_fit_takes_no_rows_that_a_server_refuses(name: str, tmp_path: Path) -> None:
     """A value that is not finite is refused in the rows for fitting and for calibration."""

@@ -73,7 +73,8 @@ def test_guard_is_explained_by_gradients_or_by_its_own_reasons(bundle: Bundle) -
     assert by_gradient.label is None
     assert by_gradient.output_value == pytest.approx(verdict.score[1, 0].item(), rel=1e-5)
     (by_causes,) = explain(bundle, bundle.pipeline(), x, Question(target="guard:quality"))
-    assert (by_causes.method, by_causes.causes, by_causes.values) == ("causes", ("length", "age"), None)
+    said = ("length", "length: looks 100 times too large")
+    assert (by_causes.method, by_causes.causes, by_causes.values) == ("causes", said, None)
     assert by_causes.output_value == pytest.approx(verdict.score[0, 0].item(), rel=1e-5)
     assert by_causes.document(bundle.schema)["attributions"] is None
 

@@ -16,7 +16,7 @@ from guards.cli.report.measures.tied_columns import (
 from guards.cli.report.parts import Parts
 from guards.cli.report.sections.section import Finding, Grid, Level
 from guards.cli.report.words import percent, very
-from guards.sentences import counted, named
+from guards.sentences import agreeing, counted, named, row_numbers
 
 __all__ = ["column_findings", "column_grid", "element_findings"]
 
@@ -31,8 +31,9 @@ def column_findings(parts: Parts) -> Iterator[Finding]:
     x, names = _x(parts), parts.bundle.schema.names
     constant = constant_columns(x)
     if constant:
+        never = agreeing(len(constant), "never varies", "never vary")
         yield Finding(
-            "look", f"{counted(len(constant), 'column')} of the training rows never vary: {_names(names, constant)}."
+            "look", f"{counted(len(constant), 'column')} of the training rows {never}: {_names(names, constant)}."
         )
     missing = [np.isnan(rows).mean(0) for rows in (x, _held_x(parts))]
     some = np.flatnonzero(missing[0] > 0)
@@ -41,8 +42,8 @@ def column_findings(parts: Parts) -> Iterator[Finding]:
         level: Level = "look" if missing[0][worst] > MISSING else "good"
         yield Finding(
             level,
-            f"{counted(len(some), 'column')} of the training rows have missing values; most are missing in "
-            f"{names[worst]!r}, {percent(missing[0][worst])}.",
+            f"{counted(len(some), 'column')} of the training rows {agreeing(len(some), 'has', 'have')} missing values; "
+            f"most are missing in {names[worst]!r}, {percent(missing[0][worst])}.",
         )
     apart = np.flatnonzero(np.abs(missing[0] - missing[1]) > FAR_APART)
     if len(apart):
@@ -93,9 +94,11 @@ def element_findings(parts: Parts) -> Iterator[Finding]:
     flat = parts.train.rows.x.flatten(1)
     constant = int((flat.amax(0) == flat.amin(0)).sum())
     if constant:
-        level: Level = "good" if parts.bundle.schema.kind == "image" else "look"
+        usual = parts.bundle.schema.kind == "image" and constant < flat.shape[1]  # a picture's margin never varies
+        level: Level = "good" if usual else "look"
         what = "pixels" if parts.bundle.schema.kind == "image" else "elements"
-        yield Finding(level, f"{very(constant, flat.shape[1])} {what} have the same value in all training rows.")
+        have = agreeing(constant, "has", "have")
+        yield Finding(level, f"{very(constant, flat.shape[1])} {what} {have} the same value in all training rows.")
     for part, name in ((parts.train, "training"), (parts.heldout, "held-out")):
         rows = part.rows.x.flatten(1)
         blank = (rows.amax(1) == rows.amin(1)).nonzero()[:, 0].tolist()
@@ -103,8 +106,8 @@ def element_findings(parts: Parts) -> Iterator[Finding]:
             places = [int(part.place[row]) for row in blank]
             yield Finding(
                 "look",
-                f"{very(len(blank), len(rows))} {name} rows are blank, with one value everywhere: row "
-                f"{named(places, 5, quoted=False)}.",
+                f"{very(len(blank), len(rows))} {name} rows {agreeing(len(blank), 'is', 'are')} blank, with one value "
+                f"everywhere: {row_numbers(places)}.",
             )
 
 

@@ -10,6 +10,7 @@ from guards.cli.report.sections.section import Block, Finding, Grid, Level, Rema
 from guards.cli.report.sections.shares import class_blocks, class_findings, group_findings, group_grids
 from guards.cli.report.words import percent, very
 from guards.data.calibration_rows import row_hashes, shared_rows
+from guards.sentences import agreeing, counted
 
 __all__ = ["data_section"]
 
@@ -43,14 +44,12 @@ def data_section(parts: Parts) -> Section:
 def _lead(parts: Parts, odd: int) -> Finding:
     schema, classes = parts.bundle.schema, parts.bundle.classes
     what = (
-        f"{len(schema.columns)} columns"
+        counted(len(schema.columns), "column")
         if schema.kind == "tabular"
         else f"{schema.kind}s of shape {list(schema.shape)}"
     )
     task = f"{len(classes)} classes" if classes else "a number to predict"
-    outcome = (
-        "nothing in them is odd" if not odd else f"{odd} thing{'s' if odd > 1 else ''} in them should be looked at"
-    )
+    outcome = "nothing in them is odd" if not odd else f"{counted(odd, 'thing')} in them should be looked at"
     sentence = (
         f"The model was given {len(parts.train.rows):,} training rows and {len(parts.heldout.rows):,} held-out rows, "
         f"with {what} and {task}; {outcome}."
@@ -61,7 +60,8 @@ def _lead(parts: Parts, odd: int) -> Finding:
 def _repeat_findings(name: str, found: RepeatedRows) -> Iterator[Finding]:
     if found.repeats:
         level: Level = "look" if found.repeats > REPEATED * found.rows else "good"
-        yield Finding(level, f"{very(found.repeats, found.rows)} {name} rows repeat an earlier row with its label.")
+        repeat = agreeing(found.repeats, "repeats", "repeat")
+        yield Finding(level, f"{very(found.repeats, found.rows)} {name} rows {repeat} an earlier row with its label.")
     if found.conflicting:
         yield Finding(
             "look" if found.unavoidable > REPEATED * found.rows else "good",
@@ -90,10 +90,9 @@ def _shared_findings(parts: Parts) -> Iterator[Finding]:
     if not shared:
         yield Finding("good", "No held-out row is also a training row.")
         return
-    sentence = (
-        f"{very(shared, len(held))} held-out rows are also training rows; rows that are equal by chance explain about "
-        f"{expected:,.0f} of them"
-    )
+    are = agreeing(shared, "is also a training row", "are also training rows")
+    by_chance_alone = f"rows that are equal by chance explain about {expected:,.0f} of them"
+    sentence = f"{very(shared, len(held))} held-out rows {are}; {by_chance_alone}"
     if by_chance < BY_CHANCE and shared - expected > SHARED * len(held):
         advice = "accuracy, coverage and thresholds are better here than they will be: take these rows out of one file"
         yield Finding("act", f"{sentence}: {advice}.")

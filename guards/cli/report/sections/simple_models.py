@@ -22,19 +22,22 @@ NO_RIVAL = (
     "classes, and images and "
     "tensors need a network of their own."
 )
-CLEARLY, USUAL = 0.05, 0.02
-"""A rival that is so much better needs action; a rival that is better by less than 2 points means little."""
+CLEARLY = 0.05
+"""A rival that is so much better needs action."""
+LITTLE, SMALL_PART = 0.02, 0.1
+"""A simple model that is better by less than 2 points, and by less than a tenth of the model's loss, means little."""
 
 
 def rival_finding(curve: LearningCurve) -> Finding:
     """Say whether trees with the same rows beat the model: then it underfits."""
     rows = f"boosted trees with default settings, trained on {curve.sizes[-1]:,} of the same rows"
     if curve.ahead.low > 0:
-        by_little = "" if curve.ahead.value >= USUAL else " a little"
+        beat = f"{rows[0].upper()}{rows[1:]}, beat the model by {points(curve.ahead)} on the held-out rows"
+        if _is_little(curve):
+            return Finding("good", f"{beat}: that is little, and the columns hold hardly more than the model found.")
         return Finding(
             "act" if curve.ahead.value >= CLEARLY else "look",
-            f"{rows[0].upper()}{rows[1:]}, beat the model by {points(curve.ahead)} on the held-out rows: the model "
-            f"underfits{by_little}, since the columns hold more than it found.",
+            f"{beat}: the model underfits, since the columns hold more than it found.",
         )
     if curve.ahead.high < 0:
         return Finding(
@@ -53,11 +56,10 @@ def head_finding(curve: LearningCurve) -> Finding:
     """Say whether a new last layer beats the model."""
     head = f"A new linear head on the model's features, trained on {curve.sizes[-1]:,} held-out rows,"
     if curve.ahead.low > 0:
-        return Finding(
-            "look",
-            f"{head} beats the model by {points(curve.ahead)} on other held-out rows: the model's "
-            "last layer is not as good as its features allow.",
-        )
+        beats = f"{head} beats the model by {points(curve.ahead)} on other held-out rows"
+        if _is_little(curve):
+            return Finding("good", f"{beats}: that is little, and the model's last layer is no weak point.")
+        return Finding("look", f"{beats}: the model's last layer is not as good as its features allow.")
     if curve.ahead.high < 0:
         return Finding(
             "good",
@@ -69,6 +71,10 @@ def head_finding(curve: LearningCurve) -> Finding:
         f"{head} does as well as the model (a difference of {points(curve.ahead)}): its last layer "
         "gets out what the features hold.",
     )
+
+
+def _is_little(curve: LearningCurve) -> bool:
+    return curve.ahead.value < min(LITTLE, SMALL_PART * float(curve.model.mean()))
 
 
 def more_rows(curve: LearningCurve) -> Finding:

@@ -46,7 +46,7 @@ def test_the_worst_comes_first(page: str) -> None:
     summary = page[page.index('id="summary"') : page.index("<nav")]
     assert summary.index("wrong") < summary.index("odd")
     assert "lead" not in summary
-    assert "Of 3 findings 1 need action, 1 need a look, 1 are fine." in summary
+    assert "Of 3 findings 1 needs action, 1 needs a look, 1 is fine." in summary
 
 
 def test_nothing_to_do() -> None:

@@ -138,7 +138,7 @@ def test_rows_split_off_and_suspects_alone(tmp_path: Path, report: Callable[...,
     np.savez(tmp_path / "train.npz", x=x.numpy(), y=made.y.numpy())
     parsed = sound(report(config, "--suspect", tmp_path / "suspect.npz"))
     assert "split off the training file" in parsed.text
-    assert "rows are blank, with one value everywhere: row 7." in parsed.text
+    assert "rows is blank, with one value everywhere: row 7." in parsed.text
     assert "was not tested on rows that no step has seen" in parsed.text
     assert "of the suspect rows" in parsed.text
 
@@ -217,8 +217,8 @@ def test_columns_that_say_nothing(tmp_path: Path, report: Callable[..., str]) ->
             x[np.random.default_rng(0).random(len(x)) < 0.3, 0] = np.nan
         np.savez(tmp_path / f"{name}.npz", **{**arrays, "x": x})
     text = sound(report(config)).text.replace("\u00a0", " ")
-    assert "1 column of the training rows never vary: 'mass'." in text
-    assert "1 column of the training rows have missing values; most are missing in 'length', " in text
+    assert "1 column of the training rows never varies: 'mass'." in text
+    assert "1 column of the training rows has missing values; most are missing in 'length', " in text
     assert "Values of 'length' are missing more often in one of the two files" in text
     assert "Columns say the same as others: 'length' and 'age' (correlation 1.000)." in text
 

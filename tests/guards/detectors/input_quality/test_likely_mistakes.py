@@ -27,7 +27,7 @@ def looks(row: list[float], strange: list[bool]) -> list[str]:
     x = reference()
     mistakes = LikelyMistakes().fit(x, COLUMNS)
     familiar = FamiliarValues().fit(x, torch.tensor([False, False, True, True]))
-    found = mistakes(torch.tensor([row]), torch.tensor([strange]), familiar)[0]
+    found = mistakes(torch.tensor([row]), torch.tensor([strange]), torch.tensor([strange]), familiar)[0]
     return [name for name, one in zip(mistakes.names, found.tolist(), strict=True) if one]
 
 
@@ -65,6 +65,20 @@ def test_swapped_numbers() -> None:
     assert looks([20.0, 1700.0, 0.0, 1.0], [True, True, False, False])[-1] == "height and warmth look swapped"
 
 
+def test_a_number_that_is_odd_alone_is_not_swapped() -> None:
+    """A strange number that another column would take is no swap if the other column's number is ordinary."""
+    x = reference()
+    x = torch.cat([x, x[:, :1] * 1.1 - 100], dim=1)
+    columns = (*COLUMNS, Column(name="reach", kind="numeric"))
+    mistakes = LikelyMistakes().fit(x, columns)
+    familiar = FamiliarValues().fit(x, torch.tensor([False, False, True, True, False]))
+    low, middle = x[:, 0].quantile(0.002), x[:, 4].quantile(0.3)
+    rows = torch.tensor([[float(low), 20.0, 0.0, 1.0, float(middle)]])
+    strange = torch.tensor([[True, False, False, False, False]])
+    found = mistakes(rows, strange, strange, familiar)[0]
+    assert not [name for name, one in zip(mistakes.names, found.tolist(), strict=True) if one and "swapped" in name]
+
+
 def test_swapped_categories() -> None:
     """Columns of the same categories may be swapped, too, if one of the values is strange."""
     assert looks([1700.0, 20.0, 1.0, 0.0], [False, False, True, False]) == ["home and away look swapped"]
@@ -99,8 +113,8 @@ def test_rows_without_strange_values_are_skipped_on_the_host() -> None:
     rows = x[:6].clone()
     rows[1, 0], rows[4, 1] = 1.7, 68.0
     strange = rows != x[:6]
-    every = mistakes(rows, strange, familiar)
+    every = mistakes(rows, strange, strange, familiar)
     with torch.inference_mode():
-        assert torch.equal(mistakes(rows, strange, familiar), every)
-        assert not mistakes(rows[:1], strange[:1], familiar).any()
+        assert torch.equal(mistakes(rows, strange, strange, familiar), every)
+        assert not mistakes(rows[:1], strange[:1], strange[:1], familiar).any()
     assert every.any(1).tolist() == [False, True, False, False, True, False]

@@ -90,8 +90,8 @@ def test_rules_survive_a_bundle() -> None:
 @pytest.mark.parametrize(
     ("rule", "problem"),
     [
-        ("end > begin", "character 7: there is no column 'begin'; The columns are start, end, hours-per-week"),
-        ("strat > 1", "did you mean `start`?"),
+        ("end > begin", "character 7: there is no column 'begin': the columns are start, end, hours-per-week"),
+        ("strat > 1", "there is no column 'strat': did you mean `start`? The columns are start, "),
         ("hours-per-week < 3", "between backticks, such as `hours-per-week`"),
         ("retired > 'no'", "categories have no order"),
         ("retired == 'maybe'", "column 'retired' has no category 'maybe'; it has 'no', 'yes'"),

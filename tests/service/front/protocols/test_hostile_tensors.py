@@ -59,6 +59,16 @@ def test_what_is_spoilt_was_sound(kind: str) -> None:
     assert verdict(lambda: v2_grpc.decode(message(kind, 2), SERVED[kind]), kind) == 200
 
 
+def test_an_unknown_input_is_told_every_name() -> None:
+    """A tensor of an unknown name is refused with all names that there are, the tensor of all columns among them."""
+    body, length = framed("tabular", 1, [tensor(0, name="input")])
+    with pytest.raises(Problem) as refused:
+        v2.decode(body, length, SERVED["tabular"])
+    said = [text for _, text in refused.value.errors if text.startswith("unknown input; there are ")]
+    assert said
+    assert said[0].endswith(", x, id, group_NAME")
+
+
 # Spoilt in one place, by hand
 
 
