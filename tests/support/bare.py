@@ -19,6 +19,7 @@ NEEDS = {
     "guards.data": "pandas",
     "guards.bundle.preparation": "pandas",
     "guards.bundle.model_quality": "scipy",
+    "guards.statistics.paired_shares": "scipy",
     "guards.statistics.proportions": "scipy",
     "example_tables": "pandas",
 }
