@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from quick_findings import same_in_inference_mode
 from torch import Tensor
 
 from guards import Batch, InputSchema, Mistake, Reference
@@ -205,10 +206,4 @@ def test_sound_rows_of_a_table_are_found_as_faulty_ones_are(params: dict[str, ob
     rows[30:40, 2] = -1.0
     rows[40:50, 4] = 1001.0
     for row in [*torch.split(rows, 1), rows, rows[:10]]:
-        slow = detector.examine(Batch(row), causes=True)
-        with torch.inference_mode():
-            fast = detector.examine(Batch(row), causes=True)
-        for name in ("score", "violated", "causes"):
-            one, other = getattr(slow, name), getattr(fast, name)
-            assert (one is None) == (other is None)
-            assert one is None or (one.dtype == other.dtype and torch.equal(one, other))
+        same_in_inference_mode(detector, row)
