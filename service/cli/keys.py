@@ -1,17 +1,17 @@
 """The command ``keys``: makes keys for the principals of a server."""
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from guards.errors import Mistake
 from service.keys.key_file import add_key
-from service.keys.principal import SCOPES, Scope
+from service.keys.principal import SCOPES
 
 __all__ = ["keys"]
 
-keys = typer.Typer(help="Make keys for a server.", no_args_is_help=True)
+keys = typer.Typer(no_args_is_help=True)
 
 
 @keys.callback()
@@ -29,7 +29,7 @@ def new(
 
     A principal may have several keys: make a new one, let the caller change to it, then delete the old line.
     """
-    if wrong := [each for each in scope if each not in get_args(Scope)]:
+    if wrong := [each for each in scope if each not in SCOPES]:
         raise Mistake(f"--scope {wrong[0]}: no scope; there are {', '.join(SCOPES)}")
     chosen = [each for each in SCOPES if each in scope]
     typer.echo(add_key(file, name, chosen))

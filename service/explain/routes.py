@@ -25,7 +25,7 @@ from service.messages.explanations import (
 from service.messages.refused import Refused
 from service.messages.row_name import id_of, row_name
 from service.messages.served_model import ServedModel
-from service.telemetry.request_record import CURRENT
+from service.telemetry.request_record import CURRENT, current_owner
 
 __all__ = ["CODES", "MOST_VALUES", "ExplainRoutes", "ReadRows"]
 
@@ -78,8 +78,7 @@ class ExplainRoutes:
             Problem: the request has faults, the deadline passed, or the server failed.
         """
         self._check_ready()
-        exchange = CURRENT.get()
-        owner = None if exchange is None else exchange.owner
+        owner = current_owner()
         client = {"client": call.client if owner is None else row_name(owner, "")}  # no address is such a name
         await self._control.ask(ADMIT, client)  # before decoding, so that refusing a flood of requests is cheap
         try:
@@ -89,7 +88,7 @@ class ExplainRoutes:
             with suppress(Refused):  # if the engine has ended, its next process gives a whole allowance
                 await self._control.ask(GIVE_BACK, client)
             raise
-        if exchange is not None:
+        if (exchange := CURRENT.get()) is not None:
             exchange.rows = len(rows.x)
         question = {name: rows.parameters.get(name) for name in PARAMETERS}
         picture = wants_picture(call.headers)
@@ -107,9 +106,9 @@ class ExplainRoutes:
             Problem: there is no such job, or it has no answer.
         """
         self._check_ready()
-        name, exchange = call.path.rpartition("/")[2], CURRENT.get()
+        name = call.path.rpartition("/")[2]
         if JOB.fullmatch(name):
-            job = row_name(None if exchange is None else exchange.owner, name)
+            job = row_name(current_owner(), name)
             answer = ExplainAnswer.of(*await self._control.ask(JOB_ANSWER, {"job": job}))
         else:  # never the name of a job, and perhaps no text that a database takes
             answer = ExplainAnswer("unknown")

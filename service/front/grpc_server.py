@@ -103,7 +103,7 @@ class RpcServer:
     def _handler(self, route: str, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def handle(body: bytes, context: Any) -> bytes:  # noqa: ANN401 - gRPC's context
             fields = context.invocation_metadata() or ()
-            request_id = known_or_new(str(dict(fields).get("x-request-id", "")).encode())
+            request_id = _request_id(fields)
             trailing: Metadata = [("x-request-id", request_id)]
             left = context.time_remaining()
             seconds = min(self.served.server.timeout_seconds, float("inf") if left is None else left)
@@ -134,7 +134,7 @@ class RpcServer:
     async def _refuse(self, path: str, problem: Problem, context: Any) -> None:  # noqa: ANN401 - gRPC's context
         """End a call that may not enter; calls of paths that do not exist are not counted, as for every caller."""
         fields = context.invocation_metadata() or ()
-        request_id = known_or_new(str(dict(fields).get("x-request-id", "")).encode())
+        request_id = _request_id(fields)
         if (route := ROUTE_OF.get(path)) is not None:
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
             exchange.principal = CALLER.get()
@@ -222,3 +222,8 @@ class RpcServer:
 
     def _read(self, body: bytes) -> Asked[bytes]:
         return asked(v2_grpc.decode(v2_grpc.parse("ModelInferRequest", body), self.served), v2_grpc.encode)
+
+
+def _request_id(fields: Any) -> str:  # noqa: ANN401 - gRPC's metadata
+    """Return the caller's id of a call if it is valid; otherwise generate an id."""
+    return known_or_new(str(dict(fields).get("x-request-id", "")).encode())

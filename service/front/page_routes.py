@@ -5,13 +5,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from service.front.http import Call, Reply, Route
 from service.front.openapi.document import PAGES
 
-__all__ = ["CODES", "SCHEMA", "Document", "PageRoutes"]
+__all__ = ["CODES", "SCHEMA", "Document", "PageRoutes", "keyless"]
 
 SCHEMA = "/schema.json"
 CODES: Mapping[str, tuple[int, ...]] = dict.fromkeys((*PAGES, SCHEMA), (200, 400, 405, 500, 504))
 """The status codes of each route, by its path."""
 Document = Callable[[], Awaitable[bytes]]
 """Gives a JSON document."""
+
+
+def keyless(routes: Mapping[str, Route]) -> frozenset[str]:
+    """Return the paths of the routes that need no key."""
+    return frozenset(path for path, route in routes.items() if route.needs == "nothing")
 
 
 class PageRoutes:

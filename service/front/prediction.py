@@ -12,7 +12,7 @@ from service.front.engine_client import EngineClient
 from service.front.protocols.v1 import Request
 from service.messages.answer import Answer
 from service.messages.row_name import row_name
-from service.telemetry.request_record import CURRENT, StageTimes, took
+from service.telemetry.request_record import CURRENT, StageTimes, current_owner, took
 
 __all__ = ["Asked", "Prediction"]
 
@@ -65,7 +65,7 @@ class Prediction:
             exchange.rows = len(rows.x)
             if asked.detail:
                 need(exchange.principal, "detail")
-        owner = None if exchange is None else exchange.owner
+        owner = current_owner()
         names = [row_name(owner, name) for name in rows.ids]
         answer = await self._engine.predict(
             rows.x, ids=names, groups=rows.groups, deadline=deadline, causes=asked.causes, stages=noted

@@ -77,7 +77,7 @@ class Assembly:
             stages: measures the time of decoding and encoding.
             exposition: writes the metrics.
             totals: returns the counts of the whole server, for Triton's statistics.
-            more: the other routes by path: explanations and documents.
+            more: the other routes by path.
         """
         prediction = Prediction(engine, stages)
         triton = Triton(served, readiness, totals)

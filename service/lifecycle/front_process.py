@@ -22,7 +22,7 @@ from service.front.dispatch import Limits
 from service.front.http import Receive, Send
 from service.front.memory_room import furnish
 from service.front.openapi.document import pages
-from service.front.page_routes import Document, PageRoutes
+from service.front.page_routes import Document, PageRoutes, keyless
 from service.front.readiness import Readiness
 from service.front.remote_engine import RemoteEngine
 from service.front.v1_routes import read
@@ -114,16 +114,14 @@ class FrontProcess:
             stages=metrics.stages,
             exposition=exposition,
             totals=exposition.totals,
-            more={
-                **ExplainRoutes(served, engine.control, partial(read, served)).routes(),
-                **PageRoutes(pages(served, keys=keyring is not None), schema).routes(),
-            },
+            more=ExplainRoutes(served, engine.control, partial(read, served)).routes(),
         )
+        documents = pages(served, keyless=None if admission is None else keyless(assembly.routes))
         self._tasks = [asyncio.create_task(ProcessFigures(seat).keep_publishing())]
         if keyring is not None:
             self._tasks.append(asyncio.create_task(keyring.keep_looking()))
         limits = Limits(
-            assembly.routes,
+            {**assembly.routes, **PageRoutes(documents, schema).routes()},
             exchanges,
             max_body_bytes=server.max_body_bytes,
             timeout_seconds=server.timeout_seconds,

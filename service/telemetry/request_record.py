@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 
-__all__ = ["CLIENT_LEFT", "CURRENT", "PROBES", "Exchange", "Exchanges", "StageTimes", "took"]
+__all__ = ["CLIENT_LEFT", "CURRENT", "PROBES", "Exchange", "Exchanges", "StageTimes", "current_owner", "took"]
 
 CLIENT_LEFT = 499
 """The code of a request whose client left before the answer. HTTP has no code for this; proxies use this number."""
@@ -79,6 +79,12 @@ class Exchange:
 
 CURRENT: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 """The exchange that the current task answers; None in code that serves several requests at once."""
+
+
+def current_owner() -> str | None:
+    """Give the name of the principal that the current task answers; None without a principal."""
+    exchange = CURRENT.get()
+    return None if exchange is None else exchange.owner
 
 
 class Spans(Protocol):

@@ -1,7 +1,7 @@
 """Makes the OpenAPI 3.1 document of the HTTP interface from the served model's schema, and a page for people."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import orjson
@@ -44,14 +44,14 @@ PROBLEMS = {
 USUAL = ("400", "405", "413", "415", "422", "500", "503", "504")
 
 
-def pages(served: ServedModel, *, keys: bool = False) -> Mapping[str, tuple[bytes, str]]:
+def pages(served: ServedModel, *, keyless: Container[str] | None = None) -> Mapping[str, tuple[bytes, str]]:
     """Make ``/openapi.json`` and ``/docs``; gives content and media type by path.
 
-    ``keys`` is whether the server asks for keys.
+    ``keyless`` are the paths that need no key; None if the server asks for no keys.
     """
     document = _document(served)
-    if keys:
-        document = with_keys(document, _problems)
+    if keyless is not None:
+        document = with_keys(document, keyless, _problems)
     return {
         OPENAPI: (orjson.dumps(document), "application/json"),
         DOCS: (_page(document).encode(), "text/html; charset=utf-8"),

@@ -1,13 +1,11 @@
 """Adds keys to the OpenAPI document of a server that asks for keys."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 __all__ = ["with_keys"]
 
 Schema = dict[str, Any]
-PROBES = ("/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready")
-READY = "/ready"
 SCHEMES: Schema = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -15,13 +13,13 @@ SCHEMES: Schema = {
 EITHER: list[Schema] = [{name: []} for name in SCHEMES]
 
 
-def with_keys(document: Schema, problems: Callable[..., Schema]) -> Schema:
+def with_keys(document: Schema, keyless: Container[str], problems: Callable[..., Schema]) -> Schema:
     """Return the document with the two headers that may hold a key, and the answers 401 and 403.
 
-    Probes stay as they are, because they need no key.
+    The ``keyless`` paths stay as they are.
     """
     for path, operations in document["paths"].items():
-        if path in PROBES or path.endswith(READY):
+        if path in keyless:
             continue
         kind = {"document": "InferenceProblem"} if path.startswith("/v2") else {}
         for operation in operations.values():
