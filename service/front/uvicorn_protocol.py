@@ -8,9 +8,11 @@ from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.front.answer_writer import UnreadBody
+from service.front.arrival import seconds_since_arrival
 from service.front.bounded_connection import FRESH_SECONDS, BoundedConnection, unread
 from service.front.direct import METHOD, Direct, DirectCycle
 from service.front.disconnect import ClosedOrHalfClosed
+from service.front.dispatch import WAITED
 from service.front.framing import Body, SizedBody
 from service.front.http import Head, Message, Receive, Send
 from service.front.one_write import OneWrite
@@ -131,14 +133,16 @@ class StrictProtocol(BoundedConnection):
             Problem: 503, too many connections are open, and this request asks for no probe.
         """
         self._check_place()
+        waited = 0.0 if body is None else seconds_since_arrival(self._descriptor)
         whole = isinstance(body, SizedBody) and body.size <= self._behind and self.parser.get_http_version() == "1.1"
         if whole and self._direct is not None and not (self._answering or self.pipeline or self.expect_100_continue):
             route = self._direct.route(self.parser.get_method(), self.url)
             if route is not None:
                 client = self.client[0] if self.client else ""
-                head = Head(METHOD, self.url.decode(), self.headers, client=client)
+                head = Head(METHOD, self.url.decode(), self.headers, client=client, waited=waited)
                 self.cycle = DirectCycle(route, head, self)
                 return
+        self.scope[WAITED] = waited  # type: ignore[typeddict-unknown-key]
         super()._begin(body)
         if body is not None and not whole:
             self.cycle.transport = UnreadBody(self.transport, self._end_after_body)
@@ -154,7 +158,10 @@ class StrictProtocol(BoundedConnection):
     def _finish(self) -> None:
         super()._finish()
         if isinstance(self.cycle, DirectCycle):
-            self._start_asgi_task(self.cycle, self.app)
+            self._running = self.cycle
+            assert self._direct is not None  # noqa: S101 - it made the cycle
+            if not self._direct.turn_away(self.cycle):
+                self._start_asgi_task(self.cycle, self.app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - an ASGI application
         self._running = cycle
@@ -169,7 +176,7 @@ class StrictProtocol(BoundedConnection):
         try:
             if isinstance(cycle, DirectCycle):
                 assert self._direct is not None  # noqa: S101 - it made the cycle
-                await self._direct.limits.answer(cycle.route, cycle.head, cycle.content, cycle.write)
+                await self._direct.answer(cycle)
                 return
 
             async def receive_or_raise() -> Message:
