@@ -15,11 +15,12 @@ from math import sqrt
 from service.messages.refused import Refused
 from service.messages.seat import Seat
 
-__all__ = ["ConcurrencyLimit", "Ticket"]
+__all__ = ["OVERLOAD", "ConcurrencyLimit", "Ticket"]
 
 LEAST, FIRST, MOST = 64.0, 256.0, 65536.0
 """The bounds of the limit, and its value at the start. So few requests wait for a short time only, and their clients
 would gain nothing from a refusal."""
+BUSY = 16.0
 ROWS = 4
 """So many rows of one request count as one request."""
 BATCHES, SLACK_SECONDS = 2, 0.02
@@ -73,23 +74,25 @@ class ConcurrencyLimit:
 
     @property
     def is_reached(self) -> bool:
-        """Return whether some callers must be refused."""
+        """Whether some callers must be refused."""
         return self._in_flight >= self._limit
 
-    def check(self, caller: str) -> None:
-        """Check that a caller may enter.
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many requests are being answered that others may wait in the system to be read."""
+        return self._in_flight >= BUSY
+
+    def admits(self, caller: str) -> bool:
+        """Return whether a caller may enter.
 
         The limit is shared among the callers with requests in flight. If it is reached, a caller that holds less than
         its share may still enter, up to its share. So a caller with many requests cannot keep the others out.
-
-        Raises:
-            Refused: the limit is reached, and the caller has its share.
         """
-        if self._in_flight >= self._limit:
-            held = self._held.get(caller)
-            callers = len(self._held) + (held is None)
-            if (held or 0.0) + 1.0 > self._limit / callers:
-                raise Refused("overload", OVERLOAD)
+        if self._in_flight < self._limit:
+            return True
+        held = self._held.get(caller)
+        callers = len(self._held) + (held is None)
+        return (held or 0.0) + 1.0 <= self._limit / callers
 
     @contextmanager
     def entered(self, caller: str, arrived: float, seconds_left: float) -> Iterator[Ticket]:
@@ -103,7 +106,8 @@ class ConcurrencyLimit:
         Raises:
             Refused: the limit is reached, or the answer would probably come too late.
         """
-        self.check(caller)
+        if not self.admits(caller):
+            raise Refused("overload", OVERLOAD)
         if self._in_flight >= LEAST and seconds_left < self._usual and time.perf_counter() < self._usual_until:
             raise Refused("deadline", "the deadline cannot be met", retry_after=self._usual)
         ticket = Ticket(self, caller, arrived)

@@ -18,9 +18,10 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.front.dispatch import Limits
+from service.front.dispatch import TURNED_AWAY, Limits
 from service.front.http import Head, Reply, Route
 from service.front.one_write import complete, written
+from service.front.protocols.problem import PROBLEM
 from service.front.refusals import Refusals
 
 __all__ = ["Direct", "DirectCycle"]
@@ -112,7 +113,9 @@ class Direct:
         refused = self.limits.turn_away(cycle.route, cycle.head)
         if refused is None:
             return False
-        self._refusals.add(partial(self._refuse, cycle, *refused))
+        body, request_id = refused
+        reply = Reply(body, TURNED_AWAY.status, PROBLEM, TURNED_AWAY.headers)
+        self._refusals.add(partial(self._refuse, cycle, reply, request_id))
         return True
 
     async def answer(self, cycle: DirectCycle) -> None:

@@ -8,25 +8,25 @@ from http import HTTPStatus
 from typing import Any
 
 from service.front.admission import Admission, Needs, need
-from service.front.concurrency import ConcurrencyLimit
+from service.front.concurrency import OVERLOAD, ConcurrencyLimit
 from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.http import JSON, OCTETS, Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
 from service.front.memory_room import BODIES
-from service.front.protocols.problem import PROBLEM, Problem
+from service.front.protocols.problem import PROBLEM, Problem, unavailable
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
 from service.front.trusted_proxies import TrustedProxies
-from service.messages.refused import Refused
 from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
-__all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "WAITED", "Limits"]
+__all__ = ["COMMON_CODES", "POST_CODES", "TURNED_AWAY", "UNMATCHED", "WAITED", "Limits"]
 
 UNMATCHED = "unmatched"
 COMMON_CODES = (400, 404, 405, 408, 431, 500, 503)
 """The codes of answers to requests that match no route, or whose head was refused."""
 WAITED = "guardhouse.waited"
 """The key of the scope that holds how many seconds the request waited before it was read."""
+TURNED_AWAY = unavailable(OVERLOAD, reason="overload")
 POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
 
 
@@ -129,31 +129,34 @@ class Limits:
                 body.release()
             self.exchanges.end(exchange, code)
 
-    def turn_away(self, route: Route, head: Head) -> tuple[Reply, str] | None:
-        """Return the refusal of a prediction whose caller is at the limit, and its request id; otherwise None.
+    def turn_away(self, route: Route, head: Head) -> tuple[bytes, str] | None:
+        """Return the body of a refusal and the request's id if the caller of a prediction is at the limit.
 
-        :meth:`answer` would refuse the request as well, at several times the cost. None is also returned if the request
-        would be refused for another reason, or is traced.
+        :meth:`answer` would refuse the request as well, at several times the cost. None is returned if the request may
+        enter, is refused for another reason, or is traced.
         """
         limit = self._concurrency
         if limit is None or not limit.is_reached or self.exchanges.tracing is not None:
             return None
-        headers = dict(head.fields)
-        exchange = Exchange(route.template, head.method, known_or_new(headers.get(b"x-request-id")), head.fields)
-        exchange.client, exchange.waited = self._proxies.client(head.client, head.fields), head.waited
-        try:
-            if self._admission is not None:
-                exchange.principal = self._admission.caller(head.fields, route.needs)
-                need(exchange.principal, route.needs)
-            limit.check(exchange.caller)
-        except Problem:
+        client = self._proxies.client(head.client, head.fields)
+        principal = None
+        if self._admission is not None:
+            try:
+                principal = self._admission.caller(head.fields, route.needs)
+                need(principal, route.needs)
+            except Problem:
+                return None
+        if limit.admits(client if principal is None else principal.name):
             return None
-        except Refused as refused:
-            problem = problem_of(refused, exchange.request_id)
-            self.metrics.shed.add(refused.reason)
-            self.exchanges.refused(exchange, int(problem.status))
-            return _problem(problem, exchange.request_id, head.path), exchange.request_id
-        return None
+        request_id = known_or_new(next((value for name, value in head.fields if name == b"x-request-id"), None))
+        exchange = Exchange(route.template, head.method, request_id, head.fields, principal=principal)
+        self.metrics.shed.add("overload")
+        self.exchanges.refused(exchange, int(HTTPStatus.SERVICE_UNAVAILABLE))
+        return TURNED_AWAY.body(request_id, error=head.path.startswith("/v2/")), request_id
+
+    def sees_waiting(self) -> bool:
+        """Return whether it is worth asking how long a request has waited in the system."""
+        return self._concurrency is not None and self._concurrency.is_busy
 
     async def _reply(
         self, route: Route | None, head: Head, headers: dict[bytes, bytes], exchange: Exchange, body: bytes | Incoming

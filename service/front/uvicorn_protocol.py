@@ -133,16 +133,16 @@ class StrictProtocol(BoundedConnection):
             Problem: 503, too many connections are open, and this request asks for no probe.
         """
         self._check_place()
-        waited = 0.0 if body is None else seconds_since_arrival(self._descriptor)
         whole = isinstance(body, SizedBody) and body.size <= self._behind and self.parser.get_http_version() == "1.1"
         if whole and self._direct is not None and not (self._answering or self.pipeline or self.expect_100_continue):
             route = self._direct.route(self.parser.get_method(), self.url)
             if route is not None:
                 client = self.client[0] if self.client else ""
-                head = Head(METHOD, self.url.decode(), self.headers, client=client, waited=waited)
+                head = Head(METHOD, self.url.decode(), self.headers, client=client)
                 self.cycle = DirectCycle(route, head, self)
                 return
-        self.scope[WAITED] = waited  # type: ignore[typeddict-unknown-key]
+        if body is not None and self._direct is not None and self._direct.limits.sees_waiting():
+            self.scope[WAITED] = seconds_since_arrival(self._descriptor)  # type: ignore[typeddict-unknown-key]
         super()._begin(body)
         if body is not None and not whole:
             self.cycle.transport = UnreadBody(self.transport, self._end_after_body)
@@ -160,8 +160,11 @@ class StrictProtocol(BoundedConnection):
         if isinstance(self.cycle, DirectCycle):
             self._running = self.cycle
             assert self._direct is not None  # noqa: S101 - it made the cycle
-            if not self._direct.turn_away(self.cycle):
-                self._start_asgi_task(self.cycle, self.app)
+            if self._direct.turn_away(self.cycle):
+                return
+            if self._direct.limits.sees_waiting():
+                self.cycle.head.waited = seconds_since_arrival(self._descriptor)
+            self._start_asgi_task(self.cycle, self.app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - an ASGI application
         self._running = cycle
