@@ -17,13 +17,14 @@ from service.messages.seat import Seat
 
 __all__ = ["OVERLOAD", "ConcurrencyLimit", "Ticket"]
 
-LEAST, FIRST, MOST = 64.0, 256.0, 65536.0
-"""The bounds of the limit, and its value at the start. So few requests wait for a short time only, and their clients
-would gain nothing from a refusal."""
+LEAST, FIRST, MOST = 32.0, 256.0, 65536.0
+"""The bounds of the limit, and its value at the start."""
+FEW = 64
+"""So few connections cannot overload a server: each sends its next request after its answer. They are never refused."""
 BUSY = 16.0
 ROWS = 4
 """So many rows of one request count as one request."""
-BATCHES, SLACK_SECONDS = 2, 0.02
+BATCHES, SLACK_SECONDS = 2, 0.01
 """Answers come in time if they take this many batches, and so many seconds for everything but the model."""
 WINDOW_SECONDS, WINDOW_ANSWERS = 0.1, 16
 """How long, and for how many answers at least, the limit watches before it changes."""
@@ -146,9 +147,10 @@ class ConcurrencyLimit:
         in_time = BATCHES * self._batch_seconds() + SLACK_SECONDS
         if slow > in_time:
             shrink = min(HIGHEST_SHRINK, max(LOWEST_SHRINK, in_time / slow))
-            self._limit = max(LEAST, shrink * min(self._limit, self._peak))
+            self._limit = shrink * min(self._limit, self._peak)
         elif self._peak >= self._limit:
-            self._limit = min(MOST, self._limit + sqrt(self._limit))
+            self._limit += sqrt(self._limit)
+        self._limit = min(MOST, max(FEW if self._seat.connections <= FEW else LEAST, self._limit))
         self._seat.concurrency_limit = self._limit
         self._usual, self._usual_until = took[len(took) // 2], now + 1.0
         self._seconds.clear()

@@ -6,7 +6,7 @@ goes the general way, and both ways lead to :meth:`service.front.dispatch.Limits
 """
 
 import asyncio
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +22,7 @@ from service.front.dispatch import TURNED_AWAY, Limits
 from service.front.http import Head, Reply, Route
 from service.front.one_write import complete, written
 from service.front.protocols.problem import PROBLEM
-from service.front.refusals import Refusals
+from service.front.turns import Turns
 
 __all__ = ["Direct", "DirectCycle"]
 
@@ -96,7 +96,8 @@ class Direct:
 
     def __init__(self, limits: Limits) -> None:
         """Take the requests whose route has ``direct`` set."""
-        self.limits, self._refusals = limits, Refusals()
+        self.limits = limits
+        self.turns = Turns(limits.sees_waiting)
         self._routes = {path.encode(): route for path, route in limits.routes.items() if route.direct}
 
     def route(self, method: bytes, url: bytes) -> Route | None:
@@ -115,18 +116,5 @@ class Direct:
             return False
         body, request_id = refused
         reply = Reply(body, TURNED_AWAY.status, PROBLEM, TURNED_AWAY.headers)
-        self._refusals.add(partial(self._refuse, cycle, reply, request_id))
+        cycle.write_now(reply, request_id, close=self.limits.closing())
         return True
-
-    async def answer(self, cycle: DirectCycle) -> None:
-        """Answer a request.
-
-        Raises:
-            asyncio.CancelledError: the client has left, or the server stops; nobody waits for an answer.
-        """
-        await self.limits.answer(cycle.route, cycle.head, cycle.content, cycle.write)
-        self._refusals.answered()
-
-    def _refuse(self, cycle: DirectCycle, reply: Reply, request_id: str) -> None:
-        if not cycle.disconnected:
-            cycle.write_now(reply, request_id, close=self.limits.closing())

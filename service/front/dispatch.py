@@ -154,6 +154,10 @@ class Limits:
         self.exchanges.refused(exchange, int(HTTPStatus.SERVICE_UNAVAILABLE))
         return TURNED_AWAY.body(request_id, error=head.path.startswith("/v2/")), request_id
 
+    def left(self, route: Route, head: Head) -> None:
+        """Record a request whose client left before the request began."""
+        self.exchanges.refused(Exchange(route.template, head.method, known_or_new(None), head.fields), CLIENT_LEFT)
+
     def sees_waiting(self) -> bool:
         """Return whether it is worth asking how long a request has waited in the system."""
         return self._concurrency is not None and self._concurrency.is_busy

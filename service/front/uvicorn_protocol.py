@@ -1,6 +1,7 @@
 """The HTTP/1.1 protocol of a connection: uvicorn's, with strict reading, and cancellation if the client leaves."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -160,11 +161,17 @@ class StrictProtocol(BoundedConnection):
         if isinstance(self.cycle, DirectCycle):
             self._running = self.cycle
             assert self._direct is not None  # noqa: S101 - it made the cycle
-            if self._direct.turn_away(self.cycle):
-                return
+            self._direct.turns.add(partial(self._take_turn, self.cycle))
+
+    def _take_turn(self, cycle: DirectCycle) -> None:
+        """Answer a direct request, or refuse it."""
+        assert self._direct is not None  # noqa: S101 - it made the cycle
+        if cycle.disconnected:
+            self._direct.limits.left(cycle.route, cycle.head)
+        elif not self._direct.turn_away(cycle):
             if self._direct.limits.sees_waiting():
-                self.cycle.head.waited = seconds_since_arrival(self._descriptor)
-            self._start_asgi_task(self.cycle, self.app)
+                cycle.head.waited = seconds_since_arrival(self._descriptor)
+            self._start_asgi_task(cycle, self.app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - an ASGI application
         self._running = cycle
@@ -179,7 +186,7 @@ class StrictProtocol(BoundedConnection):
         try:
             if isinstance(cycle, DirectCycle):
                 assert self._direct is not None  # noqa: S101 - it made the cycle
-                await self._direct.answer(cycle)
+                await self._direct.limits.answer(cycle.route, cycle.head, cycle.content, cycle.write)
                 return
 
             async def receive_or_raise() -> Message:
