@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from idle_limit import idle_limit
 from local_engine import LocalEngine, served_model_of
 from tiny_models import fitted
 
@@ -46,6 +47,7 @@ def assembled(**server: Any) -> Assembly:
         engine,
         readiness=Readiness(engine, lambda: False),
         stages=FrontMetrics({}).stages,
+        limit=idle_limit(),
         exposition=Nothing(),
         totals=totals,
         more={
