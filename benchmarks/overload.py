@@ -71,7 +71,7 @@ def _rate(answers: Answers, seconds: float) -> float:
 
 def _phases(answers: Answers, seconds: float, capacity: float) -> list[dict[str, float | str]]:
     """Describe each phase; ``recovered`` is when the last request of a phase that was not answered with 200 was due."""
-    rows = []
+    rows: list[dict[str, float | str]] = []
     for number in range(len(FACTORS)):
         phase = answers.between(number * seconds, (number + 1) * seconds)
         good, refused = phase.code == OK, np.isin(phase.code, REFUSED)

@@ -51,6 +51,7 @@ def served_model(
         ),
         groups=tuple(groups_of_requests(config)),
         stores_rows=config.store.enabled,
+        stores_inputs=config.store.inputs,
         server=config.server,
         explain=_explain(config, schema),
     )

@@ -39,11 +39,13 @@ class JobRunner:
             Refused: too many jobs are kept, or the store is down.
         """
         try:
-            name = await asyncio.to_thread(self._table.add, request.pack(), request.owner)
+            name = await asyncio.to_thread(self._table.add, request.pack(), request.owner, request.most_kept)
         except StoreDownError:
             raise Refused("store_down", "the store is down", retry_after=RETRY_SECONDS) from None
         if name is None:
             raise Refused("explain_queue_full", "too many explanations are kept", retry_after=RETRY_SECONDS)
+        if not name:
+            raise Refused("quota", "this key has too many explanations", retry_after=RETRY_SECONDS)
         self._new.set()
         return name
 

@@ -23,6 +23,9 @@ LOOK_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0
 """How often a pause checks whether predictions are still being made, and how long a pause is at most."""
 
 
+Spent = Callable[[float], None]
+
+
 class ExplanationWorker:
     """Starts the process at the first question, ends it after a long idle time, and starts it again after a crash.
 
@@ -40,8 +43,10 @@ class ExplanationWorker:
         self._idle: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def explain(self, head: Mapping[str, Any], rows: bytes, deadline: float) -> Frame:
+    async def explain(self, head: Mapping[str, Any], rows: bytes, deadline: float, spent: Spent | None = None) -> Frame:
         """Wait for a turn, then ask. ``deadline`` is by ``time.monotonic``; the answer's head has the status.
+
+        ``spent`` is called with the seconds of work, whatever came of it.
 
         Raises:
             Refused: too many questions wait.
@@ -57,7 +62,7 @@ class ExplanationWorker:
         finally:
             self._waiting -= 1
         # The exchange is never cancelled between question and answer, even if nobody waits for the answer any more.
-        exchange = asyncio.create_task(self._exchange(head, rows, deadline))
+        exchange = asyncio.create_task(self._exchange(head, rows, deadline, spent))
         self._tasks.add(exchange)
         exchange.add_done_callback(self._done)
         return await asyncio.shield(exchange)
@@ -75,8 +80,8 @@ class ExplanationWorker:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._end()
 
-    async def _exchange(self, head: Mapping[str, Any], rows: bytes, deadline: float) -> Frame:
-        loop = asyncio.get_running_loop()
+    async def _exchange(self, head: Mapping[str, Any], rows: bytes, deadline: float, spent: Spent | None) -> Frame:
+        loop, started = asyncio.get_running_loop(), None
         self._stop_idle()
         try:
             await self._process.start()
@@ -94,6 +99,8 @@ class ExplanationWorker:
             raise
         finally:
             self._idle = loop.call_later(IDLE_SECONDS, self._rest)
+            if spent is not None and started is not None:
+                spent(loop.time() - started)
         took = loop.time() - started
         self._resume_at = started + min(took / self._share, took + MAX_PAUSE_SECONDS)
         return answer

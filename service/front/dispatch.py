@@ -17,9 +17,11 @@ from service.front.protocols.problem import PROBLEM, Problem, unavailable
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
 from service.front.trusted_proxies import TrustedProxies
+from service.messages.refused import Refused
+from service.quotas.budget import Budget
 from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
-__all__ = ["COMMON_CODES", "POST_CODES", "TURNED_AWAY", "UNMATCHED", "WAITED", "Limits"]
+__all__ = ["COMMON_CODES", "CONNECTION", "POST_CODES", "TURNED_AWAY", "UNMATCHED", "WAITED", "Limits"]
 
 UNMATCHED = "unmatched"
 COMMON_CODES = (400, 404, 405, 408, 431, 500, 503)
@@ -27,6 +29,8 @@ COMMON_CODES = (400, 404, 405, 408, 431, 500, 503)
 WAITED = "guardhouse.waited"
 """The key of the scope that holds how many seconds the request waited before it was read."""
 TURNED_AWAY = unavailable(OVERLOAD, reason="overload")
+CONNECTION = "guardhouse.connection"
+"""The key of the scope that holds the connection."""
 POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
 
 
@@ -34,7 +38,9 @@ class Incoming:
     """Receives the body of a request, and records whether more of the body may still arrive."""
 
     def __init__(self, receive: Receive, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        self._receive, self._held = receive, 0
+        self._receive, self._held, self._quota_held = receive, 0, 0
+        self.budget: Budget | None = None
+        """What the principal may use; None if nothing bounds it."""
         self.unread = any(
             name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in fields
         )
@@ -49,13 +55,17 @@ class Incoming:
         """Count ``size`` bytes of the body that are held in memory.
 
         Raises:
-            Refused: all bodies together would hold too much.
+            Refused: all bodies together, or those of the principal, would hold too much.
         """
+        if self.budget is not None:
+            self._quota_held = self.budget.hold(self._quota_held, size)
         self._held = BODIES.grow(self._held, size)
 
     def release(self) -> None:
         """Give back what was counted."""
         self._held = BODIES.grow(self._held, 0)
+        if self.budget is not None:
+            self._quota_held = self.budget.hold(self._quota_held, 0)
 
 
 class Limits:
@@ -92,7 +102,15 @@ class Limits:
         """
         client = (scope.get("client") or ("",))[0]
         query = scope.get("query_string", b"").decode("latin-1")
-        head = Head(scope["method"], scope["path"], scope["headers"], query, client, scope.get(WAITED, 0.0))
+        head = Head(
+            scope["method"],
+            scope["path"],
+            scope["headers"],
+            query,
+            client,
+            scope.get(CONNECTION),
+            scope.get(WAITED, 0.0),
+        )
 
         async def write(reply: Reply, request_id: str, close: bool) -> None:
             await _send(reply, request_id, send, head=head.method == "HEAD", close=close)
@@ -119,7 +137,7 @@ class Limits:
                 reply = replace(reply, headers={**reply.headers, "Server-Timing": timing(exchange)})
             # If the body was not read to its end, the rest may be endless. So the connection serves no other request.
             unread = isinstance(body, Incoming) and body.unread
-            await write(reply, request_id, unread or self.closing())
+            await write(reply, request_id, unread or exchange.ends_connection or self.closing())
             code = int(reply.status)
         except asyncio.CancelledError:
             code = CLIENT_LEFT
@@ -176,6 +194,8 @@ class Limits:
             deadline = asyncio.get_running_loop().time() - head.waited + self._timeout(headers)
             call = Call(method, head.path, headers, request_id, deadline, query=head.query, client=exchange.client)
             with self._deadlines.until(deadline):
+                if exchange.principal is not None:
+                    await self._charge(exchange, head, body)
                 if method == "POST":
                     self._check(headers, binary=binary)
                     call.body = body if isinstance(body, bytes) else await self._received(body)
@@ -185,6 +205,26 @@ class Limits:
             if problem.reason is not None:
                 self.metrics.shed.add(problem.reason)
             return _problem(problem, request_id, head.path)
+
+    async def _charge(self, exchange: Exchange, head: Head, body: bytes | Incoming) -> None:
+        """Count a request as its principal's.
+
+        Raises:
+            Refused: the principal has used up its requests, or has too many connections.
+        """
+        assert self._admission is not None  # noqa: S101 - it found the principal
+        exchange.budget = self._admission.budget(exchange.principal)
+        if exchange.budget is None:
+            return
+        if isinstance(body, Incoming):
+            body.budget = exchange.budget
+        if head.connection is not None:
+            try:
+                exchange.budget.use(head.connection)
+            except Refused:
+                exchange.ends_connection = True
+                raise
+        await exchange.budget.spend("requests")
 
     def _timeout(self, headers: Mapping[bytes, bytes]) -> float:
         given = headers.get(b"x-request-timeout")

@@ -18,6 +18,7 @@ FRAMES = 4
 OTHER_STATUSES: Mapping[str, HTTPStatus] = {
     "no_store": HTTPStatus.NOT_FOUND,
     "explain_rate": HTTPStatus.TOO_MANY_REQUESTS,
+    "quota": HTTPStatus.TOO_MANY_REQUESTS,
 }
 """The HTTP status of a refusal, by its reason; the status of every other reason is 503."""
 

@@ -59,6 +59,7 @@ class RpcServer:
         """
         self.served, self.exchanges = served, exchanges
         self._readiness, self._prediction, self._triton = readiness, prediction, triton
+        self._admission = admission
         inside = [] if admission is None else [CallAdmission(admission, NEEDS, self._refuse)]
         options = grpc_options(served.server, share_port=share_port)
         self._server = grpc.aio.server(options=options, interceptors=inside)
@@ -114,6 +115,10 @@ class RpcServer:
             exchange.principal, exchange.client = CALLER.get(), address_of(context.peer())
             try:
                 async with asyncio.timeout_at(deadline):
+                    if self._admission is not None:
+                        exchange.budget = self._admission.budget(exchange.principal)
+                    if exchange.budget is not None:
+                        await exchange.budget.spend("requests")
                     answer = await method(body, request_id, deadline, trailing)
                 code = int(HTTPStatus.OK)
             except asyncio.CancelledError:

@@ -37,11 +37,14 @@ class Asked(Generic[T]):
 class Prediction:
     """Answers the prediction requests of a front process."""
 
-    def __init__(self, engine: EngineClient, stages: StageTimes, limit: ConcurrencyLimit) -> None:
+    def __init__(
+        self, engine: EngineClient, stages: StageTimes, limit: ConcurrencyLimit, *, stored_row_bytes: int = 0
+    ) -> None:
         """Ask ``engine`` for predictions, and observe how long decoding and encoding take in ``stages``.
 
-        Requests beyond ``limit`` are refused.
+        Requests beyond ``limit`` are refused. The store keeps ``stored_row_bytes`` of each row, and the row's id.
         """
+        self._stored_row_bytes = stored_row_bytes
         self._engine, self._stages, self._limit = engine, stages, limit
 
     async def predict(self, decode: Callable[[], Asked[T]], *, deadline: float, slow: bool = False) -> tuple[T, Action]:
@@ -78,6 +81,11 @@ class Prediction:
             exchange.rows = len(rows.x)
             if asked.detail:
                 need(exchange.principal, "detail")
+            if exchange.budget is not None:
+                await exchange.budget.spend("rows", len(rows.x))
+                if self._stored_row_bytes:
+                    stored = sum(map(len, rows.ids)) + self._stored_row_bytes * len(rows.x)
+                    await exchange.budget.spend("stored_bytes", stored)
         owner = current_owner()
         names = [row_name(owner, name) for name in rows.ids]
         answer = await self._engine.predict(

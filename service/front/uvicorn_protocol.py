@@ -13,7 +13,7 @@ from service.front.arrival import seconds_since_arrival
 from service.front.bounded_connection import FRESH_SECONDS, BoundedConnection, unread
 from service.front.direct import METHOD, Direct, DirectCycle
 from service.front.disconnect import ClosedOrHalfClosed
-from service.front.dispatch import WAITED
+from service.front.dispatch import CONNECTION, WAITED
 from service.front.framing import Body, SizedBody
 from service.front.http import Head, Message, Receive, Send
 from service.front.one_write import OneWrite
@@ -139,11 +139,12 @@ class StrictProtocol(BoundedConnection):
             route = self._direct.route(self.parser.get_method(), self.url)
             if route is not None:
                 client = self.client[0] if self.client else ""
-                head = Head(METHOD, self.url.decode(), self.headers, client=client)
+                head = Head(METHOD, self.url.decode(), self.headers, client=client, connection=self)
                 self.cycle = DirectCycle(route, head, self)
                 return
         if body is not None and self._direct is not None and self._direct.limits.sees_waiting():
-            self.scope[WAITED] = seconds_since_arrival(self._descriptor)  # type: ignore[typeddict-unknown-key]
+            self.scope[WAITED] = seconds_since_arrival(self._descriptor)  # type: ignore[literal-required]
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
         super()._begin(body)
         if body is not None and not whole:
             self.cycle.transport = UnreadBody(self.transport, self._end_after_body)

@@ -27,7 +27,7 @@ from service.messages.outcomes import Outcome
 from service.messages.row_name import row_name
 from service.messages.scope import SCOPES
 from service.messages.served_model import ServedModel
-from service.telemetry.request_record import current_owner
+from service.telemetry.request_record import CURRENT, current_owner
 
 __all__ = ["CODES", "GET_CODES", "READY_CODES", "Exposition", "V1Routes", "read"]
 
@@ -152,6 +152,8 @@ class V1Routes:
         if not self._served.stores_rows:
             await self._engine.join([])  # raises Refused: without a store the body need not be read
         outcomes = await self._outcomes(body)
+        if (exchange := CURRENT.get()) is not None and exchange.budget is not None:
+            await exchange.budget.spend("feedback_rows", len(outcomes))
         owner = current_owner()
         named = [replace(outcome, id=row_name(owner, outcome.id)) for outcome in outcomes]
         return feedback.encode(await self._engine.join(named), outcomes)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from service.front import page_routes, triton_routes, v1_routes, v2_routes
-from service.front.admission import KEY_CODES, Admission
+from service.front.admission import KEY_CODES, QUOTA_CODES, Admission
 from service.front.concurrency import ConcurrencyLimit
 from service.front.cors import PREFLIGHT, PREFLIGHT_CODES
 from service.front.dispatch import COMMON_CODES, UNMATCHED
@@ -36,7 +36,7 @@ def codes_of(
     codes = {**v1_routes.CODES, **v2_routes.CODES, **triton_routes.CODES}
     codes |= dict(page_routes.CODES) | dict(explaining)
     codes[UNMATCHED] = COMMON_CODES
-    more = (*KEY_CODES, 400) if keys else ()
+    more = (*KEY_CODES, *QUOTA_CODES, 400) if keys else ()
     counted = {template: (*dict.fromkeys((*each, *more)), CLIENT_LEFT) for template, each in codes.items()}
     if served.server.cors is not None:
         counted[PREFLIGHT] = PREFLIGHT_CODES
@@ -82,7 +82,7 @@ class Assembly:
             totals: returns the counts of the whole server, for Triton's statistics.
             more: the other routes by path.
         """
-        prediction = Prediction(engine, stages, limit)
+        prediction = Prediction(engine, stages, limit, stored_row_bytes=served.stored_row_bytes)
         triton = Triton(served, readiness, totals)
         v1 = V1Routes(
             served,

@@ -37,6 +37,7 @@ from service.messages.outcomes import RESULTS, Outcome
 from service.messages.paths import BOARD, CONTROL_SOCKET, FAMILIES, ROW_SOCKET, STORE_SOCKET, run_folder
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
+from service.quotas.keeper import Keeper
 from service.settings import OWNER_ONLY, Settings, without_effect
 from service.store.remote_store import RemoteStore
 from service.telemetry.logs import configure
@@ -72,6 +73,7 @@ class EngineProcess:
         self._engine: Engine | None = None
         self._rows: RowServer | None = None
         self._desk: ExplanationDesk | None = None
+        self._keeper: Keeper | None = None
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -153,12 +155,13 @@ class EngineProcess:
         engine.start()
         self._rows = RowServer(self._folder / ROW_SOCKET, served.layout, self._board, engine.codes, engine.batcher.add)
         self._engine = engine
+        self._keeper = keeper = Keeper(served.name, redis_url, on_loss=self._metrics.redis_errors.add)
         self._desk = ExplanationDesk(
-            engine.bundle, self._metrics, jobs=engine.jobs, busy=lambda: engine.busy, redis_url=redis_url
+            engine.bundle, self._metrics, jobs=engine.jobs, busy=lambda: engine.busy, keeper=keeper
         )
         self._desk.start()
         handlers = {"report": self._report, "join": self._join, "metrics": self._families}
-        self._control.add({**handlers, **self._desk.handlers()})
+        self._control.add({**handlers, **keeper.handlers(), **self._desk.handlers()})
         self._control.say("ready")
         LOG.info("serving %s %s, bundle %s", served.name, served.version, served.bundle)
 
@@ -180,6 +183,8 @@ class EngineProcess:
             self._rows.close()
         if self._desk is not None:
             await close_all(*self._desk.closing())
+        if self._keeper is not None:
+            await close_all(*self._keeper.closing())
         if self._engine is not None:
             await close_all(*self._engine.closing())
         await self._control.close()

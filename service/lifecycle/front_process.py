@@ -15,6 +15,7 @@ from service.closing import Step, close_all, optional
 from service.explain.routes import CODES as EXPLAIN_CODES
 from service.explain.routes import ExplainRoutes
 from service.front.admission import Admission
+from service.front.budgets import Budgets
 from service.front.concurrency import ConcurrencyLimit
 from service.front.connections import LEAST_FILES, Connections, most_files
 from service.front.cors import Cors
@@ -108,7 +109,7 @@ class FrontProcess:
         )
         limit = ConcurrencyLimit(lambda: board.batch_seconds, seat)
         self._exchanges = exchanges = Exchanges(metrics, tracing)
-        self._admission = admission = None if keyring is None else Admission(keyring)
+        self._admission = admission = None if keyring is None else Admission(keyring, Budgets(engine.control))
         self._assembly = assembly = Assembly.of(
             served,
             engine,

@@ -17,6 +17,7 @@ Reason = Literal[
     "feedback_queue_full",
     "store_down",
     "explain_rate",
+    "quota",
     "engine_lost",
     "memory",
     "connections",

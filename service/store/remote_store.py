@@ -166,9 +166,9 @@ class RemoteJobs:
     def __init__(self, ask: Callable[..., Any], *, shared: bool) -> None:
         self._ask, self.shared = ask, shared
 
-    def add(self, question: bytes, owner: str | None = None) -> str | None:
-        """Keep a question, and give the id of its job; None if too many are kept already."""
-        name: str | None = self._ask("jobs.add", question, owner)
+    def add(self, question: bytes, owner: str | None = None, most_of_owner: int | None = None) -> str | None:
+        """Keep a question, and give the name of its job; None or "" if too many are kept, of all or of its owner."""
+        name: str | None = self._ask("jobs.add", question, owner, most_of_owner)
         return name
 
     def get(self, name: str) -> ExplainAnswer:

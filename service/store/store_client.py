@@ -37,8 +37,8 @@ class Jobs(Protocol):
         """Whether other servers use the same table: each server may take jobs that another server has left."""
         ...
 
-    def add(self, question: bytes, owner: str | None = None) -> str | None:
-        """Keep a question, and give the id of its job; None if too many are kept already."""
+    def add(self, question: bytes, owner: str | None = None, most_of_owner: int | None = None) -> str | None:
+        """Keep a question, and give the name of its job; None or "" if too many are kept, of all or of its owner."""
         ...
 
     def get(self, name: str) -> ExplainAnswer:

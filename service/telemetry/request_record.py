@@ -11,6 +11,7 @@ import numpy.typing as npt
 from guards.actions import Action
 from service.keys.principal import Principal
 from service.messages.stage import Stage
+from service.quotas.budget import Budget
 from service.telemetry.access_log import AccessLog
 from service.telemetry.metrics.front import FrontMetrics
 from service.telemetry.trace_context import Headers, trace_id_of
@@ -53,6 +54,10 @@ class Exchange:
     """Whether the access log already has a line of this request."""
     principal: Principal | None = None
     """Who asks; None if the server has no keys, or the route needs none."""
+    budget: Budget | None = None
+    """What the principal may use; None if nothing bounds it."""
+    ends_connection: bool = False
+    """Whether the connection is closed after the answer."""
     client: str = ""
     """The client's address; empty if the server does not know the address."""
     waited: float = 0.0
