@@ -1,5 +1,6 @@
 """What one principal may still use, as a front knows it."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -45,6 +46,8 @@ class Budget:
         self._name, self.quotas, self._ask = name, quotas, ask
         self._rates: dict[Kind, Rate] = {kind: rate for kind in SENTENCES if (rate := quotas.rate(kind)) is not None}
         self._advance: dict[Kind, float] = {}
+        self._refused: dict[Kind, tuple[float, float]] = {}
+        """The least amount that was refused last, and until when it stays refused."""
         self._connections: set[Connection] = set()
         self._body_bytes = 0
 
@@ -64,6 +67,9 @@ class Budget:
         if (left := self._advance.get(kind, 0.0)) >= amount:
             self._advance[kind] = left - amount
             return
+        least, until = self._refused.get(kind, (0.0, 0.0))
+        if amount >= least and (wait := until - time.monotonic()) > 0:  # so that a flood asks the keeper nothing
+            raise Refused("quota", SENTENCES[kind], retry_after=wait)
         more = max(0.0, rate.burst * ADVANCE - amount) if kind in IN_ADVANCE else 0.0
         wait = await self._ask(self.key(kind), rate, amount + more)
         if not wait:
@@ -71,6 +77,7 @@ class Budget:
         elif more:
             wait = await self._ask(self.key(kind), rate, amount)
         if wait:
+            self._refused[kind] = (amount, time.monotonic() + wait)
             raise Refused("quota", SENTENCES[kind], retry_after=wait)
 
     def use(self, connection: Connection) -> None:

@@ -114,7 +114,8 @@ def test_stored_bytes_are_counted(bounded: Bounded) -> None:
 
 def test_seconds_of_explanation_are_counted(bounded: Bounded) -> None:
     """Once the seconds are used up, nothing is explained, now or later."""
-    assert bounded.post("explaining", "explain", {"instances": [YES]}).status_code == 200
+    first = bounded.post("explaining", "explain", {"instances": [YES]})
+    assert first.status_code in (200, 422), "also work that ends without an explanation is charged"
     _refused(bounded.post("explaining", "explain", {"instances": [YES]}), "seconds of explanation")
 
 

@@ -23,7 +23,7 @@ def test_every_reason_is_an_answer_that_is_counted(reason: Reason) -> None:
     if reason == "no_store":
         assert (problem.status, problem.headers, problem.reason) == (404, {}, None)
         return
-    assert problem.status == (429 if reason == "explain_rate" else 503)
+    assert problem.status == (429 if reason in ("explain_rate", "quota") else 503)
     assert problem.headers == {"Retry-After": "7"}
     metrics = FrontMetrics({})
     metrics.shed.add(str(problem.reason))
