@@ -1,4 +1,4 @@
-"""How much memory a front lends to requests at one time: for bodies that arrive, and for JSON that is being read.
+"""How much memory a front lends to requests at one time: for bodies, for JSON that is being read, for unpacked images.
 
 Without a bound over all connections, many bodies that are each within their own limit end the process.
 """
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from service.messages.refused import Refused
 
-__all__ = ["BODIES", "TREES", "Room", "furnish", "tree_bytes"]
+__all__ = ["BODIES", "PIXELS", "TREES", "Room", "furnish", "tree_bytes"]
 
 SMALL_BODY = 65_536
 """Bodies up to this size are not counted: the number of connections bounds them."""
@@ -74,8 +74,10 @@ def tree_bytes(text: bytes) -> int:
 
 BODIES = Room(BODIES_AT_ONCE * LARGEST_BODY, free_below=SMALL_BODY)
 TREES = Room(TREES_AT_ONCE * LARGEST_BODY, free_below=SMALL_TREE)
+PIXELS = Room(TREES_AT_ONCE * LARGEST_BODY, free_below=SMALL_TREE)
 
 
 def furnish(max_body_bytes: int) -> None:
-    """Choose the size of both rooms of this process by the largest body that is taken."""
-    BODIES.size, TREES.size = BODIES_AT_ONCE * max_body_bytes, TREES_AT_ONCE * max_body_bytes
+    """Choose the size of all rooms of this process by the largest body that is taken."""
+    BODIES.size = BODIES_AT_ONCE * max_body_bytes
+    TREES.size = PIXELS.size = TREES_AT_ONCE * max_body_bytes

@@ -1,6 +1,5 @@
 """Turns the body of a prediction request into the body of its answer, for every protocol and transport."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Generic, TypeVar
 
 from guards.actions import Action
 from service.front.admission import need
+from service.front.client_threads import CLIENT_THREADS
 from service.front.engine_client import EngineClient
 from service.front.protocols.v1 import Request
 from service.messages.answer import Answer
@@ -52,12 +52,14 @@ class Prediction:
 
         Raises:
             Problem: the request cannot be decoded into rows, or asks for a detail that the caller may not see.
-            Refused: the engine does not accept the rows now.
+            Refused: the engine does not accept the rows now, or too many requests wait to be decoded.
             ModelFault: the model raised an exception.
         """
         self._engine.check_room()
+        if slow:
+            CLIENT_THREADS.check_room()
         started = time.perf_counter()
-        asked = await asyncio.to_thread(decode) if slow else decode()
+        asked = await CLIENT_THREADS.run(decode) if slow else decode()
         rows, exchange = asked.rows, CURRENT.get()
         noted = None if exchange is None else exchange.stages
         took(self._stages, "decode", started)
@@ -73,6 +75,6 @@ class Prediction:
         if exchange is not None:
             exchange.actions = answer.action
         started = time.perf_counter()
-        written = await asyncio.to_thread(asked.encode, answer) if answer.is_large else asked.encode(answer)
+        written = await CLIENT_THREADS.run(lambda: asked.encode(answer)) if answer.is_large else asked.encode(answer)
         took(self._stages, "encode", started)
         return written
