@@ -69,6 +69,7 @@ class ClientThreads:
             return await asyncio.wrap_future(future)
         finally:
             piece.left = True
+            del future  # an exception would hold this frame, and the frame the future that holds the exception
 
     def _do(self, piece: Piece, work: Callable[[], T]) -> T:
         self._take_turn(piece)

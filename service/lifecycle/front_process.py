@@ -83,7 +83,7 @@ class FrontProcess:
     ) -> None:
         """Connect the parts with each other; :meth:`start` makes the arguments."""
         server = served.server
-        furnish(server.max_body_bytes)
+        furnish(server.max_body_bytes, grpc=server.grpc_port is not None)
         self.engine, self.served = engine, served
         folder, board, seat = place
         self._board, self._tracing, self._notice = board, tracing, notice
