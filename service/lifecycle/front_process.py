@@ -117,7 +117,8 @@ class FrontProcess:
             more=ExplainRoutes(served, engine.control, partial(read, served)).routes(),
         )
         documents = pages(served, keyless=None if admission is None else keyless(assembly.routes))
-        self._tasks = [asyncio.create_task(ProcessFigures(seat).keep_publishing())]
+        publishing = asyncio.create_task(ProcessFigures(seat).keep_publishing())
+        self._tasks = [publishing, asyncio.create_task(memory.keep_giving_back())]
         if keyring is not None:
             self._tasks.append(asyncio.create_task(keyring.keep_looking()))
         limits = Limits(

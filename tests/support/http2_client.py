@@ -4,7 +4,6 @@ import contextlib
 import socket
 import struct
 import time
-from types import TracebackType
 from typing import Self
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
@@ -58,7 +57,7 @@ class Http2:
         """Give the connection, to be closed at the end of the block."""
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self.socket.close()
 
@@ -96,16 +95,15 @@ class Http2:
         self.socket.settimeout(max(seconds, 1e-6))
         with contextlib.suppress(TimeoutError, BlockingIOError):
             data = b""
-            try:
+            with contextlib.suppress(ConnectionError):
                 data = self.socket.recv(1 << 20)
-            except ConnectionError:
-                pass
             self.closed |= not data
             self._read += data
         self.socket.settimeout(120)
         while len(self._read) >= 9:
-            size, kind, flags, stream = struct.unpack(">I", b"\0" + self._read[:3])[0], *struct.unpack(
-                ">BBI", self._read[3:9]
+            size, kind, flags, stream = (
+                struct.unpack(">I", b"\0" + self._read[:3])[0],
+                *struct.unpack(">BBI", self._read[3:9]),
             )
             if len(self._read) < 9 + size:
                 break
