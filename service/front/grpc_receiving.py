@@ -143,13 +143,15 @@ class ReceivingPlaces:
 
     def _pass_on(self) -> None:
         """Give a free place to a waiting call: one connection after the other."""
-        peer = next((each for each in self._waiting if self._held.get(each, 0) < self._most), None)
-        if peer is not None:
-            place = next(each for each in self._waiting[peer] if not each.done())
-            self._waiting.move_to_end(peer)
-            self._leave(peer, place)
-            self._take(peer)
-            place.set_result(None)
+        for peer, waiting in self._waiting.items():
+            # The place of a call that was cancelled a moment ago is still in the queue.
+            place = next((each for each in waiting if not each.done()), None)
+            if place is not None and self._held.get(peer, 0) < self._most:
+                self._waiting.move_to_end(peer)
+                self._leave(peer, place)
+                self._take(peer)
+                place.set_result(None)
+                return
 
     def _watch(self) -> None:
         if self._timer is None:

@@ -125,6 +125,17 @@ async def test_a_waiting_call_may_leave() -> None:
 
 
 @in_loop
+async def test_a_call_may_leave_as_a_place_becomes_free() -> None:
+    """A place that becomes free in the moment in which the next call is cancelled goes to the call after that."""
+    async with calls(1) as each:
+        first, second, third = [await each.call(peer) for peer in "abc"]
+        first.message.set_result(b"")
+        each.tasks[1].cancel()
+        await settled()
+        assert (second.reads, third.reads) == (False, True)
+
+
+@in_loop
 async def test_who_leaves_while_it_receives_gives_its_place_back() -> None:
     """A call that is cancelled while it receives is cancelled, and the next call receives."""
     async with calls(1) as each:
