@@ -24,8 +24,13 @@ OTHER_STATUSES: Mapping[str, HTTPStatus] = {
 
 
 def problem_of(fault: Exception, request_id: str) -> Problem:
-    """Turn an exception that ended a request into a problem. Faults of the server are logged here and nowhere else."""
+    """Turn an exception that ended a request into a problem. Faults of the server are logged here and nowhere else.
+
+    A problem forgets where it was raised. Otherwise it would hold the frames that hold the body and the problem itself:
+    a circle, which keeps large bodies in memory until the garbage collector runs.
+    """
     if isinstance(fault, Problem):
+        fault.__traceback__ = fault.__context__ = fault.__cause__ = None
         return fault
     if isinstance(fault, Refused):
         return refusal(fault)

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_DETAILS",
     "METHODS",
     "NEEDS",
+    "PROBES",
     "REFLECT",
     "ROUTE_OF",
     "RPC_ROUTES",
@@ -46,6 +47,7 @@ METHODS = (
     "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload",
 )  # fmt: skip
 CHECK, WATCH, REFLECT = "grpc:HealthCheck", "grpc:HealthWatch", "grpc:Reflection"
+PROBES = frozenset({"grpc:ServerLive", "grpc:ServerReady", "grpc:ModelReady", CHECK})
 RPC_ROUTES = dict.fromkeys((*(f"grpc:{method}" for method in METHODS), CHECK, WATCH, REFLECT), CODES)
 ROUTE_OF = {
     **{f"/{SERVICE}/{method}": f"grpc:{method}" for method in METHODS},

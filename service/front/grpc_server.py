@@ -16,8 +16,10 @@ from service.front.admission import Admission
 from service.front.faults import problem_of
 from service.front.grpc_admission import CALLER, CallAdmission
 from service.front.grpc_options import grpc_options
-from service.front.grpc_routes import CHECK, METHODS, NEEDS, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, abort
+from service.front.grpc_receiving import Reception
+from service.front.grpc_routes import CHECK, METHODS, NEEDS, PROBES, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, abort
 from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect, written
+from service.front.memory_room import BODIES
 from service.front.prediction import Asked, Prediction
 from service.front.protocols import grpc_predict_v2_pb2 as messages
 from service.front.protocols import v2_grpc
@@ -63,17 +65,17 @@ class RpcServer:
         inside = [] if admission is None else [CallAdmission(admission, NEEDS, self._refuse)]
         options = grpc_options(served.server, share_port=share_port)
         self._server = grpc.aio.server(options=options, interceptors=inside)
-        self._health, self._streams = Health(readiness.trouble), 0
+        self._health, self._streams, self._reception = Health(readiness.trouble), 0, Reception()
         methods: tuple[Method, ...] = (
             self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
             self._config, self._statistics, self._index, self._change, self._change,
         )  # fmt: skip
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._handler(f"grpc:{name}", method))
+            name: grpc.stream_unary_rpc_method_handler(self._handler(f"grpc:{name}", method))
             for name, method in zip(METHODS, methods, strict=True)
         }
         health = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._handler(CHECK, self._health.check)),
+            "Check": grpc.stream_unary_rpc_method_handler(self._handler(CHECK, self._health.check)),
             "Watch": grpc.unary_stream_rpc_method_handler(self._stream(WATCH, self._health.watch)),
         }
         reflection = {
@@ -102,8 +104,16 @@ class RpcServer:
         self._health.close()
         await self._server.stop(self.served.server.timeout_seconds)
 
-    def _handler(self, route: str, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def handle(body: bytes, context: Any) -> bytes:  # noqa: ANN401 - gRPC's context
+    def _handler(self, route: str, method: Method) -> Callable[..., Awaitable[bytes]]:
+        """Make the handler of a method. It takes a stream, because gRPC would receive a single message at once."""
+
+        async def answered(context: Any, request_id: str, deadline: float, trailing: Metadata) -> bytes:  # noqa: ANN401
+            # No other frame holds the message: the frames of an aborted call stay until the garbage collector runs.
+            message = await self._reception.receive(context, probe=route in PROBES)
+            with BODIES.held(len(message)):
+                return await method(message, request_id, deadline, trailing)
+
+        async def handle(_: Any, context: Any) -> bytes:  # noqa: ANN401 - gRPC's own
             fields = context.invocation_metadata() or ()
             request_id = _request_id(fields)
             trailing: Metadata = [("x-request-id", request_id)]
@@ -119,7 +129,7 @@ class RpcServer:
                         exchange.budget = self._admission.budget(exchange.principal)
                     if exchange.budget is not None:
                         await exchange.budget.spend("requests")
-                    answer = await method(body, request_id, deadline, trailing)
+                    answer = await answered(context, request_id, deadline, trailing)
                 code = int(HTTPStatus.OK)
             except asyncio.CancelledError:
                 code = CLIENT_LEFT if asyncio.get_running_loop().time() < deadline else int(HTTPStatus.GATEWAY_TIMEOUT)

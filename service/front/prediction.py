@@ -1,6 +1,5 @@
 """Turns the body of a prediction request into the body of its answer, for every protocol and transport."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Generic, TypeVar
 
 from guards.actions import Action
 from service.front.admission import need
+from service.front.client_threads import CLIENT_THREADS
 from service.front.concurrency import ConcurrencyLimit, Ticket
 from service.front.engine_client import EngineClient
 from service.front.protocols.v1 import Request
@@ -59,12 +59,14 @@ class Prediction:
 
         Raises:
             Problem: the request cannot be decoded into rows, or asks for a detail that the caller may not see.
-            Refused: too many requests are being answered, or the engine does not accept the rows now.
+            Refused: too many requests are being answered or wait to be decoded, or the engine does not accept rows now.
             ModelFault: the model raised an exception.
         """
         self._engine.check_room()
         exchange, left = CURRENT.get(), deadline - asyncio.get_running_loop().time()
         caller, arrived = ("", time.perf_counter()) if exchange is None else (exchange.caller, exchange.arrived)
+        if slow:
+            CLIENT_THREADS.check_room()
         with self._limit.entered(caller, arrived, left) as ticket:
             return await self._answer(decode, ticket, deadline=deadline, slow=slow)
 
@@ -72,7 +74,7 @@ class Prediction:
         self, decode: Callable[[], Asked[T]], ticket: Ticket, *, deadline: float, slow: bool
     ) -> tuple[T, Action]:
         started = time.perf_counter()
-        asked = await asyncio.to_thread(decode) if slow else decode()
+        asked = await CLIENT_THREADS.run(decode) if slow else decode()
         rows, exchange = asked.rows, CURRENT.get()
         ticket.weigh(len(rows.x))
         noted = None if exchange is None else exchange.stages
@@ -94,6 +96,6 @@ class Prediction:
         if exchange is not None:
             exchange.actions = answer.action
         started = time.perf_counter()
-        written = await asyncio.to_thread(asked.encode, answer) if answer.is_large else asked.encode(answer)
+        written = await CLIENT_THREADS.run(lambda: asked.encode(answer)) if answer.is_large else asked.encode(answer)
         took(self._stages, "encode", started)
         return written

@@ -12,6 +12,7 @@ import orjson
 
 from guards.actions import Action
 from service.front.admission import Needs
+from service.front.client_threads import CLIENT_THREADS
 from service.front.dispatch import POST_CODES
 from service.front.engine_client import EngineClient
 from service.front.http import Call, Reply, Route
@@ -160,7 +161,10 @@ class V1Routes:
 
     async def _outcomes(self, body: bytes) -> list[Outcome]:
         decode = partial(feedback.decode, body, self._served.classes)
-        return await asyncio.to_thread(decode) if len(body) > LARGE_BODY else decode()
+        if len(body) <= LARGE_BODY:
+            return decode()
+        CLIENT_THREADS.check_room()
+        return await CLIENT_THREADS.run(decode)
 
     def _stored(self, storing: "asyncio.Future[bytes]") -> None:
         self._storing.discard(storing)
@@ -231,9 +235,11 @@ async def read(served: ServedModel, call: Call, parameters: v1.Parameters) -> v1
 
     Raises:
         Problem: 400 or 422, the body cannot be decoded into rows.
+        Refused: too many requests wait to be decoded.
     """
     if is_slow(call.body, served):
-        return await asyncio.to_thread(decode, call.body, served, parameters)
+        CLIENT_THREADS.check_room()
+        return await CLIENT_THREADS.run(partial(decode, call.body, served, parameters))
     return decode(call.body, served, parameters)
 
 

@@ -85,7 +85,7 @@ class FrontProcess:
     ) -> None:
         """Connect the parts with each other; :meth:`start` makes the arguments."""
         server = served.server
-        furnish(server.max_body_bytes)
+        furnish(server.max_body_bytes, grpc=server.grpc_port is not None)
         self.engine, self.served = engine, served
         folder, board, seat = place
         self._board, self._tracing, self._notice = board, tracing, notice
@@ -121,7 +121,8 @@ class FrontProcess:
             more=ExplainRoutes(served, engine.control, partial(read, served)).routes(),
         )
         documents = pages(served, keyless=None if admission is None else keyless(assembly.routes))
-        self._tasks = [asyncio.create_task(ProcessFigures(seat).keep_publishing())]
+        publishing = asyncio.create_task(ProcessFigures(seat).keep_publishing())
+        self._tasks = [publishing, asyncio.create_task(memory.keep_giving_back())]
         if keyring is not None:
             self._tasks.append(asyncio.create_task(keyring.keep_looking()))
         limits = Limits(
