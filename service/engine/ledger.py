@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from guards.bundle.bundle import Bundle
@@ -12,10 +13,11 @@ from guards.types import Batch
 from service.engine.feedback import RETRY_SECONDS, Feedback
 from service.messages.answer import Answer
 from service.messages.refused import Refused
-from service.messages.scope import Scope
+from service.messages.scope import SCOPES, Scope
 from service.monitoring.counts import layouts
 from service.monitoring.live_monitors import Monitoring
 from service.monitoring.watch import Watch
+from service.single_flight import SingleFlight
 from service.store.database import StoreDownError
 from service.store.local_store import StoreSettings
 from service.store.recorder import Recorder
@@ -64,6 +66,7 @@ class Ledger:
             hurry=hurry,
         )
         self._watch = Watch(monitoring, lambda: None if store is None else store.totals("bundle"))
+        self._reports = {scope: SingleFlight(partial(self._report, scope)) for scope in SCOPES}
         seconds = config.server.timeout_seconds
         self.feedback = (
             None if store is None else Feedback(store, self.recorder, monitoring, metrics, request_seconds=seconds)
@@ -95,11 +98,14 @@ class Ledger:
         """Report every monitor, from the totals of the store or, while the store is down, from this process's counts.
 
         If the scope is wider than the served bundle, the figures come from the store alone, and only the monitors
-        that count have figures.
+        that count have figures. Callers who ask at the same time share one report.
 
         Raises:
             Refused: the scope is wider than the bundle, and there is no store, or the store is down.
         """
+        return await self._reports[scope]()
+
+    async def _report(self, scope: Scope) -> dict[str, Any]:
         sums = None
         if not self.recorder.down:
             with contextlib.suppress(StoreDownError):

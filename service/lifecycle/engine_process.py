@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from service.messages.paths import BOARD, CONTROL_SOCKET, FAMILIES, ROW_SOCKET, 
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
 from service.settings import OWNER_ONLY, Settings, without_effect
+from service.single_flight import SingleFlight
 from service.store.remote_store import RemoteStore
 from service.telemetry.logs import configure
 from service.telemetry.metrics.engine import EngineMetrics
@@ -73,6 +75,9 @@ class EngineProcess:
         self._rows: RowServer | None = None
         self._desk: ExplanationDesk | None = None
         self._stopping = asyncio.Event()
+        self._scrape = SingleFlight(self._exported)
+        self._scraping = ThreadPoolExecutor(1, thread_name_prefix="scrape")
+        """A thread for scrapes alone. The shared threads may all wait for a database that does not answer."""
 
     async def run(self) -> None:
         """Serve until a signal arrives or the supervisor dies; then wait until every front has left, and close.
@@ -172,8 +177,12 @@ class EngineProcess:
         return {}, orjson.dumps({name: getattr(joined, name) for name in RESULTS})
 
     async def _families(self, _: dict[str, Any], __: bytes) -> tuple[Mapping[str, Any], bytes]:
+        return {}, await self._scrape()
+
+    async def _exported(self) -> bytes:
         assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
-        return {}, await asyncio.to_thread(self._engine.exported)  # in a thread: it may wait for a slow monitor
+        # In a thread, because the families may wait for a slow monitor.
+        return await asyncio.get_running_loop().run_in_executor(self._scraping, self._engine.exported)
 
     async def _close(self) -> None:
         if self._rows is not None:

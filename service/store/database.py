@@ -25,6 +25,8 @@ T = TypeVar("T")
 SQLITE_AT_LEAST = (3, 38, 0)
 """The first version that has json_each and RETURNING in every build."""
 BUSY_SECONDS, CONNECT_SECONDS, LOST_MILLISECONDS = 10.0, 3, 10_000
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5}
+"""After how many seconds without a byte, and how often, the kernel asks whether PostgreSQL's host is still there."""
 BUSY_POLL_SECONDS = 0.01
 JOURNAL_BYTES = 4 * 1024 * 1024
 """If a transaction makes the journal longer than this many bytes, SQLite truncates the journal afterwards."""
@@ -67,7 +69,7 @@ class Database:
         """How often the SQLite file was found deleted or replaced."""
         self.file: SqliteFile | None = None
         if self.shared:
-            wait = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": LOST_MILLISECONDS}
+            wait = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": LOST_MILLISECONDS, **KEEPALIVE}
             self.engine = create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=wait)
         else:
             _check_sqlite(url)

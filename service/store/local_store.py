@@ -1,5 +1,6 @@
 """The store in the process that asks: the prediction log with its retention, its other servers and its jobs."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -48,6 +49,8 @@ class LocalStore:
     def __init__(self, log: Store, settings: StoreSettings, name: str | None = None) -> None:
         """Use a log. ``name`` is this server's name among the servers of the database; by default its own address."""
         self._log = log
+        self.late = threading.Event()
+        """Never set: nothing here ends a question before the database does."""
         self._deleted: dict[str, int] = {}
         self._retention = Retention(log, settings.limits, self._note_deleted)
         self._replicas = Replicas(log, name or own_name())
