@@ -10,15 +10,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from guards.errors import Mistake
 from service.monitoring.sums import NoSumsError
 from service.store.sqlite_file import Identity, SqliteFile
+from service.store.trouble import trouble_of
 
-__all__ = ["AgainError", "Database", "FileLostError", "StoreDownError", "parse_url"]
+__all__ = ["AgainError", "Database", "FileLostError", "StoreDownError"]
 
 LOG = logging.getLogger("guardhouse")
 T = TypeVar("T")
@@ -172,11 +173,10 @@ def _errors_sorted() -> Iterator[None]:
     except DataError:
         raise
     except SQLAlchemyError as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = (error.orig if isinstance(error, DBAPIError) else None) or error
         if isinstance(error, IntegrityError) or getattr(cause, "sqlstate", None) in AGAIN:
             raise AgainError from None
-        # Only the first line of the message is used, because the other lines may quote rows.
-        raise StoreDownError(f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}") from None
+        raise StoreDownError(trouble_of(cause)) from None
 
 
 def _check_sqlite(url: URL) -> None:
@@ -220,29 +220,3 @@ def _begin_sqlite(connection: Connection) -> None:
     """Begin a transaction that writes with SQLite's write lock; if it took the lock later, SQLite might refuse."""
     reads = connection.get_execution_options().get(READS, False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def parse_url(given: str) -> URL:
-    """Read the URL of a database.
-
-    >>> str(parse_url("postgresql://app@db/guardhouse"))
-    'postgresql+psycopg://app@db/guardhouse'
-
-    Raises:
-        Mistake: the URL is malformed, or the database is not supported. The message does not quote the URL.
-    """
-    try:
-        url = make_url(given)
-    except (ArgumentError, ValueError):
-        raise Mistake(
-            "GUARDHOUSE_DATABASE_URL: not a URL such as postgresql://user:password@host/database; a password's "
-            "special characters are written as %XX"
-        ) from None
-    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
-        return url.set(drivername="postgresql+psycopg")
-    if url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
-        return url
-    raise Mistake(
-        f"GUARDHOUSE_DATABASE_URL: {url.drivername!r} is not supported; there are postgresql://... and "
-        "sqlite:////path/of/a/file"
-    )

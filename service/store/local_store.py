@@ -9,7 +9,8 @@ from guards.config.store import StoreConfig
 from service.messages.outcomes import Outcome
 from service.messages.scope import Scope
 from service.monitoring.sums import Sums, Tally
-from service.store.database import Database, parse_url
+from service.store.database import Database
+from service.store.database_url import parse_url
 from service.store.job_table import JobTable
 from service.store.outcomes import Learnt
 from service.store.prediction_log import Store

@@ -23,7 +23,8 @@ from guards.types import Mistake
 from service.messages.outcomes import Outcome
 from service.messages.row_name import row_name
 from service.messages.scope import SCOPES
-from service.store.database import Database, StoreDownError, parse_url
+from service.store.database import Database, StoreDownError
+from service.store.database_url import parse_url
 from service.store.prediction_log import Store
 from service.store.served_versions import MIGRATIONS
 from service.store.tables import CONFIGURATIONS, CORRECTIONS, DECISIONS, METADATA, OUTCOMES, PREDICTIONS, TOTALS
