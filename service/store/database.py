@@ -35,7 +35,8 @@ PRIMARY_CODE = 0xFF  # the bits of an extended SQLite result code that hold the 
 AGAIN = ("40001", "40P01")
 """The SQLSTATE codes of errors after which the transaction is tried again: serialization failure, deadlock."""
 TRIES = 5
-READS = "guardhouse_reads"
+READS, OUTSIDE = "guardhouse_reads", "guardhouse_outside"
+"""The options of a connection that only reads, and of a connection that begins no transaction."""
 OPENED = "guardhouse_opened"
 """The key of a connection's record under which the identity of its files is kept."""
 
@@ -117,6 +118,25 @@ class Database:
             self._check_file(connection.info.get(OPENED))
             return work(connection)
 
+    def empty_journal(self) -> bool:
+        """Empty SQLite's journal, which has deleted rows; return false if somebody reads the database just now.
+
+        Raises:
+            StoreDownError: the database cannot be reached.
+        """
+        if self.file is None:
+            return True
+        with (
+            _errors_sorted(),
+            self._turn,
+            self._reconnects_after_error(),
+            self.engine.connect().execution_options(**{OUTSIDE: True}) as connection,
+        ):
+            connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+            return not busy
+
     def _make_folder(self, *_: object) -> None:
         assert self.file is not None  # noqa: S101 - this listens to SQLite's engine alone
         folder = self.file.path.parent
@@ -134,6 +154,7 @@ class Database:
         # With FULL, SQLite syncs the journal (WAL) at every commit, so that a committed row survives a loss of power.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, and not only forgotten
         connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
         connection.execute(
             "SELECT count(*) FROM sqlite_master"
@@ -218,5 +239,6 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     """Begin a transaction that writes with SQLite's write lock; if it took the lock later, SQLite might refuse."""
-    reads = connection.get_execution_options().get(READS, False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if not options.get(OUTSIDE, False):
+        connection.exec_driver_sql("BEGIN" if options.get(READS, False) else "BEGIN IMMEDIATE")

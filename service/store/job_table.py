@@ -1,6 +1,7 @@
 """The store's table of jobs: explanations that are computed after the request that asked for them has been answered.
 
-A job survives a restart of the server.
+A job survives a restart of the server. When a job ends or expires, its question is overwritten, because the question
+holds rows.
 """
 
 import secrets
@@ -20,6 +21,8 @@ __all__ = ["JobTable", "StoredJob"]
 LEASE_SECONDS = 15.0
 """How long a job stays reserved for a server after the server last said that it works on the job."""
 MOST_ATTEMPTS = 3
+EXPIRY_SECONDS = 10.0
+"""How often expired jobs are deleted."""
 TABLE = EXPLANATIONS.c
 PNG, JSON, PROBLEM = "image/png", "application/json", "application/problem+json"
 NUMBERS: dict[Status, int] = {"ok": 200, "unfit": 422, "fault": 500, "replaced": 503, "timeout": 504}
@@ -52,6 +55,9 @@ class JobTable:
     def __init__(self, store: Store, *, most: int, keep_seconds: float) -> None:
         self._store, self._most, self._keep_seconds = store, most, keep_seconds
         self._model, self._bundle = store.edition.model, store.edition.bundle
+        self._journal_holds_questions = True
+        """Whether SQLite's journal may hold questions of jobs that have ended, also of an earlier process."""
+        self._look_at = time.monotonic()
 
     @property
     def shared(self) -> bool:
@@ -114,6 +120,20 @@ class JobTable:
         """Store the answer of a job, and delete the job's rows."""
         media_type, body = _written(answer)
         self._set(job, status=NUMBERS[answer.status], media_type=media_type, answer=body, question=b"")
+        self._journal_holds_questions = True
+
+    def keep(self) -> None:
+        """Delete expired jobs, and overwrite the questions of jobs that have ended; call this regularly."""
+        if self._look_at <= time.monotonic():
+            self._look_at = time.monotonic() + EXPIRY_SECONDS
+            expired = TABLE.expires < time.time()
+            some = select(TABLE.explanation).where(expired).limit(1)
+            if self._store.query(lambda connection: connection.execute(some).first()) is not None:
+                self._store.transact(lambda connection: connection.execute(delete(EXPLANATIONS).where(expired)))
+                self._journal_holds_questions = True
+        if self._journal_holds_questions:
+            self._journal_holds_questions = False  # first, because another thread may set it at any moment
+            self._journal_holds_questions |= not self._store.database.empty_journal()
 
     def free(self) -> None:
         """Give back the jobs that an earlier process had reserved, unless other servers use the same table."""

@@ -92,6 +92,7 @@ class LocalStore:
     def upkeep(self) -> Upkeep:
         """Delete some old rows if there are any, and look what other servers ask."""
         self._retention.keep()
+        self.jobs.keep()
         deleted, self._deleted = self._deleted, {}
         return Upkeep(self._retention.figures, deleted, self._replicas.asked())
 
