@@ -90,6 +90,13 @@ class ServerConfig(Section):
         max_length=1000,
         description="addresses and networks of the proxies whose X-Forwarded-For is believed; default: none",
     )
+    smallest_count: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="figures of rows in metrics and monitors change by at least so many rows at once, and reports hide "
+        "figures of fewer rows; default: 10 if the server has keys, otherwise 1",
+    )
     cors: CorsConfig | None = Field(
         default=None, description="web pages of other origins that may send requests; default: none"
     )

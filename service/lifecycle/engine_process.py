@@ -49,6 +49,8 @@ from service.telemetry.metrics.process_figures import ProcessFigures
 __all__ = ["EngineProcess", "main"]
 
 LOG = logging.getLogger("guardhouse")
+WITH_KEYS = 10
+"""The default of ``server.smallest_count`` if the server has keys."""
 MISTAKE = 2
 """The exit status if the settings, the config or the bundle's description cannot be read."""
 LEAVE_SECONDS = 120.0
@@ -133,6 +135,7 @@ class EngineProcess:
                 self._metrics,
                 families=FamiliesFile(self._folder / FAMILIES),
                 state=settings.state_folder,
+                smallest_count=_smallest_count(deployment, settings),
                 open_store=partial(RemoteStore, self._folder / STORE_SOCKET, database_url(settings)),
             )
         except Mistake as mistake:
@@ -192,6 +195,12 @@ class EngineProcess:
         if self._engine is not None:
             await close_all(*self._engine.closing())
         await self._control.close()
+
+
+def _smallest_count(deployment: Deployment, settings: Settings) -> int:
+    """Return by how many rows figures change at least. Without keys everybody is one caller, so one row may be seen."""
+    configured = deployment.config.server.smallest_count
+    return configured or (1 if settings.api_keys is None else WITH_KEYS)
 
 
 def main() -> None:

@@ -7,15 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from service.messages.scope import Scope
-from service.monitoring.sums import Sums, Tally
+from service.monitoring.sums import Tally
 from service.store.database import StoreDownError
 from service.store.rows import Answered
 from service.store.settlement import Settlement
 from service.store.store_client import StoreClient
 from service.telemetry.store_figures import StoreFigures
 
-__all__ = ["Recorder"]
+__all__ = ["FLUSH_SECONDS", "Recorder"]
 
 LOG = logging.getLogger("guardhouse")
 LINGER_SECONDS = 0.1
@@ -127,15 +126,6 @@ class Recorder:
                 return self._settled >= ticket and not self.down
             finally:
                 self._flushing -= 1
-
-    def totals(self, scope: Scope = "bundle") -> Sums | None:
-        """Give the store's totals of a scope; None if there is no store.
-
-        Raises:
-            StoreDownError: the database cannot be reached.
-        """
-        self.flush(FLUSH_SECONDS)  # so that every prediction answered before this call is counted
-        return None if self.store is None else self.store.totals(scope)
 
     @property
     def _settled(self) -> int:
