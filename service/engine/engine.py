@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from service.messages.scope import Scope
 from service.monitoring.exported_series import ExportedSeries
 from service.monitoring.live_monitors import Monitoring
 from service.monitoring.snapshots import Snapshots
+from service.steady_clock import SteadyClock
 from service.store.local_store import StoreSettings
 from service.store.store_client import Jobs, StoreClient
 from service.telemetry.gpu import Gpu
@@ -89,7 +89,8 @@ class Engine:
             with optional("the monitors start anew, and a restart forgets them"):
                 self._snapshots = self._restored(state)
         self._request_groups = of_requests(bundle.monitors)
-        executor = Executor(bundle, pipeline, max_batch_rows=self.config.server.max_batch_rows)
+        self._clock = SteadyClock(quiet=True)  # the store's clock logs jumps
+        executor = Executor(bundle, pipeline, max_batch_rows=self.config.server.max_batch_rows, clock=self._clock.now)
         self._ledger = Ledger(
             bundle,
             pipeline,
@@ -159,7 +160,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether rows were predicted within the last second."""
-        return time.time() - self._metrics.last_batch < BUSY_SECONDS
+        return self._clock.now() - self._metrics.last_batch < BUSY_SECONDS
 
     def codes(self, rows: int, groups: Groups) -> Mapping[str, Array]:
         """Turn the groups of a request, by the request's names, into level codes (rows,) by attribute."""

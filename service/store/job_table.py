@@ -6,6 +6,7 @@ holds rows.
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -52,8 +53,9 @@ class JobTable:
     Every method raises StoreDownError if the database cannot be reached.
     """
 
-    def __init__(self, store: Store, *, most: int, keep_seconds: float) -> None:
-        self._store, self._most, self._keep_seconds = store, most, keep_seconds
+    def __init__(self, store: Store, *, most: int, keep_seconds: float, clock: Callable[[], float] = time.time) -> None:
+        """Keep ``most`` jobs, each for so many seconds by a ``clock``, which gives the seconds since 1970."""
+        self._store, self._most, self._keep_seconds, self._clock = store, most, keep_seconds, clock
         self._model, self._bundle = store.edition.model, store.edition.bundle
         self._journal_holds_questions = True
         """Whether SQLite's journal may hold questions of jobs that have ended, also of an earlier process."""
@@ -66,7 +68,7 @@ class JobTable:
 
     def add(self, question: bytes, owner: str | None = None) -> str | None:
         """Keep a question of a principal, and give the name of its job; None if too many are kept already."""
-        name, now = row_name(owner, secrets.token_urlsafe(24)), time.time()
+        name, now = row_name(owner, secrets.token_urlsafe(24)), self._clock()
 
         def work(connection: Connection) -> bool:
             connection.execute(delete(EXPLANATIONS).where(TABLE.expires < now))
@@ -83,7 +85,7 @@ class JobTable:
     def get(self, name: str) -> ExplainAnswer:
         """Give the answer of a job; its status is ``waiting`` before the job's end, ``unknown`` without such a job."""
         asked = select(TABLE.status, TABLE.media_type, TABLE.answer).where(
-            TABLE.explanation == name, TABLE.model == self._model, TABLE.expires >= time.time()
+            TABLE.explanation == name, TABLE.model == self._model, TABLE.expires >= self._clock()
         )
         row = self._store.query(lambda connection: connection.execute(asked).one_or_none())
         if row is None:
@@ -92,7 +94,7 @@ class JobTable:
 
     def take(self) -> StoredJob | None:
         """Reserve the oldest job that no server works on; None if there is no such job."""
-        now = time.time()
+        now = self._clock()
         free = select(TABLE.explanation).where(
             TABLE.model == self._model, TABLE.status.is_(None), TABLE.lease < now, TABLE.expires >= now
         )
@@ -110,7 +112,7 @@ class JobTable:
 
     def hold(self, job: StoredJob) -> None:
         """Extend the time for which a job is reserved for this server."""
-        self._set(job, lease=time.time() + LEASE_SECONDS)
+        self._set(job, lease=self._clock() + LEASE_SECONDS)
 
     def leave(self, job: StoredJob) -> None:
         """Give a job back without counting this attempt."""
@@ -126,7 +128,7 @@ class JobTable:
         """Delete expired jobs, and overwrite the questions of jobs that have ended; call this regularly."""
         if self._look_at <= time.monotonic():
             self._look_at = time.monotonic() + EXPIRY_SECONDS
-            expired = TABLE.expires < time.time()
+            expired = TABLE.expires < self._clock()
             some = select(TABLE.explanation).where(expired).limit(1)
             if self._store.query(lambda connection: connection.execute(some).first()) is not None:
                 self._store.transact(lambda connection: connection.execute(delete(EXPLANATIONS).where(expired)))

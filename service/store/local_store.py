@@ -9,6 +9,7 @@ from guards.config.store import StoreConfig
 from service.messages.outcomes import Outcome
 from service.messages.scope import Scope
 from service.monitoring.sums import Sums, Tally
+from service.steady_clock import SteadyClock
 from service.store.database import Database
 from service.store.database_url import parse_url
 from service.store.job_table import JobTable
@@ -53,9 +54,10 @@ class LocalStore:
         self.late = threading.Event()
         """Never set: nothing here ends a question before the database does."""
         self._deleted: dict[str, int] = {}
-        self._retention = Retention(log, settings.limits, self._note_deleted)
+        clock = SteadyClock()
+        self._retention = Retention(log, settings.limits, self._note_deleted, clock)
         self._replicas = Replicas(log, name or own_name())
-        self.jobs = JobTable(log, most=settings.max_jobs, keep_seconds=settings.keep_jobs_seconds)
+        self.jobs = JobTable(log, most=settings.max_jobs, keep_seconds=settings.keep_jobs_seconds, clock=clock.now)
 
     @classmethod
     def open(cls, url: str, settings: StoreSettings) -> Self:

@@ -104,15 +104,15 @@ def test_restart_frees_what_no_other_server_works_on(store: Store) -> None:
     assert (jobs.take() is None) is store.shared
 
 
-def test_jobs_are_bounded_and_expire(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_are_bounded_and_expire(store: Store) -> None:
     """Beyond the bound no job is kept until another has expired; an expired job is unknown and is never run."""
-    jobs = made(store, most=2)
+    now = module.time.time()
+    jobs = JobTable(store, most=2, keep_seconds=60, clock=lambda: now)
     first = jobs.add(b"1")
     assert first is not None
     assert jobs.add(b"2") is not None
     assert jobs.add(b"3") is None
-    now = module.time.time()
-    monkeypatch.setattr(module.time, "time", lambda: now + 61)
+    now += 61
     assert jobs.get(first).status == "unknown"
     assert jobs.take() is None
     assert jobs.add(b"4") is not None
@@ -140,7 +140,7 @@ def test_no_file_holds_the_rows_of_a_job_that_has_ended(
         now = module.time.time()
         monkeypatch.setattr(module, "EXPIRY_SECONDS", 0)
         store.jobs._look_at = 0
-        monkeypatch.setattr(module.time, "time", lambda: now + 61)
+        monkeypatch.setattr(store.jobs, "_clock", lambda: now + 61)
     for _ in range(3):
         if end != "expired":
             job = store.jobs.take()
