@@ -118,8 +118,8 @@ class Retention:
         newest = self._store.query(lambda connection: self._find(connection, PREDICTIONS.c.time.desc()))
         if newest < self._clock.now() - self._keep_seconds:
             LOG.warning(
-                "by the system's clock, every stored row is older than store.retention_days: if the clock is right, the "
-                "rows are deleted when the clock has run steadily for a day"
+                "by the system's clock, every stored row is older than store.retention_days: if the clock is right, "
+                "the rows are deleted when the clock has run steadily for a day"
             )
             self._clock.doubt(newest)
 
