@@ -22,7 +22,7 @@ from service.monitoring.watch import Watch
 from service.single_flight import SingleFlight
 from service.store.database import StoreDownError
 from service.store.local_store import StoreSettings
-from service.store.recorder import FLUSH_SECONDS, Recorder
+from service.store.recorder import Recorder
 from service.store.rows import Answered
 from service.store.served_versions import Edition
 from service.store.store_client import Jobs, StoreClient
@@ -135,7 +135,7 @@ class Ledger:
         store = self.store
         if store is None:
             return None
-        self.recorder.flush(FLUSH_SECONDS)
+        self.recorder.flush()
         return self._released.of(scope, lambda: store.totals(scope))
 
     @property

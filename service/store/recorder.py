@@ -14,7 +14,7 @@ from service.store.settlement import Settlement
 from service.store.store_client import StoreClient
 from service.telemetry.store_figures import StoreFigures
 
-__all__ = ["FLUSH_SECONDS", "Recorder"]
+__all__ = ["Recorder"]
 
 LOG = logging.getLogger("guardhouse")
 LINGER_SECONDS = 0.1
@@ -112,7 +112,7 @@ class Recorder:
 
     # Called by the threads that read
 
-    def flush(self, seconds: float) -> bool:
+    def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
         """Wait until every expected batch is stored or dropped; return whether that happened within ``seconds``."""
         self._hurry_up(seconds)
         end = time.monotonic() + seconds
