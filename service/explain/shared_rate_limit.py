@@ -83,7 +83,7 @@ def connect(url: str) -> Redis:
     """
     try:
         redis = Redis.from_url(url, socket_connect_timeout=SECONDS, socket_timeout=SECONDS, decode_responses=True)
-        redis.connection_pool.make_connection()  # does not connect yet: this checks the options of the query
+        redis.connection_pool.make_connection()  # type: ignore[no-untyped-call] # only checks the options of the query
     except (TypeError, ValueError, RedisError):
         raise Mistake(
             "GUARDHOUSE_REDIS_URL: not the URL of a Redis; write it as redis://:PASSWORD@HOST:6379/0"
