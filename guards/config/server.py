@@ -85,10 +85,23 @@ class ServerConfig(Section):
         le=65535,
         description="port of the Open Inference Protocol over gRPC; default: no gRPC",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="port of /metrics and the probes; /metrics is then no path of the server's own port; default: none",
+    )
     trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
         default=(),
         max_length=1000,
         description="addresses and networks of the proxies whose X-Forwarded-For is believed; default: none",
+    )
+    smallest_count: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="figures of rows in metrics and monitors change by at least so many rows at once, and reports hide "
+        "figures of fewer rows; default: 10 if the server has keys, otherwise 1",
     )
     cors: CorsConfig | None = Field(
         default=None, description="web pages of other origins that may send requests; default: none"
@@ -98,4 +111,6 @@ class ServerConfig(Section):
     def _consistent(self) -> Self:
         if self.max_queue_rows < self.max_rows_per_request:
             raise ValueError("max_queue_rows is below max_rows_per_request: such a request could never be queued")
+        if self.metrics_port is not None and self.metrics_port == self.grpc_port:
+            raise ValueError("metrics_port and grpc_port are the same port: name two ports")
         return self

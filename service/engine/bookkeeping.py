@@ -6,6 +6,7 @@ from guards.types import Batch, Result
 from service.engine.executor import DEVICE_STAGES, About
 from service.engine.job import Computed, Lesson
 from service.engine.ledger import Ledger
+from service.engine.lot import Lot, Seen
 from service.messages.answer import Answer
 from service.monitoring.live_monitors import Monitoring
 from service.telemetry.metrics.engine import EngineMetrics
@@ -19,8 +20,12 @@ class Bookkeeping:
     Lessons of several batches are joined first, because the cost of a lesson hardly depends on its number of rows.
     """
 
-    def __init__(self, ledger: Ledger, monitoring: Monitoring, metrics: EngineMetrics) -> None:
+    def __init__(
+        self, ledger: Ledger, monitoring: Monitoring, metrics: EngineMetrics, *, smallest_count: int = 1
+    ) -> None:
+        """Store each row at once; count and observe at least ``smallest_count`` rows together."""
         self._ledger, self._monitoring, self._metrics = ledger, monitoring, metrics
+        self._lot = Lot(smallest_count)
 
     def expect(self, lessons: int) -> None:
         """Note that the answers of ``lessons`` lessons are about to be sent; :meth:`keep` receives them later."""
@@ -38,8 +43,16 @@ class Bookkeeping:
             self._ledger.forget(len(lessons))  # otherwise feedback would wait for these lessons
             raise
         self._ledger.note(ids, answered_at, batch, answer, lessons=len(lessons))
-        self._metrics.observe(answer)
-        self._monitoring.observe(batch, result)
+        self._show(self._lot.add(Seen(answer, batch, result)))
+
+    def close(self) -> None:
+        """Show the last rows to the monitors, whose state is about to be saved."""
+        self._show(self._lot.rest())
+
+    def _show(self, seen: Seen | None) -> None:
+        if seen is not None:
+            self._metrics.observe(seen.answer)
+            self._monitoring.observe(seen.batch, seen.result)
 
     def ran(self, computed: Computed) -> None:
         """Count one batch of the device, also if nobody waits for its rows any more."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from service.messages.scope import Scope
 from service.monitoring.exported_series import ExportedSeries
 from service.monitoring.live_monitors import Monitoring
 from service.monitoring.snapshots import Snapshots
+from service.steady_clock import SteadyClock
 from service.store.local_store import StoreSettings
 from service.store.store_client import Jobs, StoreClient
 from service.telemetry.gpu import Gpu
@@ -65,12 +65,13 @@ class Engine:
         families: FamiliesFile | None = None,
         state: Path | None = None,
         open_store: Callable[[StoreSettings], StoreClient] | None = None,
+        smallest_count: int = 1,
     ) -> None:
         """Run the bundle's self-test and warm up the model.
 
         The monitors' state is kept in the folder ``state``, so that a restart does not lose it. Answered rows are
         stored in the store that ``open_store`` opens; if that is None, they are not stored. The file ``families`` holds
-        the metric families of the server's previous engine.
+        the metric families of the server's previous engine. Figures change by at least ``smallest_count`` rows at once.
 
         Raises:
             Mistake: the self-test failed, or the calibration rows do not support the config.
@@ -81,13 +82,15 @@ class Engine:
         if pipeline.predictor.notice is not None:  # a new coverage may need more rows of a class or a group
             LOG.warning("%s", pipeline.predictor.notice)
         bundle.run_self_test(pipeline)
-        self.monitoring = Monitoring(bundle.monitors, ExportedSeries({} if families is None else families.counters()))
+        exported = ExportedSeries({} if families is None else families.counters())
+        self.monitoring = Monitoring(bundle.monitors, exported, smallest_count=smallest_count)
         self._snapshots: Snapshots | None = None
         if state is not None:
             with optional("the monitors start anew, and a restart forgets them"):
                 self._snapshots = self._restored(state)
         self._request_groups = of_requests(bundle.monitors)
-        executor = Executor(bundle, pipeline, max_batch_rows=self.config.server.max_batch_rows)
+        self._clock = SteadyClock(quiet=True)  # the store's clock logs jumps
+        executor = Executor(bundle, pipeline, max_batch_rows=self.config.server.max_batch_rows, clock=self._clock.now)
         self._ledger = Ledger(
             bundle,
             pipeline,
@@ -95,12 +98,14 @@ class Engine:
             metrics,
             open_store if self.config.store.enabled else None,
             hurry=self._settle,
+            smallest_count=smallest_count,
         )
         self.batch_rows = executor.warm_up()
         self._ledger.wait_until_tried(FIRST_TRY_SECONDS)
+        self._books = Bookkeeping(self._ledger, self.monitoring, metrics, smallest_count=smallest_count)
         self.batcher = Batcher(
             executor.compute,
-            Bookkeeping(self._ledger, self.monitoring, metrics),
+            self._books,
             board,
             max_batch_rows=self.batch_rows,
             attributes=tuple(self._request_groups),
@@ -155,7 +160,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether rows were predicted within the last second."""
-        return time.time() - self._metrics.last_batch < BUSY_SECONDS
+        return self._clock.now() - self._metrics.last_batch < BUSY_SECONDS
 
     def codes(self, rows: int, groups: Groups) -> Mapping[str, Array]:
         """Turn the groups of a request, by the request's names, into level codes (rows,) by attribute."""
@@ -186,6 +191,7 @@ class Engine:
         """List what to close, in order: first waiting requests are answered, then the answered rows are stored."""
         steps = [
             Step("the batcher", CLOSE_SECONDS, partial(asyncio.to_thread, self.batcher.close)),
+            Step("the last rows' figures", CLOSE_SECONDS, partial(asyncio.to_thread, self._books.close)),
             Step("the store", STORE_SECONDS, partial(asyncio.to_thread, self._ledger.close)),
         ]
         if self._snapshots is not None:

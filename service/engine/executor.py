@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -44,9 +44,15 @@ class About(NamedTuple):
 class Executor:
     """Runs batches of one bundle on its device; used by one thread at a time."""
 
-    def __init__(self, bundle: Bundle, pipeline: Pipeline, *, max_batch_rows: int) -> None:
-        """Prepare without warming up. ``max_batch_rows`` is the largest batch that :meth:`compute` will get."""
+    def __init__(
+        self, bundle: Bundle, pipeline: Pipeline, *, max_batch_rows: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Prepare without warming up. ``max_batch_rows`` is the largest batch that :meth:`compute` will get.
+
+        ``clock`` gives the time of an answer, in seconds since 1970.
+        """
         self._bundle, self._pipeline, self._max_batch_rows = bundle, pipeline, max_batch_rows
+        self._clock = clock
         self.device = bundle.model.device
 
     def warm_up(self) -> int:
@@ -102,7 +108,7 @@ class Executor:
             between = zip(DEVICE_STAGES, pairwise(laps.moments()[1:]), strict=False)
             return [Stage(stage, start, end, n) for stage, (start, end) in between]
 
-        return Computed(answer, ids, About(batch, result, laps, time.time()), stages)
+        return Computed(answer, ids, About(batch, result, laps, self._clock()), stages)
 
     def _copy_in(self, rows: Array) -> torch.Tensor:
         """Copy rows to the device. To a GPU, rows are copied from pinned memory, and nothing waits for the copy."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from guards.bundle.bundle import Bundle
@@ -12,10 +13,13 @@ from guards.types import Batch
 from service.engine.feedback import RETRY_SECONDS, Feedback
 from service.messages.answer import Answer
 from service.messages.refused import Refused
-from service.messages.scope import Scope
+from service.messages.scope import SCOPES, Scope
 from service.monitoring.counts import layouts
 from service.monitoring.live_monitors import Monitoring
+from service.monitoring.released_sums import ReleasedSums
+from service.monitoring.sums import Sums
 from service.monitoring.watch import Watch
+from service.single_flight import SingleFlight
 from service.store.database import StoreDownError
 from service.store.local_store import StoreSettings
 from service.store.recorder import Recorder
@@ -39,8 +43,12 @@ class Ledger:
         metrics: EngineMetrics,
         open_store: Callable[[StoreSettings], StoreClient] | None,
         hurry: Callable[[float], object] = lambda _: None,
+        smallest_count: int = 1,
     ) -> None:
-        """Open the store, and start to store; ``hurry`` is for :class:`service.store.recorder.Recorder`."""
+        """Open the store, and start to store; ``hurry`` is for :class:`service.store.recorder.Recorder`.
+
+        The totals that the monitors judge change by at least ``smallest_count`` rows at once.
+        """
         config, classes = bundle.config, bundle.classes
         self._monitoring, self._inputs = monitoring, config.store.inputs
         edition = Edition(
@@ -63,7 +71,12 @@ class Ledger:
             count_deleted=metrics.count_deleted,
             hurry=hurry,
         )
-        self._watch = Watch(monitoring, lambda: None if store is None else store.totals("bundle"))
+        self._released = ReleasedSums(smallest_count)
+        self._watch = Watch(
+            monitoring,
+            lambda: None if store is None else self._released.of("bundle", lambda: store.totals("bundle")),
+        )
+        self._reports = {scope: SingleFlight(partial(self._report, scope)) for scope in SCOPES}
         seconds = config.server.timeout_seconds
         self.feedback = (
             None if store is None else Feedback(store, self.recorder, monitoring, metrics, request_seconds=seconds)
@@ -95,15 +108,18 @@ class Ledger:
         """Report every monitor, from the totals of the store or, while the store is down, from this process's counts.
 
         If the scope is wider than the served bundle, the figures come from the store alone, and only the monitors
-        that count have figures.
+        that count have figures. Callers who ask at the same time share one report.
 
         Raises:
             Refused: the scope is wider than the bundle, and there is no store, or the store is down.
         """
+        return await self._reports[scope]()
+
+    async def _report(self, scope: Scope) -> dict[str, Any]:
         sums = None
         if not self.recorder.down:
             with contextlib.suppress(StoreDownError):
-                sums = await asyncio.to_thread(self.recorder.totals, scope)
+                sums = await asyncio.to_thread(self._totals, scope)
         if scope == "bundle":
             reported = await asyncio.to_thread(self._monitoring.report, sums)  # in a thread: it may wait for a monitor
             return {"of": scope, **self._whose} | reported
@@ -113,6 +129,14 @@ class Ledger:
             raise Refused("store_down", "the store is down", retry_after=RETRY_SECONDS)
         bundles = [bundle or None for bundle in sums.bundles]
         return {"of": scope, "bundles": bundles} | await asyncio.to_thread(self._monitoring.report_aside, sums)
+
+    def _totals(self, scope: Scope) -> Sums | None:
+        """Give the store's totals of a scope, with all predictions answered before this call; None without a store."""
+        store = self.store
+        if store is None:
+            return None
+        self.recorder.flush()
+        return self._released.of(scope, lambda: store.totals(scope))
 
     @property
     def figures(self) -> StoreFigures:

@@ -81,16 +81,17 @@ class ExplanationWorker:
         await self._end()
 
     async def _exchange(self, head: Mapping[str, Any], rows: bytes, deadline: float, spent: Spent | None) -> Frame:
-        loop, started = asyncio.get_running_loop(), None
         self._stop_idle()
         try:
             await self._process.start()
-            await self._pause(deadline)
-            started = loop.time()
-            left = deadline - started
-            if left <= 0:
-                raise TimeoutError
-            answer = await self._asked({**head, "seconds": left}, rows, left + GRACE_SECONDS)
+            try:
+                return await self._asked(head, rows, deadline, spent)
+            except EndedError as ended:
+                # Somebody may have killed the process, so a new process gets the question. If the question itself ends
+                # the process, the question ends the new process too, and is not asked again.
+                LOG.error("the process that explains ended by itself (%s): a new process is asked", ended)  # noqa: TRY400
+            await self._process.start()
+            return await self._asked(head, rows, deadline, spent)
         except EndedError as ended:
             LOG.error("the process that explains ended by itself (%s)", ended)  # noqa: TRY400
             raise
@@ -98,14 +99,26 @@ class ExplanationWorker:
             await self._process.end()
             raise
         finally:
-            self._idle = loop.call_later(IDLE_SECONDS, self._rest)
-            if spent is not None and started is not None:
-                spent(loop.time() - started)
-        took = loop.time() - started
+            self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest)
+
+    async def _asked(self, head: Mapping[str, Any], rows: bytes, deadline: float, spent: Spent | None) -> Frame:
+        """Ask the running process, after a pause, and note how long the process took."""
+        loop = asyncio.get_running_loop()
+        await self._pause(deadline)
+        started = loop.time()
+        left = deadline - started
+        if left <= 0:
+            raise TimeoutError
+        try:
+            answer = await self._answered({**head, "seconds": left}, rows, left + GRACE_SECONDS)
+        finally:
+            took = loop.time() - started
+            if spent is not None:
+                spent(took)
         self._resume_at = started + min(took / self._share, took + MAX_PAUSE_SECONDS)
         return answer
 
-    async def _asked(self, head: Mapping[str, Any], rows: bytes, seconds: float) -> Frame:
+    async def _answered(self, head: Mapping[str, Any], rows: bytes, seconds: float) -> Frame:
         try:
             async with asyncio.timeout(seconds):
                 return await self._process.ask(head, rows)

@@ -1,5 +1,6 @@
 """Turns the body of a prediction request into the body of its answer, for every protocol and transport."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

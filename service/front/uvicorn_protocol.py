@@ -18,7 +18,7 @@ from service.front.framing import Body, SizedBody
 from service.front.http import Head, Message, Receive, Send
 from service.front.one_write import OneWrite
 
-__all__ = ["StrictProtocol", "use_strict_protocol"]
+__all__ = ["KEEP_ALIVE_SECONDS", "StrictProtocol", "use_strict_protocol"]
 
 KEEP_ALIVE_SECONDS = "keep_alive_seconds"
 DIRECT = "direct"

@@ -10,7 +10,7 @@ from guards.errors import Mistakes
 from service.keys.key_file import read_keys
 from service.quotas.shared_buckets import connect
 from service.settings import Settings
-from service.store.database import parse_url
+from service.store.database_url import parse_url
 
 __all__ = ["database_url", "read_settings"]
 

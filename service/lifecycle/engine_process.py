@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
 from service.quotas.keeper import Keeper
 from service.settings import OWNER_ONLY, Settings, without_effect
+from service.single_flight import SingleFlight
 from service.store.remote_store import RemoteStore
 from service.telemetry.logs import configure
 from service.telemetry.metrics.engine import EngineMetrics
@@ -48,6 +50,8 @@ from service.telemetry.metrics.process_figures import ProcessFigures
 __all__ = ["EngineProcess", "main"]
 
 LOG = logging.getLogger("guardhouse")
+WITH_KEYS = 10
+"""The default of ``server.smallest_count`` if the server has keys."""
 MISTAKE = 2
 """The exit status if the settings, the config or the bundle's description cannot be read."""
 LEAVE_SECONDS = 120.0
@@ -75,6 +79,9 @@ class EngineProcess:
         self._desk: ExplanationDesk | None = None
         self._keeper: Keeper | None = None
         self._stopping = asyncio.Event()
+        self._scrape = SingleFlight(self._exported)
+        self._scraping = ThreadPoolExecutor(1, thread_name_prefix="scrape")
+        """A thread for scrapes alone. The shared threads may all wait for a database that does not answer."""
 
     async def run(self) -> None:
         """Serve until a signal arrives or the supervisor dies; then wait until every front has left, and close.
@@ -130,6 +137,7 @@ class EngineProcess:
                 self._metrics,
                 families=FamiliesFile(self._folder / FAMILIES),
                 state=settings.state_folder,
+                smallest_count=_smallest_count(deployment, settings),
                 open_store=partial(RemoteStore, self._folder / STORE_SOCKET, database_url(settings)),
             )
         except Mistake as mistake:
@@ -175,8 +183,12 @@ class EngineProcess:
         return {}, orjson.dumps({name: getattr(joined, name) for name in RESULTS})
 
     async def _families(self, _: dict[str, Any], __: bytes) -> tuple[Mapping[str, Any], bytes]:
+        return {}, await self._scrape()
+
+    async def _exported(self) -> bytes:
         assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
-        return {}, await asyncio.to_thread(self._engine.exported)  # in a thread: it may wait for a slow monitor
+        # In a thread, because the families may wait for a slow monitor.
+        return await asyncio.get_running_loop().run_in_executor(self._scraping, self._engine.exported)
 
     async def _close(self) -> None:
         if self._rows is not None:
@@ -188,6 +200,12 @@ class EngineProcess:
         if self._engine is not None:
             await close_all(*self._engine.closing())
         await self._control.close()
+
+
+def _smallest_count(deployment: Deployment, settings: Settings) -> int:
+    """Return by how many rows figures change at least. Without keys everybody is one caller, so one row may be seen."""
+    configured = deployment.config.server.smallest_count
+    return configured or (1 if settings.api_keys is None else WITH_KEYS)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,10 +33,11 @@ from service.lifecycle import supervisor
 from service.lifecycle.assembly import Assembly, codes_of
 from service.lifecycle.exposure import refuse_exposed
 from service.lifecycle.interruption import unless_told_to_stop
-from service.lifecycle.listening_socket import inherited, listen, take_own_port
+from service.lifecycle.listening_socket import internet_address, listen, take_own_port
+from service.lifecycle.metrics_port import METRICS, PATHS, MetricsPort
 from service.lifecycle.pidfile import Notice, Presence, Process
 from service.lifecycle.shutdown import Shutdown
-from service.messages.board import Board
+from service.messages.board import ENGINE, Board
 from service.messages.paths import BOARD, FAMILIES, run_folder
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
@@ -57,6 +57,8 @@ __all__ = ["FrontProcess"]
 
 LOG = logging.getLogger("guardhouse")
 ANYWHERE = "0.0.0.0"  # noqa: S104 - in a pod, a server listens on every address
+FIRST = ENGINE + 1
+"""The seat of the front that listens on the port of metrics, if there is such a port."""
 CLOSE_SECONDS = 5.0
 """How long a part of the front may take to close; gRPC may take a request's time longer."""
 NOBODY = "no supervisor of this server started this process: start the server with `guardhouse serve`"
@@ -96,12 +98,12 @@ class FrontProcess:
             finish=self._stop_rpc,
             close=self._close,
         )
-        routes = codes_of(served, EXPLAIN_CODES, keys=keyring is not None)
-        metrics = FrontMetrics(routes, seat)
+        codes = codes_of(served, EXPLAIN_CODES, keys=keyring is not None)
+        metrics = FrontMetrics(codes, seat)
         self.connections = Connections(metrics, read_seconds=server.timeout_seconds)
         exposition = Exposition(
             board,
-            routes,
+            codes,
             [guard.name for guard in served.guards],
             served.explain.allowed,
             ask=engine.metrics,
@@ -125,9 +127,9 @@ class FrontProcess:
         self._tasks = [publishing, asyncio.create_task(memory.keep_giving_back())]
         if keyring is not None:
             self._tasks.append(asyncio.create_task(keyring.keep_looking()))
-        limits = Limits(
-            {**assembly.routes, **PageRoutes(documents, schema).routes()},
-            exchanges,
+        answering = partial(
+            Limits,
+            exchanges=exchanges,
             max_body_bytes=server.max_body_bytes,
             timeout_seconds=server.timeout_seconds,
             closing=lambda: self.shutdown.draining,
@@ -135,6 +137,14 @@ class FrontProcess:
             trusted_proxies=server.trusted_proxies,
             concurrency=limit,
         )
+        routes = {**assembly.routes, **PageRoutes(documents, schema).routes()}
+        self._metrics_port: MetricsPort | None = None
+        if server.metrics_port is not None:
+            if seat.number == FIRST:
+                apart = answering({path: routes[path] for path in PATHS})
+                self._metrics_port = MetricsPort(apart, self.connections, server.keep_alive_seconds)
+            del routes[METRICS]
+        limits = answering(routes)
         # Answers to other origins' pages need more headers, which only the general way adds.
         self.direct = Direct(limits) if server.cors is None else None
         self.answer: Callable[[Any, Receive, Send], Any] = (
@@ -160,7 +170,7 @@ class FrontProcess:
         os.umask(OWNER_ONLY)
         settings = Settings.from_environment()
         configure(settings.log_level)
-        if (address := _internet_address()) is not None:
+        if (address := internet_address()) is not None:
             refuse_exposed(address[0], settings)
         keyring = None if settings.api_keys is None else Keyring(settings.api_keys)
         board = Board(folder / BOARD)
@@ -183,6 +193,8 @@ class FrontProcess:
                 self._exchanges, admission=self._admission, share_port=len(self._board.fronts) > 1
             )
             await self._rpc.start(_address()[0], server.grpc_port)
+        if self._metrics_port is not None and server.metrics_port is not None:
+            await self._metrics_port.listen(_address()[0], server.metrics_port)
         switch_soon()
         memory.settle()  # before the first request: a full garbage collection stops the process for 150 ms
         self.engine.listens()
@@ -214,6 +226,8 @@ class FrontProcess:
         steps = []
         if self._rpc is not None:
             steps.append(Step("gRPC", self.served.server.timeout_seconds + CLOSE_SECONDS, self._rpc.stop))
+        if self._metrics_port is not None:
+            steps.append(Step("the metrics' port", CLOSE_SECONDS, self._metrics_port.close))
         steps.append(Step("the engine's connection", CLOSE_SECONDS, self.engine.close))
         if self._tracing is not None:
             steps.append(Step("tracing", CLOSE_SECONDS, self._tracing.close))
@@ -223,20 +237,8 @@ class FrontProcess:
                 self._notice.remove()
 
 
-def _internet_address() -> tuple[str, int] | None:
-    """Return the host and port of HTTP; None if this process inherited no socket with a port."""
-    listening = inherited()
-    if listening is None:
-        return None
-    with listening:
-        if listening.family not in (socket.AF_INET, socket.AF_INET6):
-            return None
-        host, port, *_ = listening.getsockname()
-        return str(host), int(port)
-
-
 def _address() -> tuple[str, int]:
-    return _internet_address() or (ANYWHERE, 0)
+    return internet_address() or (ANYWHERE, 0)
 
 
 def _presence(seat: int) -> Presence:

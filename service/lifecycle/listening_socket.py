@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 
-__all__ = ["inherited", "listen", "share_port", "take_own_port", "withdraw"]
+__all__ = ["inherited", "internet_address", "listen", "share_port", "take_own_port", "withdraw"]
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 
@@ -36,6 +36,18 @@ def inherited() -> socket.socket | None:
     if "--fd" not in sys.argv:
         return None
     return socket.socket(fileno=os.dup(_number()))
+
+
+def internet_address() -> tuple[str, int] | None:
+    """Return the host and port of HTTP; None if this process inherited no socket with a port."""
+    listening = inherited()
+    if listening is None:
+        return None
+    with listening:
+        if listening.family not in INTERNET:
+            return None
+        host, port, *_ = listening.getsockname()
+        return str(host), int(port)
 
 
 def listen() -> None:

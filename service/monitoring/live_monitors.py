@@ -25,9 +25,10 @@ from service.monitoring.monitor_readings import (
     restore_snapshot,
     series_to_scrape,
     statistics_of,
+    without_small,
 )
 from service.monitoring.state_log import StateLog
-from service.monitoring.sums import Sums, Tallies, totals_of
+from service.monitoring.sums import Counts, Sums, Tallies, totals_of
 from service.monitoring.worker_client import Worker
 
 __all__ = ["Arrays", "Monitoring"]
@@ -46,9 +47,17 @@ class Monitoring:
     done in another process; see :class:`Worker`.
     """
 
-    def __init__(self, monitors: Sequence[Monitor], exported: ExportedSeries | None = None) -> None:
-        """Hold the monitors; ``exported`` has the counters that earlier engines of the server exported."""
+    def __init__(
+        self, monitors: Sequence[Monitor], exported: ExportedSeries | None = None, *, smallest_count: int = 1
+    ) -> None:
+        """Hold the monitors; ``exported`` has the counters that earlier engines of the server exported.
+
+        At least ``smallest_count`` outcomes are learnt together, and a figure of fewer rows is not reported.
+        """
         self.monitors = tuple(monitors)
+        self._smallest_count = smallest_count
+        self._unlearnt_rows, self._unlearnt = 0, dict[str, Counts]()
+        """Outcomes that are too few to be learnt."""
         self.batches = self.outcomes = 0
         """How many batches, and how many sets of outcomes, were counted; if it grows, :class:`Watch` judges again."""
         self._lock, self._entering = threading.Lock(), threading.Lock()
@@ -102,8 +111,13 @@ class Monitoring:
         """Add the counts of ``rows`` outcomes to this process's own counts; :meth:`observe` has counted the answers."""
         self.outcomes += 1
         with self._lock:
+            self._unlearnt_rows += rows
             for name, counts in tallies.items():
-                self._counting[name].add("outcomes", rows, counts)
+                self._unlearnt[name] = self._unlearnt[name] + counts if name in self._unlearnt else counts
+            if self._unlearnt_rows >= self._smallest_count:
+                for name, counts in self._unlearnt.items():
+                    self._counting[name].add("outcomes", self._unlearnt_rows, counts)
+                self._unlearnt_rows, self._unlearnt = 0, {}
 
     def report(self, sums: Sums | None = None) -> dict[str, Any]:
         """Give the report of every monitor, as ``/monitors`` returns it.
@@ -121,7 +135,7 @@ class Monitoring:
         reports = {}
         for name, monitor in self._counting.items():
             aside = monitor.aside(totals_of(sums.totals.get(name, {}), monitor.counts))
-            told = self._ask(aside, "report", lambda each: (each.state(), statistics_of(each)))
+            told = self._ask(aside, "report", self._read)
             reports[name] = entry_of(monitor, told, None)
         return {"monitors": reports, "totals": "store"}
 
@@ -186,9 +200,12 @@ class Monitoring:
             self._states[name] = (found, since if found == state else _now())
 
     def _report(self, monitor: Monitor) -> dict[str, Any]:
-        told = self._ask(monitor, "report", lambda each: (each.state(), statistics_of(each)))
+        told = self._ask(monitor, "report", self._read)
         _, since = self._enter(monitor, "insufficient_data" if told is None else told[0])
         return entry_of(monitor, told, since)
+
+    def _read(self, monitor: Monitor) -> tuple[State, list[dict[str, Any]]]:
+        return monitor.state(), without_small(statistics_of(monitor), self._smallest_count)
 
     def _state(self, monitor: Monitor) -> State:
         """Give a monitor's state; if it crashed, `insufficient_data`."""

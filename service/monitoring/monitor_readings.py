@@ -8,7 +8,16 @@ import numpy.typing as npt
 from guards.monitors.base import Monitor, Series, State, Statistic
 from guards.monitors.optional_methods import HasCause, HasSnapshots, series_of
 
-__all__ = ["Arrays", "cause_of", "copied_snapshot", "entry_of", "restore_snapshot", "series_to_scrape", "statistics_of"]
+__all__ = [
+    "Arrays",
+    "cause_of",
+    "copied_snapshot",
+    "entry_of",
+    "restore_snapshot",
+    "series_to_scrape",
+    "statistics_of",
+    "without_small",
+]
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 SAVED = frozenset(
@@ -36,6 +45,12 @@ def statistics_of(monitor: Monitor) -> list[dict[str, Any]]:
         }
         for statistic in monitor.report()
     ]
+
+
+def without_small(statistics: list[dict[str, Any]], least: int) -> list[dict[str, Any]]:
+    """Hide the value, the interval and the number of rows of each statistic of fewer than ``least`` rows."""
+    hidden = {"value": None, "interval": None, "n": None}
+    return [one | hidden if 0 < one["n"] < least else one for one in statistics]
 
 
 def cause_of(monitor: Monitor) -> Statistic | None:

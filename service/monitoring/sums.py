@@ -34,6 +34,8 @@ class Sums:
     totals: Mapping[str, Places]
     bundles: tuple[str, ...] = ()
     blocks: Mapping[Stage, Sequence[Mapping[str, Places]]] = field(default_factory=dict)
+    rows: Mapping[Stage, int] = field(default_factory=dict)
+    """How many rows were counted when they were answered, and how many when their outcomes became known."""
 
 
 def totals_of(places: Places, counts: Counts) -> Counts:

@@ -71,8 +71,11 @@ def connect(url: str) -> Redis:
         Mistake: the URL is malformed; the message does not quote it, since it may hold a password.
     """
     try:
-        return Redis.from_url(url, socket_connect_timeout=SECONDS, socket_timeout=SECONDS, decode_responses=True)
-    except (ValueError, RedisError):
+        redis = Redis.from_url(url, socket_connect_timeout=SECONDS, socket_timeout=SECONDS, decode_responses=True)
+        redis.connection_pool.make_connection()  # type: ignore[no-untyped-call] # only checks the options of the query
+    except (TypeError, ValueError, RedisError):
         raise Mistake(
             "GUARDHOUSE_REDIS_URL: not the URL of a Redis; write it as redis://:PASSWORD@HOST:6379/0"
         ) from None
+    else:
+        return redis

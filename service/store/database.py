@@ -10,21 +10,24 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from guards.errors import Mistake
 from service.monitoring.sums import NoSumsError
 from service.store.sqlite_file import Identity, SqliteFile
+from service.store.trouble import trouble_of
 
-__all__ = ["AgainError", "Database", "FileLostError", "StoreDownError", "parse_url"]
+__all__ = ["AgainError", "Database", "FileLostError", "StoreDownError"]
 
 LOG = logging.getLogger("guardhouse")
 T = TypeVar("T")
 SQLITE_AT_LEAST = (3, 38, 0)
 """The first version that has json_each and RETURNING in every build."""
 BUSY_SECONDS, CONNECT_SECONDS, LOST_MILLISECONDS = 10.0, 3, 10_000
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5}
+"""After how many seconds without a byte, and how often, the kernel asks whether PostgreSQL's host is still there."""
 BUSY_POLL_SECONDS = 0.01
 JOURNAL_BYTES = 4 * 1024 * 1024
 """If a transaction makes the journal longer than this many bytes, SQLite truncates the journal afterwards."""
@@ -32,7 +35,8 @@ PRIMARY_CODE = 0xFF  # the bits of an extended SQLite result code that hold the 
 AGAIN = ("40001", "40P01")
 """The SQLSTATE codes of errors after which the transaction is tried again: serialization failure, deadlock."""
 TRIES = 5
-READS = "guardhouse_reads"
+READS, OUTSIDE = "guardhouse_reads", "guardhouse_outside"
+"""The options of a connection that only reads, and of a connection that begins no transaction."""
 OPENED = "guardhouse_opened"
 """The key of a connection's record under which the identity of its files is kept."""
 
@@ -67,7 +71,7 @@ class Database:
         """How often the SQLite file was found deleted or replaced."""
         self.file: SqliteFile | None = None
         if self.shared:
-            wait = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": LOST_MILLISECONDS}
+            wait = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": LOST_MILLISECONDS, **KEEPALIVE}
             self.engine = create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=wait)
         else:
             _check_sqlite(url)
@@ -114,6 +118,25 @@ class Database:
             self._check_file(connection.info.get(OPENED))
             return work(connection)
 
+    def empty_journal(self) -> bool:
+        """Empty SQLite's journal, which has deleted rows; return false if somebody reads the database just now.
+
+        Raises:
+            StoreDownError: the database cannot be reached.
+        """
+        if self.file is None:
+            return True
+        with (
+            _errors_sorted(),
+            self._turn,
+            self._reconnects_after_error(),
+            self.engine.connect().execution_options(**{OUTSIDE: True}) as connection,
+        ):
+            connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+            return not busy
+
     def _make_folder(self, *_: object) -> None:
         assert self.file is not None  # noqa: S101 - this listens to SQLite's engine alone
         folder = self.file.path.parent
@@ -131,6 +154,7 @@ class Database:
         # With FULL, SQLite syncs the journal (WAL) at every commit, so that a committed row survives a loss of power.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, and not only forgotten
         connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
         connection.execute(
             "SELECT count(*) FROM sqlite_master"
@@ -170,11 +194,10 @@ def _errors_sorted() -> Iterator[None]:
     except DataError:
         raise
     except SQLAlchemyError as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = (error.orig if isinstance(error, DBAPIError) else None) or error
         if isinstance(error, IntegrityError) or getattr(cause, "sqlstate", None) in AGAIN:
             raise AgainError from None
-        # Only the first line of the message is used, because the other lines may quote rows.
-        raise StoreDownError(f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}") from None
+        raise StoreDownError(trouble_of(cause)) from None
 
 
 def _check_sqlite(url: URL) -> None:
@@ -216,31 +239,6 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     """Begin a transaction that writes with SQLite's write lock; if it took the lock later, SQLite might refuse."""
-    reads = connection.get_execution_options().get(READS, False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def parse_url(given: str) -> URL:
-    """Read the URL of a database.
-
-    >>> str(parse_url("postgresql://app@db/guardhouse"))
-    'postgresql+psycopg://app@db/guardhouse'
-
-    Raises:
-        Mistake: the URL is malformed, or the database is not supported. The message does not quote the URL.
-    """
-    try:
-        url = make_url(given)
-    except (ArgumentError, ValueError):
-        raise Mistake(
-            "GUARDHOUSE_DATABASE_URL: not a URL such as postgresql://user:password@host/database; a password's "
-            "special characters are written as %XX"
-        ) from None
-    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
-        return url.set(drivername="postgresql+psycopg")
-    if url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
-        return url
-    raise Mistake(
-        f"GUARDHOUSE_DATABASE_URL: {url.drivername!r} is not supported; there are postgresql://... and "
-        "sqlite:////path/of/a/file"
-    )
+    options = connection.get_execution_options()
+    if not options.get(OUTSIDE, False):
+        connection.exec_driver_sql("BEGIN" if options.get(READS, False) else "BEGIN IMMEDIATE")

@@ -1,10 +1,12 @@
 """The store's table of jobs: explanations that are computed after the request that asked for them has been answered.
 
-A job survives a restart of the server.
+A job survives a restart of the server. When a job ends or expires, its question is overwritten, because the question
+holds rows.
 """
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -20,6 +22,8 @@ __all__ = ["JobTable", "StoredJob"]
 LEASE_SECONDS = 15.0
 """How long a job stays reserved for a server after the server last said that it works on the job."""
 MOST_ATTEMPTS = 3
+EXPIRY_SECONDS = 10.0
+"""How often expired jobs are deleted."""
 TABLE = EXPLANATIONS.c
 PNG, JSON, PROBLEM = "image/png", "application/json", "application/problem+json"
 NUMBERS: dict[Status, int] = {"ok": 200, "unfit": 422, "fault": 500, "replaced": 503, "timeout": 504}
@@ -49,9 +53,13 @@ class JobTable:
     Every method raises StoreDownError if the database cannot be reached.
     """
 
-    def __init__(self, store: Store, *, most: int, keep_seconds: float) -> None:
-        self._store, self._most, self._keep_seconds = store, most, keep_seconds
+    def __init__(self, store: Store, *, most: int, keep_seconds: float, clock: Callable[[], float] = time.time) -> None:
+        """Keep ``most`` jobs, each for so many seconds by a ``clock``, which gives the seconds since 1970."""
+        self._store, self._most, self._keep_seconds, self._clock = store, most, keep_seconds, clock
         self._model, self._bundle = store.edition.model, store.edition.bundle
+        self._journal_holds_questions = True
+        """Whether SQLite's journal may hold questions of jobs that have ended, also of an earlier process."""
+        self._look_at = time.monotonic()
 
     @property
     def shared(self) -> bool:
@@ -63,7 +71,7 @@ class JobTable:
 
         Return None if too many jobs are kept already, and "" if too many are kept for this principal.
         """
-        name, now = row_name(owner, secrets.token_urlsafe(24)), time.time()
+        name, now = row_name(owner, secrets.token_urlsafe(24)), self._clock()
 
         def work(connection: Connection) -> str | None:
             connection.execute(delete(EXPLANATIONS).where(TABLE.expires < now))
@@ -84,7 +92,7 @@ class JobTable:
     def get(self, name: str) -> ExplainAnswer:
         """Give the answer of a job; its status is ``waiting`` before the job's end, ``unknown`` without such a job."""
         asked = select(TABLE.status, TABLE.media_type, TABLE.answer).where(
-            TABLE.explanation == name, TABLE.model == self._model, TABLE.expires >= time.time()
+            TABLE.explanation == name, TABLE.model == self._model, TABLE.expires >= self._clock()
         )
         row = self._store.query(lambda connection: connection.execute(asked).one_or_none())
         if row is None:
@@ -93,7 +101,7 @@ class JobTable:
 
     def take(self) -> StoredJob | None:
         """Reserve the oldest job that no server works on; None if there is no such job."""
-        now = time.time()
+        now = self._clock()
         free = select(TABLE.explanation).where(
             TABLE.model == self._model, TABLE.status.is_(None), TABLE.lease < now, TABLE.expires >= now
         )
@@ -111,7 +119,7 @@ class JobTable:
 
     def hold(self, job: StoredJob) -> None:
         """Extend the time for which a job is reserved for this server."""
-        self._set(job, lease=time.time() + LEASE_SECONDS)
+        self._set(job, lease=self._clock() + LEASE_SECONDS)
 
     def leave(self, job: StoredJob) -> None:
         """Give a job back without counting this attempt."""
@@ -121,6 +129,20 @@ class JobTable:
         """Store the answer of a job, and delete the job's rows."""
         media_type, body = _written(answer)
         self._set(job, status=NUMBERS[answer.status], media_type=media_type, answer=body, question=b"")
+        self._journal_holds_questions = True
+
+    def keep(self) -> None:
+        """Delete expired jobs, and overwrite the questions of jobs that have ended; call this regularly."""
+        if self._look_at <= time.monotonic():
+            self._look_at = time.monotonic() + EXPIRY_SECONDS
+            expired = TABLE.expires < self._clock()
+            some = select(TABLE.explanation).where(expired).limit(1)
+            if self._store.query(lambda connection: connection.execute(some).first()) is not None:
+                self._store.transact(lambda connection: connection.execute(delete(EXPLANATIONS).where(expired)))
+                self._journal_holds_questions = True
+        if self._journal_holds_questions:
+            self._journal_holds_questions = False  # first, because another thread may set it at any moment
+            self._journal_holds_questions |= not self._store.database.empty_journal()
 
     def free(self) -> None:
         """Give back the jobs that an earlier process had reserved, unless other servers use the same table."""

@@ -1,5 +1,6 @@
 """The store in the process that asks: the prediction log with its retention, its other servers and its jobs."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -8,7 +9,9 @@ from guards.config.store import StoreConfig
 from service.messages.outcomes import Outcome
 from service.messages.scope import Scope
 from service.monitoring.sums import Sums, Tally
-from service.store.database import Database, parse_url
+from service.steady_clock import SteadyClock
+from service.store.database import Database
+from service.store.database_url import parse_url
 from service.store.job_table import JobTable
 from service.store.outcomes import Learnt
 from service.store.prediction_log import Store
@@ -48,10 +51,13 @@ class LocalStore:
     def __init__(self, log: Store, settings: StoreSettings, name: str | None = None) -> None:
         """Use a log. ``name`` is this server's name among the servers of the database; by default its own address."""
         self._log = log
+        self.late = threading.Event()
+        """Never set: nothing here ends a question before the database does."""
         self._deleted: dict[str, int] = {}
-        self._retention = Retention(log, settings.limits, self._note_deleted)
+        clock = SteadyClock()
+        self._retention = Retention(log, settings.limits, self._note_deleted, clock)
         self._replicas = Replicas(log, name or own_name())
-        self.jobs = JobTable(log, most=settings.max_jobs, keep_seconds=settings.keep_jobs_seconds)
+        self.jobs = JobTable(log, most=settings.max_jobs, keep_seconds=settings.keep_jobs_seconds, clock=clock.now)
 
     @classmethod
     def open(cls, url: str, settings: StoreSettings) -> Self:
@@ -88,6 +94,7 @@ class LocalStore:
     def upkeep(self) -> Upkeep:
         """Delete some old rows if there are any, and look what other servers ask."""
         self._retention.keep()
+        self.jobs.keep()
         deleted, self._deleted = self._deleted, {}
         return Upkeep(self._retention.figures, deleted, self._replicas.asked())
 

@@ -2,12 +2,12 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from service.messages.scope import Scope
-from service.monitoring.sums import Sums, Tally
+from service.monitoring.sums import Tally
 from service.store.database import StoreDownError
 from service.store.rows import Answered
 from service.store.settlement import Settlement
@@ -23,6 +23,8 @@ BLOCK_ROWS = 4096
 RETRY_SECONDS = 1.0
 POLL_SECONDS = 0.25
 """How often this server looks whether another server asks it to store its answered rows."""
+LOOK_SECONDS = 0.25
+"""How often a flush looks whether the store is down."""
 FLUSH_SECONDS, CLOSE_SECONDS = 2.0, 5.0
 
 
@@ -59,12 +61,17 @@ class Recorder:
         self._settling = threading.Condition(self._lock)
         self._queue: deque[tuple[int, Answered]] = deque()
         self.rows = self._expected = self._arrived = self._flushing = 0
-        self._full = self.down = False
+        self._full = self._failed = False
         self._tried = threading.Event()
         self._wake, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._wake.set()  # so that the tables are prepared before the first row arrives
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
+
+    @property
+    def down(self) -> bool:
+        """Whether the last try to use the store failed, or the try that goes on has waited too long."""
+        return self._failed or (self.store is not None and self.store.late.is_set())
 
     def wait_until_tried(self, seconds: float) -> None:
         """Wait until the store was tried for the first time: the server is entered among its servers, or it is down.
@@ -105,26 +112,20 @@ class Recorder:
 
     # Called by the threads that read
 
-    def flush(self, seconds: float) -> bool:
+    def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
         """Wait until every expected batch is stored or dropped; return whether that happened within ``seconds``."""
         self._hurry_up(seconds)
+        end = time.monotonic() + seconds
         with self._settling:
             ticket = self._expected
             self._flushing += 1
             self._hurry.set()
             try:
-                return self._settling.wait_for(lambda: self.down or self._settled >= ticket, seconds) and not self.down
+                while not self.down and self._settled < ticket and (left := end - time.monotonic()) > 0:
+                    self._settling.wait(min(left, LOOK_SECONDS))
+                return self._settled >= ticket and not self.down
             finally:
                 self._flushing -= 1
-
-    def totals(self, scope: Scope = "bundle") -> Sums | None:
-        """Give the store's totals of a scope; None if there is no store.
-
-        Raises:
-            StoreDownError: the database cannot be reached.
-        """
-        self.flush(FLUSH_SECONDS)  # so that every prediction answered before this call is counted
-        return None if self.store is None else self.store.totals(scope)
 
     @property
     def _settled(self) -> int:
@@ -145,7 +146,7 @@ class Recorder:
 
     def _work(self) -> None:
         while True:
-            if self.down:
+            if self._failed:
                 self._closing.wait(RETRY_SECONDS)
             else:
                 # Without a store there is nothing to delete, so only new rows wake the thread.
@@ -191,12 +192,13 @@ class Recorder:
                     break
             if self.down:
                 LOG.warning("the store is back")
-            self.down = self._full = False
+            self._failed = self._full = False
+            self.store.late.clear()
         except Exception as trouble:  # noqa: BLE001 - no error may stop the thread
             if not self.down:
                 what = trouble if isinstance(trouble, StoreDownError) else type(trouble).__name__
                 LOG.error("the store is down, and predictions go on: %s", what)  # noqa: TRY400
-            self.down = True
+            self._failed = True
 
     def _keep_up(self, store: StoreClient) -> None:
         upkeep = store.upkeep()

@@ -1,5 +1,7 @@
 """The store in a process of its own, as the engine asks it."""
 
+import logging
+import math
 import pickle
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +24,15 @@ from service.store.store_wire import COUNT, DONE, DOWN, receive, send
 
 __all__ = ["RemoteStore", "StoreFaultError"]
 
+LOG = logging.getLogger("guardhouse")
 ANSWER_SECONDS = 120.0
-"""How long the process may take to answer; a PostgreSQL that was lost is noticed much earlier."""
+"""How long the process may take to answer. A migration of many rows takes long, and a busy database may be slow."""
 READ_SECONDS = 10.0
-"""How long a report waits for totals: the few threads that make reports must not all wait for a database that hangs."""
+"""How long a report waits for totals."""
+LATE_SECONDS, LOOK_SECONDS = 5.0, 0.25
+"""If the recorder has no answer for so many seconds, the store counts as down; how often a question looks for that."""
 GONE = "the store's process has ended or does not answer"
+LATE = f"the database has not answered for {LATE_SECONDS:g} s"
 
 
 class StoreFaultError(Exception):
@@ -43,6 +49,7 @@ class RemoteStore:
             Mistake: the database at ``url`` cannot be used, or the process could not be started.
         """
         self._path = str(path)
+        self.late = threading.Event()
         self._idle: list[Connection[Any, Any]] = []
         self._lock = threading.Lock()
         self._process = StoreProcess(path, url, settings)
@@ -59,19 +66,24 @@ class RemoteStore:
         *arguments: object,
         tally: Tally | None = None,
         seconds: float = ANSWER_SECONDS,
+        patient: bool = False,
     ) -> Any:  # noqa: ANN401 - what the method returns
         """Call a method of the store in its process.
+
+        The recorder is ``patient``: it waits for a database that is late, so it notices when the database answers
+        again. Every other question ends with StoreDownError as soon as the database is late.
 
         Raises:
             StoreDownError: the database or the process cannot be reached, or does not answer within ``seconds``.
             StoreFaultError: the method failed.
         """
+        if self.late.is_set() and not patient:
+            raise StoreDownError(LATE)
         connection = self._connection()
         try:
             send(connection, (method, arguments))
             while True:
-                if not connection.poll(seconds):
-                    raise TimeoutError  # noqa: TRY301 - handled like a connection that is lost
+                self._wait(connection, seconds, patient=patient)
                 kind, content = receive(connection)
                 if kind != COUNT or tally is None:
                     break
@@ -90,6 +102,25 @@ class RemoteStore:
         if kind == DOWN:
             raise StoreDownError(content)
         raise StoreFaultError(content)
+
+    def _wait(self, connection: "Connection[Any, Any]", seconds: float, *, patient: bool) -> None:
+        """Wait for a message.
+
+        Looks are counted, and not the time: if this process itself stalls, the database was not late.
+
+        Raises:
+            TimeoutError: there is no message within ``seconds``.
+            StoreDownError: the database is late.
+        """
+        for look in range(1, math.ceil(seconds / LOOK_SECONDS) + 1):
+            if connection.poll(LOOK_SECONDS):
+                return
+            if not patient and self.late.is_set():
+                raise StoreDownError(LATE)
+            if patient and look * LOOK_SECONDS >= LATE_SECONDS and not self.late.is_set():
+                self.late.set()
+                LOG.error("the store is down, and predictions go on: %s", LATE)
+        raise TimeoutError
 
     def _connection(self) -> "Connection[Any, Any]":
         with self._lock:
@@ -112,11 +143,11 @@ class RemoteStore:
 
         If migrating takes longer than a question may take, the process goes on, and the next call waits for it.
         """
-        self.ask("prepare")
+        self.ask("prepare", patient=True)
 
     def write(self, batches: Sequence[Answered], tally: Tally) -> int:
         """Store answered rows in one transaction, count them with ``tally``, and return how many rows were new."""
-        return int(self.ask("write", batches, tally=tally))
+        return int(self.ask("write", batches, tally=tally, patient=True))
 
     def join(self, outcomes: Sequence[Outcome], tally: Tally) -> Learnt:
         """Store outcomes of known predictions, and count them with ``tally``; each outcome counts once."""
@@ -130,16 +161,16 @@ class RemoteStore:
 
     def upkeep(self) -> Upkeep:
         """Delete some old rows if there are any, and look what other servers ask."""
-        upkeep: Upkeep = self.ask("upkeep")
+        upkeep: Upkeep = self.ask("upkeep", patient=True)
         return upkeep
 
     def enter(self) -> None:
         """Enter this server among the servers of the database."""
-        self.ask("enter")
+        self.ask("enter", patient=True)
 
     def settle(self, number: int) -> None:
         """Tell other servers that every row is stored that was answered before this number was asked for."""
-        self.ask("settle", number)
+        self.ask("settle", number, patient=True)
 
     def ask_others(self) -> Mapping[str, int]:
         """Ask all other servers to store their answered rows; return the number that each of them has to settle."""

@@ -5,9 +5,10 @@ import math
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, UnaryExpression, func, select, text
 
 from guards.config.store import StoreConfig
+from service.steady_clock import SteadyClock
 from service.store.prediction_log import OLD_ROWS, Store
 from service.store.tables import PREDICTIONS
 from service.telemetry.store_figures import StoreFigures
@@ -39,9 +40,14 @@ class Retention:
     rows.
     """
 
-    def __init__(self, store: Store, config: StoreConfig, count: Callable[[str, int], None]) -> None:
-        """Apply a config's limits; ``count`` gets the reason (``age`` or ``size``) and the number of deleted rows."""
-        self._store, self._count = store, count
+    def __init__(
+        self, store: Store, config: StoreConfig, count: Callable[[str, int], None], clock: SteadyClock
+    ) -> None:
+        """Apply a config's limits; ``count`` gets the reason (``age`` or ``size``) and the number of deleted rows.
+
+        The age of rows goes by ``clock``.
+        """
+        self._store, self._count, self._clock = store, count, clock
         self._keep_seconds, self._max_bytes = config.retention_days * DAY_SECONDS, config.max_bytes
         self._limit = config.max_bytes - max(JOURNAL_BYTES, config.max_bytes // JOURNAL_SHARE)
         self._announced = False
@@ -65,7 +71,7 @@ class Retention:
         if not self._announced:
             self._announce()
         if self._age_at <= now:
-            gone = self._store.purge(time.time() - self._keep_seconds)
+            gone = self._store.purge(self._clock.now() - self._keep_seconds)
             self._count("age", gone)
             self._age_at = now + (AGAIN_SECONDS if gone >= OLD_ROWS else LOOK_SECONDS)
         if self._stuck_until <= now and self._is_over(now):
@@ -104,7 +110,18 @@ class Retention:
                 "%s has %.0f MiB, more than store.max_bytes: the oldest rows are deleted, new rows take their space, "
                 "but the file stays as large until somebody runs VACUUM on it", file.path, size / MIB,
             )  # fmt: skip
+        self._doubt_clock()
         self._announced = True
+
+    def _doubt_clock(self) -> None:
+        """Doubt the system's clock if by this clock every stored row is too old."""
+        newest = self._store.query(lambda connection: self._find(connection, PREDICTIONS.c.time.desc()))
+        if newest < self._clock.now() - self._keep_seconds:
+            LOG.warning(
+                "by the system's clock, every stored row is older than store.retention_days: if the clock is right, "
+                "the rows are deleted when the clock has run steadily for a day"
+            )
+            self._clock.doubt(newest)
 
     def _count_rows(self, connection: Connection) -> tuple[int, float]:
         """Count this model's rows, and estimate the bytes of a row."""
@@ -121,9 +138,12 @@ class Retention:
         return rows, float(of_columns or 0) + POSTGRESQL_ROW_BYTES
 
     def _find_oldest(self, connection: Connection) -> float:
+        return self._find(connection, PREDICTIONS.c.time.asc())
+
+    def _find(self, connection: Connection, order: UnaryExpression[float]) -> float:
+        """Give the first time of a stored row in an order; NaN if there are no rows."""
         own = PREDICTIONS.c.model == self._store.edition.model
-        oldest = select(PREDICTIONS.c.time).where(own).order_by(PREDICTIONS.c.time).limit(1)
-        found = connection.execute(oldest).scalar()
+        found = connection.execute(select(PREDICTIONS.c.time).where(own).order_by(order).limit(1)).scalar()
         return math.nan if found is None else float(found)
 
 

@@ -1,5 +1,6 @@
 """What the engine asks of the store. The store is in a process of its own, or in the process that asks."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -72,6 +73,14 @@ class StoreClient(Protocol):
     Every method but :meth:`close` raises StoreDownError if the store cannot be reached. The work may or may not be done
     then; the same work may be asked for again.
     """
+
+    @property
+    def late(self) -> threading.Event:
+        """Set while a question of the recorder waits too long for the database. Then every other question is refused.
+
+        The recorder clears the event.
+        """
+        ...
 
     @property
     def jobs(self) -> Jobs:

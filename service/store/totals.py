@@ -15,6 +15,10 @@ from service.store.tables import BLOCKS as BLOCK_TABLE
 
 __all__ = ["Owner", "Part", "Totals"]
 
+COUNTED = ("", "rows")
+"""The monitor and the layout under which rows themselves are counted, at one place for each stage. No monitor has an
+empty name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -41,18 +45,22 @@ class Totals:
 
     def add(self, connection: Connection, owner: Owner, stage: Stage, parts: Sequence[Part]) -> None:
         """Add parts to an owner's totals, and to the blocks of a stage."""
-        if self._add_totals(connection, owner, [part.tallies for part in parts]):
+        counted = (*COUNTED, STAGES.index(stage), sum(part.rows for part in parts))
+        if self._add_totals(connection, owner, [part.tallies for part in parts], counted):
             self._add_blocks(connection, owner, stage, parts)
 
     def move(self, connection: Connection, owner: Owner, taken: Tallies, given: Tallies) -> None:
         """Subtract the counts ``taken`` from an owner's totals, and add the counts ``given``."""
         self._add_totals(connection, owner, [{name: -counts for name, counts in taken.items()}, given])
 
-    def _add_totals(self, connection: Connection, owner: Owner, several: Sequence[Tallies]) -> bool:
-        """Add tallies to the totals, and return whether there was anything to add."""
+    def _add_totals(
+        self, connection: Connection, owner: Owner, several: Sequence[Tallies], *more: tuple[str, str, int, int]
+    ) -> bool:
+        """Add tallies, and ``more`` counts, to the totals; return whether there was anything to add."""
         sums = self._places(several)
         if sums:
-            rows = [(owner.version, owner.bundle, *key, count) for key, count in sums]
+            counts = [*more, *((*key, count) for key, count in sums)]
+            rows = [(owner.version, owner.bundle, *each) for each in counts]
             connection.execute(self._sql.totals, {ROWS: json_of(rows), "model": self._edition.model})
         return bool(sums)
 
@@ -108,14 +116,18 @@ class Totals:
         asked = select(of.monitor, of.layout, of.place, of.bundle, of.count).where(*own)
         totals: dict[str, dict[int, int]] = {}
         bundles = set()
+        counted = dict.fromkeys(STAGES, 0)
         for monitor, layout, place, bundle, count in connection.execute(asked).all():
-            if self._edition.layouts.get(monitor) == layout:
+            if (monitor, layout) == COUNTED:
+                counted[STAGES[place]] += count
+            elif self._edition.layouts.get(monitor) == layout:
                 places = totals.setdefault(monitor, {})
                 places[place] = places.get(place, 0) + count
                 bundles.add(bundle)
         if scope == "bundle":
-            return Sums(totals, (self.owner.bundle,), {stage: self._blocks(connection, stage) for stage in STAGES})
-        return Sums(totals, tuple(sorted(bundles)))
+            blocks = {stage: self._blocks(connection, stage) for stage in STAGES}
+            return Sums(totals, (self.owner.bundle,), blocks, counted)
+        return Sums(totals, tuple(sorted(bundles)), rows=counted)
 
     def _blocks(self, connection: Connection, stage: Stage) -> list[Mapping[str, Places]]:
         of, counted = BLOCK_TABLE.c, BLOCK_COUNTS.c

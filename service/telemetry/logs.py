@@ -5,8 +5,11 @@ import logging
 import logging.config
 import time
 
-__all__ = ["Bucket", "RateLimit", "configure"]
+__all__ = ["QUOTING", "Bucket", "RateLimit", "configure"]
 
+QUOTING = ("opentelemetry.trace", "opentelemetry.util.re", "opentelemetry.exporter", "sqlalchemy.pool", "psycopg")
+"""Loggers of libraries that may quote what a client sent, a password in a URL, or a key for the collector. This server
+says itself what is wrong: service.telemetry.tracing, service.telemetry.otlp and service.store."""
 LINES_PER_SECOND = 5
 BURST = 20
 
@@ -104,10 +107,7 @@ def configure(level: str) -> None:
                 "bentoml": quiet,
                 "circus": quiet,
                 "grpc._cython.cygrpc": {"filters": ["caller left"]},
-                # The first of these two loggers quotes the trace context that a client sent. The second logs every
-                # try to reach the collector; service.telemetry.otlp counts the lost spans instead.
-                "opentelemetry.trace": {"level": "CRITICAL"},
-                "opentelemetry.exporter.otlp.proto.http.trace_exporter": {"level": "CRITICAL"},
+                **{name: {"level": "CRITICAL"} for name in QUOTING},
                 # uvicorn logs every malformed request twice; our own layer answers and counts these requests.
                 "uvicorn.error": {"level": "CRITICAL", "handlers": [], "propagate": True},
                 "uvicorn.access": {"level": "WARNING", "handlers": [], "propagate": False},

@@ -26,7 +26,11 @@ class Collector(OTLPSpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch of spans; only the SDK's own thread waits for this."""
-        result = super().export(spans)
+        try:
+            result = super().export(spans)
+        except Exception as fault:  # noqa: BLE001 - the SDK would log the message, which may quote the collector's URL
+            LOG.warning("spans cannot be sent: %s", type(fault).__name__)
+            result = SpanExportResult.FAILURE
         if result is not SpanExportResult.SUCCESS:
             self.lost += len(spans)
             LOG.warning("the collector of traces does not take them: %d spans are lost so far", self.lost)

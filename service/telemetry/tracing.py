@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -30,6 +31,7 @@ __all__ = ["GRPC", "Tracing"]
 
 LOG = logging.getLogger("guardhouse")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
@@ -50,20 +52,26 @@ class Tracing:
     @classmethod
     def from_environment(cls, *, model: str, version: str, environment: Mapping[str, str] = os.environ) -> Self | None:
         """Trace if the variables name a collector and do not disable tracing. If that fails, warn and return None."""
-        endpoint = next(filter(None, map(environment.get, ENDPOINTS)), None)
+        variable = next((name for name in ENDPOINTS if environment.get(name)), None)
         off = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        if endpoint is None or off or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() == "none":
+        if variable is None or off or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() == "none":
             return None
         protocol = next(filter(None, map(environment.get, PROTOCOLS)), PROTOCOL)
         if protocol != PROTOCOL:
             LOG.warning("nothing is traced: OTEL_EXPORTER_OTLP_PROTOCOL is %s; only %s works", protocol, PROTOCOL)
             return None
+        if not _is_address(environment[variable]):
+            LOG.warning("nothing is traced: %s is not a URL such as http://collector:4318", variable)
+            return None
+        for name in HEADERS:
+            if any("=" not in pair for pair in environment.get(name, "").split(",") if pair.strip()):
+                LOG.warning("%s: a header is not written as NAME=VALUE; such a header is not sent", name)
         try:
             from service.telemetry.otlp import connect  # noqa: PLC0415 - only a server that traces needs it
 
             tracer, processor = connect(model=model, version=version)
         except Exception as unfit:  # noqa: BLE001 - the exporter reads files and variables; a wrong one must not stop the server
-            LOG.warning("nothing is traced: %s", unfit)
+            LOG.warning("nothing is traced: %s; look at the variables that begin with OTEL_", _trouble(unfit))
             return None
         return cls(tracer, model, processor.shutdown)
 
@@ -115,3 +123,19 @@ class Tracing:
         last = threading.Thread(target=self._shutdown, name="spans", daemon=True)
         last.start()
         await asyncio.to_thread(last.join, CLOSE_SECONDS)
+
+
+def _is_address(url: str) -> bool:
+    """Return whether a URL names a collector over HTTP."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # for example, the port is no number
+        return False
+
+
+def _trouble(fault: Exception) -> str:
+    """Name a fault without its message, which may quote a variable: a URL or a header may hold a password."""
+    if isinstance(fault, OSError) and fault.strerror:
+        return f"{type(fault).__name__}: {fault.strerror}"
+    return type(fault).__name__

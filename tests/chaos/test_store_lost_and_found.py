@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +207,41 @@ def test_a_database_stopped_and_started(replicas: list["Gateway"], postgres: "Po
     assert document["totals"] == "store"
     assert confusion(document) == [[0, 0, 0], [25, 0, 25], [0, 0, 0]]
     assert gateway.metrics()['guardhouse_store_rows_total{result="dropped"}'] == 0
+    assert gateway.log().count("the store is down") == 1
+
+
+def test_a_database_that_hangs(replicas: list["Gateway"], postgres: "Postgres") -> None:
+    """Many readers of the monitors do not delay a scrape; the store counts as down until the database answers again."""
+    gateway = replicas[0]
+    for replica in replicas:
+        replica.expected += ['"level": "error".*the store is down', '"level": "warning".*the store is back']
+    gateway.predict([YES] * 3, ids=["h-1", "h-2", "h-3"])
+    assert feedback(gateway, ["h-1"], "yes")["accepted"] == 1
+    with postgres.hung(), ThreadPoolExecutor(24) as readers:
+        asked = [readers.submit(FRESH.get, f"{gateway.url}{MONITORS}", timeout=STALL_SECONDS) for _ in range(12)]
+        for scope in ("version", "lifetime"):
+            asked += [
+                readers.submit(FRESH.get, f"{gateway.url}{MONITORS}?of={scope}", timeout=STALL_SECONDS)
+                for _ in range(6)
+            ]
+        gateway.predict([YES], ids=["h-4"])
+        while not all(one.done() for one in asked):
+            began = time.monotonic()
+            assert FRESH.get(f"{gateway.url}/metrics").status_code == 200
+            assert time.monotonic() - began < 4  # the readers wait for longer
+        answers = [one.result() for one in asked]
+        assert [one.status_code for one in answers] == [200] * 12 + [503] * 12
+        assert {one.json()["totals"] for one in answers[:12]} == {"process"}
+        assert "\nguardhouse_store_down 1.0\n" in FRESH.get(f"{gateway.url}/metrics").text
+        began = time.monotonic()
+        refused = gateway.client.post(FEEDBACK, json=outcomes(["h-2"], "yes"))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+        assert report(gateway)["totals"] == "process"
+        assert time.monotonic() - began < 4
+        assert gateway.client.get("/readyz").status_code == 200
+    gateway.wait_for(lambda metrics: metrics["guardhouse_store_down"] == 0)
+    assert feedback(gateway, ["h-2", "h-3", "h-4"], "yes")["accepted"] == 3
+    assert confusion(report(gateway)) == [[0, 0, 0], [4, 0, 4], [0, 0, 0]]
     assert gateway.log().count("the store is down") == 1
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import gc
 import json
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +130,33 @@ def test_another_principals_explanations_are_unknown(guarded: Guarded) -> None:
     assert guarded.ask("POST", path, guarded.till, json=body, timeout=60).status_code == 200
     metrics = guarded.ask("GET", "/metrics", guarded.shop).text
     assert not [line for line in metrics.splitlines() if 'result="cached"' in line and not line.endswith(" 0.0")]
+
+
+def test_one_request_does_not_show_in_figures_of_rows(guarded: Guarded) -> None:
+    """A scrape before and after one request differs in traffic alone, until ten rows are counted together."""
+
+    def rows() -> dict[str, float]:
+        lines = guarded.ask("GET", "/metrics", guarded.shop).text.splitlines()
+        found = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+        traffic = re.compile("guardhouse_(requests|request_|stage_|batch_|device_|store_|inflight|connections|explain)")
+        return {name: value for name, value in found.items() if name.startswith("guard") and not traffic.match(name)}
+
+    def counted(series: dict[str, float]) -> float:
+        return sum(value for name, value in series.items() if name.startswith("guardhouse_rows_total"))
+
+    seen = [rows()]
+    for _ in range(23):
+        assert guarded.predict(guarded.till).status_code == 200
+        seen.append(rows())
+    lots = {counted(after) - counted(before) for before, after in pairwise(seen) if before != after}
+    assert lots
+    assert min(lots) >= 10
+    assert len([1 for before, after in pairwise(seen) if before != after]) in (2, 3)
+    report = guarded.ask("GET", f"{MODEL}/monitors", guarded.shop).json()["monitors"]
+    figures = [figure for monitor in report.values() for figure in monitor["statistics"]]
+    hidden = [figure for figure in figures if figure["n"] is None]
+    assert all(figure["value"] is None and figure["interval"] is None for figure in hidden)
+    assert not [figure for figure in figures if figure["n"] in range(1, 10)]
 
 
 def test_two_keys_are_refused_before_the_body_is_read(guarded: Guarded) -> None:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.messages.outcomes import Outcome
-from service.store.database import Database, parse_url
+from service.store.database import Database
+from service.store.database_url import parse_url
 from service.store.prediction_log import Store
 
 IDS = st.sampled_from("abcdefgh")

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 __all__ = ["Postgres", "postgres_bin"]
@@ -65,6 +69,20 @@ class Postgres:
     def stop(self) -> None:
         """Stop the server at once, as a crash would."""
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Suspend every process of the server: the kernel still accepts connections and bytes, but nothing answers."""
+        main = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().split()[0]))
+        main.send_signal(signal.SIGSTOP)  # first, so that the server starts no more processes
+        suspended = [main, *main.children(recursive=True)]
+        try:
+            for process in suspended[1:]:
+                process.send_signal(signal.SIGSTOP)
+            yield
+        finally:
+            for process in suspended:
+                process.send_signal(signal.SIGCONT)
 
     @property
     def running(self) -> bool:

@@ -10,7 +10,8 @@ from guards.monitors.answered_rows import Records
 from guards.types import Action
 from service.messages.answer import Answer
 from service.monitoring.sums import Tallies
-from service.store.database import Database, parse_url
+from service.store.database import Database
+from service.store.database_url import parse_url
 from service.store.local_store import StoreSettings
 from service.store.prediction_log import Store
 from service.store.rows import Answered, Block

@@ -71,6 +71,8 @@ def _document(served: ServedModel) -> Schema:
     labels = served.classes
     asked_to_predict = detail | top_k_parameter(labels, SHOWN if len(labels) > SHOWN else ALL)
     predict = _post("Judge and predict rows.", _request(instance, groups, asked_to_predict), predictions_schema(served))
+    scrape = _get("metrics", "Metrics for Prometheus.", media="text/plain")
+    metrics = {"/metrics": scrape} if served.server.metrics_port is None else {}  # otherwise they have another port
     return {
         "openapi": "3.1.0",
         "info": {
@@ -91,7 +93,7 @@ def _document(served: ServedModel) -> Schema:
             "/readyz": _get("readyz", "200 once the model is loaded and its self-test passed.", busy=True),
             "/livez": _get("livez", "200 while the process answers."),
             "/healthz": _get("healthz", "The same as /livez."),
-            "/metrics": _get("metrics", "Metrics for Prometheus.", media="text/plain"),
+            **metrics,
             "/openapi.json": _get("openapi", "This document."),
             "/docs": _get("docs", "This document, for people.", media="text/html"),
             **inference_paths(served, groups, _problems),

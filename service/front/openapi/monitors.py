@@ -23,7 +23,11 @@ def monitors_path(problems: Callable[..., Schema]) -> Schema:
             "name": {"type": "string"},
             "value": number,
             "interval": {"type": ["array", "null"], "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
-            "n": {"type": "integer", "description": "the number of rows behind the value"},
+            "n": {
+                "type": ["integer", "null"],
+                "description": "the number of rows behind the value; null, as the value, if there are a few, and fewer "
+                "than `server.smallest_count`",
+            },
             "labels": {"type": "object", "additionalProperties": {"type": "string"}},
         }
     )

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from service.messages.board import Board
 from service.messages.refused import Refused
+from service.single_flight import SingleFlight
 from service.telemetry.metrics.families import Counters, Histograms
 from service.telemetry.metrics.plain_families import FamiliesFile, Family, number
 from service.telemetry.metrics.process_figures import server_figures
@@ -25,6 +26,21 @@ __all__ = ["PREFIX", "Exposition", "family_of", "metric_families", "write"]
 
 LOG = logging.getLogger("guardhouse")
 PREFIX = "guardhouse_"
+ESCAPINGS = ("allow-utf-8", "underscores", "dots", "values")
+FORMATS = {
+    content_type: encoder
+    for encoder, content_type in map(
+        choose_encoder,
+        [
+            "",
+            "application/openmetrics-text",
+            *(f"{kind};version=1.0.0;escaping={escaping}" for escaping in ESCAPINGS
+              for kind in ("text/plain", "application/openmetrics-text")),
+        ],
+    )
+}  # fmt: skip
+"""The encoder of each format by its media type. The list is closed, so a client cannot make up formats."""
+PLAIN, OPENMETRICS = list(FORMATS)[:2]
 ANSWER_SECONDS = 5.0
 """How long the engine may take to give its families. By default, Prometheus cancels a scrape after 10 seconds."""
 ORDER = (
@@ -64,6 +80,9 @@ class Exposition:
         """
         self._board, self._routes, self._guards, self._methods = board, routes, guards, methods
         self._ask, self._file = ask, file
+        self._wanted: set[str] = set()
+        """The media types in which the rendering that waits will be written."""
+        self._rendering = SingleFlight(self._render)
 
     def counts(self) -> ServerCounts:
         """Give the counters of the whole server now."""
@@ -76,17 +95,24 @@ class Exposition:
     async def render(self, accept: str) -> tuple[bytes, str]:
         """Write the metrics in the format that the scraper asks for; return the bytes and the media type.
 
-        If the engine does not answer, its latest families are written, and ``self_test_passed`` is 0.
+        Scrapes that come while a rendering goes on share the next rendering. If the engine does not answer, its latest
+        families are written, and ``self_test_passed`` is 0.
         """
+        content_type = _media_type(accept)
+        self._wanted.add(content_type)
+        return (await self._rendering())[content_type], content_type
+
+    async def _render(self) -> Mapping[str, bytes]:
+        wanted, self._wanted = self._wanted, set()
         families: Sequence[Family] | None = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 families = cast("Sequence[Family]", await self._ask())
         except (Refused, TimeoutError) as trouble:
             LOG.debug("the engine gives no metrics: %s", trouble)
-        return await asyncio.to_thread(self._write, families, accept)
+        return await asyncio.to_thread(self._write, families, wanted)
 
-    def _write(self, families: Sequence[Family] | None, accept: str) -> tuple[bytes, str]:
+    def _write(self, families: Sequence[Family] | None, wanted: Iterable[str]) -> Mapping[str, bytes]:
         answered = families is not None
         known = families if answered else self._file.read()
         found = metric_families(
@@ -98,8 +124,8 @@ class Exposition:
             queue_rows=self._board.queued_rows,
             passed=answered,
         )
-        processes = (_plain(family, "") for family in server_figures(self._board))
-        return write([*found, *processes], accept)
+        found += [_plain(family, "") for family in server_figures(self._board)]
+        return {content_type: _encoded(found, content_type) for content_type in wanted}
 
 
 def metric_families(
@@ -136,13 +162,23 @@ def metric_families(
 
 def write(families: Sequence[Metric], accept: str) -> tuple[bytes, str]:
     """Write families in the format that a scraper asks for; return the bytes and the media type."""
+    content_type = _media_type(accept)
+    return _encoded(families, content_type), content_type
+
+
+def _media_type(accept: str) -> str:
+    """Choose the media type for a scraper, among the known formats."""
     try:
-        encoder, content_type = choose_encoder(accept)
+        _, content_type = choose_encoder(accept)
     except TypeError:  # the header asks for a version that is not a number
-        encoder, content_type = choose_encoder("")
+        return PLAIN
+    return content_type if content_type in FORMATS else OPENMETRICS if "openmetrics" in content_type else PLAIN
+
+
+def _encoded(families: Sequence[Metric], content_type: str) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Families(families))
-    return encoder(registry), content_type
+    return FORMATS[content_type](registry)
 
 
 def _families(*counted: Counters | Histograms) -> list[Metric]:

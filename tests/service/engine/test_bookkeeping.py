@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,13 @@ SIZES = (1, 1, 7, 3, 16, 2)
 class Kept:
     """The books of one fitted bundle, without a store."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, smallest_count: int = 1) -> None:
         self.bundle: Bundle = tiny_models.fitted(kind, monitors=MONITORS).bundle
         self.pipeline = self.bundle.pipeline()
-        self.monitoring = Monitoring(self.bundle.monitors)
+        self.monitoring = Monitoring(self.bundle.monitors, smallest_count=smallest_count)
         self.figures = EngineMetrics(self.pipeline.names, [])
         self.ledger = Ledger(self.bundle, self.pipeline, self.monitoring, self.figures, None)
-        self.books = Bookkeeping(self.ledger, self.monitoring, self.figures)
+        self.books = Bookkeeping(self.ledger, self.monitoring, self.figures, smallest_count=smallest_count)
 
     def batches(self) -> list[Computed]:
         executor, start, made = Executor(self.bundle, self.pipeline, max_batch_rows=16), 0, []
@@ -124,3 +125,23 @@ def test_without_a_store_no_row_waits_to_be_stored(pair: tuple[Kept, Kept]) -> N
         kept.books.keep([second])
         assert kept.ledger.recorder.rows == 0
         assert flushed.result(60) is True
+
+
+@pytest.mark.parametrize("kind", tiny_models.KINDS)
+def test_figures_change_by_lots_of_rows(kind: str) -> None:
+    """No figure changes by fewer rows than the smallest count, all figures change together, and none is lost."""
+    singly, lots = Kept(kind), Kept(kind, smallest_count=10)
+    shown = [0]
+    for computed in singly.batches():
+        singly.keep([Lesson(computed, 0, len(computed.ids))])
+    for computed in lots.batches():
+        before = lots.state()
+        lots.keep([Lesson(computed, 0, len(computed.ids))])
+        shown.append(int(sum(lots.state()["rows"])))
+        assert (lots.state() == before) is (shown[-1] == shown[-2])
+    assert [after - before for before, after in pairwise(shown)] == [0, 0, 0, 12, 16, 0]
+    lots.books.close()
+    assert singly.state() == lots.state()
+    lots.books.close()  # nothing is left
+    for each in (singly, lots):
+        each.close()

@@ -151,17 +151,20 @@ def test_an_explanation_that_does_not_end_is_killed(
     assert "did not end at its deadline: its process is killed" in caplog.text
 
 
-def test_a_process_that_ends_costs_one_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """The question that ended the process gets no answer, the next question gets one, and the log has the status."""
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_a_question_is_asked_of_two_processes_at_most(deaths: int, caplog: pytest.LogCaptureFixture) -> None:
+    """If the process ends, a new process gets the question; if that process ends too, the question gets no answer."""
 
     class Fatal(SlowProcess):
         async def ask(self, head: Mapping[str, Any], body: bytes) -> Frame:
             answer = await super().ask(head, body)
-            if len(self.asked) == 1:
+            if len(self.asked) <= deaths:
                 raise EndedError(-9)
             return answer
 
-    first, second = ask(Fatal(), 2)
-    assert isinstance(first, EndedError)
+    process = Fatal(0)
+    first, second = ask(process, 2)
+    assert isinstance(first, EndedError) is (deaths > 1)
     assert second == ({"status": "ok"}, b"")
-    assert "the process that explains ended by itself (status -9)" in caplog.text
+    assert len(process.asked) == (4 if deaths > 2 else 3)
+    assert caplog.text.count("the process that explains ended by itself (status -9)") == deaths

@@ -7,7 +7,7 @@ import pytest
 from guards.errors import Mistake
 from service.lifecycle.addresses import database_url, read_settings
 from service.settings import Settings
-from service.store.database import parse_url
+from service.store.database_url import parse_url
 
 
 def test_the_database_is_a_file_unless_one_is_named(tmp_path: Path) -> None:

@@ -341,3 +341,27 @@ def test_an_alarm_is_known_without_anybody_asking() -> None:
     finally:
         watch.close()
     assert not watch._thread.is_alive()
+
+
+def test_outcomes_are_learnt_in_lots() -> None:
+    """Counters of outcomes change by ten outcomes or more, and no outcome is lost."""
+    monitor = example_groups.monitor()
+    monitoring = Monitoring([monitor], smallest_count=10)
+    one = np.arange(monitor.counts.size, dtype=np.int64)
+    counted = []
+    for rows in (4, 5, 1, 3, 12):
+        monitoring.learn(rows, {monitor.name: one * rows})
+        counted.append(int(monitor.counts[1]))
+    assert counted == [0, 0, 10, 10, 25]
+
+
+def test_figures_of_a_few_rows_are_hidden() -> None:
+    """A report hides the value, the interval and the number of rows; figures of no row and of enough rows stay."""
+    monitor = Count("a")
+    monitoring = Monitoring([monitor], smallest_count=10)
+    found = []
+    for seen in (0, 1, 9, 10):
+        monitor.seen = seen
+        (statistic,) = monitoring.report()["monitors"]["a"]["statistics"]
+        found.append((statistic["value"], statistic["interval"], statistic["n"]))
+    assert found == [(0, (0, 1), 0), (None, None, None), (None, None, None), (10, (0, 1), 10)]

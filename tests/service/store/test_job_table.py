@@ -1,14 +1,17 @@
 """Jobs in the store, on SQLite and on PostgreSQL: they are leased, bounded, expire, and are answered once."""
 
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from example_answers import opened
+from example_answers import SETTINGS, opened
 from sqlalchemy import select, update
 
 from service.messages.explanations import ExplainAnswer
 from service.store import job_table as module
 from service.store.job_table import MOST_ATTEMPTS, NUMBERS, JobTable
+from service.store.local_store import LocalStore
 from service.store.prediction_log import Store
 from service.store.tables import EXPLANATIONS
 
@@ -101,18 +104,55 @@ def test_restart_frees_what_no_other_server_works_on(store: Store) -> None:
     assert (jobs.take() is None) is store.shared
 
 
-def test_jobs_are_bounded_and_expire(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_are_bounded_and_expire(store: Store) -> None:
     """Beyond the bound no job is kept until another has expired; an expired job is unknown and is never run."""
-    jobs = made(store, most=2)
+    now = module.time.time()
+    jobs = JobTable(store, most=2, keep_seconds=60, clock=lambda: now)
     first = jobs.add(b"1")
     assert first is not None
     assert jobs.add(b"2") is not None
     assert jobs.add(b"3") is None
-    now = module.time.time()
-    monkeypatch.setattr(module.time, "time", lambda: now + 61)
+    now += 61
     assert jobs.get(first).status == "unknown"
     assert jobs.take() is None
     assert jobs.add(b"4") is not None
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "expired"])
+def test_no_file_holds_the_rows_of_a_job_that_has_ended(
+    tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next upkeep, the bytes of the question are in no file of the database, if somebody reads or not."""
+    store = LocalStore.open(f"sqlite:///{tmp_path / 'x.db'}", SETTINGS)
+    rows = b"a row of a person " * 700
+    for _ in range(3):
+        store.jobs.add(rows)
+        store.upkeep()
+
+    def held() -> bool:
+        return any(b"a row of a person" in path.read_bytes() for path in tmp_path.iterdir())
+
+    assert held()
+    reader = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM explanations").fetchone()
+    if end == "expired":
+        now = module.time.time()
+        monkeypatch.setattr(module, "EXPIRY_SECONDS", 0)
+        store.jobs._look_at = 0
+        monkeypatch.setattr(store.jobs, "_clock", lambda: now + 61)
+    for _ in range(3):
+        if end != "expired":
+            job = store.jobs.take()
+            assert job is not None
+            store.jobs.finish(job, ExplainAnswer("ok" if end == "answered" else "fault", b"{}"))
+    store.upkeep()
+    assert held()  # the reader still sees the questions
+    reader.execute("COMMIT")
+    store.upkeep()
+    assert not held()
+    reader.close()
+    store.close()
 
 
 def test_unknown_job_is_unknown(store: Store) -> None:

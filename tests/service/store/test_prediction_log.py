@@ -23,7 +23,8 @@ from guards.types import Mistake
 from service.messages.outcomes import Outcome
 from service.messages.row_name import row_name
 from service.messages.scope import SCOPES
-from service.store.database import Database, StoreDownError, parse_url
+from service.store.database import Database, StoreDownError
+from service.store.database_url import parse_url
 from service.store.prediction_log import Store
 from service.store.served_versions import MIGRATIONS
 from service.store.tables import CONFIGURATIONS, CORRECTIONS, DECISIONS, METADATA, OUTCOMES, PREDICTIONS, TOTALS
@@ -285,6 +286,17 @@ def test_the_versions_and_the_lifetimes_totals_are_sums(store: Store, database_u
         "bundle": 1, "version": 2, "lifetime": 3,
     }  # fmt: skip
     assert told["version"].bundles == ("sha256:0", "sha256:1")
+
+
+def test_rows_are_counted_when_they_are_answered_and_when_they_are_labelled(store: Store) -> None:
+    """A report can tell how many rows are new, also after the rows are deleted; a correction is no new row."""
+    write(store, answered(["a", "b", "c"]))
+    write(store, answered(["c", "d"]))
+    store.join([Outcome("a", YES), Outcome("b", NO), Outcome("a", YES), Outcome("e", YES)], confusion)
+    store.join([Outcome("a", NO, replace=True)], confusion)
+    store.purge(2000)
+    for scope in SCOPES:
+        assert store.totals(scope).rows == {"answers": 4, "outcomes": 2}
 
 
 def test_recent_counts_are_kept_in_blocks(store: Store, database_url: str) -> None:

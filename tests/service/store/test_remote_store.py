@@ -1,16 +1,17 @@
 """The store in its own process: the answers of a store in this process, and a word if the process or database fails."""
 
 import pickle
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -31,6 +32,9 @@ from service.store.remote_store import GONE, RemoteStore, StoreFaultError
 from service.store.store_client import StoreClient
 from service.store.store_process import StoreProcess
 from service.store.store_wire import receive
+
+if TYPE_CHECKING:
+    from databases import Postgres
 
 Opened = Callable[..., RemoteStore]
 
@@ -193,6 +197,61 @@ def test_a_process_that_does_not_answer_is_down(remote: Opened, monkeypatch: pyt
     finally:
         process.resume()
     until(lambda: writes(store, "a") == 1)
+
+
+def test_a_database_that_hangs_is_late_until_it_answers(
+    tmp_path: Path, postgres: "Postgres", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every question but the recorder's is refused at once, the recorder's is answered later, and nothing is lost."""
+    monkeypatch.setattr("service.store.remote_store.LATE_SECONDS", 0.5)
+    store = RemoteStore(tmp_path / "s", postgres.database(), SETTINGS)
+    counts = {"stored": 0, "repeated": 0, "dropped": 0}
+    recorder = Recorder(
+        store,
+        confusion,
+        queue_rows=100,
+        count=lambda result, rows: counts.__setitem__(result, counts[result] + rows),
+        count_deleted=lambda *_: None,
+    )
+    until(lambda: recorder.figures.max_bytes)
+    with postgres.hung():
+        recorder.expect()
+        recorder.leave(answered(["a"]))
+        with pytest.raises(StoreDownError, match="has not answered for"):
+            store.totals("bundle")  # asked before anybody knows
+        assert recorder.down
+        assert not recorder.flush(60)
+        asked = time.monotonic()
+        for question in (store.ask_others, store.jobs.take, lambda: store.join([Outcome("a", "yes")], confusion)):
+            with pytest.raises(StoreDownError, match="has not answered for"):
+                question()
+        assert time.monotonic() - asked < 5
+    until(lambda: not recorder.down)
+    assert recorder.flush(60)
+    assert counts == {"stored": 1, "repeated": 0, "dropped": 0}
+    assert store.join([Outcome("a", "yes")], confusion).accepted == [0]
+    assert caplog.text.count("the store is down") == caplog.text.count("the store is back") == 1
+    recorder.close()
+
+
+def test_a_locked_sqlite_is_late_until_it_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers do not wait for a lock that somebody else holds on the file."""
+    monkeypatch.setattr("service.store.remote_store.LATE_SECONDS", 0.5)
+    path = tmp_path / "x.db"
+    store = RemoteStore(tmp_path / "s", f"sqlite:///{path}", SETTINGS)
+    recorder = Recorder(store, confusion, queue_rows=100, count=lambda *_: None, count_deleted=lambda *_: None)
+    until(lambda: recorder.figures.max_bytes)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        recorder.expect()
+        recorder.leave(answered(["a"]))
+        until(lambda: recorder.down)
+        with pytest.raises(StoreDownError, match="has not answered for"):
+            store.totals("bundle")
+        other.execute("ROLLBACK")
+    until(lambda: not recorder.down)
+    assert matrix(store.totals("bundle").totals)[1][0] == 1
+    recorder.close()
 
 
 def test_an_error_in_the_process_is_named_without_its_message(

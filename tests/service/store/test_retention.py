@@ -10,6 +10,7 @@ from example_answers import ABSTAIN, answered, confusion, opened, rows_of, write
 
 from guards.config.store import StoreConfig
 from service.messages.outcomes import Outcome
+from service.steady_clock import SteadyClock
 from service.store.prediction_log import Store
 from service.store.retention import MIB, Retention
 from service.store.tables import DECISIONS, OUTCOMES, PREDICTIONS
@@ -36,14 +37,14 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return {"age": 0, "size": 0}
 
 
-def kept_within(store: Store, max_bytes: int, deleted: dict[str, int]) -> Retention:
+def kept_within(store: Store, max_bytes: int, deleted: dict[str, int], clock: SteadyClock | None = None) -> Retention:
     """Bound a store more tightly than a config may."""
     config = StoreConfig().model_copy(update={"max_bytes": max_bytes})
 
     def count(reason: str, rows: int) -> None:
         deleted[reason] += rows
 
-    return Retention(store, config, count)
+    return Retention(store, config, count, clock or SteadyClock())
 
 
 def fill(store: Store, retention: Retention, blocks: int, *, start: int = 0, label: str = "yes") -> None:
@@ -144,3 +145,44 @@ def test_a_bound_without_room_is_a_mistake(max_bytes: int) -> None:
     """Less than 32 MiB leaves no room for the journal."""
     with pytest.raises(ValueError, match="33554432"):
         StoreConfig(max_bytes=max_bytes)
+
+
+@pytest.mark.parametrize("days", [400, -400])
+def test_a_jump_of_the_clock_deletes_nothing_for_a_day(store: Store, deleted: dict[str, int], days: int) -> None:
+    """Rows that were answered before and after the jump stay; a day later the clock is believed."""
+    day, start = 86400.0, time.time()
+    wall, boot = start, 0.0
+    clock = SteadyClock(lambda: wall, lambda: boot)
+    answered_by = SteadyClock(lambda: wall, lambda: boot, quiet=True)  # the engine's
+    retention = kept_within(store, MIB * 1024, deleted, clock)
+    write(store, answered(["before"], time=answered_by.now()))
+    retention.keep()
+    wall += days * day
+    write(store, answered(["after"], time=answered_by.now()))
+    for _ in range(20):
+        wall, boot = wall + 3600, boot + 3600
+        retention.keep()
+    assert deleted["age"] == 0
+    for _ in range(10):
+        wall, boot = wall + 3600, boot + 3600
+        retention.keep()
+    assert deleted["age"] == (2 if days > 0 else 0)
+
+
+def test_a_clock_by_which_every_row_is_too_old_is_doubted(
+    store: Store, deleted: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that starts with a clock far ahead deletes nothing for a day, and says why once."""
+    start = time.time()
+    write(store, answered(["a", "b"], time=start))
+    wall, boot = start + 400 * 86400.0, 0.0
+    retention = kept_within(store, MIB * 1024, deleted, SteadyClock(lambda: wall, lambda: boot))
+    for _ in range(23):
+        retention.keep()
+        wall, boot = wall + 3600, boot + 3600
+    assert deleted["age"] == 0
+    assert caplog.text.count("every stored row is older than store.retention_days") == 1
+    for _ in range(3):
+        wall, boot = wall + 3600, boot + 3600
+        retention.keep()
+    assert deleted["age"] == 2

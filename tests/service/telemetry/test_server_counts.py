@@ -17,6 +17,7 @@ from counting_process import ROUTES
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from waiting import until_in_loop
 
 from service.messages.board import ENGINE, Board
 from service.messages.refused import Refused
@@ -257,6 +258,38 @@ def test_an_engine_that_does_not_answer_delays_no_scrape_for_ever(
     file = FamiliesFile(folder / "families.json")
     front = Exposition(board, ROUTES, GUARDS, METHODS, ask=silent, file=file)
     assert b"guardhouse_self_test_passed 0.0\n" in asyncio.run(front.render(""))[0]
+
+
+def test_many_scrapes_at_once_cost_two_renderings(board: Board, folder: Path) -> None:
+    """Scrapes that come during a rendering share the next rendering, each in its own format; none is out of date."""
+    asked, go = 0, asyncio.Event()
+    file = FamiliesFile(folder / "families.json")
+
+    async def ask() -> list[Family]:
+        nonlocal asked
+        asked += 1
+        await go.wait()
+        return []
+
+    async def scene() -> None:
+        exposition = Exposition(board, ROUTES, GUARDS, METHODS, ask=ask, file=file)
+        counts = FrontMetrics(ROUTES, board.seat(1))
+        first = asyncio.create_task(exposition.render(""))
+        await until_in_loop(lambda: asked)
+        formats = ["", "application/openmetrics-text", "application/openmetrics-text;version=1.0.99;x=y"]
+        counts.requests.add("/predict", "200")
+        others = [asyncio.create_task(exposition.render(formats[number % 3])) for number in range(60)]
+        await asyncio.sleep(0)
+        go.set()
+        await first
+        series = b'guardhouse_requests_total{code="200",route="/predict"} 1.0'
+        for number, (text, kind) in enumerate(await asyncio.gather(*others)):
+            assert kind.startswith("application/openmetrics-text; version=1.0.0" if number % 3 else "text/plain")
+            assert text.endswith(b"# EOF\n") is bool(number % 3)
+            assert series in text or b'guardhouse_requests_total{route="/predict",code="200"} 1.0' in text
+
+    asyncio.run(scene())
+    assert asked == 2
 
 
 def test_totals_by_name(board: Board) -> None:

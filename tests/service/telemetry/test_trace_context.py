@@ -222,4 +222,4 @@ def test_an_exporter_that_cannot_be_made_costs_its_spans(
     monkeypatch.setattr("service.telemetry.otlp.connect", unreadable)
     collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
     assert Tracing.from_environment(model="m", version="1", environment=collector) is None
-    assert "nothing is traced: [Errno 13] Permission denied" in caplog.text
+    assert "nothing is traced: PermissionError: Permission denied" in caplog.text

@@ -1,0 +1,37 @@
+"""Answered rows that counters and monitors have not seen yet: they see rows in lots, and no row alone."""
+
+from typing import NamedTuple
+
+from guards.types import Batch, Result
+from service.messages.answer import Answer
+
+__all__ = ["Lot", "Seen"]
+
+
+class Seen(NamedTuple):
+    """Answered rows as counters and monitors see them."""
+
+    answer: Answer
+    batch: Batch
+    result: Result
+
+
+class Lot:
+    """Keeps answered rows until there are at least ``least`` of them together."""
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+        self._kept: list[Seen] = []
+
+    def add(self, seen: Seen) -> Seen | None:
+        """Add rows; return all kept rows together if they are enough."""
+        self._kept.append(seen)
+        return self.rest() if sum(len(each.answer) for each in self._kept) >= self._least else None
+
+    def rest(self) -> Seen | None:
+        """Return all kept rows together, and keep none any more; None if there are none."""
+        kept, self._kept = self._kept, []
+        if not kept:
+            return None
+        answers, batches, results = zip(*kept, strict=True)
+        return Seen(Answer.join(answers), Batch.join(batches), Result.join(results))
