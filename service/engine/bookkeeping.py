@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from guards.actions import Action
 from guards.types import Batch, Result
 from service.engine.executor import DEVICE_STAGES, About
 from service.engine.job import Computed, Lesson
 from service.engine.ledger import Ledger
 from service.messages.answer import Answer
 from service.monitoring.live_monitors import Monitoring
+from service.monitoring.teaching import Teaching
 from service.telemetry.metrics.engine import EngineMetrics
 
 __all__ = ["Bookkeeping"]
@@ -19,8 +21,8 @@ class Bookkeeping:
     Lessons of several batches are joined first, because the cost of a lesson hardly depends on its number of rows.
     """
 
-    def __init__(self, ledger: Ledger, monitoring: Monitoring, metrics: EngineMetrics) -> None:
-        self._ledger, self._monitoring, self._metrics = ledger, monitoring, metrics
+    def __init__(self, ledger: Ledger, monitoring: Monitoring, metrics: EngineMetrics, teaching: Teaching) -> None:
+        self._ledger, self._monitoring, self._metrics, self._teaching = ledger, monitoring, metrics, teaching
 
     def expect(self, lessons: int) -> None:
         """Note that the answers of ``lessons`` lessons are about to be sent; :meth:`keep` receives them later."""
@@ -34,12 +36,14 @@ class Bookkeeping:
             answer = Answer.join([_answer(lesson) for lesson in lessons])
             batch = Batch.join([_batch(lesson) for lesson in lessons])
             result = Result.join([_result(lesson) for lesson in lessons])
+            flagged = answer.flagged.any(1) | (answer.action > Action.ALLOW)
+            by_rule, at_all = self._teaching.sort(ids, flagged)
         except BaseException:
             self._ledger.forget(len(lessons))  # otherwise feedback would wait for these lessons
             raise
-        self._ledger.note(ids, answered_at, batch, answer, lessons=len(lessons))
+        self._ledger.note(ids, answered_at, batch, answer, by_rule, lessons=len(lessons))
         self._metrics.observe(answer)
-        self._monitoring.observe(batch, result)
+        self._monitoring.observe(batch, result, at_all)
 
     def ran(self, computed: Computed) -> None:
         """Count one batch of the device, also if nobody waits for its rows any more."""

@@ -102,6 +102,7 @@ class FrontProcess:
             routes,
             [guard.name for guard in served.guards],
             served.explain.allowed,
+            monitors=served.monitors,
             ask=engine.metrics,
             file=FamiliesFile(folder / FAMILIES),
         )

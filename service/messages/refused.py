@@ -20,6 +20,7 @@ Reason = Literal[
     "memory",
     "connections",
     "no_store",
+    "no_reset",
 ]
 
 
