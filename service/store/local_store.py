@@ -90,10 +90,11 @@ class LocalStore:
 
     def change(self, change: Change, tally: Tally) -> Changed:
         """Record a change of the monitors, and correct the totals, counting rows with ``tally``."""
-        self._place = 0  # until the change is whole
-        changed = self._log.change(change, tally)
-        self._place = None
-        return changed
+        try:
+            return self._log.change(change, tally)
+        except BaseException:
+            self._place = 0  # some rows may not be corrected yet
+            raise
 
     def sweep(self, tally: Tally) -> None:
         """Look at some rows, and correct the totals if a change was interrupted; :meth:`upkeep` says if more remain."""

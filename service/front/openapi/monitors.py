@@ -110,7 +110,7 @@ def changes_paths(path: str, monitors: Sequence[str], problems: Callable[..., Sc
     codes = problems()
     codes["404"] = {
         **codes["400"],
-        "description": "This server keeps no record of changes, or has no keys and so no admin.",
+        "description": "This server keeps no record, or has no keys and so no admin.",
     }
     codes["422"] = {**codes["400"], "description": "A wrong name or reason, or a monitor that keeps nothing to reset."}
 
