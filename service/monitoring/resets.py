@@ -65,5 +65,6 @@ class Resets:
         if isinstance(monitor, HasCounts):
             monitor.forget()
         else:
-            restore_snapshot(monitor, self._first[monitor.name])
+            arrays = {name: array.copy() for name, array in self._first[monitor.name].items()}
+            restore_snapshot(monitor, arrays)  # copies, because the monitor may go on in these arrays
         self.followed[monitor.name] = change.time

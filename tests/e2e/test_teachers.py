@@ -241,7 +241,7 @@ def test_an_admin_says_what_and_why(shop: Shop) -> None:
 
 
 def test_the_command_changes_monitors(shop: Shop) -> None:
-    """`guardhouse monitors` excludes, includes and resets with the environment's key; without the scope it ends in 2."""
+    """`guardhouse monitors` excludes, includes and resets with the key of the environment; else it ends in 2."""
     url, boss = ["--url", shop.gateway.url], {"GUARDHOUSE_API_KEY": shop.keys["boss"]}
     shop.predict("junk", [ALLOWED] * 3)
     done = cli("monitors", "exclude", "junk", *url, "--reason", "junk", **boss)
