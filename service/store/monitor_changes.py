@@ -45,16 +45,17 @@ class MonitorChanges:
 
     def share(self, connection: Connection) -> None:
         """Keep changes out until this transaction ends; other transactions that count go on."""
-        self._lock(connection, func.pg_advisory_xact_lock_shared)
+        self._lock(connection, shared=True)
 
     def alone(self, connection: Connection) -> None:
         """Wait for the transactions that count rows, and keep others out until this transaction ends."""
-        self._lock(connection, func.pg_advisory_xact_lock)
+        self._lock(connection, shared=False)
 
-    def _lock(self, connection: Connection, function: "type[func.pg_advisory_xact_lock]") -> None:
+    def _lock(self, connection: Connection, *, shared: bool) -> None:
         if connection.dialect.name == "postgresql":
+            lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
             of_model = zlib.crc32(self._model.encode()) - (1 << 31)
-            connection.execute(select(function(LOCK, of_model)))
+            connection.execute(select(lock(LOCK, of_model)))
 
     def forget(self) -> None:
         """Forget what was read: the address of the database may lead to another database now."""
