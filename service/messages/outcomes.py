@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["LISTS", "REPLACED", "RESULTS", "Joined", "Outcome"]
+__all__ = ["LISTS", "REPEATED", "REPLACED", "RESULTS", "Joined", "Outcome"]
 
-REPLACED = "replaced"
+REPLACED, REPEATED = "replaced", "repeated"
 RESULTS = ("accepted", "duplicate", "conflicting", "unknown", REPLACED)
 """What may become of an outcome."""
-LISTS = (*RESULTS, "repeated")
+LISTS = (*RESULTS, REPEATED)
 """The names of the lists of :class:`Joined`."""
 
 

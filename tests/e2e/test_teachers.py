@@ -125,30 +125,34 @@ def serve(bundles: "Bundles", config: Path, keys: Any, rows: Any, **environment:
     return Shop(gateway, found, rows)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shop(bundles: "Bundles", taught: Path, keys: Any, clean_rows: Any) -> Iterator[Shop]:
-    """Serve the classifier; one monitor trusts the shop alone, and another bounds each principal's share."""
+    """Serve the classifier to three principals."""
+    served = serve(bundles, deployed(taught, "none", {}), keys, clean_rows)
+    served.gateway.wait_ready()
+    yield served
+    served.gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def flooded(bundles: "Bundles", taught: Path, keys: Any, clean_rows: Any) -> Iterator[Shop]:
+    """Serve monitors of which one trusts the shop alone, and one bounds shares; send clean rows and junk in turns."""
     served = serve(bundles, deployed(taught, "trust", TRUST), keys, clean_rows)
     served.gateway.wait_ready()
+    for number in range(ROUNDS):
+        start = number * SHOP_ROWS
+        ids = [f"row-{start + place}" for place in range(SHOP_ROWS)]
+        served.predict("shop", served.rows[start : start + SHOP_ROWS], ids)
+        served.predict("junk", [JUNK] * JUNK_ROWS, [f"row-{number * JUNK_ROWS + place}" for place in range(JUNK_ROWS)])
     yield served
     if served.gateway.process.poll() is None:
         served.gateway.stop()
 
 
-def send_both(shop: Shop) -> None:
-    """Send clean rows from the shop and junk, in turns."""
-    for number in range(ROUNDS):
-        start = number * SHOP_ROWS
-        ids = [f"row-{start + place}" for place in range(SHOP_ROWS)]
-        shop.predict("shop", shop.rows[start : start + SHOP_ROWS], ids)
-        shop.predict("junk", [JUNK] * JUNK_ROWS, [f"row-{number * JUNK_ROWS + place}" for place in range(JUNK_ROWS)])
-
-
-def test_junk_of_one_principal_is_taught_to_no_monitor_that_trusts_another(shop: Shop) -> None:
+def test_junk_of_one_principal_is_taught_to_no_monitor_that_trusts_another(flooded: Shop) -> None:
     """Junk alarms the monitor that trusts everybody, and not the other; what is skipped is counted, never silent."""
-    send_both(shop)
-    until(lambda: shop.state("open") == "alarm")
-    found = shop.report()["monitors"]
+    until(lambda: flooded.state("open") == "alarm")
+    found = flooded.report()["monitors"]
     assert found["trusting"]["state"] == "ok"
     assert found["trusting"]["skipped"]["principal"] == ROUNDS * JUNK_ROWS
     assert found["open"]["skipped"] == {"excluded": 0, "principal": 0, "share": 0, "flagged": 0}
@@ -157,34 +161,33 @@ def test_junk_of_one_principal_is_taught_to_no_monitor_that_trusts_another(shop:
     assert found["region"]["skipped"]["share"] == ROUNDS * (JUNK_ROWS + SHOP_ROWS) - 2 * bound
     groups = {one["labels"]["group"]: one["n"] for one in found["region"]["statistics"] if one["name"] == "action_rate"}
     assert sum(groups.values()) == 2 * bound  # the store's totals have the same rows
-    metrics = shop.ask("GET", "/metrics", "boss").text
+    metrics = flooded.ask("GET", "/metrics", "boss").text
     assert f'skipped_rows_total{{monitor="trusting",reason="principal"}} {ROUNDS * JUNK_ROWS}.0' in metrics
 
 
-def test_an_excluded_principal_leaves_the_totals_on_record(shop: Shop) -> None:
+def test_an_excluded_principal_leaves_the_totals_on_record(flooded: Shop) -> None:
     """An admin excludes and resets; a kill of all processes loses neither; an exclusion can be undone."""
-    send_both(shop)
-    shop.feedback("shop", ["row-0", "row-1"])
-    shop.feedback("junk", [f"row-{place}" for place in range(100)], "no")
-    refused = shop.change("exclude", "shop", principal="junk", reason="I say so")
+    flooded.feedback("shop", ["row-0", "row-1"])
+    flooded.feedback("junk", [f"row-{place}" for place in range(100)], "no")
+    refused = flooded.change("exclude", "shop", principal="junk", reason="I say so")
     assert (refused.status_code, refused.json()["detail"]) == (403, "this key has no scope `admin`")
-    excluded = shop.change("exclude", principal="junk", reason="a flood of junk")
+    excluded = flooded.change("exclude", principal="junk", reason="a flood of junk")
     assert excluded.status_code == 200, excluded.text
     assert excluded.json()["rows"] == ROUNDS * JUNK_ROWS
     assert {"trusting", "open", "clean"} <= set(excluded.json()["not_corrected"])
-    assert shop.counted() == (ROUNDS * SHOP_ROWS, 2)
-    shop.predict("junk", [JUNK] * 10)
-    shop.feedback("junk", ["row-200"], "no")
-    assert shop.counted() == (ROUNDS * SHOP_ROWS, 2)
-    assert shop.report()["monitors"]["confusion"]["skipped"]["excluded"] == 10
+    assert flooded.counted() == (ROUNDS * SHOP_ROWS, 2)
+    flooded.predict("junk", [JUNK] * 10)
+    flooded.feedback("junk", ["row-200"], "no")
+    assert flooded.counted() == (ROUNDS * SHOP_ROWS, 2)
+    assert flooded.report()["monitors"]["confusion"]["skipped"]["excluded"] == 10
 
-    assert shop.state("open") == "alarm"  # a sequential test cannot take rows back
-    reset = shop.change("reset", monitor="open", reason="the junk is excluded")
+    assert flooded.state("open") == "alarm"  # a sequential test cannot take rows back
+    reset = flooded.change("reset", monitor="open", reason="the junk is excluded")
     assert reset.status_code == 200, reset.text
-    assert shop.state("open") == "insufficient_data"
-    shop.gateway.kill()
-    assert "a flood of junk" in shop.gateway.log()
-    again = serve_again(shop)
+    assert flooded.state("open") == "insufficient_data"
+    flooded.gateway.kill()
+    assert "a flood of junk" in flooded.gateway.log()
+    again = serve_again(flooded)
     try:
         report = again.report()
         assert [(one["change"], one["by"], one["reason"]) for one in report["changes"]] == [
@@ -227,6 +230,7 @@ def test_repeated_ids_are_told_to_their_principal(shop: Shop) -> None:
 
 def test_an_admin_says_what_and_why(shop: Shop) -> None:
     """A change without a reason, of an unknown monitor, or with a wrong name, is refused in a sentence."""
+    before = shop.report()["changes"]
     for kind, body, place in (
         ("exclude", {"principal": "junk"}, "reason"),
         ("exclude", {"principal": "a b", "reason": "x"}, "principal"),
@@ -237,21 +241,23 @@ def test_an_admin_says_what_and_why(shop: Shop) -> None:
         refused = shop.change(kind, **body)
         assert refused.status_code == 422
         assert place in [loc for fault in refused.json()["errors"] for loc in fault["loc"]]
-    assert shop.report()["changes"] == []
+    assert shop.report()["changes"] == before
 
 
 def test_the_command_changes_monitors(shop: Shop) -> None:
     """`guardhouse monitors` excludes, includes and resets with the key of the environment; else it ends in 2."""
     url, boss = ["--url", shop.gateway.url], {"GUARDHOUSE_API_KEY": shop.keys["boss"]}
-    shop.predict("junk", [ALLOWED] * 3)
-    done = cli("monitors", "exclude", "junk", *url, "--reason", "junk", **boss)
+    before = shop.counted()[0]
+    shop.predict("boss", [ALLOWED] * 3)
+    done = cli("monitors", "exclude", "boss", *url, "--reason", "junk", **boss)
     assert done.returncode == 0, done.stderr
     assert "3 rows were taken out" in done.stdout
     assert "open" in done.stdout
-    assert "3 rows were put back" in cli("monitors", "include", "junk", *url, "--reason", "sorry", **boss).stdout
+    assert "3 rows were put back" in cli("monitors", "include", "boss", *url, "--reason", "sorry", **boss).stdout
     assert cli("monitors", "reset", "open", *url, "--reason", "test", **boss).returncode == 0
+    assert shop.counted()[0] == before + 3
     shown = cli("monitors", "show", *url, "--json", **boss)
-    assert [one["change"] for one in json.loads(shown.stdout)["changes"]] == ["reset", "include", "exclude"]
+    assert [one["change"] for one in json.loads(shown.stdout)["changes"][:3]] == ["reset", "include", "exclude"]
     assert "boss" in cli("monitors", "show", *url, **boss).stdout
     refused = cli("monitors", "reset", "open", *url, "--reason", "test", GUARDHOUSE_API_KEY=shop.keys["shop"])
     assert refused.returncode == 2

@@ -6,7 +6,7 @@ from typing import Any
 from service.front.openapi.labels import label_schema
 from service.front.protocols.feedback import MAX_OUTCOMES, MEMBERS
 from service.front.protocols.v1 import MAX_ID
-from service.messages.outcomes import REPLACED
+from service.messages.outcomes import REPEATED, REPLACED
 
 __all__ = ["feedback_path"]
 
@@ -32,7 +32,7 @@ def feedback_path(classes: tuple[str, ...], problems: Callable[..., Schema]) -> 
     body = _closed({"outcomes": {"type": "array", "items": outcome, "maxItems": MAX_OUTCOMES}}, required=["outcomes"])
     others = {name: {"type": "array", "items": {"type": "string"}} for name in MEMBERS[1:]}
     replaced = {REPLACED: {"type": "array", "items": {"type": "string"}, "description": ONLY}}
-    repeated = {"repeated": {"type": "array", "items": {"type": "string"}, "description": AGAIN}}
+    repeated = {REPEATED: {"type": "array", "items": {"type": "string"}, "description": AGAIN}}
     counted = {"accepted": {"type": "integer", "minimum": 0}}
     answer = _closed({**counted, **others, **replaced, **repeated}, required=list(MEMBERS))
     absent = {**problems("405")["405"], "description": "This server keeps no predictions."}

@@ -12,7 +12,7 @@ from guards.input.spelling import Spellings
 from service.front.protocols.problem import unprocessable
 from service.front.protocols.strict_json import parsed
 from service.front.protocols.v1 import MAX_ID, Errors
-from service.messages.outcomes import REPLACED, RESULTS, Joined, Outcome
+from service.messages.outcomes import REPEATED, REPLACED, RESULTS, Joined, Outcome
 
 __all__ = ["MAX_ID", "MAX_OUTCOMES", "MEMBERS", "Labels", "decode", "encode"]
 
@@ -121,6 +121,6 @@ def encode(joined: Joined, outcomes: Sequence[Outcome]) -> bytes:
     """
     asked = any(outcome.replace for outcome in outcomes)
     listed = (*MEMBERS[1:], *((REPLACED,) if asked else ()))
-    listed += ("repeated",) if joined.repeated else ()
+    listed += (REPEATED,) if joined.repeated else ()
     others = {name: [outcomes[place].id for place in getattr(joined, name)] for name in listed}
     return orjson.dumps({"accepted": len(joined.accepted) + len(joined.replaced), **others})
