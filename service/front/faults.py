@@ -17,6 +17,7 @@ FRAMES = 4
 """How many of the innermost calls of a traceback are logged."""
 OTHER_STATUSES: Mapping[str, HTTPStatus] = {
     "no_store": HTTPStatus.NOT_FOUND,
+    "no_reset": HTTPStatus.UNPROCESSABLE_ENTITY,
     "explain_rate": HTTPStatus.TOO_MANY_REQUESTS,
     "quota": HTTPStatus.TOO_MANY_REQUESTS,
 }
@@ -43,10 +44,11 @@ def problem_of(fault: Exception, request_id: str) -> Problem:
 def refusal(refused: Refused) -> Problem:
     """Turn a refusal of the engine into a problem that says when to send the request again.
 
-    A server without a store will not have a store later. So that answer names no time, and is not counted as shed.
+    A server without a store will not have a store later, and a monitor that cannot be reset will not either. So these
+    answers name no time, and are not counted as shed.
     """
     status = OTHER_STATUSES.get(refused.reason)
-    if status == HTTPStatus.NOT_FOUND:
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY):
         return Problem(status, refused.detail)
     problem = unavailable(refused.detail, reason=refused.reason, retry_after=refused.retry_after)
     if status is not None:

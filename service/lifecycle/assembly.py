@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from service.front import page_routes, triton_routes, v1_routes, v2_routes
+from service.front import admin_routes, page_routes, triton_routes, v1_routes, v2_routes
+from service.front.admin_routes import AdminRoutes
 from service.front.admission import KEY_CODES, QUOTA_CODES, Admission
 from service.front.concurrency import ConcurrencyLimit
 from service.front.cors import PREFLIGHT, PREFLIGHT_CODES
@@ -33,7 +34,7 @@ def codes_of(
     ``explaining`` maps the templates of the explanation routes to their codes. ``keys`` is whether the server asks for
     keys.
     """
-    codes = {**v1_routes.CODES, **v2_routes.CODES, **triton_routes.CODES}
+    codes = {**v1_routes.CODES, **admin_routes.CODES, **v2_routes.CODES, **triton_routes.CODES}
     codes |= dict(page_routes.CODES) | dict(explaining)
     codes[UNMATCHED] = COMMON_CODES
     more = (*KEY_CODES, *QUOTA_CODES, 400) if keys else ()
@@ -92,7 +93,8 @@ class Assembly:
             exposition=exposition,
         )
         v2 = V2Routes(served, readiness=readiness, prediction=prediction)
-        routes = {**TritonRoutes(served, triton).routes(), **v1.routes(), **v2.routes(), **more}
+        admin = AdminRoutes(served, engine, readiness)
+        routes = {**TritonRoutes(served, triton).routes(), **v1.routes(), **admin.routes(), **v2.routes(), **more}
         return cls(served, readiness, prediction, triton, routes)
 
     def rpc_server(

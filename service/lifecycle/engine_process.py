@@ -25,16 +25,18 @@ from guards.types import Mistake
 from service import memory
 from service.closing import close_all
 from service.engine.control_server import ControlServer
-from service.engine.deployment import Deployment
+from service.engine.deployment import Deployment, unknown_principals
 from service.engine.describe import describe
 from service.engine.engine import Engine
 from service.engine.row_server import RowServer
 from service.explain.desk import ExplanationDesk
 from service.interpreter import switch_soon
+from service.keys.key_file import read_keys
 from service.lifecycle import supervisor
 from service.lifecycle.addresses import database_url, read_settings
 from service.messages.board import Board
-from service.messages.outcomes import RESULTS, Outcome
+from service.messages.monitor_changes import Change
+from service.messages.outcomes import LISTS, Outcome
 from service.messages.paths import BOARD, CONTROL_SOCKET, FAMILIES, ROW_SOCKET, STORE_SOCKET, run_folder
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
@@ -96,6 +98,10 @@ class EngineProcess:
         for sentence in without_effect():
             LOG.warning(sentence)
         deployment = Deployment.read(settings)
+        if settings.api_keys is not None:
+            entries = read_keys(settings.api_keys).principals
+            for sentence in unknown_principals(deployment.config, (entry.name for entry in entries)):
+                LOG.warning(sentence)
         served = describe(deployment)
         self._control = ControlServer(served.model_dump(mode="json"), {})
         await self._control.start(self._folder / CONTROL_SOCKET)
@@ -108,6 +114,7 @@ class EngineProcess:
             [guard.name for guard in served.guards],
             list(deployment.config.explain.allowed),
             self._seat,
+            monitors=served.monitors,
             on_purpose=[p for p in range(len(served.guards)) if p not in deployment.config.budgeted],
         )
         threading.Thread(target=self._load, args=(settings, deployment, served, loop), name="load", daemon=True).start()
@@ -168,7 +175,7 @@ class EngineProcess:
             engine.bundle, self._metrics, jobs=engine.jobs, busy=lambda: engine.busy, keeper=keeper
         )
         self._desk.start()
-        handlers = {"report": self._report, "join": self._join, "metrics": self._families}
+        handlers = {"report": self._report, "join": self._join, "metrics": self._families, "change": self._change}
         self._control.add({**handlers, **keeper.handlers(), **self._desk.handlers()})
         self._control.say("ready")
         LOG.info("serving %s %s, bundle %s", served.name, served.version, served.bundle)
@@ -180,7 +187,11 @@ class EngineProcess:
     async def _join(self, _: dict[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
         assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
         joined = await self._engine.join([Outcome(**outcome) for outcome in orjson.loads(body)])
-        return {}, orjson.dumps({name: getattr(joined, name) for name in RESULTS})
+        return {}, orjson.dumps({name: getattr(joined, name) for name in LISTS})
+
+    async def _change(self, head: dict[str, Any], _: bytes) -> tuple[Mapping[str, Any], bytes]:
+        assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
+        return {}, orjson.dumps(await self._engine.change(Change(**head["change"])))
 
     async def _families(self, _: dict[str, Any], __: bytes) -> tuple[Mapping[str, Any], bytes]:
         return {}, await self._scrape()

@@ -106,6 +106,7 @@ class FrontProcess:
             codes,
             [guard.name for guard in served.guards],
             served.explain.allowed,
+            monitors=served.monitors,
             ask=engine.metrics,
             file=FamiliesFile(folder / FAMILIES),
         )

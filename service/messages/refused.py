@@ -22,6 +22,7 @@ Reason = Literal[
     "memory",
     "connections",
     "no_store",
+    "no_reset",
 ]
 
 

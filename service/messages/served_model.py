@@ -60,7 +60,7 @@ class ServedModel(BaseModel):
 
     The engine sends the description to every front before it loads the model. So routes, limits and documents are there
     while the model is still loading. ``groups`` are the attributes whose values come with a request, by the names that
-    the request gives them.
+    the request gives them. ``monitors`` are the monitors' names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,6 +74,7 @@ class ServedModel(BaseModel):
     shadow: bool
     guards: tuple[ServedGuard, ...]
     groups: tuple[str, ...]
+    monitors: tuple[str, ...]
     stores_rows: bool
     stores_inputs: bool
     server: ServerConfig

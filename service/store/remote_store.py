@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.messages.explanations import ExplainAnswer
+from service.messages.monitor_changes import Change, Changed
 from service.messages.outcomes import Outcome
 from service.messages.scope import Scope
 from service.monitoring.sums import Sums, Tally
@@ -158,6 +159,15 @@ class RemoteStore:
         """Give the totals of a scope."""
         sums: Sums = self.ask("totals", scope, seconds=READ_SECONDS)
         return sums
+
+    def change(self, change: Change, tally: Tally) -> Changed:
+        """Record a change of the monitors, and correct the totals, counting rows with ``tally``."""
+        changed: Changed = self.ask("change", change, tally=tally)
+        return changed
+
+    def sweep(self, tally: Tally) -> None:
+        """Look at some rows, and correct the totals if a change was interrupted; :meth:`upkeep` says if more remain."""
+        self.ask("sweep", tally=tally)
 
     def upkeep(self) -> Upkeep:
         """Delete some old rows if there are any, and look what other servers ask."""

@@ -34,7 +34,7 @@ from service.telemetry.metrics.process_figures import PUBLISH_SECONDS, ProcessFi
 __all__ = ["StoreServer", "main"]
 
 LOG = logging.getLogger("guardhouse")
-COUNTING = ("write", "join")
+COUNTING = ("write", "join", "change", "sweep")
 """The methods that take a function that counts rows; the engine has the monitors, so the engine counts."""
 METHODS = ("prepare", "totals", "upkeep", "enter", "settle", "ask_others", "behind", "strike", "leave")
 OF_JOBS = "jobs."

@@ -48,7 +48,8 @@ ORDER = (
     "explain_duration_seconds", "inflight_requests", "concurrency_limit", "connections", "queue_rows",
     "self_test_passed", "rows",
     "rows_abstained_on_purpose", "guard_rows",
-    "guard_flags", "guard_errors", "guard_violations", "device_busy_seconds", "store_rows", "store_deleted_rows",
+    "guard_flags", "guard_errors", "guard_violations", "monitor_skipped_rows",
+    "device_busy_seconds", "store_rows", "store_deleted_rows",
     "feedback", "store_down", "store_files_lost", "store_max_bytes", "store_bytes",
     "store_oldest_row_timestamp_seconds", "guard_p_value", "batch_rows",
 )  # fmt: skip
@@ -65,6 +66,7 @@ class Exposition:
         guards: Sequence[str],
         methods: Sequence[str],
         *,
+        monitors: Sequence[str] = (),
         ask: Callable[[], Awaitable[Sequence[Mapping[str, object]]]],
         file: FamiliesFile,
     ) -> None:
@@ -75,18 +77,19 @@ class Exposition:
             routes: the possible codes of each route's template, as every front counts them.
             guards: the names of all guards, as the engine counts them.
             methods: the names of the explanation methods that the config allows.
+            monitors: the names of all monitors.
             ask: asks the engine for its families (:meth:`service.front.engine_client.EngineClient.metrics`).
             file: the file with the families that the engine gave to a front last.
         """
         self._board, self._routes, self._guards, self._methods = board, routes, guards, methods
-        self._ask, self._file = ask, file
+        self._monitors, self._ask, self._file = tuple(monitors), ask, file
         self._wanted: set[str] = set()
         """The media types in which the rendering that waits will be written."""
         self._rendering = SingleFlight(self._render)
 
     def counts(self) -> ServerCounts:
         """Give the counters of the whole server now."""
-        return ServerCounts.of(self._board, self._routes, self._guards, self._methods)
+        return ServerCounts.of(self._board, self._routes, self._guards, self._methods, self._monitors)
 
     def totals(self) -> ServerTotals:
         """Give the counters of the whole server now, by name; this takes one or two milliseconds."""
@@ -152,7 +155,7 @@ def metric_families(
     if families is not None:
         found += _families(
             engine.rows, engine.on_purpose, engine.guard_rows, engine.guard_flags, engine.guard_errors,
-            engine.violations, engine.stored, engine.store_deleted, engine.feedback, engine.files_lost,
+            engine.violations, engine.skipped, engine.stored, engine.store_deleted, engine.feedback, engine.files_lost,
             engine.p_value, engine.batch_rows,
         )  # fmt: skip
         found += [_plain(family) for family in families]
