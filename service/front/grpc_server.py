@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.json_format import ParseDict
@@ -110,7 +111,7 @@ class RpcServer:
             deadline = asyncio.get_running_loop().time() + seconds
             code, problem = CLIENT_LEFT, None
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
-            exchange.principal = CALLER.get()
+            exchange.principal, exchange.client = CALLER.get(), address_of(context.peer())
             try:
                 async with asyncio.timeout_at(deadline):
                     answer = await method(body, request_id, deadline, trailing)
@@ -222,6 +223,11 @@ class RpcServer:
 
     def _read(self, body: bytes) -> Asked[bytes]:
         return asked(v2_grpc.decode(v2_grpc.parse("ModelInferRequest", body), self.served), v2_grpc.encode)
+
+
+def address_of(peer: str) -> str:
+    """Return the address in gRPC's name of a peer, such as ``ipv4:192.0.2.1:4711`` or ``ipv6:%5B::1%5D:4711``."""
+    return unquote(peer.partition(":")[2].rpartition(":")[0]).strip("[]")
 
 
 def _request_id(fields: Any) -> str:  # noqa: ANN401 - gRPC's metadata

@@ -27,6 +27,8 @@ class Head:
     """The part of the URL after the question mark, as the client sent it."""
     client: str = ""
     """The address of the peer; empty if the server does not know the address."""
+    waited: float = 0.0
+    """How many seconds the request waited in the system before the server read it."""
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from guards.actions import Action
 from service.front.admission import need
+from service.front.concurrency import ConcurrencyLimit, Ticket
 from service.front.engine_client import EngineClient
 from service.front.protocols.v1 import Request
 from service.messages.answer import Answer
@@ -36,9 +37,12 @@ class Asked(Generic[T]):
 class Prediction:
     """Answers the prediction requests of a front process."""
 
-    def __init__(self, engine: EngineClient, stages: StageTimes) -> None:
-        """Ask ``engine`` for predictions, and observe how long decoding and encoding take in ``stages``."""
-        self._engine, self._stages = engine, stages
+    def __init__(self, engine: EngineClient, stages: StageTimes, limit: ConcurrencyLimit) -> None:
+        """Ask ``engine`` for predictions, and observe how long decoding and encoding take in ``stages``.
+
+        Requests beyond ``limit`` are refused.
+        """
+        self._engine, self._stages, self._limit = engine, stages, limit
 
     async def predict(self, decode: Callable[[], Asked[T]], *, deadline: float, slow: bool = False) -> tuple[T, Action]:
         """Check for room, decode, predict and encode; return the encoded answer and its strictest action.
@@ -52,13 +56,22 @@ class Prediction:
 
         Raises:
             Problem: the request cannot be decoded into rows, or asks for a detail that the caller may not see.
-            Refused: the engine does not accept the rows now.
+            Refused: too many requests are being answered, or the engine does not accept the rows now.
             ModelFault: the model raised an exception.
         """
         self._engine.check_room()
+        exchange, left = CURRENT.get(), deadline - asyncio.get_running_loop().time()
+        caller, arrived = ("", time.perf_counter()) if exchange is None else (exchange.caller, exchange.arrived)
+        with self._limit.entered(caller, arrived, left) as ticket:
+            return await self._answer(decode, ticket, deadline=deadline, slow=slow)
+
+    async def _answer(
+        self, decode: Callable[[], Asked[T]], ticket: Ticket, *, deadline: float, slow: bool
+    ) -> tuple[T, Action]:
         started = time.perf_counter()
         asked = await asyncio.to_thread(decode) if slow else decode()
         rows, exchange = asked.rows, CURRENT.get()
+        ticket.weigh(len(rows.x))
         noted = None if exchange is None else exchange.stages
         took(self._stages, "decode", started)
         if exchange is not None:

@@ -8,9 +8,11 @@ from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.front.answer_writer import UnreadBody
+from service.front.arrival import seconds_since_arrival
 from service.front.bounded_connection import FRESH_SECONDS, BoundedConnection, unread
 from service.front.direct import METHOD, Direct, DirectCycle
 from service.front.disconnect import ClosedOrHalfClosed
+from service.front.dispatch import WAITED
 from service.front.framing import Body, SizedBody
 from service.front.http import Head, Message, Receive, Send
 from service.front.one_write import OneWrite
@@ -139,6 +141,8 @@ class StrictProtocol(BoundedConnection):
                 head = Head(METHOD, self.url.decode(), self.headers, client=client)
                 self.cycle = DirectCycle(route, head, self)
                 return
+        if body is not None and self._direct is not None and self._direct.limits.sees_waiting():
+            self.scope[WAITED] = seconds_since_arrival(self._descriptor)  # type: ignore[typeddict-unknown-key]
         super()._begin(body)
         if body is not None and not whole:
             self.cycle.transport = UnreadBody(self.transport, self._end_after_body)
@@ -154,6 +158,12 @@ class StrictProtocol(BoundedConnection):
     def _finish(self) -> None:
         super()._finish()
         if isinstance(self.cycle, DirectCycle):
+            self._running = self.cycle
+            assert self._direct is not None  # noqa: S101 - it made the cycle
+            if self._direct.turn_away(self.cycle):
+                return
+            if self._direct.limits.sees_waiting():
+                self.cycle.head.waited = seconds_since_arrival(self._descriptor)
             self._start_asgi_task(self.cycle, self.app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - an ASGI application
@@ -169,7 +179,7 @@ class StrictProtocol(BoundedConnection):
         try:
             if isinstance(cycle, DirectCycle):
                 assert self._direct is not None  # noqa: S101 - it made the cycle
-                await self._direct.limits.answer(cycle.route, cycle.head, cycle.content, cycle.write)
+                await self._direct.answer(cycle)
                 return
 
             async def receive_or_raise() -> Message:

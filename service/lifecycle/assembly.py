@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from service.front import page_routes, triton_routes, v1_routes, v2_routes
 from service.front.admission import KEY_CODES, Admission
+from service.front.concurrency import ConcurrencyLimit
 from service.front.cors import PREFLIGHT, PREFLIGHT_CODES
 from service.front.dispatch import COMMON_CODES, UNMATCHED
 from service.front.engine_client import EngineClient
@@ -57,13 +58,14 @@ class Assembly:
     routes: Mapping[str, Route]
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - the parts of a front
         cls,
         served: ServedModel,
         engine: EngineClient,
         *,
         readiness: Readiness,
         stages: StageTimes,
+        limit: ConcurrencyLimit,
         exposition: Exposition,
         totals: Callable[[], Totals],
         more: Mapping[str, Route],
@@ -75,11 +77,12 @@ class Assembly:
             engine: the engine.
             readiness: answers health checks.
             stages: measures the time of decoding and encoding.
+            limit: bounds how many predictions are answered at one time.
             exposition: writes the metrics.
             totals: returns the counts of the whole server, for Triton's statistics.
             more: the other routes by path.
         """
-        prediction = Prediction(engine, stages)
+        prediction = Prediction(engine, stages, limit)
         triton = Triton(served, readiness, totals)
         v1 = V1Routes(
             served,

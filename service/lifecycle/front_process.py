@@ -15,6 +15,7 @@ from service.closing import Step, close_all, optional
 from service.explain.routes import CODES as EXPLAIN_CODES
 from service.explain.routes import ExplainRoutes
 from service.front.admission import Admission
+from service.front.concurrency import ConcurrencyLimit
 from service.front.connections import LEAST_FILES, Connections, most_files
 from service.front.cors import Cors
 from service.front.direct import Direct
@@ -107,6 +108,7 @@ class FrontProcess:
             ask=engine.metrics,
             file=FamiliesFile(folder / FAMILIES),
         )
+        limit = ConcurrencyLimit(lambda: board.batch_seconds, seat)
         self._exchanges = exchanges = Exchanges(metrics, tracing)
         self._admission = admission = None if keyring is None else Admission(keyring)
         self._assembly = assembly = Assembly.of(
@@ -114,6 +116,7 @@ class FrontProcess:
             engine,
             readiness=Readiness(engine, lambda: self.shutdown.draining, lambda: board.connecting),
             stages=metrics.stages,
+            limit=limit,
             exposition=exposition,
             totals=exposition.totals,
             more=ExplainRoutes(served, engine.control, partial(read, served)).routes(),
@@ -130,6 +133,7 @@ class FrontProcess:
             closing=lambda: self.shutdown.draining,
             admission=admission,
             trusted_proxies=server.trusted_proxies,
+            concurrency=limit,
         )
         # Answers to other origins' pages need more headers, which only the general way adds.
         self.direct = Direct(limits) if server.cors is None else None

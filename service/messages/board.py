@@ -20,6 +20,7 @@ from service.messages.seat import (
     CONNECTING,
     CONNECTIONS,
     IN_FLIGHT,
+    LIMIT,
     PID,
     SEAT_VALUES,
     SUBMITTED,
@@ -96,7 +97,8 @@ class Board:
                 continue
             self._own.add(number)
             self._seats[number, PID] = os.getpid()
-            self._seats[number, [IN_FLIGHT, CONNECTING, CONNECTIONS]] = 0  # a killed process leaves its values here
+            # A killed process leaves its values here.
+            self._seats[number, [IN_FLIGHT, CONNECTING, CONNECTIONS, LIMIT]] = 0
             return self.seat(number)
         raise OSError("every seat of the board is taken: too many processes were started")
 
@@ -121,6 +123,11 @@ class Board:
     def connections(self) -> int:
         """How many HTTP connections of all living fronts are open."""
         return sum(seat.connections for seat in self.fronts if self.is_held(seat.number))
+
+    @property
+    def concurrency_limit(self) -> float:
+        """How many predictions all living fronts together answer at one time."""
+        return sum(seat.concurrency_limit for seat in self.fronts if self.is_held(seat.number))
 
     @property
     def connecting(self) -> bool:

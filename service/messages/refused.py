@@ -10,6 +10,7 @@ STARTING = "the model is still loading"
 Reason = Literal[
     "queue_full",
     "deadline",
+    "overload",
     "loading",
     "draining",
     "explain_queue_full",

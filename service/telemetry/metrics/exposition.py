@@ -29,7 +29,8 @@ ANSWER_SECONDS = 5.0
 """How long the engine may take to give its families. By default, Prometheus cancels a scrape after 10 seconds."""
 ORDER = (
     "requests", "shed_requests", "explanations", "redis_errors", "request_duration_seconds", "stage_duration_seconds",
-    "explain_duration_seconds", "inflight_requests", "connections", "queue_rows", "self_test_passed", "rows",
+    "explain_duration_seconds", "inflight_requests", "concurrency_limit", "connections", "queue_rows",
+    "self_test_passed", "rows",
     "rows_abstained_on_purpose", "guard_rows",
     "guard_flags", "guard_errors", "guard_violations", "device_busy_seconds", "store_rows", "store_deleted_rows",
     "feedback", "store_down", "store_files_lost", "store_max_bytes", "store_bytes",
@@ -92,6 +93,7 @@ class Exposition:
             self.counts(),
             known,
             inflight=self._board.in_flight,
+            concurrency_limit=self._board.concurrency_limit,
             connections=self._board.connections,
             queue_rows=self._board.queued_rows,
             passed=answered,
@@ -105,6 +107,7 @@ def metric_families(
     families: Sequence[Family] | None,
     *,
     inflight: int = 0,
+    concurrency_limit: float = 0.0,
     connections: int = 0,
     queue_rows: int = 0,
     passed: bool = False,
@@ -115,6 +118,7 @@ def metric_families(
         *_families(front.requests, front.shed, engine.explanations, engine.redis_errors),
         *_families(front.duration, counts.stages, engine.explain_duration),
         _gauge("inflight_requests", "Requests being answered now, scrapes aside.", inflight),
+        _gauge("concurrency_limit", "Predictions that may be answered at one time.", concurrency_limit),
         _gauge("connections", "Open HTTP connections.", connections),
         _gauge("queue_rows", "Rows waiting for the device.", queue_rows),
         _gauge("self_test_passed", "1 once the model is loaded and gave the known verdicts on the known rows.", passed),
