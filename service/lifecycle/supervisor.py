@@ -30,7 +30,16 @@ from service.messages.board import Board
 from service.messages.paths import BOARD, RUN_FOLDER, SERVED_PORT, run_folder
 from service.telemetry.logs import log_as_json
 
-__all__ = ["arranged", "hear_signals", "restrain", "server_ends", "supervisor", "tell_to_stop", "watch"]
+__all__ = [
+    "arranged",
+    "check_in_turn",
+    "hear_signals",
+    "restrain",
+    "server_ends",
+    "supervisor",
+    "tell_to_stop",
+    "watch",
+]
 
 SUPERVISOR = "GUARDHOUSE_SUPERVISOR"
 """The variable with the supervisor's process id. After the supervisor has died, `getppid` cannot give the id."""
@@ -56,6 +65,7 @@ def restrain() -> None:
         except OSError as refused:
             raise BentoMLConfigException(f"the server cannot be started: {refused}") from refused
         make(arbiter, all_watchers, **{**options, **ours})
+        check_in_turn(arbiter)
         hear_signals(arbiter)
 
     Arbiter.__init__ = restrained  # type: ignore[method-assign, assignment]
@@ -94,6 +104,19 @@ def arranged(front: Any, options: Mapping[str, Any]) -> tuple[list[Any], dict[st
         control, events = f"ipc://{folder}/circus-control", f"ipc://{folder}/circus-events"
     more = {"endpoint": control, "pubsub_endpoint": events, "check_delay": CHECK_SECONDS}
     return [front, engine_watcher(front)], more
+
+
+def check_in_turn(arbiter: Any) -> None:  # noqa: ANN401 - circus has no types
+    """Let a check for dead processes be left out while circus still starts processes. Circus itself logs an error."""
+    from circus.exc import ConflictError  # type: ignore[import-untyped]  # noqa: PLC0415 - the fronts do not need it
+
+    check = arbiter.manage_watchers
+
+    def in_turn() -> Any:  # noqa: ANN401 - circus has no types
+        with contextlib.suppress(ConflictError):
+            return check()
+
+    arbiter.manage_watchers = in_turn
 
 
 def hear_signals(arbiter: Any) -> None:  # noqa: ANN401 - circus has no types
