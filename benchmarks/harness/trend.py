@@ -43,8 +43,10 @@ def trend(seconds: Sequence[float], values: Sequence[float]) -> Trend:
     blocks = min(BLOCKS, len(values))
     x = np.array([block.mean() for block in np.array_split(np.asarray(seconds, float), blocks)])
     y = np.array([block.mean() for block in np.array_split(np.asarray(values, float), blocks)])
-    fitted = stats.linregress(x, y)
+    away, spread = x - x.mean(), float(((x - x.mean()) ** 2).sum())
+    slope = float(away @ y) / spread
+    rest = y - y.mean() - slope * away
+    error = float(np.sqrt((rest**2).sum() / (blocks - 2) / spread))
+    margin = float(stats.t.ppf((1 + LEVEL) / 2, blocks - 2)) * error
     length = float(seconds[-1] - seconds[0])
-    margin = float(stats.t.ppf((1 + LEVEL) / 2, blocks - 2)) * float(fitted.stderr)
-    slope = float(fitted.slope)
     return Trend(float(y.mean()), slope * length, (slope - margin) * length, (slope + margin) * length)

@@ -16,6 +16,12 @@ def test_a_line_is_found_exactly() -> None:
     assert found.mean == pytest.approx(100 + 0.5 * 59.5)
 
 
+def test_a_constant_is_flat() -> None:
+    """A figure that never changes has no growth, and an interval without width."""
+    found = trend(SECONDS, [87.5] * 120)
+    assert (found.growth, found.least, found.greatest, found.is_flat) == (0, 0, 0, True)
+
+
 def test_noise_without_growth_is_flat() -> None:
     """Of many series of noise around a constant, the interval holds zero in about 95 of 100."""
     rng = np.random.default_rng(5)
