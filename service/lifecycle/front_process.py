@@ -32,6 +32,7 @@ from service.keys.keyring import Keyring
 from service.lifecycle import supervisor
 from service.lifecycle.assembly import Assembly, codes_of
 from service.lifecycle.exposure import refuse_exposed
+from service.lifecycle.heartbeat import keep_beating
 from service.lifecycle.interruption import unless_told_to_stop
 from service.lifecycle.listening_socket import internet_address, listen, take_own_port
 from service.lifecycle.metrics_port import METRICS, PATHS, MetricsPort
@@ -90,7 +91,8 @@ class FrontProcess:
         furnish(server.max_body_bytes, grpc=server.grpc_port is not None)
         self.engine, self.served = engine, served
         folder, board, seat = place
-        self._board, self._tracing, self._notice = board, tracing, notice
+        self._board, self._seat = board, seat
+        self._tracing, self._notice = tracing, notice
         self.shutdown = Shutdown(
             request_seconds=server.timeout_seconds,
             announce=self._announce,
@@ -198,6 +200,7 @@ class FrontProcess:
             await self._metrics_port.listen(_address()[0], server.metrics_port)
         switch_soon()
         memory.settle()  # before the first request: a full garbage collection stops the process for 150 ms
+        self._tasks.append(asyncio.create_task(keep_beating(self._seat)))
         self.engine.listens()
         try:
             listen()

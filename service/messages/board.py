@@ -81,8 +81,10 @@ class Board:
         """Close the file. This frees every seat of this process; the values stay mapped."""
         os.close(self._descriptor)
 
-    def take_seat(self, role: Role = "front") -> Seat:
+    def take_seat(self, role: Role = "front", *, wait: bool = False) -> Seat:
         """Take the seat of a role; for a front, the first free one. The seat is free again when the process ends.
+
+        With ``wait``, wait until the role's first seat is free.
 
         Raises:
             OSError: no seat is free.
@@ -90,7 +92,7 @@ class Board:
         numbers = {"engine": (ENGINE,), "front": range(1, self.seats - 1), "store": (self.seats - 1,)}
         for number in numbers[role]:
             try:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
             except BlockingIOError:
                 continue
             self._own.add(number)

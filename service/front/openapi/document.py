@@ -146,7 +146,7 @@ def _value(column: Column) -> Schema:
 
 
 def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
-    each: Schema = {"type": "array", "items": {"type": ["string", "null"]}}
+    each: Schema = {"type": "array", "items": {"type": ["string", "null"]}, "minItems": 1}
     return {
         "type": "object",
         "properties": {
@@ -154,6 +154,7 @@ def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
             "ids": {
                 "type": ["array", "null"],
                 "items": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
+                "minItems": 1,
                 "uniqueItems": True,
                 "description": "one for each instance",
             },
