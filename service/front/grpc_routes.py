@@ -23,7 +23,7 @@ __all__ = [
     "STATUS",
     "WATCH",
     "Metadata",
-    "abort",
+    "refuse",
 ]
 
 MAX_DETAILS = 2000
@@ -67,8 +67,14 @@ NEEDS: Mapping[str, Needs] = {
 Metadata = list[tuple[str, str]]
 
 
-async def abort(context: Any, problem: Problem, trailing: Metadata) -> Any:  # noqa: ANN401 - gRPC's own
-    """End a call with a problem, its headers and the metadata ``trailing``; raises gRPC's own exception."""
+def refuse(context: Any, problem: Problem, trailing: Metadata) -> bytes:  # noqa: ANN401 - gRPC's own
+    """Let a call end with a problem, its headers and the metadata ``trailing``; return what its handler must return.
+
+    ``context.abort`` would raise an exception, whose frames gRPC keeps for a while with all that they hold.
+    """
     headers = [(name.lower(), value) for name, value in problem.headers.items()]
     details = problem.sentence.encode()[:MAX_DETAILS].decode(errors="ignore")
-    return await context.abort(STATUS[problem.status], details, (*trailing, *headers))
+    context.set_code(STATUS[problem.status])
+    context.set_details(details)
+    context.set_trailing_metadata((*trailing, *headers))
+    return b""

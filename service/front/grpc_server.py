@@ -17,7 +17,7 @@ from service.front.faults import problem_of
 from service.front.grpc_admission import CALLER, CallAdmission
 from service.front.grpc_options import grpc_options
 from service.front.grpc_receiving import Reception
-from service.front.grpc_routes import CHECK, METHODS, NEEDS, PROBES, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, abort
+from service.front.grpc_routes import CHECK, METHODS, NEEDS, PROBES, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, refuse
 from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect, written
 from service.front.memory_room import BODIES
 from service.front.prediction import Asked, Prediction
@@ -108,7 +108,7 @@ class RpcServer:
         """Make the handler of a method. It takes a stream, because gRPC would receive a single message at once."""
 
         async def answered(context: Any, request_id: str, deadline: float, trailing: Metadata) -> bytes:  # noqa: ANN401
-            # No other frame holds the message: the frames of an aborted call stay until the garbage collector runs.
+            # No other frame holds the message, so the message is gone before a refusal is written.
             message = await self._reception.receive(context, probe=route in PROBES)
             with BODIES.held(len(message)):
                 return await method(message, request_id, deadline, trailing)
@@ -143,11 +143,11 @@ class RpcServer:
                 return answer
             if problem.reason is not None:
                 self.exchanges.metrics.shed.add(problem.reason)
-            return await abort(context, problem, trailing)  # type: ignore[no-any-return]
+            return refuse(context, problem, trailing)
 
         return handle
 
-    async def _refuse(self, path: str, problem: Problem, context: Any) -> None:  # noqa: ANN401 - gRPC's context
+    async def _refuse(self, path: str, problem: Problem, context: Any) -> bytes:  # noqa: ANN401 - gRPC's context
         """End a call that may not enter; calls of paths that do not exist are not counted, as for every caller."""
         fields = context.invocation_metadata() or ()
         request_id = _request_id(fields)
@@ -155,7 +155,7 @@ class RpcServer:
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
             exchange.principal = CALLER.get()
             self.exchanges.end(exchange, int(problem.status))
-        await abort(context, problem, [("x-request-id", request_id)])
+        return refuse(context, problem, [("x-request-id", request_id)])
 
     def _stream(self, route: str, method: Callable[[Any], AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
         async def handle(asked: Any, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - bytes, or many of them
