@@ -16,7 +16,8 @@ from service.store.store_client import Jobs
 
 __all__ = ["JobRunner", "Work"]
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 LOG = logging.getLogger("guardhouse")
 Work = Callable[[ExplainRequest], Awaitable[ExplainAnswer]]
 """Answers a request, or raises ``Refused`` if it cannot be answered now."""
