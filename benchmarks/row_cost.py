@@ -36,6 +36,7 @@ from service.engine.executor import Executor
 from service.engine.job import Computed, Lesson
 from service.engine.ledger import Ledger
 from service.monitoring.live_monitors import Monitoring
+from service.monitoring.teaching import Teaching
 from service.store.local_store import LocalStore
 from service.telemetry.metrics.engine import EngineMetrics
 
@@ -156,7 +157,7 @@ def _books(bundle: Bundle, rows: int, joined: int, folder: Path) -> Iterator[dic
         if ledger.store is not None:
             ledger.store.prepare()  # two stores in one process must not make their tables at the same time
         ledgers.append((ledger, monitoring))
-        books = Bookkeeping(ledger, monitoring, metrics)
+        books = Bookkeeping(ledger, monitoring, metrics, Teaching(bundle.config.all_monitors, metrics.count_skipped))
         variants[name] = _kept(books, ledger, lessons)
     yield variants
     for ledger, monitoring in ledgers:

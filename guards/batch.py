@@ -57,8 +57,8 @@ class Batch:
         """Count the rows."""
         return self.x.shape[0]
 
-    def __getitem__(self, rows: slice) -> "Batch":
-        """Take some of the rows, in order."""
+    def __getitem__(self, rows: slice | Tensor) -> "Batch":
+        """Take some of the rows: a slice, or an index (m,)."""
         output = self.output
         return Batch(
             x=self.x[rows],

@@ -133,8 +133,8 @@ class Result:
         """Count the rows."""
         return len(self.verdict.action)
 
-    def __getitem__(self, rows: slice) -> "Result":
-        """Take some of the rows, in order."""
+    def __getitem__(self, rows: slice | Tensor) -> "Result":
+        """Take some of the rows: a slice, or an index (m,)."""
         prediction, verdict = self.prediction, self.verdict
         return Result(
             output=self.output[rows],

@@ -1,15 +1,19 @@
 """Settings of a process's memory: the size of pages, what happens to freed memory, what the garbage collector scans."""
 
+import asyncio
 import ctypes
 import gc
 import os
+from pathlib import Path
 
-__all__ = ["huge_pages", "keep", "settle"]
+__all__ = ["huge_pages", "keep", "keep_giving_back", "settle"]
 
 # Constants of glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 MOST = 2**31 - 1
 GIGABYTE = 2**30
+STATM = Path("/proc/self/statm")
+LOOK_SECONDS, GROWN = 5.0, 32 << 20
 
 
 TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
@@ -34,13 +38,38 @@ def keep() -> None:
     convolutional network a third of its rows per second. With this setting the process stays as large as its largest
     batch made it.
     """
+    if (library := _glibc()) is not None:
+        library.mallopt(MMAP_THRESHOLD, GIGABYTE)
+        library.mallopt(TRIM_THRESHOLD, MOST)
+
+
+async def keep_giving_back() -> None:
+    """Return freed memory to the kernel while the process is larger than it was; has an effect with glibc alone.
+
+    glibc gives back a heap's end alone. A small block that lives on above freed blocks keeps all of them: after sixty
+    gRPC messages of 16 MB a front had kept 130 MB. Returning the pages takes a few milliseconds of another thread.
+    """
+    library = _glibc()
+    if library is None:
+        return
+    usual = _resident()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if _resident() > usual + GROWN:
+            await asyncio.to_thread(library.malloc_trim, 0)
+
+
+def _resident() -> int:
+    """Return the bytes of this process that are in memory."""
+    return int(STATM.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _glibc() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(None)
     except OSError:  # glibc can be opened like this, so the C library is another one
-        return
-    if hasattr(library, "gnu_get_libc_version"):
-        library.mallopt(MMAP_THRESHOLD, GIGABYTE)
-        library.mallopt(TRIM_THRESHOLD, MOST)
+        return None
+    return library if hasattr(library, "gnu_get_libc_version") else None
 
 
 def settle() -> None:

@@ -10,7 +10,7 @@ __all__ = ["Memory", "cpu_seconds", "memory", "role_of"]
 
 KIB, MIB = 2**10, 2**20
 ROLES = (
-    ("service.lifecycle.engine_process", "engine"),
+    ("service.lifecycle.engine_process", "engine"),  # and its spare
     ("service.store.store_server", "store"),
     ("service.explain.worker_main", "explain worker"),
     ("slow_work/process.py", "monitor worker"),

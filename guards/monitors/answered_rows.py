@@ -3,7 +3,7 @@
 The store's process uses records too. That process needs no torch, so only making the records of a batch imports torch.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,7 +35,8 @@ class Records:
     level codes of every monitor that has groups, by the monitor's name. ``weight`` is 1 / the probability that the
     outcome of such a row becomes known, NaN if that probability was not given. ``flagged`` says whether any guard
     that shares the budget flagged the row, even if shadow mode kept the flag from changing the action; None if that was
-    not recorded.
+    not recorded. ``spotless`` says whether no guard at all flagged the row; None if that was not recorded. ``skipped``
+    marks the rows that a monitor does not count, by the monitor's name; a monitor that is not named counts every row.
     """
 
     predicted: npt.NDArray[Any]
@@ -46,6 +47,8 @@ class Records:
     covered: npt.NDArray[np.int64] | None = None
     weight: npt.NDArray[np.float64] | None = None
     flagged: npt.NDArray[np.bool_] | None = None
+    spotless: npt.NDArray[np.bool_] | None = None
+    skipped: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -54,15 +57,34 @@ class Records:
     def take(self, rows: Sequence[int] | slice) -> Self:
         """Take some of the rows, in this order."""
         index = rows if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
-        columns = {name: getattr(self, name) for name in ("actual", "covered", "weight", "flagged")}
+        columns = {name: getattr(self, name) for name in ("actual", "covered", "weight", "flagged", "spotless")}
         return replace(
             self,
             predicted=self.predicted[index],
             action=self.action[index],
             confidence=self.confidence[index],
             groups={name: codes[index] for name, codes in self.groups.items()},
+            skipped={name: marks[index] for name, marks in self.skipped.items()},
             **{name: None if values is None else values[index] for name, values in columns.items()},
         )
+
+    def counted_by(self, monitor: str) -> Self:
+        """Take the rows that a monitor counts."""
+        skipped = self.skipped.get(monitor)
+        return self if skipped is None or not skipped.any() else self.take(np.flatnonzero(~skipped).tolist())
+
+    def counted_by_any(self, monitors: Collection[str]) -> Self:
+        """Take the rows that at least one of the monitors counts."""
+        if not monitors or not all(name in self.skipped for name in monitors):
+            return self
+        nobody = np.logical_and.reduce([self.skipped[name] for name in monitors])
+        return self.take(np.flatnonzero(~nobody).tolist())
+
+    def clean(self) -> Self:
+        """Take the rows that no guard flagged."""
+        allowed = self.action == Action.ALLOW
+        kept = allowed if self.spotless is None else allowed & self.spotless
+        return self if kept.all() else self.take(np.flatnonzero(kept).tolist())
 
     @property
     def answered(self) -> npt.NDArray[np.bool_]:
@@ -111,6 +133,7 @@ class Records:
             action=action.cpu().numpy(),
             confidence=torch.where(answered, confidence, torch.nan).cpu().numpy(),
             flagged=outcome.verdict.alarmed.cpu().numpy(),
+            spotless=(~outcome.verdict.flagged.any(0)).cpu().numpy(),
         )
 
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from pydantic import Field
 from torch import Tensor, nn
 
-from guards.detectors.base import Params
 from guards.input.schema import InputSchema
 from guards.monitors.answered_rows import Records
 from guards.monitors.groupings import Grouping
+from guards.monitors.teachers import TeacherParams
 from guards.statistics.recent_blocks import STAGES, Blocks, Stage, cut, windows_of
 from guards.types import Batch, Reference, Result
 
@@ -71,8 +71,8 @@ class Context:
     false_alarm_budget: float | None = 0.01
 
 
-class MonitorParams(Params):
-    """The parameters of every monitor: a name, and a ``kind``, which a subclass narrows to a literal."""
+class MonitorParams(TeacherParams):
+    """The parameters of every monitor: a name, whom it trusts, and a ``kind`` that a subclass narrows to a literal."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="the monitor's name in reports, metrics and logs")
     kind: str
@@ -197,6 +197,12 @@ class CountingMonitor(Monitor):
     def judge_by(self, totals: npt.NDArray[np.int64], windows: Sequence[npt.NDArray[np.int64]]) -> None:
         """Report and judge these ``totals`` (size,) and windows from now on, in place of this process's counts."""
         self.totals, self._windows_given = totals, windows
+
+    def forget(self) -> None:
+        """Forget every row, and end the alarm."""
+        self.counts[:] = 0
+        self.blocks = {stage: Blocks() for stage in STAGES}
+        self._alarmed = self._alarmed_recently = False
 
     def alarms(self) -> Mapping[str, int] | None:
         """Give None, because only the state shows an alarm; empty if the parameters allow no alarm."""

@@ -98,6 +98,9 @@ class HasCounts(Protocol):
     def add(self, stage: Stage, rows: int, counts: Counts) -> None:
         """Add the counts of ``rows`` rows."""
 
+    def forget(self) -> None:
+        """Forget every row, and end the alarm."""
+
     def join(self, records: Records) -> None:
         """Count every row or, with ``actual``, every outcome once."""
 

@@ -11,11 +11,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from guards.monitors.base import Context, Monitor, MonitorParams, Series, State, Statistic
+from guards.monitors.clean_rows import Include, included
 from guards.monitors.sequential_snapshot import check_snapshot
 from guards.monitors.streams import StreamParams, Streams
 from guards.statistics.bets import Bets
 from guards.statistics.e_values import discoveries, e_bh_statistic, population_stability
-from guards.types import Action, Batch, Reference, Result
+from guards.types import Batch, Reference, Result
 
 __all__ = ["Sequential", "SequentialParams"]
 
@@ -48,10 +49,7 @@ class SequentialParams(StreamParams):
         le=10,
         description="how far a stream may move without drift, in standard deviations; 0.3 is a PSI of about 0.1",
     )
-    include: Literal["all", "clean"] = Field(
-        default="all",
-        description="all: every row is judged; clean: flagged rows are left out, here and in the reference",
-    )
+    include: Include = "all"
     epoch: int = Field(default=16, ge=1, le=4096, description="number of rows after which the evidence is updated")
 
     @model_validator(mode="after")
@@ -99,23 +97,17 @@ class Sequential(Monitor):
     def fit(self, reference: Reference, outcome: Result) -> Self:
         """Set the bins' edges at the reference's quantiles, and count the reference into them."""
         self.streams.fit(reference, outcome)
-        self.reference_counts = self.streams.reference(reference.batch, outcome, self._included(outcome))
+        self.reference_counts = self.streams.reference(reference.batch, outcome, included(outcome, self.params.include))
         return self
-
-    def _included(self, outcome: Result) -> Tensor:
-        verdict = outcome.verdict
-        if self.params.include == "all":
-            return torch.ones_like(verdict.action, dtype=torch.bool)
-        return (verdict.action == Action.ALLOW) & ~verdict.flagged.any(0)
 
     def observe(self, batch: Batch, outcome: Result) -> None:
         """Count every row once in every stream, and judge each epoch that is complete."""
         places = self.streams.places(batch, outcome).cpu().numpy()
         self.clock["seen"] += places.shape[1]
         if self.params.include == "clean":
-            included = self._included(outcome).cpu().numpy()
-            self.counts += self._count(places[:, ~included])
-            places = places[:, included]
+            clean = included(outcome, "clean").cpu().numpy()
+            self.counts += self._count(places[:, ~clean])
+            places = places[:, clean]
         at_once = self.params.epoch * max(1, COUNTS_AT_ONCE // self.streams.size)
         for start in range(0, places.shape[1], at_once):
             self._count_epochs(places[:, start : start + at_once])

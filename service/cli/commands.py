@@ -20,6 +20,7 @@ from guards.cli.commands import app, remarks, run
 from guards.types import Mistake
 from service.cli.drain import drain
 from service.cli.keys import keys
+from service.cli.monitors import monitors
 from service.cli.wait import wait
 from service.engine.deployment import Deployment
 from service.lifecycle.addresses import read_settings
@@ -34,6 +35,7 @@ SHOWN_IDS = 5
 app.command()(drain)
 app.command()(wait)
 app.add_typer(keys, name="keys")
+app.add_typer(monitors, name="monitors")
 
 
 def _series(bundle: Bundle) -> str:

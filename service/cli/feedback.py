@@ -11,7 +11,7 @@ from guards.cli.server_key import KEY_HINT, key_header, needs_key
 from guards.types import Mistake
 from service.cli.outcomes_file import FeedbackFile
 from service.front.protocols.feedback import MAX_OUTCOMES, MEMBERS
-from service.messages.outcomes import REPLACED
+from service.messages.outcomes import REPEATED, REPLACED
 
 __all__ = ["NotSentError", "Sender"]
 
@@ -80,8 +80,9 @@ class Sender:
             answer = self._asked("POST", f"/v1/models/{self._name}:feedback", lines, outcomes=part)
             for name in MEMBERS:
                 result[name] += answer[name]
-            if REPLACED in answer:
-                result[REPLACED] = result.get(REPLACED, []) + answer[REPLACED]
+            for name in (REPLACED, REPEATED):
+                if name in answer:
+                    result[name] = result.get(name, []) + answer[name]
             yield len(part), result
 
     def _asked(self, method: str, path: str, lines: Sequence[int] = (), **body: Any) -> Mapping[str, Any]:  # noqa: ANN401

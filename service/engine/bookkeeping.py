@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from guards.actions import Action
 from guards.types import Batch, Result
 from service.engine.executor import DEVICE_STAGES, About
 from service.engine.job import Computed, Lesson
@@ -9,6 +10,7 @@ from service.engine.ledger import Ledger
 from service.engine.lot import Lot, Seen
 from service.messages.answer import Answer
 from service.monitoring.live_monitors import Monitoring
+from service.monitoring.teaching import Teaching
 from service.telemetry.metrics.engine import EngineMetrics
 
 __all__ = ["Bookkeeping"]
@@ -21,10 +23,17 @@ class Bookkeeping:
     """
 
     def __init__(
-        self, ledger: Ledger, monitoring: Monitoring, metrics: EngineMetrics, *, smallest_count: int = 1
+        self,
+        ledger: Ledger,
+        monitoring: Monitoring,
+        metrics: EngineMetrics,
+        teaching: Teaching,
+        *,
+        smallest_count: int = 1,
     ) -> None:
         """Store each row at once; count and observe at least ``smallest_count`` rows together."""
         self._ledger, self._monitoring, self._metrics = ledger, monitoring, metrics
+        self._teaching = teaching
         self._lot = Lot(smallest_count)
 
     def expect(self, lessons: int) -> None:
@@ -39,11 +48,13 @@ class Bookkeeping:
             answer = Answer.join([_answer(lesson) for lesson in lessons])
             batch = Batch.join([_batch(lesson) for lesson in lessons])
             result = Result.join([_result(lesson) for lesson in lessons])
+            flagged = answer.flagged.any(1) | (answer.action > Action.ALLOW)
+            by_rule, at_all = self._teaching.sort(ids, flagged)
         except BaseException:
             self._ledger.forget(len(lessons))  # otherwise feedback would wait for these lessons
             raise
-        self._ledger.note(ids, answered_at, batch, answer, lessons=len(lessons))
-        self._show(self._lot.add(Seen(answer, batch, result)))
+        self._ledger.note(ids, answered_at, batch, answer, by_rule, lessons=len(lessons))
+        self._show(self._lot.add(Seen(answer, batch, result, at_all)))
 
     def close(self) -> None:
         """Show the last rows to the monitors, whose state is about to be saved."""
@@ -52,7 +63,7 @@ class Bookkeeping:
     def _show(self, seen: Seen | None) -> None:
         if seen is not None:
             self._metrics.observe(seen.answer)
-            self._monitoring.observe(seen.batch, seen.result)
+            self._monitoring.observe(seen.batch, seen.result, seen.without)
 
     def ran(self, computed: Computed) -> None:
         """Count one batch of the device, also if nobody waits for its rows any more."""

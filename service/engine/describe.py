@@ -50,7 +50,9 @@ def served_model(
             for guard in config.guards
         ),
         groups=tuple(groups_of_requests(config)),
+        monitors=tuple(params.name for params in config.all_monitors),
         stores_rows=config.store.enabled,
+        stores_inputs=config.store.inputs,
         server=config.server,
         explain=_explain(config, schema),
     )

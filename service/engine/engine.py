@@ -11,7 +11,9 @@ from typing import Any
 import numpy.typing as npt
 
 from guards.bundle.bundle import Bundle
+from guards.monitors.base import MonitorParams
 from guards.monitors.groups.monitor import level_codes, of_requests
+from guards.monitors.teachers import TeacherParams
 from guards.pipeline import fatal
 from guards.version import __version__
 from service.closing import Step, optional
@@ -20,6 +22,7 @@ from service.engine.bookkeeping import Bookkeeping
 from service.engine.executor import Executor
 from service.engine.ledger import Ledger
 from service.messages.board import Board
+from service.messages.monitor_changes import Change, Standing
 from service.messages.outcomes import Joined, Outcome
 from service.messages.refused import Refused
 from service.messages.requests import Groups
@@ -27,6 +30,7 @@ from service.messages.scope import Scope
 from service.monitoring.exported_series import ExportedSeries
 from service.monitoring.live_monitors import Monitoring
 from service.monitoring.snapshots import Snapshots
+from service.monitoring.teaching import Teaching
 from service.steady_clock import SteadyClock
 from service.store.local_store import StoreSettings
 from service.store.store_client import Jobs, StoreClient
@@ -90,6 +94,7 @@ class Engine:
                 self._snapshots = self._restored(state)
         self._request_groups = of_requests(bundle.monitors)
         self._clock = SteadyClock(quiet=True)  # the store's clock logs jumps
+        self._teaching = Teaching(self.config.all_monitors, metrics.count_skipped)
         executor = Executor(bundle, pipeline, max_batch_rows=self.config.server.max_batch_rows, clock=self._clock.now)
         self._ledger = Ledger(
             bundle,
@@ -99,10 +104,11 @@ class Engine:
             open_store if self.config.store.enabled else None,
             hurry=self._settle,
             smallest_count=smallest_count,
+            on_standing=self._stand,
         )
         self.batch_rows = executor.warm_up()
         self._ledger.wait_until_tried(FIRST_TRY_SECONDS)
-        self._books = Bookkeeping(self._ledger, self.monitoring, metrics, smallest_count=smallest_count)
+        self._books = Bookkeeping(self._ledger, self.monitoring, metrics, self._teaching, smallest_count=smallest_count)
         self.batcher = Batcher(
             executor.compute,
             self._books,
@@ -115,7 +121,7 @@ class Engine:
         self.families = self._made_families(pipeline.thresholds, families)
 
     def _restored(self, folder: Path) -> Snapshots:
-        configs = {params.name: params.model_dump_json() for params in self.config.monitors}
+        configs = {params.name: _written(params) for params in self.config.monitors}
         name, bundle = self.config.name, self.bundle.id
         return Snapshots(folder, model=name, bundle=bundle, configs=configs, monitoring=self.monitoring)
 
@@ -187,6 +193,18 @@ class Engine:
         # Outcomes that arrived are stored, even if the client does not wait for the answer any more.
         return await asyncio.shield(self._ledger.feedback.join(outcomes))
 
+    def _stand(self, standing: Standing) -> None:
+        self._teaching.excluded = standing.excluded
+        self.monitoring.reset(standing.resets)
+
+    async def change(self, change: Change) -> dict[str, Any]:
+        """Record a change of the monitors, and follow it.
+
+        Raises:
+            Refused: there is no store, the store is down, or the monitor cannot be reset.
+        """
+        return await asyncio.shield(self._ledger.change(change))  # goes on if the client leaves
+
     def closing(self) -> list[Step]:
         """List what to close, in order: first waiting requests are answered, then the answered rows are stored."""
         steps = [
@@ -198,6 +216,11 @@ class Engine:
             steps.append(Step("the monitors' state", CLOSE_SECONDS, partial(asyncio.to_thread, self._snapshots.close)))
         monitoring = partial(asyncio.to_thread, self.monitoring.close)
         return [*steps, Step("the monitors' process", STORE_SECONDS, monitoring)]
+
+
+def _written(params: MonitorParams) -> str:
+    """Write a monitor's config. Keys of trust that are not set are left out: earlier versions did not have them."""
+    return params.model_dump_json(exclude={key for key in TeacherParams.model_fields if getattr(params, key) is None})
 
 
 def _on_fault(fault: BaseException) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from service.messages.outcomes import RESULTS, Joined, Outcome
+from service.messages.outcomes import LISTS, Joined, Outcome
 from service.messages.refused import Refused
 from service.monitoring.live_monitors import Monitoring
 from service.store.database import StoreDownError
@@ -59,7 +59,7 @@ class Feedback:
         if joined.unknown and await self._others_have_stored():
             places = joined.unknown
             late = await self._in_thread(lambda: self._join([outcomes[place] for place in places]))
-            for name in RESULTS:
+            for name in LISTS:
                 again = [places[place] for place in getattr(late, name)]
                 setattr(joined, name, again if name == "unknown" else sorted([*getattr(joined, name), *again]))
         self._metrics.feedback.add(

@@ -1,9 +1,13 @@
 """Answered rows that counters and monitors have not seen yet: they see rows in lots, and no row alone."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from guards.types import Batch, Result
 from service.messages.answer import Answer
+from service.monitoring.teaching import Without
 
 __all__ = ["Lot", "Seen"]
 
@@ -14,6 +18,8 @@ class Seen(NamedTuple):
     answer: Answer
     batch: Batch
     result: Result
+    without: Without
+    """The rows that each monitor does not count."""
 
 
 class Lot:
@@ -33,5 +39,15 @@ class Lot:
         kept, self._kept = self._kept, []
         if not kept:
             return None
-        answers, batches, results = zip(*kept, strict=True)
-        return Seen(Answer.join(answers), Batch.join(batches), Result.join(results))
+        answers, batches, results, withouts = zip(*kept, strict=True)
+        sizes = [len(answer) for answer in answers]
+        return Seen(Answer.join(answers), Batch.join(batches), Result.join(results), _joined(withouts, sizes))
+
+
+def _joined(withouts: Sequence[Without], sizes: Sequence[int]) -> Without:
+    """Join the marks of every monitor; where a monitor has no marks, it counts every row."""
+    names = {name for without in withouts for name in without}
+    each = list(zip(withouts, sizes, strict=True))
+    return {
+        name: np.concatenate([without.get(name, np.zeros(size, np.bool_)) for without, size in each]) for name in names
+    }

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import orjson
 from guards.config.explain import ExplainConfig
 from service.explain.cache import Recent
 from service.explain.worker_client import ExplanationWorker
-from service.messages.explanations import ExplainAnswer, ExplainRequest
+from service.messages.explanations import ExplainAnswer, ExplainRequest, Meter
 from service.messages.refused import Refused
 from service.processes import EndedError
 
@@ -39,6 +40,9 @@ class Histogram(Protocol):
 
     def observe(self, value: float, *labels: str) -> None:
         """Add one observation."""
+
+
+Charge = Callable[[Meter, float], None]
 
 
 class Count(Protocol):
@@ -88,7 +92,11 @@ class Pieces:
 class Answers:
     """Answers the requests about one bundle. A recent answer is given again from the cache."""
 
-    def __init__(self, bundle: str, section: ExplainConfig, worker: ExplanationWorker, count: Count) -> None:
+    def __init__(
+        self, bundle: str, section: ExplainConfig, worker: ExplanationWorker, count: Count, charge: Charge
+    ) -> None:
+        """Count in ``count``, and ``charge`` the seconds of work on requests with a meter."""
+        self._charge = charge
         self._bundle, self._default, self._worker, self._count = bundle, section.method, worker, count
         self._recent: Recent[Pieces] = Recent(section.cache_bytes)
 
@@ -125,7 +133,8 @@ class Answers:
         key = hashlib.sha256(orjson.dumps([self._bundle, request.owner, head]) + rows).digest()
         if (known := self._recent.get(key)) is not None:
             return known.answer(request), "cached"
-        said, body = await self._worker.explain(head, rows, deadline)
+        spent = None if request.meter is None else partial(self._charge, request.meter)
+        said, body = await self._worker.explain(head, rows, deadline, spent)
         if said["status"] == "ok":
             made = Pieces.cut(body, said["pieces"])
             self._recent.put(key, made)

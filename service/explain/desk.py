@@ -3,8 +3,10 @@
 The desk lives in the engine's process, on its event loop. The fronts ask it over the control socket.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Any
 
 from guards.bundle.bundle import Bundle
@@ -13,8 +15,6 @@ from service.closing import Step
 from service.engine.control_server import Handler
 from service.explain.answers import Answers, Count
 from service.explain.job_runner import JobRunner
-from service.explain.rate_limit import Allowance
-from service.explain.shared_rate_limit import SharedAllowance, connect
 from service.explain.worker_client import ExplanationWorker
 from service.messages.explanations import (
     ADMIT,
@@ -25,10 +25,13 @@ from service.messages.explanations import (
     ExplainAnswer,
     ExplainRequest,
     Fault,
+    Meter,
 )
 from service.messages.frames import Frame
 from service.messages.refused import Refused
 from service.processes import ChildProcess
+from service.quotas.buckets import Rate, client_of
+from service.quotas.keeper import Keeper
 from service.store.store_client import Jobs
 
 __all__ = ["ExplanationDesk"]
@@ -47,23 +50,19 @@ class ExplanationDesk:
         *,
         jobs: Jobs | None,
         busy: Callable[[], bool],
-        redis_url: str | None = None,
+        keeper: Keeper,
     ) -> None:
         """Prepare. The first question starts the process that explains.
 
         Without a table of ``jobs``, nothing can be explained later. ``busy`` returns whether predictions are being
-        made. If there is a ``redis_url``, the requests of clients are counted in Redis, over all replicas.
+        made. ``keeper`` counts what clients use.
         """
         self._bundle, self._config, section = bundle, bundle.config, bundle.config.explain
-        self._allowance = Allowance(section.rate, section.burst)
-        self._shared: SharedAllowance | None = None
-        if redis_url is not None:
-            self._shared = SharedAllowance(
-                connect(redis_url), self._config.name, section.rate, section.burst, on_loss=count.redis_errors.add
-            )
+        self._charging: set[asyncio.Future[float]] = set()
+        self._keeper, self._rate = keeper, Rate(section.rate / 60, section.burst)
         process = ChildProcess(WORKER, bundle.id)
         self._worker = ExplanationWorker(process, section.max_queue, share=section.share, busy=busy)
-        self._answers = Answers(bundle.id, section, self._worker, count)
+        self._answers = Answers(bundle.id, section, self._worker, count, self._charge)
         self._jobs: JobRunner | None = None
         if jobs is not None:
             self._jobs = JobRunner(jobs, bundle.id, self._answer_job)
@@ -82,8 +81,6 @@ class ExplanationDesk:
         if self._jobs is not None:
             await self._jobs.close()
         await self._worker.close()
-        if self._shared is not None:
-            await self._shared.close()
 
     def handlers(self) -> Mapping[str, Handler]:
         """Map the name of each question that a front may ask to the method that answers it."""
@@ -96,25 +93,24 @@ class ExplanationDesk:
         }
 
     async def _admit(self, head: dict[str, Any], _: bytes) -> Frame:
-        """Take one request from a client's allowance.
+        """Take one request from a client's allowance; a client that has used up its seconds is refused.
 
         Raises:
-            Refused: the client has used up its allowance.
+            Refused: the client has used up its allowance or its seconds.
         """
-        client = head["client"]
-        wait = self._allowance.wait(client) if self._shared is None else await self._shared.wait(client)
-        if wait:
+        if (meter := head.get("meter")) is not None:
+            key, *rate = meter
+            if wait := await self._keeper.take(key, Rate(*rate), 0):
+                detail = "this key has used up its seconds of explanation; come again later"
+                raise Refused("quota", detail, retry_after=ceil(wait))
+        if wait := await self._keeper.take(_bucket(head), self._rate):
             detail = "this client asked for too many explanations; come again later"
-            raise Refused("explain_rate", detail, retry_after=wait)
+            raise Refused("explain_rate", detail, retry_after=ceil(wait))
         return {}, b""
 
     async def _give_back(self, head: dict[str, Any], _: bytes) -> Frame:
         """Give a client back what its last request took, because the request could not be read."""
-        client = head["client"]
-        if self._shared is None:
-            self._allowance.give_back(client)
-        else:
-            await self._shared.give_back(client)
+        await self._keeper.take(_bucket(head), self._rate, -1, charge=True)
         return {}, b""
 
     async def _explain(self, head: dict[str, Any], rows: bytes) -> Frame:
@@ -149,6 +145,13 @@ class ExplanationDesk:
         answer = ExplainAnswer("unknown") if self._jobs is None else await self._jobs.get(head["job"])
         return answer.frame()
 
+    def _charge(self, meter: Meter, seconds: float) -> None:
+        """Charge seconds of work to a meter."""
+        key, *rate = meter
+        charging = asyncio.ensure_future(self._keeper.take(key, Rate(*rate), seconds, charge=True))
+        self._charging.add(charging)
+        charging.add_done_callback(self._charging.discard)
+
     async def _answer_job(self, request: ExplainRequest) -> ExplainAnswer:
         return await self._answers.answer(request, time.monotonic() + self._config.explain.job_seconds)
 
@@ -162,3 +165,8 @@ class ExplanationDesk:
         if request.picture and rows != 1:
             return [(("instances",), f"{rows} rows, but a picture shows one row")]
         return []
+
+
+def _bucket(head: Mapping[str, Any]) -> str:
+    """Name the bucket of a client: a principal, or an address."""
+    return f"explain:{client_of(head['client'])}"

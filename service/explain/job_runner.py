@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from service.messages.explanations import ExplainAnswer, ExplainRequest
 from service.messages.refused import Refused
@@ -13,9 +16,13 @@ from service.store.store_client import Jobs
 
 __all__ = ["JobRunner", "Work"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LOG = logging.getLogger("guardhouse")
 Work = Callable[[ExplainRequest], Awaitable[ExplainAnswer]]
 """Answers a request, or raises ``Refused`` if it cannot be answered now."""
+TABLE_THREADS = 4
+"""Clients' questions wait for the table in these threads, and not in asyncio's, which metrics and reports need."""
 POLL_SECONDS, DOWN_SECONDS = 2.0, 1.0
 RETRY_SECONDS = 10.0
 
@@ -25,6 +32,7 @@ class JobRunner:
 
     def __init__(self, table: Jobs, bundle: str, work: Work) -> None:
         self._table, self._bundle, self._work = table, bundle, work
+        self._threads = ThreadPoolExecutor(TABLE_THREADS, thread_name_prefix="jobs")
         self._new = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
 
@@ -39,11 +47,13 @@ class JobRunner:
             Refused: too many jobs are kept, or the store is down.
         """
         try:
-            name = await asyncio.to_thread(self._table.add, request.pack(), request.owner)
+            name = await self._in_thread(self._table.add, request.pack(), request.owner, request.most_kept)
         except StoreDownError:
             raise Refused("store_down", "the store is down", retry_after=RETRY_SECONDS) from None
         if name is None:
             raise Refused("explain_queue_full", "too many explanations are kept", retry_after=RETRY_SECONDS)
+        if not name:
+            raise Refused("quota", "this key has too many explanations", retry_after=RETRY_SECONDS)
         self._new.set()
         return name
 
@@ -54,9 +64,12 @@ class JobRunner:
             Refused: the store is down.
         """
         try:
-            return await asyncio.to_thread(self._table.get, name)
+            return await self._in_thread(self._table.get, name)
         except StoreDownError:
             raise Refused("store_down", "the store is down", retry_after=RETRY_SECONDS) from None
+
+    async def _in_thread(self, ask: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(ask, *arguments, **named))
 
     async def close(self) -> None:
         """Stop. A job that is half done is given back, so that the next process can take it."""
@@ -72,9 +85,9 @@ class JobRunner:
             self._new.clear()
             try:
                 if not freed:
-                    await asyncio.to_thread(self._table.free)
+                    await self._in_thread(self._table.free)
                     freed = True
-                job = await asyncio.to_thread(self._table.take)
+                job = await self._in_thread(self._table.take)
                 if job is not None:
                     await self._do(job)
                     continue
@@ -93,15 +106,15 @@ class JobRunner:
         try:
             answer = await self._answer(job)
         except asyncio.CancelledError:
-            await asyncio.shield(asyncio.to_thread(self._table.leave, job))
+            await asyncio.shield(self._in_thread(self._table.leave, job))
             raise
         finally:
             holding.cancel()
         if answer is None:
-            await asyncio.to_thread(self._table.leave, job)
+            await self._in_thread(self._table.leave, job)
             await asyncio.sleep(DOWN_SECONDS)
         else:
-            await asyncio.to_thread(self._table.finish, job, answer)
+            await self._in_thread(self._table.finish, job, answer)
 
     async def _answer(self, job: StoredJob) -> ExplainAnswer | None:
         """Answer a job; None if the job is to be tried again."""
@@ -122,4 +135,4 @@ class JobRunner:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
             with contextlib.suppress(StoreDownError):
-                await asyncio.to_thread(self._table.hold, job)
+                await self._in_thread(self._table.hold, job)

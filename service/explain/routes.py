@@ -79,7 +79,10 @@ class ExplainRoutes:
         """
         self._check_ready()
         owner = current_owner()
-        client = {"client": call.client if owner is None else row_name(owner, "")}  # no address is such a name
+        budget = None if (exchange := CURRENT.get()) is None else exchange.budget
+        meter = None if budget is None else budget.meter("explain_seconds")
+        # No address is the name of a principal's row.
+        client = {"client": call.client if owner is None else row_name(owner, ""), "meter": meter}
         await self._control.ask(ADMIT, client)  # before decoding, so that refusing a flood of requests is cheap
         try:
             rows = await self._read(call, PARAMETERS)
@@ -88,11 +91,12 @@ class ExplainRoutes:
             with suppress(Refused):  # if the engine has ended, its next process gives a whole allowance
                 await self._control.ask(GIVE_BACK, client)
             raise
-        if (exchange := CURRENT.get()) is not None:
+        if exchange is not None:
             exchange.rows = len(rows.x)
         question = {name: rows.parameters.get(name) for name in PARAMETERS}
         picture = wants_picture(call.headers)
-        request = ExplainRequest(question, rows.ids, rows.x, picture, call.request_id, owner)
+        kept = None if budget is None else budget.quotas.explanations_kept
+        request = ExplainRequest(question, rows.ids, rows.x, picture, call.request_id, owner, meter, kept)
         if self._served.stores_rows and may_wait(call.headers):
             return await self._explain_later(request)
         head = {**request.head(), "deadline": call.deadline}

@@ -23,6 +23,9 @@ LOOK_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0
 """How often a pause checks whether predictions are still being made, and how long a pause is at most."""
 
 
+Spent = Callable[[float], None]
+
+
 class ExplanationWorker:
     """Starts the process at the first question, ends it after a long idle time, and starts it again after a crash.
 
@@ -40,8 +43,10 @@ class ExplanationWorker:
         self._idle: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def explain(self, head: Mapping[str, Any], rows: bytes, deadline: float) -> Frame:
+    async def explain(self, head: Mapping[str, Any], rows: bytes, deadline: float, spent: Spent | None = None) -> Frame:
         """Wait for a turn, then ask. ``deadline`` is by ``time.monotonic``; the answer's head has the status.
+
+        ``spent`` is called with the seconds of work, whatever came of it.
 
         Raises:
             Refused: too many questions wait.
@@ -57,7 +62,7 @@ class ExplanationWorker:
         finally:
             self._waiting -= 1
         # The exchange is never cancelled between question and answer, even if nobody waits for the answer any more.
-        exchange = asyncio.create_task(self._exchange(head, rows, deadline))
+        exchange = asyncio.create_task(self._exchange(head, rows, deadline, spent))
         self._tasks.add(exchange)
         exchange.add_done_callback(self._done)
         return await asyncio.shield(exchange)
@@ -75,18 +80,18 @@ class ExplanationWorker:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._end()
 
-    async def _exchange(self, head: Mapping[str, Any], rows: bytes, deadline: float) -> Frame:
+    async def _exchange(self, head: Mapping[str, Any], rows: bytes, deadline: float, spent: Spent | None) -> Frame:
         self._stop_idle()
         try:
             await self._process.start()
             try:
-                return await self._asked(head, rows, deadline)
+                return await self._asked(head, rows, deadline, spent)
             except EndedError as ended:
                 # Somebody may have killed the process, so a new process gets the question. If the question itself ends
                 # the process, the question ends the new process too, and is not asked again.
                 LOG.error("the process that explains ended by itself (%s): a new process is asked", ended)  # noqa: TRY400
             await self._process.start()
-            return await self._asked(head, rows, deadline)
+            return await self._asked(head, rows, deadline, spent)
         except EndedError as ended:
             LOG.error("the process that explains ended by itself (%s)", ended)  # noqa: TRY400
             raise
@@ -96,7 +101,7 @@ class ExplanationWorker:
         finally:
             self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest)
 
-    async def _asked(self, head: Mapping[str, Any], rows: bytes, deadline: float) -> Frame:
+    async def _asked(self, head: Mapping[str, Any], rows: bytes, deadline: float, spent: Spent | None) -> Frame:
         """Ask the running process, after a pause, and note how long the process took."""
         loop = asyncio.get_running_loop()
         await self._pause(deadline)
@@ -104,8 +109,12 @@ class ExplanationWorker:
         left = deadline - started
         if left <= 0:
             raise TimeoutError
-        answer = await self._answered({**head, "seconds": left}, rows, left + GRACE_SECONDS)
-        took = loop.time() - started
+        try:
+            answer = await self._answered({**head, "seconds": left}, rows, left + GRACE_SECONDS)
+        finally:
+            took = loop.time() - started
+            if spent is not None:
+                spent(took)
         self._resume_at = started + min(took / self._share, took + MAX_PAUSE_SECONDS)
         return answer
 

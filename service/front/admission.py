@@ -4,15 +4,19 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Literal
 
+from service.front.budgets import Budgets
 from service.front.protocols.problem import Problem
 from service.keys.keyring import Keyring
 from service.keys.principal import Principal, Scope
+from service.quotas.budget import Budget
 
-__all__ = ["KEY_CODES", "Admission", "Needs", "need"]
+__all__ = ["KEY_CODES", "QUOTA_CODES", "Admission", "Needs", "need"]
 
 Needs = Scope | Literal["nothing", "a key"]
 """What a route needs if there are keys: nothing (probes), any key, or a key with a scope."""
 KEY_CODES = (401, 403)
+QUOTA_CODES = (429,)
+"""The codes of a request whose principal has used up a quota."""
 AUTHORIZATION, API_KEY = b"authorization", b"x-api-key"
 BEARER = b"bearer "
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -21,8 +25,9 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 class Admission:
     """Finds the principal of a request by the request's head alone, before a byte of the body is read."""
 
-    def __init__(self, keyring: Keyring) -> None:
-        self._keyring = keyring
+    def __init__(self, keyring: Keyring, budgets: Budgets | None = None) -> None:
+        """Find principals by ``keyring``; ``budgets`` are what principals with quotas may use."""
+        self._keyring, self._budgets = keyring, budgets
 
     def caller(self, fields: Iterable[tuple[bytes, bytes]], needs: Needs) -> Principal | None:
         """Return who asks, whatever its scopes; None if the route needs no key. :func:`need` checks the scope.
@@ -42,6 +47,10 @@ class Admission:
             detail = f"{what}: send `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers=CHALLENGE)
         return principal
+
+    def budget(self, principal: Principal | None) -> Budget | None:
+        """Return what a principal may use; None if nothing bounds it."""
+        return None if self._budgets is None else self._budgets.of(principal)
 
 
 def need(principal: Principal | None, needs: Needs) -> None:

@@ -23,13 +23,14 @@ class BoundedConnection(RequestReader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*args, **kwargs)
-        self._place = Place.ANY
+        self._place, self._descriptor = Place.ANY, -1
         self._waits_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the head of the first request; refuse the connection if too many are open."""
         super().connection_made(transport)
-        self._place = self._connections.admit(self, transport.get_extra_info("socket").fileno())
+        self._descriptor = transport.get_extra_info("socket").fileno()
+        self._place = self._connections.admit(self, self._descriptor)
         if self._place is Place.NONE:
             self._refuse(_too_many())
         else:

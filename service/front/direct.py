@@ -18,9 +18,11 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.front.dispatch import Limits
+from service.front.dispatch import TURNED_AWAY, Limits
 from service.front.http import Head, Reply, Route
 from service.front.one_write import complete, written
+from service.front.protocols.problem import PROBLEM
+from service.front.turns import Turns
 
 __all__ = ["Direct", "DirectCycle"]
 
@@ -50,11 +52,14 @@ class DirectCycle(RequestResponseCycle):
         self.waiting_for_100_continue = self.more_body = False
 
     async def write(self, reply: Reply, request_id: str, close: bool) -> None:
-        """Write the whole answer in one system call."""
+        """Write the whole answer in one system call, as soon as the client has read the answer before."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
-        if self.disconnected:
-            return
+        if not self.disconnected:
+            self.write_now(reply, request_id, close=close)
+
+    def write_now(self, reply: Reply, request_id: str, *, close: bool) -> None:
+        """Write the whole answer in one system call."""
         lines = b"".join([_line(name, value) for name, value in reply.headers.items()])
         if close or not self.keep_alive:
             lines += b"connection: close\r\n"
@@ -92,8 +97,24 @@ class Direct:
     def __init__(self, limits: Limits) -> None:
         """Take the requests whose route has ``direct`` set."""
         self.limits = limits
+        self.turns = Turns(limits.sees_waiting)
         self._routes = {path.encode(): route for path, route in limits.routes.items() if route.direct}
 
     def route(self, method: bytes, url: bytes) -> Route | None:
         """Return the route of a direct request; None if the request goes the general way."""
         return self._routes.get(url) if method == METHOD.encode() else None
+
+    def turn_away(self, cycle: DirectCycle) -> bool:
+        """Refuse a request if its caller is at the limit; return whether the request was refused.
+
+        Such a request costs no task, so that refusals leave the processor to the requests that were taken in.
+        """
+        if cycle.flow.write_paused:
+            return False
+        refused = self.limits.turn_away(cycle.route, cycle.head)
+        if refused is None:
+            return False
+        body, request_id = refused
+        reply = Reply(body, TURNED_AWAY.status, PROBLEM, TURNED_AWAY.headers)
+        cycle.write_now(reply, request_id, close=self.limits.closing())
+        return True

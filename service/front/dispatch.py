@@ -8,21 +8,29 @@ from http import HTTPStatus
 from typing import Any
 
 from service.front.admission import Admission, Needs, need
+from service.front.concurrency import OVERLOAD, ConcurrencyLimit
 from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.http import JSON, OCTETS, Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
 from service.front.memory_room import BODIES
-from service.front.protocols.problem import PROBLEM, Problem
+from service.front.protocols.problem import PROBLEM, Problem, unavailable
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
 from service.front.trusted_proxies import TrustedProxies
+from service.messages.refused import Refused
+from service.quotas.budget import Budget
 from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
-__all__ = ["COMMON_CODES", "POST_CODES", "UNMATCHED", "Limits"]
+__all__ = ["COMMON_CODES", "CONNECTION", "POST_CODES", "TURNED_AWAY", "UNMATCHED", "WAITED", "Limits"]
 
 UNMATCHED = "unmatched"
 COMMON_CODES = (400, 404, 405, 408, 431, 500, 503)
 """The codes of answers to requests that match no route, or whose head was refused."""
+WAITED = "guardhouse.waited"
+"""The key of the scope that holds how many seconds the request waited before it was read."""
+TURNED_AWAY = unavailable(OVERLOAD, reason="overload")
+CONNECTION = "guardhouse.connection"
+"""The key of the scope that holds the connection."""
 POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
 
 
@@ -30,7 +38,9 @@ class Incoming:
     """Receives the body of a request, and records whether more of the body may still arrive."""
 
     def __init__(self, receive: Receive, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        self._receive, self._held = receive, 0
+        self._receive, self._held, self._quota_held = receive, 0, 0
+        self.budget: Budget | None = None
+        """What the principal may use; None if nothing bounds it."""
         self.unread = any(
             name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in fields
         )
@@ -45,19 +55,23 @@ class Incoming:
         """Count ``size`` bytes of the body that are held in memory.
 
         Raises:
-            Refused: all bodies together would hold too much.
+            Refused: all bodies together, or those of the principal, would hold too much.
         """
+        if self.budget is not None:
+            self._quota_held = self.budget.hold(self._quota_held, size)
         self._held = BODIES.grow(self._held, size)
 
     def release(self) -> None:
         """Give back what was counted."""
         self._held = BODIES.grow(self._held, 0)
+        if self.budget is not None:
+            self._quota_held = self.budget.hold(self._quota_held, 0)
 
 
 class Limits:
     """Finds the route, enforces the limits, calls the handler, and writes an answer even if the handler raises."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every limit of a request
         self,
         routes: Mapping[str, Route],
         exchanges: Exchanges,
@@ -67,15 +81,17 @@ class Limits:
         closing: Callable[[], bool],
         admission: Admission | None = None,
         trusted_proxies: Iterable[str] = (),
+        concurrency: ConcurrencyLimit | None = None,
     ) -> None:
         """Serve ``routes`` by exact path; a route that ends in ``/*`` serves every path directly below it.
 
         While ``closing`` returns true, connections are not kept alive. Without ``admission`` every caller may enter.
-        ``trusted_proxies`` are the networks of the proxies that may say who their client is.
+        ``trusted_proxies`` are the networks of the proxies that may say who their client is. With ``concurrency``,
+        :meth:`turn_away` refuses predictions early.
         """
         self.routes, self.exchanges, self.metrics, self.closing = routes, exchanges, exchanges.metrics, closing
         self.max_body_bytes, self.timeout_seconds = max_body_bytes, timeout_seconds
-        self._deadlines, self._admission = Deadlines(), admission
+        self._deadlines, self._admission, self._concurrency = Deadlines(), admission, concurrency
         self._proxies = TrustedProxies(trusted_proxies)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -86,7 +102,15 @@ class Limits:
         """
         client = (scope.get("client") or ("",))[0]
         query = scope.get("query_string", b"").decode("latin-1")
-        head = Head(scope["method"], scope["path"], scope["headers"], query, client)
+        head = Head(
+            scope["method"],
+            scope["path"],
+            scope["headers"],
+            query,
+            client,
+            scope.get(CONNECTION),
+            scope.get(WAITED, 0.0),
+        )
 
         async def write(reply: Reply, request_id: str, close: bool) -> None:
             await _send(reply, request_id, send, head=head.method == "HEAD", close=close)
@@ -104,6 +128,7 @@ class Limits:
         request_id = known_or_new(headers.get(b"x-request-id"))
         template = UNMATCHED if route is None else route.template
         exchange = self.exchanges.begin(template, head.method, request_id, head.fields)
+        exchange.client, exchange.waited = self._proxies.client(head.client, head.fields), head.waited
         timed = ask(exchange, headers)
         code = None
         try:
@@ -112,7 +137,7 @@ class Limits:
                 reply = replace(reply, headers={**reply.headers, "Server-Timing": timing(exchange)})
             # If the body was not read to its end, the rest may be endless. So the connection serves no other request.
             unread = isinstance(body, Incoming) and body.unread
-            await write(reply, request_id, unread or self.closing())
+            await write(reply, request_id, unread or exchange.ends_connection or self.closing())
             code = int(reply.status)
         except asyncio.CancelledError:
             code = CLIENT_LEFT
@@ -121,6 +146,39 @@ class Limits:
             if isinstance(body, Incoming):
                 body.release()
             self.exchanges.end(exchange, code)
+
+    def turn_away(self, route: Route, head: Head) -> tuple[bytes, str] | None:
+        """Return the body of a refusal and the request's id if the caller of a prediction is at the limit.
+
+        :meth:`answer` would refuse the request as well, at several times the cost. None is returned if the request may
+        enter, is refused for another reason, or is traced.
+        """
+        limit = self._concurrency
+        if limit is None or not limit.is_reached or self.exchanges.tracing is not None:
+            return None
+        client = self._proxies.client(head.client, head.fields)
+        principal = None
+        if self._admission is not None:
+            try:
+                principal = self._admission.caller(head.fields, route.needs)
+                need(principal, route.needs)
+            except Problem:
+                return None
+        if limit.admits(client if principal is None else principal.name):
+            return None
+        request_id = known_or_new(next((value for name, value in head.fields if name == b"x-request-id"), None))
+        exchange = Exchange(route.template, head.method, request_id, head.fields, principal=principal)
+        self.metrics.shed.add("overload")
+        self.exchanges.refused(exchange, int(HTTPStatus.SERVICE_UNAVAILABLE))
+        return TURNED_AWAY.body(request_id, error=head.path.startswith("/v2/")), request_id
+
+    def left(self, route: Route, head: Head) -> None:
+        """Record a request whose client left before the request began."""
+        self.exchanges.refused(Exchange(route.template, head.method, known_or_new(None), head.fields), CLIENT_LEFT)
+
+    def sees_waiting(self) -> bool:
+        """Return whether it is worth asking how long a request has waited in the system."""
+        return self._concurrency is not None and self._concurrency.is_busy
 
     async def _reply(
         self, route: Route | None, head: Head, headers: dict[bytes, bytes], exchange: Exchange, body: bytes | Incoming
@@ -133,10 +191,11 @@ class Limits:
                 need(exchange.principal, needs)
             method = "GET" if head.method == "HEAD" else head.method
             handler, binary = _handler(route, method)
-            deadline = asyncio.get_running_loop().time() + self._timeout(headers)
-            client = self._proxies.client(head.client, head.fields)
-            call = Call(method, head.path, headers, request_id, deadline, query=head.query, client=client)
+            deadline = asyncio.get_running_loop().time() - head.waited + self._timeout(headers)
+            call = Call(method, head.path, headers, request_id, deadline, query=head.query, client=exchange.client)
             with self._deadlines.until(deadline):
+                if exchange.principal is not None:
+                    await self._charge(exchange, head, body)
                 if method == "POST":
                     self._check(headers, binary=binary)
                     call.body = body if isinstance(body, bytes) else await self._received(body)
@@ -146,6 +205,26 @@ class Limits:
             if problem.reason is not None:
                 self.metrics.shed.add(problem.reason)
             return _problem(problem, request_id, head.path)
+
+    async def _charge(self, exchange: Exchange, head: Head, body: bytes | Incoming) -> None:
+        """Count a request as its principal's.
+
+        Raises:
+            Refused: the principal has used up its requests, or has too many connections.
+        """
+        assert self._admission is not None  # noqa: S101 - it found the principal
+        exchange.budget = self._admission.budget(exchange.principal)
+        if exchange.budget is None:
+            return
+        if isinstance(body, Incoming):
+            body.budget = exchange.budget
+        if head.connection is not None:
+            try:
+                exchange.budget.use(head.connection)
+            except Refused:
+                exchange.ends_connection = True
+                raise
+        await exchange.budget.spend("requests")
 
     def _timeout(self, headers: Mapping[bytes, bytes]) -> float:
         given = headers.get(b"x-request-timeout")

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from service.messages.answer import Answer
+from service.messages.monitor_changes import Change
 from service.messages.outcomes import Joined, Outcome
 from service.messages.scope import Scope
 from service.messages.stage import Stage
@@ -69,6 +70,14 @@ class EngineClient(Protocol):
 
         Raises:
             Refused: too many outcomes wait, or the store is down. They may be sent again: each outcome counts once.
+        """
+        ...
+
+    async def change(self, change: Change) -> dict[str, Any]:
+        """Record a change of the monitors, and return what became of it.
+
+        Raises:
+            Refused: the server has no store, the store is down, or the monitor cannot be reset.
         """
         ...
 

@@ -17,14 +17,21 @@ FRAMES = 4
 """How many of the innermost calls of a traceback are logged."""
 OTHER_STATUSES: Mapping[str, HTTPStatus] = {
     "no_store": HTTPStatus.NOT_FOUND,
+    "no_reset": HTTPStatus.UNPROCESSABLE_ENTITY,
     "explain_rate": HTTPStatus.TOO_MANY_REQUESTS,
+    "quota": HTTPStatus.TOO_MANY_REQUESTS,
 }
 """The HTTP status of a refusal, by its reason; the status of every other reason is 503."""
 
 
 def problem_of(fault: Exception, request_id: str) -> Problem:
-    """Turn an exception that ended a request into a problem. Faults of the server are logged here and nowhere else."""
+    """Turn an exception that ended a request into a problem. Faults of the server are logged here and nowhere else.
+
+    A problem forgets where it was raised. Otherwise it would hold the frames that hold the body and the problem itself:
+    a circle, which keeps large bodies in memory until the garbage collector runs.
+    """
     if isinstance(fault, Problem):
+        fault.__traceback__ = fault.__context__ = fault.__cause__ = None
         return fault
     if isinstance(fault, Refused):
         return refusal(fault)
@@ -37,10 +44,11 @@ def problem_of(fault: Exception, request_id: str) -> Problem:
 def refusal(refused: Refused) -> Problem:
     """Turn a refusal of the engine into a problem that says when to send the request again.
 
-    A server without a store will not have a store later. So that answer names no time, and is not counted as shed.
+    A server without a store will not have a store later, and a monitor that cannot be reset will not either. So these
+    answers name no time, and are not counted as shed.
     """
     status = OTHER_STATUSES.get(refused.reason)
-    if status == HTTPStatus.NOT_FOUND:
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY):
         return Problem(status, refused.detail)
     problem = unavailable(refused.detail, reason=refused.reason, retry_after=refused.retry_after)
     if status is not None:

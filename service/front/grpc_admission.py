@@ -14,7 +14,7 @@ __all__ = ["CALLER", "CallAdmission"]
 
 CALLER: ContextVar[Principal | None] = ContextVar("caller", default=None)
 """Who makes the current call. gRPC runs interceptors and the call's handler in one context."""
-Refuse = Callable[[str, Problem, Any], Awaitable[None]]
+Refuse = Callable[[str, Problem, Any], Awaitable[bytes]]
 """Ends a call with a problem: the call's path, the problem, gRPC's context."""
 
 
@@ -36,10 +36,10 @@ class CallAdmission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
             return grpc.stream_unary_rpc_method_handler(self._refusing(call.method, problem))
         return await continuation(call)
 
-    def _refusing(self, path: str, problem: Problem) -> Callable[..., Awaitable[None]]:
+    def _refusing(self, path: str, problem: Problem) -> Callable[..., Awaitable[bytes]]:
         """Make a handler that ends the call. It takes a stream of messages, because gRPC reads a single one at once."""
 
-        async def refuse(_: Any, context: Any) -> None:  # noqa: ANN401 - gRPC's own
-            await self._refuse(path, problem, context)
+        async def refuse(_: Any, context: Any) -> bytes:  # noqa: ANN401 - gRPC's own
+            return await self._refuse(path, problem, context)
 
         return refuse

@@ -19,6 +19,14 @@ gRPC's guide calls the second option ``min_recv_ping_interval_without_data_ms``;
 """
 
 
+STREAMS = [
+    ("grpc.max_concurrent_streams", 128),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65535),
+]
+"""Options that bound what a connection may send before the server asks for it: a window of each stream."""
+
+
 def grpc_options(server: ServerConfig, *, share_port: bool) -> list[tuple[str, int]]:
     """List the options. ``share_port`` if other fronts of this server listen on the same port.
 
@@ -31,6 +39,7 @@ def grpc_options(server: ServerConfig, *, share_port: bool) -> list[tuple[str, i
         ("grpc.max_connection_idle_ms", round(server.keep_alive_seconds * 1000)),
         ("grpc.server_handshake_timeout_ms", round(HEADER_SECONDS * 1000)),
         *PINGS,
+        *STREAMS,
     ]
     if (files := most_files()) is not None:
         options.append(("grpc.max_allowed_incoming_connections", min(files // FILES_PER_CONNECTION, 2**31 - 1)))

@@ -16,13 +16,14 @@ __all__ = [
     "MAX_DETAILS",
     "METHODS",
     "NEEDS",
+    "PROBES",
     "REFLECT",
     "ROUTE_OF",
     "RPC_ROUTES",
     "STATUS",
     "WATCH",
     "Metadata",
-    "abort",
+    "refuse",
 ]
 
 MAX_DETAILS = 2000
@@ -46,6 +47,7 @@ METHODS = (
     "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload",
 )  # fmt: skip
 CHECK, WATCH, REFLECT = "grpc:HealthCheck", "grpc:HealthWatch", "grpc:Reflection"
+PROBES = frozenset({"grpc:ServerLive", "grpc:ServerReady", "grpc:ModelReady", CHECK})
 RPC_ROUTES = dict.fromkeys((*(f"grpc:{method}" for method in METHODS), CHECK, WATCH, REFLECT), CODES)
 ROUTE_OF = {
     **{f"/{SERVICE}/{method}": f"grpc:{method}" for method in METHODS},
@@ -65,8 +67,14 @@ NEEDS: Mapping[str, Needs] = {
 Metadata = list[tuple[str, str]]
 
 
-async def abort(context: Any, problem: Problem, trailing: Metadata) -> Any:  # noqa: ANN401 - gRPC's own
-    """End a call with a problem, its headers and the metadata ``trailing``; raises gRPC's own exception."""
+def refuse(context: Any, problem: Problem, trailing: Metadata) -> bytes:  # noqa: ANN401 - gRPC's own
+    """Let a call end with a problem, its headers and the metadata ``trailing``; return what its handler must return.
+
+    ``context.abort`` would raise an exception, whose frames gRPC keeps for a while with all that they hold.
+    """
     headers = [(name.lower(), value) for name, value in problem.headers.items()]
     details = problem.sentence.encode()[:MAX_DETAILS].decode(errors="ignore")
-    return await context.abort(STATUS[problem.status], details, (*trailing, *headers))
+    context.set_code(STATUS[problem.status])
+    context.set_details(details)
+    context.set_trailing_metadata((*trailing, *headers))
+    return b""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.json_format import ParseDict
@@ -15,8 +16,10 @@ from service.front.admission import Admission
 from service.front.faults import problem_of
 from service.front.grpc_admission import CALLER, CallAdmission
 from service.front.grpc_options import grpc_options
-from service.front.grpc_routes import CHECK, METHODS, NEEDS, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, abort
+from service.front.grpc_receiving import Reception
+from service.front.grpc_routes import CHECK, METHODS, NEEDS, PROBES, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, refuse
 from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect, written
+from service.front.memory_room import BODIES
 from service.front.prediction import Asked, Prediction
 from service.front.protocols import grpc_predict_v2_pb2 as messages
 from service.front.protocols import v2_grpc
@@ -58,20 +61,21 @@ class RpcServer:
         """
         self.served, self.exchanges = served, exchanges
         self._readiness, self._prediction, self._triton = readiness, prediction, triton
+        self._admission = admission
         inside = [] if admission is None else [CallAdmission(admission, NEEDS, self._refuse)]
         options = grpc_options(served.server, share_port=share_port)
         self._server = grpc.aio.server(options=options, interceptors=inside)
-        self._health, self._streams = Health(readiness.trouble), 0
+        self._health, self._streams, self._reception = Health(readiness.trouble), 0, Reception()
         methods: tuple[Method, ...] = (
             self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
             self._config, self._statistics, self._index, self._change, self._change,
         )  # fmt: skip
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._handler(f"grpc:{name}", method))
+            name: grpc.stream_unary_rpc_method_handler(self._handler(f"grpc:{name}", method))
             for name, method in zip(METHODS, methods, strict=True)
         }
         health = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._handler(CHECK, self._health.check)),
+            "Check": grpc.stream_unary_rpc_method_handler(self._handler(CHECK, self._health.check)),
             "Watch": grpc.unary_stream_rpc_method_handler(self._stream(WATCH, self._health.watch)),
         }
         reflection = {
@@ -100,8 +104,16 @@ class RpcServer:
         self._health.close()
         await self._server.stop(self.served.server.timeout_seconds)
 
-    def _handler(self, route: str, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def handle(body: bytes, context: Any) -> bytes:  # noqa: ANN401 - gRPC's context
+    def _handler(self, route: str, method: Method) -> Callable[..., Awaitable[bytes]]:
+        """Make the handler of a method. It takes a stream, because gRPC would receive a single message at once."""
+
+        async def answered(context: Any, request_id: str, deadline: float, trailing: Metadata) -> bytes:  # noqa: ANN401
+            # No other frame holds the message, so the message is gone before a refusal is written.
+            message = await self._reception.receive(context, probe=route in PROBES)
+            with BODIES.held(len(message)):
+                return await method(message, request_id, deadline, trailing)
+
+        async def handle(_: Any, context: Any) -> bytes:  # noqa: ANN401 - gRPC's own
             fields = context.invocation_metadata() or ()
             request_id = _request_id(fields)
             trailing: Metadata = [("x-request-id", request_id)]
@@ -110,10 +122,14 @@ class RpcServer:
             deadline = asyncio.get_running_loop().time() + seconds
             code, problem = CLIENT_LEFT, None
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
-            exchange.principal = CALLER.get()
+            exchange.principal, exchange.client = CALLER.get(), address_of(context.peer())
             try:
                 async with asyncio.timeout_at(deadline):
-                    answer = await method(body, request_id, deadline, trailing)
+                    if self._admission is not None:
+                        exchange.budget = self._admission.budget(exchange.principal)
+                    if exchange.budget is not None:
+                        await exchange.budget.spend("requests")
+                    answer = await answered(context, request_id, deadline, trailing)
                 code = int(HTTPStatus.OK)
             except asyncio.CancelledError:
                 code = CLIENT_LEFT if asyncio.get_running_loop().time() < deadline else int(HTTPStatus.GATEWAY_TIMEOUT)
@@ -127,11 +143,11 @@ class RpcServer:
                 return answer
             if problem.reason is not None:
                 self.exchanges.metrics.shed.add(problem.reason)
-            return await abort(context, problem, trailing)  # type: ignore[no-any-return]
+            return refuse(context, problem, trailing)
 
         return handle
 
-    async def _refuse(self, path: str, problem: Problem, context: Any) -> None:  # noqa: ANN401 - gRPC's context
+    async def _refuse(self, path: str, problem: Problem, context: Any) -> bytes:  # noqa: ANN401 - gRPC's context
         """End a call that may not enter; calls of paths that do not exist are not counted, as for every caller."""
         fields = context.invocation_metadata() or ()
         request_id = _request_id(fields)
@@ -139,7 +155,7 @@ class RpcServer:
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
             exchange.principal = CALLER.get()
             self.exchanges.end(exchange, int(problem.status))
-        await abort(context, problem, [("x-request-id", request_id)])
+        return refuse(context, problem, [("x-request-id", request_id)])
 
     def _stream(self, route: str, method: Callable[[Any], AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
         async def handle(asked: Any, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - bytes, or many of them
@@ -222,6 +238,11 @@ class RpcServer:
 
     def _read(self, body: bytes) -> Asked[bytes]:
         return asked(v2_grpc.decode(v2_grpc.parse("ModelInferRequest", body), self.served), v2_grpc.encode)
+
+
+def address_of(peer: str) -> str:
+    """Return the address in gRPC's name of a peer, such as ``ipv4:192.0.2.1:4711`` or ``ipv6:%5B::1%5D:4711``."""
+    return unquote(peer.partition(":")[2].rpartition(":")[0]).strip("[]")
 
 
 def _request_id(fields: Any) -> str:  # noqa: ANN401 - gRPC's metadata

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from service.front.admission import Needs
+from service.quotas.budget import Connection
 
 __all__ = ["JSON", "OCTETS", "Call", "Handler", "Head", "Message", "Receive", "Reply", "Route", "Send", "Write"]
 
@@ -27,6 +28,10 @@ class Head:
     """The part of the URL after the question mark, as the client sent it."""
     client: str = ""
     """The address of the peer; empty if the server does not know the address."""
+    connection: Connection | None = None
+    """The connection; None if the caller does not matter to it."""
+    waited: float = 0.0
+    """How many seconds the request waited in the system before the server read it."""
 
 
 @dataclass(slots=True, eq=False)

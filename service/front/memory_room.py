@@ -1,4 +1,4 @@
-"""How much memory a front lends to requests at one time: for bodies that arrive, and for JSON that is being read.
+"""How much memory a front lends to requests at one time: for bodies, for JSON that is being read, for unpacked images.
 
 Without a bound over all connections, many bodies that are each within their own limit end the process.
 """
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from service.messages.refused import Refused
 
-__all__ = ["BODIES", "TREES", "Room", "furnish", "tree_bytes"]
+__all__ = ["BODIES", "PIXELS", "RECEIVING_PLACES", "TREES", "Room", "furnish", "tree_bytes"]
 
 SMALL_BODY = 65_536
 """Bodies up to this size are not counted: the number of connections bounds them."""
@@ -17,6 +17,8 @@ SMALL_TREE = 1 << 20
 BODIES_AT_ONCE, TREES_AT_ONCE = 16, 24
 """How many times the largest body all bodies, and all trees of parsed JSON, may take. A body of numbers alone takes 20
 times its size at most."""
+RECEIVING_PLACES = 6
+"""How many of the largest bodies are set aside for the messages that gRPC is receiving, if the server has gRPC."""
 LARGEST_BODY = 16 << 20
 OBJECT, ARRAY, VALUE, QUOTE = 256, 96, 40, 48
 """Bytes of memory that an object, an array, a number and half of a string take at most, without the string's text."""
@@ -74,8 +76,10 @@ def tree_bytes(text: bytes) -> int:
 
 BODIES = Room(BODIES_AT_ONCE * LARGEST_BODY, free_below=SMALL_BODY)
 TREES = Room(TREES_AT_ONCE * LARGEST_BODY, free_below=SMALL_TREE)
+PIXELS = Room(TREES_AT_ONCE * LARGEST_BODY, free_below=SMALL_TREE)
 
 
-def furnish(max_body_bytes: int) -> None:
-    """Choose the size of both rooms of this process by the largest body that is taken."""
-    BODIES.size, TREES.size = BODIES_AT_ONCE * max_body_bytes, TREES_AT_ONCE * max_body_bytes
+def furnish(max_body_bytes: int, *, grpc: bool) -> None:
+    """Choose the size of all rooms of this process by the largest body that is taken; ``grpc`` if it serves gRPC."""
+    BODIES.size = (BODIES_AT_ONCE - (RECEIVING_PLACES if grpc else 0)) * max_body_bytes
+    TREES.size = PIXELS.size = TREES_AT_ONCE * max_body_bytes

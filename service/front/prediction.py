@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 from guards.actions import Action
 from service.front.admission import need
+from service.front.client_threads import CLIENT_THREADS
+from service.front.concurrency import ConcurrencyLimit, Ticket
 from service.front.engine_client import EngineClient
 from service.front.protocols.v1 import Request
 from service.messages.answer import Answer
@@ -36,9 +38,15 @@ class Asked(Generic[T]):
 class Prediction:
     """Answers the prediction requests of a front process."""
 
-    def __init__(self, engine: EngineClient, stages: StageTimes) -> None:
-        """Ask ``engine`` for predictions, and observe how long decoding and encoding take in ``stages``."""
-        self._engine, self._stages = engine, stages
+    def __init__(
+        self, engine: EngineClient, stages: StageTimes, limit: ConcurrencyLimit, *, stored_row_bytes: int = 0
+    ) -> None:
+        """Ask ``engine`` for predictions, and observe how long decoding and encoding take in ``stages``.
+
+        Requests beyond ``limit`` are refused. The store keeps ``stored_row_bytes`` of each row, and the row's id.
+        """
+        self._stored_row_bytes = stored_row_bytes
+        self._engine, self._stages, self._limit = engine, stages, limit
 
     async def predict(self, decode: Callable[[], Asked[T]], *, deadline: float, slow: bool = False) -> tuple[T, Action]:
         """Check for room, decode, predict and encode; return the encoded answer and its strictest action.
@@ -52,19 +60,35 @@ class Prediction:
 
         Raises:
             Problem: the request cannot be decoded into rows, or asks for a detail that the caller may not see.
-            Refused: the engine does not accept the rows now.
+            Refused: too many requests are being answered or wait to be decoded, or the engine does not accept rows now.
             ModelFault: the model raised an exception.
         """
         self._engine.check_room()
+        exchange, left = CURRENT.get(), deadline - asyncio.get_running_loop().time()
+        caller, arrived = ("", time.perf_counter()) if exchange is None else (exchange.caller, exchange.arrived)
+        if slow:
+            CLIENT_THREADS.check_room()
+        with self._limit.entered(caller, arrived, left) as ticket:
+            return await self._answer(decode, ticket, deadline=deadline, slow=slow)
+
+    async def _answer(
+        self, decode: Callable[[], Asked[T]], ticket: Ticket, *, deadline: float, slow: bool
+    ) -> tuple[T, Action]:
         started = time.perf_counter()
-        asked = await asyncio.to_thread(decode) if slow else decode()
+        asked = await CLIENT_THREADS.run(decode) if slow else decode()
         rows, exchange = asked.rows, CURRENT.get()
+        ticket.weigh(len(rows.x))
         noted = None if exchange is None else exchange.stages
         took(self._stages, "decode", started)
         if exchange is not None:
             exchange.rows = len(rows.x)
             if asked.detail:
                 need(exchange.principal, "detail")
+            if exchange.budget is not None:
+                await exchange.budget.spend("rows", len(rows.x))
+                if self._stored_row_bytes:
+                    stored = sum(map(len, rows.ids)) + self._stored_row_bytes * len(rows.x)
+                    await exchange.budget.spend("stored_bytes", stored)
         owner = current_owner()
         names = [row_name(owner, name) for name in rows.ids]
         answer = await self._engine.predict(
@@ -73,6 +97,6 @@ class Prediction:
         if exchange is not None:
             exchange.actions = answer.action
         started = time.perf_counter()
-        written = await asyncio.to_thread(asked.encode, answer) if answer.is_large else asked.encode(answer)
+        written = await CLIENT_THREADS.run(lambda: asked.encode(answer)) if answer.is_large else asked.encode(answer)
         took(self._stages, "encode", started)
         return written

@@ -14,6 +14,7 @@ from service.front.control_channel import ControlChannel
 from service.front.row_channel import RowChannel
 from service.messages.answer import Answer
 from service.messages.board import Board
+from service.messages.monitor_changes import Change
 from service.messages.outcomes import Joined, Outcome
 from service.messages.paths import CONTROL_SOCKET, ROW_SOCKET
 from service.messages.refused import STARTING, Refused
@@ -139,6 +140,16 @@ class RemoteEngine:
         """
         _, body = await self.control.ask("join", body=orjson.dumps([asdict(outcome) for outcome in outcomes]))
         return Joined(**orjson.loads(body))
+
+    async def change(self, change: Change) -> dict[str, Any]:
+        """Record a change of the monitors, and return what became of it.
+
+        Raises:
+            Refused: the server has no store, the store is down, or the monitor cannot be reset.
+        """
+        _, body = await self.control.ask("change", {"change": asdict(change)})
+        changed: dict[str, Any] = orjson.loads(body)
+        return changed
 
     async def metrics(self) -> list[dict[str, Any]]:
         """Return the metric families that only the engine has.

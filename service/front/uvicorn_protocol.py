@@ -1,6 +1,7 @@
 """The HTTP/1.1 protocol of a connection: uvicorn's, with strict reading, and cancellation if the client leaves."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -8,9 +9,11 @@ from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.front.answer_writer import UnreadBody
+from service.front.arrival import seconds_since_arrival
 from service.front.bounded_connection import FRESH_SECONDS, BoundedConnection, unread
 from service.front.direct import METHOD, Direct, DirectCycle
 from service.front.disconnect import ClosedOrHalfClosed
+from service.front.dispatch import CONNECTION, WAITED
 from service.front.framing import Body, SizedBody
 from service.front.http import Head, Message, Receive, Send
 from service.front.one_write import OneWrite
@@ -136,9 +139,12 @@ class StrictProtocol(BoundedConnection):
             route = self._direct.route(self.parser.get_method(), self.url)
             if route is not None:
                 client = self.client[0] if self.client else ""
-                head = Head(METHOD, self.url.decode(), self.headers, client=client)
+                head = Head(METHOD, self.url.decode(), self.headers, client=client, connection=self)
                 self.cycle = DirectCycle(route, head, self)
                 return
+        if body is not None and self._direct is not None and self._direct.limits.sees_waiting():
+            self.scope[WAITED] = seconds_since_arrival(self._descriptor)  # type: ignore[literal-required]
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
         super()._begin(body)
         if body is not None and not whole:
             self.cycle.transport = UnreadBody(self.transport, self._end_after_body)
@@ -154,7 +160,19 @@ class StrictProtocol(BoundedConnection):
     def _finish(self) -> None:
         super()._finish()
         if isinstance(self.cycle, DirectCycle):
-            self._start_asgi_task(self.cycle, self.app)
+            self._running = self.cycle
+            assert self._direct is not None  # noqa: S101 - it made the cycle
+            self._direct.turns.add(partial(self._take_turn, self.cycle))
+
+    def _take_turn(self, cycle: DirectCycle) -> None:
+        """Answer a direct request, or refuse it."""
+        assert self._direct is not None  # noqa: S101 - it made the cycle
+        if cycle.disconnected:
+            self._direct.limits.left(cycle.route, cycle.head)
+        elif not self._direct.turn_away(cycle):
+            if self._direct.limits.sees_waiting():
+                cycle.head.waited = seconds_since_arrival(self._descriptor)
+            self._start_asgi_task(cycle, self.app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - an ASGI application
         self._running = cycle

@@ -12,6 +12,7 @@ import orjson
 
 from guards.actions import Action
 from service.front.admission import Needs
+from service.front.client_threads import CLIENT_THREADS
 from service.front.dispatch import POST_CODES
 from service.front.engine_client import EngineClient
 from service.front.http import Call, Reply, Route
@@ -27,7 +28,7 @@ from service.messages.outcomes import Outcome
 from service.messages.row_name import row_name
 from service.messages.scope import SCOPES
 from service.messages.served_model import ServedModel
-from service.telemetry.request_record import current_owner
+from service.telemetry.request_record import CURRENT, current_owner
 
 __all__ = ["CODES", "GET_CODES", "READY_CODES", "Exposition", "V1Routes", "read"]
 
@@ -152,13 +153,18 @@ class V1Routes:
         if not self._served.stores_rows:
             await self._engine.join([])  # raises Refused: without a store the body need not be read
         outcomes = await self._outcomes(body)
+        if (exchange := CURRENT.get()) is not None and exchange.budget is not None:
+            await exchange.budget.spend("feedback_rows", len(outcomes))
         owner = current_owner()
         named = [replace(outcome, id=row_name(owner, outcome.id)) for outcome in outcomes]
         return feedback.encode(await self._engine.join(named), outcomes)
 
     async def _outcomes(self, body: bytes) -> list[Outcome]:
         decode = partial(feedback.decode, body, self._served.classes)
-        return await asyncio.to_thread(decode) if len(body) > LARGE_BODY else decode()
+        if len(body) <= LARGE_BODY:
+            return decode()
+        CLIENT_THREADS.check_room()
+        return await CLIENT_THREADS.run(decode)
 
     def _stored(self, storing: "asyncio.Future[bytes]") -> None:
         self._storing.discard(storing)
@@ -229,9 +235,11 @@ async def read(served: ServedModel, call: Call, parameters: v1.Parameters) -> v1
 
     Raises:
         Problem: 400 or 422, the body cannot be decoded into rows.
+        Refused: too many requests wait to be decoded.
     """
     if is_slow(call.body, served):
-        return await asyncio.to_thread(decode, call.body, served, parameters)
+        CLIENT_THREADS.check_room()
+        return await CLIENT_THREADS.run(partial(decode, call.body, served, parameters))
     return decode(call.body, served, parameters)
 
 

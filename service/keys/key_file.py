@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from guards.config.base import Section
 from guards.errors import Mistake
 from service.keys.principal import Scope
+from service.quotas.quota import Quotas
 
 __all__ = ["KeyFile", "PrincipalEntry", "add_key", "digest_of", "read_keys"]
 
@@ -35,6 +36,7 @@ class PrincipalEntry(Section):
     name: Annotated[str, Field(pattern=NAME)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
     sha256: Annotated[tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...], Field(max_length=16)]
+    quotas: Quotas | None = None
 
 
 class KeyFile(Section):
@@ -96,8 +98,8 @@ def _sentence(fault: object) -> str:
 def add_key(path: Path, name: str, scopes: Sequence[Scope]) -> str:
     """Make a key for a principal, write the key's SHA-256 into the file, and return the key.
 
-    A principal that is in the file already keeps its other keys, and gets these scopes. The file is replaced in one
-    step, so that a server never reads half of it, and only its owner may read it.
+    A principal that is in the file already keeps its other keys and its quotas, and gets these scopes. The file is
+    replaced in one step, so that a server never reads half of it, and only its owner may read it.
 
     Raises:
         Mistake: the file cannot be read or written, or the name or a scope is wrong.
@@ -107,7 +109,9 @@ def add_key(path: Path, name: str, scopes: Sequence[Scope]) -> str:
     known = next((entry for entry in file.principals if entry.name == name), None)
     kept = () if known is None else known.sha256
     try:
-        entry = PrincipalEntry(name=name, scopes=tuple(scopes), sha256=(*kept, digest_of(key.encode())))
+        quotas = None if known is None else known.quotas
+        digests = (*kept, digest_of(key.encode()))
+        entry = PrincipalEntry(name=name, scopes=tuple(scopes), sha256=digests, quotas=quotas)
     except ValidationError as wrong:
         fault = wrong.errors(include_url=False, include_input=False)[0]
         what = "has 16 keys already; delete old keys from the file" if fault["loc"] == ("sha256",) else fault["msg"]
@@ -118,7 +122,7 @@ def add_key(path: Path, name: str, scopes: Sequence[Scope]) -> str:
 
 
 def _replace(path: Path, file: KeyFile) -> None:
-    text = yaml.safe_dump(file.model_dump(mode="json"), sort_keys=False)
+    text = yaml.safe_dump(file.model_dump(mode="json", exclude_none=True), sort_keys=False)
     temporary = ""
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else PRIVATE

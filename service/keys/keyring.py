@@ -72,7 +72,7 @@ class Keyring:
 
 
 def _by_digest(file: KeyFile) -> dict[str, tuple[str, Principal]]:
-    principals = {entry.name: Principal(entry.name, frozenset(entry.scopes)) for entry in file.principals}
+    principals = {entry.name: Principal(entry.name, frozenset(entry.scopes), entry.quotas) for entry in file.principals}
     return {digest: (digest, principals[entry.name]) for entry in file.principals for digest in entry.sha256}
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from service.quotas.quota import Quotas
+
 __all__ = ["SCOPES", "Principal", "Scope"]
 
 Scope = Literal["predict", "detail", "explain", "feedback", "monitors", "metrics", "console", "admin"]
@@ -15,3 +17,5 @@ class Principal:
 
     name: str
     scopes: frozenset[Scope]
+    quotas: Quotas | None = None
+    """What the principal may use; None if it may use everything."""

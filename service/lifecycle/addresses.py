@@ -7,8 +7,8 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from guards.errors import Mistakes
-from service.explain.shared_rate_limit import connect
 from service.keys.key_file import read_keys
+from service.quotas.shared_buckets import connect
 from service.settings import Settings
 from service.store.database_url import parse_url
 

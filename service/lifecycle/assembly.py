@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from service.front import page_routes, triton_routes, v1_routes, v2_routes
-from service.front.admission import KEY_CODES, Admission
+from service.front import admin_routes, page_routes, triton_routes, v1_routes, v2_routes
+from service.front.admin_routes import AdminRoutes
+from service.front.admission import KEY_CODES, QUOTA_CODES, Admission
+from service.front.concurrency import ConcurrencyLimit
 from service.front.cors import PREFLIGHT, PREFLIGHT_CODES
 from service.front.dispatch import COMMON_CODES, UNMATCHED
 from service.front.engine_client import EngineClient
@@ -32,10 +34,10 @@ def codes_of(
     ``explaining`` maps the templates of the explanation routes to their codes. ``keys`` is whether the server asks for
     keys.
     """
-    codes = {**v1_routes.CODES, **v2_routes.CODES, **triton_routes.CODES}
+    codes = {**v1_routes.CODES, **admin_routes.CODES, **v2_routes.CODES, **triton_routes.CODES}
     codes |= dict(page_routes.CODES) | dict(explaining)
     codes[UNMATCHED] = COMMON_CODES
-    more = (*KEY_CODES, 400) if keys else ()
+    more = (*KEY_CODES, *QUOTA_CODES, 400) if keys else ()
     counted = {template: (*dict.fromkeys((*each, *more)), CLIENT_LEFT) for template, each in codes.items()}
     if served.server.cors is not None:
         counted[PREFLIGHT] = PREFLIGHT_CODES
@@ -57,13 +59,14 @@ class Assembly:
     routes: Mapping[str, Route]
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - the parts of a front
         cls,
         served: ServedModel,
         engine: EngineClient,
         *,
         readiness: Readiness,
         stages: StageTimes,
+        limit: ConcurrencyLimit,
         exposition: Exposition,
         totals: Callable[[], Totals],
         more: Mapping[str, Route],
@@ -75,11 +78,12 @@ class Assembly:
             engine: the engine.
             readiness: answers health checks.
             stages: measures the time of decoding and encoding.
+            limit: bounds how many predictions are answered at one time.
             exposition: writes the metrics.
             totals: returns the counts of the whole server, for Triton's statistics.
             more: the other routes by path.
         """
-        prediction = Prediction(engine, stages)
+        prediction = Prediction(engine, stages, limit, stored_row_bytes=served.stored_row_bytes)
         triton = Triton(served, readiness, totals)
         v1 = V1Routes(
             served,
@@ -89,7 +93,8 @@ class Assembly:
             exposition=exposition,
         )
         v2 = V2Routes(served, readiness=readiness, prediction=prediction)
-        routes = {**TritonRoutes(served, triton).routes(), **v1.routes(), **v2.routes(), **more}
+        admin = AdminRoutes(served, engine, readiness)
+        routes = {**TritonRoutes(served, triton).routes(), **v1.routes(), **admin.routes(), **v2.routes(), **more}
         return cls(served, readiness, prediction, triton, routes)
 
     def rpc_server(

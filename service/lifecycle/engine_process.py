@@ -1,206 +1,32 @@
-"""The engine's process: reads the config, sends the fronts the served model's description, loads the model, answers.
+"""The engine's process: takes the engine's seat on the board, and serves.
 
-The supervisor starts the process as ``python -m service.lifecycle.engine_process``, and starts it again if it ends.
+The supervisor starts ``python -m service.lifecycle.engine_process`` twice, and starts a process again if it ends. The
+process that gets the seat is the engine, the other process is its spare. If the engine dies, the kernel frees the seat,
+and the spare takes the seat at once. So this module imports little: what the engine needs is imported later.
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-import orjson
-
-from guards.bundle.bundle import Bundle
-from guards.types import Mistake
+from guards.errors import Mistake
 from service import memory
-from service.closing import close_all
-from service.engine.control_server import ControlServer
-from service.engine.deployment import Deployment
-from service.engine.describe import describe
-from service.engine.engine import Engine
-from service.engine.row_server import RowServer
-from service.explain.desk import ExplanationDesk
 from service.interpreter import switch_soon
 from service.lifecycle import supervisor
-from service.lifecycle.addresses import database_url, read_settings
+from service.lifecycle.process_names import STARTING, call_this_process
+from service.lifecycle.spare import Spare
 from service.messages.board import Board
-from service.messages.outcomes import RESULTS, Outcome
-from service.messages.paths import BOARD, CONTROL_SOCKET, FAMILIES, ROW_SOCKET, STORE_SOCKET, run_folder
-from service.messages.seat import Seat
-from service.messages.served_model import ServedModel
-from service.settings import OWNER_ONLY, Settings, without_effect
-from service.single_flight import SingleFlight
-from service.store.remote_store import RemoteStore
+from service.messages.paths import BOARD, run_folder
+from service.settings import OWNER_ONLY
 from service.telemetry.logs import configure
-from service.telemetry.metrics.engine import EngineMetrics
-from service.telemetry.metrics.plain_families import FamiliesFile
-from service.telemetry.metrics.process_figures import ProcessFigures
 
-__all__ = ["EngineProcess", "main"]
+__all__ = ["main"]
 
 LOG = logging.getLogger("guardhouse")
-WITH_KEYS = 10
-"""The default of ``server.smallest_count`` if the server has keys."""
 MISTAKE = 2
 """The exit status if the settings, the config or the bundle's description cannot be read."""
-LEAVE_SECONDS = 120.0
-"""How long the engine waits for the fronts to leave after the signal to stop. The fronts' own limit is shorter."""
-
-
-class EngineProcess:
-    """Everything that lives in the engine's process."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take the engine's seat in the run folder.
-
-        Raises:
-            OSError: another engine's process has the seat.
-        """
-        self._folder = folder
-        self._board = Board(folder / BOARD)
-        self._seat: Seat = self._board.take_seat("engine")
-        if seconds := self._seat.patience(time.monotonic()):
-            LOG.warning("the engine has ended several times soon after its start: it restarts in %g s", seconds)
-            time.sleep(seconds)
-        self._figures = ProcessFigures(self._seat)
-        self._engine: Engine | None = None
-        self._rows: RowServer | None = None
-        self._desk: ExplanationDesk | None = None
-        self._stopping = asyncio.Event()
-        self._scrape = SingleFlight(self._exported)
-        self._scraping = ThreadPoolExecutor(1, thread_name_prefix="scrape")
-        """A thread for scrapes alone. The shared threads may all wait for a database that does not answer."""
-
-    async def run(self) -> None:
-        """Serve until a signal arrives or the supervisor dies; then wait until every front has left, and close.
-
-        Raises:
-            Mistake: the settings, the config or the bundle's description cannot be read.
-        """
-        settings = read_settings()
-        configure(settings.log_level)
-        if settings.api_keys is None:
-            LOG.info("there are no keys: everybody who reaches this server may ask everything")
-        for sentence in without_effect():
-            LOG.warning(sentence)
-        deployment = Deployment.read(settings)
-        served = describe(deployment)
-        self._control = ControlServer(served.model_dump(mode="json"), {})
-        await self._control.start(self._folder / CONTROL_SOCKET)
-        loop = asyncio.get_running_loop()
-        publishing = asyncio.create_task(self._figures.keep_publishing())
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._stop)
-        supervisor.watch(lambda: loop.call_soon_threadsafe(self._stopping.set))
-        self._metrics = EngineMetrics(
-            [guard.name for guard in served.guards],
-            list(deployment.config.explain.allowed),
-            self._seat,
-            on_purpose=[p for p in range(len(served.guards)) if p not in deployment.config.budgeted],
-        )
-        threading.Thread(target=self._load, args=(settings, deployment, served, loop), name="load", daemon=True).start()
-        await self._stopping.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await self._control.fronts_left()
-        publishing.cancel()
-        await self._close()
-
-    def _stop(self) -> None:
-        """Leave once every front has left; the whole server stops, whichever of its processes got the signal."""
-        self._stopping.set()
-        supervisor.tell_to_stop()
-
-    def _load(
-        self, settings: Settings, deployment: Deployment, served: ServedModel, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        try:
-            folder = None if settings.config is None else settings.config.resolve().parent
-            bundle = Bundle.load(
-                settings.bundle, config=deployment.deployed, folder=folder, bundle_id=deployment.manifest.id
-            )
-            engine = Engine(
-                bundle,
-                self._board,
-                self._metrics,
-                families=FamiliesFile(self._folder / FAMILIES),
-                state=settings.state_folder,
-                smallest_count=_smallest_count(deployment, settings),
-                open_store=partial(RemoteStore, self._folder / STORE_SOCKET, database_url(settings)),
-            )
-        except Mistake as mistake:
-            LOG.critical("the model cannot be served: %s", mistake)
-            loop.call_soon_threadsafe(self._control.say, "failed", f"the model cannot be served: {mistake}")
-        except Exception as fault:  # noqa: BLE001 - the fronts say what it was, and the log where
-            loop.call_soon_threadsafe(self._say_failed, fault)
-        else:
-            loop.call_soon_threadsafe(self._open, engine, served, settings.redis_url)
-
-    def _open(self, engine: Engine, served: ServedModel, redis_url: str | None) -> None:
-        try:
-            self._start(engine, served, redis_url)
-        except Exception as fault:  # noqa: BLE001 - readiness would say "loading" for ever
-            self._say_failed(fault)
-
-    def _say_failed(self, fault: Exception) -> None:
-        LOG.critical("the model cannot be served: %s", type(fault).__name__, exc_info=fault)
-        self._control.say("failed", f"the model cannot be served: {type(fault).__name__}; the log says where")
-
-    def _start(self, engine: Engine, served: ServedModel, redis_url: str | None) -> None:
-        memory.settle()
-        engine.start()
-        self._rows = RowServer(self._folder / ROW_SOCKET, served.layout, self._board, engine.codes, engine.batcher.add)
-        self._engine = engine
-        self._desk = ExplanationDesk(
-            engine.bundle, self._metrics, jobs=engine.jobs, busy=lambda: engine.busy, redis_url=redis_url
-        )
-        self._desk.start()
-        handlers = {"report": self._report, "join": self._join, "metrics": self._families}
-        self._control.add({**handlers, **self._desk.handlers()})
-        self._control.say("ready")
-        LOG.info("serving %s %s, bundle %s", served.name, served.version, served.bundle)
-
-    async def _report(self, head: dict[str, Any], _: bytes) -> tuple[Mapping[str, Any], bytes]:
-        assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
-        return {}, orjson.dumps(await self._engine.report(head["scope"]))
-
-    async def _join(self, _: dict[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
-        assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
-        joined = await self._engine.join([Outcome(**outcome) for outcome in orjson.loads(body)])
-        return {}, orjson.dumps({name: getattr(joined, name) for name in RESULTS})
-
-    async def _families(self, _: dict[str, Any], __: bytes) -> tuple[Mapping[str, Any], bytes]:
-        return {}, await self._scrape()
-
-    async def _exported(self) -> bytes:
-        assert self._engine is not None  # noqa: S101 - the handlers are added after the engine is made
-        # In a thread, because the families may wait for a slow monitor.
-        return await asyncio.get_running_loop().run_in_executor(self._scraping, self._engine.exported)
-
-    async def _close(self) -> None:
-        if self._rows is not None:
-            self._rows.close()
-        if self._desk is not None:
-            await close_all(*self._desk.closing())
-        if self._engine is not None:
-            await close_all(*self._engine.closing())
-        await self._control.close()
-
-
-def _smallest_count(deployment: Deployment, settings: Settings) -> int:
-    """Return by how many rows figures change at least. Without keys everybody is one caller, so one row may be seen."""
-    configured = deployment.config.server.smallest_count
-    return configured or (1 if settings.api_keys is None else WITH_KEYS)
 
 
 def main() -> None:
@@ -210,11 +36,19 @@ def main() -> None:
         sys.exit("only a server starts this process: run `guardhouse serve`")
     os.umask(OWNER_ONLY)
     configure("info")  # the settings are read later, and may be wrong
+    call_this_process(STARTING)
+    board = Board(folder / BOARD)
+    try:
+        seat = board.take_seat("engine")
+    except OSError:
+        seat = Spare(board).wait()
+    from service.lifecycle.engine_service import EngineService  # noqa: PLC0415 - takes seconds
+
     memory.keep()
     gc.freeze()
     switch_soon()
     try:
-        asyncio.run(EngineProcess(folder).run())
+        asyncio.run(EngineService(folder, board, seat).run())
     except Mistake as mistake:
         LOG.critical("start-up failed: %s", mistake)
         supervisor.tell_to_stop(failed=True)

@@ -14,6 +14,8 @@ from service.closing import Step, close_all, optional
 from service.explain.routes import CODES as EXPLAIN_CODES
 from service.explain.routes import ExplainRoutes
 from service.front.admission import Admission
+from service.front.budgets import Budgets
+from service.front.concurrency import ConcurrencyLimit
 from service.front.connections import LEAST_FILES, Connections, most_files
 from service.front.cors import Cors
 from service.front.direct import Direct
@@ -30,6 +32,7 @@ from service.keys.keyring import Keyring
 from service.lifecycle import supervisor
 from service.lifecycle.assembly import Assembly, codes_of
 from service.lifecycle.exposure import refuse_exposed
+from service.lifecycle.heartbeat import keep_beating
 from service.lifecycle.interruption import unless_told_to_stop
 from service.lifecycle.listening_socket import internet_address, listen, take_own_port
 from service.lifecycle.metrics_port import METRICS, PATHS, MetricsPort
@@ -85,10 +88,11 @@ class FrontProcess:
     ) -> None:
         """Connect the parts with each other; :meth:`start` makes the arguments."""
         server = served.server
-        furnish(server.max_body_bytes)
+        furnish(server.max_body_bytes, grpc=server.grpc_port is not None)
         self.engine, self.served = engine, served
         folder, board, seat = place
-        self._board, self._tracing, self._notice = board, tracing, notice
+        self._board, self._seat = board, seat
+        self._tracing, self._notice = tracing, notice
         self.shutdown = Shutdown(
             request_seconds=server.timeout_seconds,
             announce=self._announce,
@@ -104,22 +108,26 @@ class FrontProcess:
             codes,
             [guard.name for guard in served.guards],
             served.explain.allowed,
+            monitors=served.monitors,
             ask=engine.metrics,
             file=FamiliesFile(folder / FAMILIES),
         )
+        limit = ConcurrencyLimit(lambda: board.batch_seconds, seat)
         self._exchanges = exchanges = Exchanges(metrics, tracing)
-        self._admission = admission = None if keyring is None else Admission(keyring)
+        self._admission = admission = None if keyring is None else Admission(keyring, Budgets(engine.control))
         self._assembly = assembly = Assembly.of(
             served,
             engine,
             readiness=Readiness(engine, lambda: self.shutdown.draining, lambda: board.connecting),
             stages=metrics.stages,
+            limit=limit,
             exposition=exposition,
             totals=exposition.totals,
             more=ExplainRoutes(served, engine.control, partial(read, served)).routes(),
         )
         documents = pages(served, keyless=None if admission is None else keyless(assembly.routes))
-        self._tasks = [asyncio.create_task(ProcessFigures(seat).keep_publishing())]
+        publishing = asyncio.create_task(ProcessFigures(seat).keep_publishing())
+        self._tasks = [publishing, asyncio.create_task(memory.keep_giving_back())]
         if keyring is not None:
             self._tasks.append(asyncio.create_task(keyring.keep_looking()))
         answering = partial(
@@ -130,6 +138,7 @@ class FrontProcess:
             closing=lambda: self.shutdown.draining,
             admission=admission,
             trusted_proxies=server.trusted_proxies,
+            concurrency=limit,
         )
         routes = {**assembly.routes, **PageRoutes(documents, schema).routes()}
         self._metrics_port: MetricsPort | None = None
@@ -191,6 +200,7 @@ class FrontProcess:
             await self._metrics_port.listen(_address()[0], server.metrics_port)
         switch_soon()
         memory.settle()  # before the first request: a full garbage collection stops the process for 150 ms
+        self._tasks.append(asyncio.create_task(keep_beating(self._seat)))
         self.engine.listens()
         try:
             listen()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from guards.errors import Mistake
-from service.lifecycle.supervisor import arranged, hear_signals
+from service.lifecycle.supervisor import arranged, check_in_turn, hear_signals
 
 __all__ = ["serve"]
 
@@ -45,6 +45,7 @@ def serve(host: str, port: int) -> None:
     except OSError as refused:
         raise Mistake(f"the server cannot be started: {refused}") from refused
     arbiter = Arbiter(watchers, **{**options, **ours})
+    check_in_turn(arbiter)
     hear_signals(arbiter)
     try:
         arbiter.start()

@@ -1,4 +1,7 @@
-"""The supervisor (circus, by default under BentoML): which processes it starts, and how they notice its death."""
+"""The supervisor (circus, by default under BentoML): which processes it starts, and how they notice its death.
+
+The supervisor starts a process again if it dies, and kills a process that hangs (:mod:`service.lifecycle.heartbeat`).
+"""
 
 import atexit
 import contextlib
@@ -20,11 +23,23 @@ from service import memory
 from service.closing import optional
 from service.lifecycle.exposure import keep_to_this_machine
 from service.lifecycle.fronts import available_cores, number_of_fronts
+from service.lifecycle.heartbeat import Heartbeats
 from service.lifecycle.listening_socket import share_port
 from service.lifecycle.run_folder import make_run_folder, remove_run_folder
-from service.messages.paths import RUN_FOLDER, SERVED_PORT, run_folder
+from service.messages.board import Board
+from service.messages.paths import BOARD, RUN_FOLDER, SERVED_PORT, run_folder
+from service.telemetry.logs import log_as_json
 
-__all__ = ["arranged", "hear_signals", "restrain", "supervisor", "tell_to_stop", "watch"]
+__all__ = [
+    "arranged",
+    "check_in_turn",
+    "hear_signals",
+    "restrain",
+    "server_ends",
+    "supervisor",
+    "tell_to_stop",
+    "watch",
+]
 
 SUPERVISOR = "GUARDHOUSE_SUPERVISOR"
 """The variable with the supervisor's process id. After the supervisor has died, `getppid` cannot give the id."""
@@ -50,6 +65,7 @@ def restrain() -> None:
         except OSError as refused:
             raise BentoMLConfigException(f"the server cannot be started: {refused}") from refused
         make(arbiter, all_watchers, **{**options, **ours})
+        check_in_turn(arbiter)
         hear_signals(arbiter)
 
     Arbiter.__init__ = restrained  # type: ignore[method-assign, assignment]
@@ -80,12 +96,27 @@ def arranged(front: Any, options: Mapping[str, Any]) -> tuple[list[Any], dict[st
     # A front ends its own child processes, after the requests that need them are answered.
     front.stop_children = False
     front.env = {**(front.env or {}), **ours, RUN_FOLDER: str(folder)}
+    log_as_json()
+    Heartbeats(Board(folder / BOARD)).watch()
     name = uuid.uuid4().hex
     control, events = f"inproc://{name}-control", f"inproc://{name}-events"
     if options.get("plugins"):
         control, events = f"ipc://{folder}/circus-control", f"ipc://{folder}/circus-events"
     more = {"endpoint": control, "pubsub_endpoint": events, "check_delay": CHECK_SECONDS}
     return [front, engine_watcher(front)], more
+
+
+def check_in_turn(arbiter: Any) -> None:  # noqa: ANN401 - circus has no types
+    """Let a check for dead processes be left out while circus still starts processes. Circus itself logs an error."""
+    from circus.exc import ConflictError  # type: ignore[import-untyped]  # noqa: PLC0415 - the fronts do not need it
+
+    check = arbiter.manage_watchers
+
+    def in_turn() -> Any:  # noqa: ANN401 - circus has no types
+        with contextlib.suppress(ConflictError):
+            return check()
+
+    arbiter.manage_watchers = in_turn
 
 
 def hear_signals(arbiter: Any) -> None:  # noqa: ANN401 - circus has no types
@@ -106,6 +137,7 @@ def engine_watcher(front: Any) -> Any:  # noqa: ANN401 - circus has no types
     return Watcher(
         name="engine",
         cmd=shlex.quote(sys.executable),
+        numprocesses=2,  # the engine and its spare
         # -P keeps the working directory off the import path, so that a folder `service` there cannot shadow ours.
         args=["-P", "-m", "service.lifecycle.engine_process"],
         working_dir=front.working_dir,
@@ -171,6 +203,12 @@ def tell_to_stop(*, failed: bool = False) -> None:
                 (folder / FAILED).touch()
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGTERM)
+
+
+def server_ends() -> bool:
+    """Return whether the supervisor has died, or a process has told the supervisor that the server failed."""
+    pid, folder = supervisor(), run_folder()
+    return (pid is not None and os.getppid() != pid) or (folder is not None and (folder / FAILED).exists())
 
 
 def watch(gone: Callable[[], object]) -> None:

@@ -20,6 +20,7 @@ from service.messages.seat import (
     CONNECTING,
     CONNECTIONS,
     IN_FLIGHT,
+    LIMIT,
     PID,
     SEAT_VALUES,
     SUBMITTED,
@@ -80,8 +81,10 @@ class Board:
         """Close the file. This frees every seat of this process; the values stay mapped."""
         os.close(self._descriptor)
 
-    def take_seat(self, role: Role = "front") -> Seat:
+    def take_seat(self, role: Role = "front", *, wait: bool = False) -> Seat:
         """Take the seat of a role; for a front, the first free one. The seat is free again when the process ends.
+
+        With ``wait``, wait until the role's first seat is free.
 
         Raises:
             OSError: no seat is free.
@@ -89,12 +92,13 @@ class Board:
         numbers = {"engine": (ENGINE,), "front": range(1, self.seats - 1), "store": (self.seats - 1,)}
         for number in numbers[role]:
             try:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
             except BlockingIOError:
                 continue
             self._own.add(number)
             self._seats[number, PID] = os.getpid()
-            self._seats[number, [IN_FLIGHT, CONNECTING, CONNECTIONS]] = 0  # a killed process leaves its values here
+            # A killed process leaves its values here.
+            self._seats[number, [IN_FLIGHT, CONNECTING, CONNECTIONS, LIMIT]] = 0
             return self.seat(number)
         raise OSError("every seat of the board is taken: too many processes were started")
 
@@ -119,6 +123,11 @@ class Board:
     def connections(self) -> int:
         """How many HTTP connections of all living fronts are open."""
         return sum(seat.connections for seat in self.fronts if self.is_held(seat.number))
+
+    @property
+    def concurrency_limit(self) -> float:
+        """How many predictions all living fronts together answer at one time."""
+        return sum(seat.concurrency_limit for seat in self.fronts if self.is_held(seat.number))
 
     @property
     def connecting(self) -> bool:

@@ -17,6 +17,7 @@ __all__ = [
     "ExplainAnswer",
     "ExplainRequest",
     "Fault",
+    "Meter",
     "Status",
 ]
 
@@ -26,6 +27,8 @@ EXPLAIN, EXPLAIN_LATER, JOB_ANSWER = "explain", "explain_job", "explain_result"
 """The names of a front's other questions: explain now, explain later, give the answer of a job."""
 Fault = tuple[tuple[str | int, ...], str]
 """A place in the request, and a sentence that says what is wrong there."""
+Meter = Sequence[Any]
+"""The name of a bucket, its tokens a second, and its burst: where seconds of work are charged."""
 Status = Literal["ok", "unfit", "timeout", "fault", "replaced", "waiting", "unknown"]
 """How a request ended.
 
@@ -40,7 +43,8 @@ class ExplainRequest:
 
     ``question`` has the keys ``method``, ``target``, ``steps`` and ``top_k``; None stands for the default. ``x`` are
     the rows (n, ...) float32, ``ids`` their ids (n). If ``picture`` is true, the answer is a PNG and not JSON. The
-    answer belongs to the principal ``owner``, if there is one: nobody else gets it, from the cache or as a job's.
+    answer belongs to the principal ``owner``, if there is one: nobody else gets it, from the cache or as a job's. If
+    there is a ``meter``, the seconds of work are charged to it. The owner may have ``most_kept`` jobs.
     """
 
     question: Mapping[str, Any]
@@ -49,6 +53,8 @@ class ExplainRequest:
     picture: bool
     request_id: str
     owner: str | None = None
+    meter: Meter | None = None
+    most_kept: int | None = None
 
     def head(self) -> dict[str, Any]:
         """Give everything but the rows, as plain data."""
@@ -58,6 +64,8 @@ class ExplainRequest:
             "picture": self.picture,
             "request_id": self.request_id,
             "owner": self.owner,
+            "meter": self.meter,
+            "most_kept": self.most_kept,
             "shape": list(self.x.shape),
         }
 
@@ -69,8 +77,9 @@ class ExplainRequest:
             ValueError: the bytes are not of that shape.
         """
         x = np.frombuffer(rows, dtype=np.float32).reshape(head["shape"])
-        owner = head.get("owner")  # a job that an earlier version kept has none
-        return cls(head["question"], head["ids"], x, head["picture"], head["request_id"], owner)
+        # A job that an earlier version kept has no owner and no meter.
+        more = (head.get("owner"), head.get("meter"), head.get("most_kept"))
+        return cls(head["question"], head["ids"], x, head["picture"], head["request_id"], *more)
 
     def pack(self) -> bytes:
         """Write the request as one string of bytes: a line of JSON, then the rows."""

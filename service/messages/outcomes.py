@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["REPLACED", "RESULTS", "Joined", "Outcome"]
+__all__ = ["LISTS", "REPEATED", "REPLACED", "RESULTS", "Joined", "Outcome"]
 
-REPLACED = "replaced"
+REPLACED, REPEATED = "replaced", "repeated"
 RESULTS = ("accepted", "duplicate", "conflicting", "unknown", REPLACED)
-"""What may become of an outcome: the names of the lists of :class:`Joined`."""
+"""What may become of an outcome."""
+LISTS = (*RESULTS, REPEATED)
+"""The names of the lists of :class:`Joined`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Joined:
     """What became of outcomes, by their places in the list that was sent.
 
     ``accepted`` were stored. ``duplicate`` had been stored before. ``conflicting`` differ from the stored outcome.
-    ``unknown`` belong to no stored prediction. ``replaced`` replaced an earlier outcome.
+    ``unknown`` belong to no stored prediction. ``replaced`` replaced an earlier outcome. Beside that, ``repeated``
+    lists the outcomes whose ids were used again after the prediction that is stored.
     """
 
     accepted: list[int] = field(default_factory=list)
@@ -41,3 +44,4 @@ class Joined:
     conflicting: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)
     replaced: list[int] = field(default_factory=list)
+    repeated: list[int] = field(default_factory=list)

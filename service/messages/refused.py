@@ -10,16 +10,19 @@ STARTING = "the model is still loading"
 Reason = Literal[
     "queue_full",
     "deadline",
+    "overload",
     "loading",
     "draining",
     "explain_queue_full",
     "feedback_queue_full",
     "store_down",
     "explain_rate",
+    "quota",
     "engine_lost",
     "memory",
     "connections",
     "no_store",
+    "no_reset",
 ]
 
 

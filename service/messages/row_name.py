@@ -5,7 +5,7 @@ because text in PostgreSQL cannot hold NUL: a backslash becomes two, NUL becomes
 with one backslash and an at sign, which no escaped id does.
 """
 
-__all__ = ["id_of", "row_name"]
+__all__ = ["id_of", "owner_of", "row_name"]
 
 
 def row_name(owner: str | None, name: str) -> str:
@@ -17,6 +17,15 @@ def row_name(owner: str | None, name: str) -> str:
     if "\0" in name or "\\" in name:
         name = name.replace("\\", "\\\\").replace("\0", "\\0")
     return name if owner is None else f"\\@{owner}/{name}"
+
+
+def owner_of(name: str) -> str | None:
+    r"""Give the principal that sent a row, from the name of the row; None if there were no keys.
+
+    >>> owner_of(r"\@shop/order-17"), owner_of("order-17"), owner_of(r"\\@a/b")
+    ('shop', None, None)
+    """
+    return name[2:].partition("/")[0] if name.startswith("\\@") else None
 
 
 def id_of(name: str) -> str:

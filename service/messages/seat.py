@@ -14,6 +14,7 @@ __all__ = [
     "CONNECTING",
     "CONNECTIONS",
     "IN_FLIGHT",
+    "LIMIT",
     "PID",
     "PROCESS_VALUES",
     "SEAT_VALUES",
@@ -28,7 +29,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 VALUE_BYTES = 8
 SEAT_VALUES = (1 << 20) // VALUE_BYTES
-PID, SUBMITTED, TAKEN, IN_FLIGHT, STARTED, QUICK_ENDS, CONNECTING, CONNECTIONS = range(8)
+PID, SUBMITTED, TAKEN, IN_FLIGHT, STARTED, QUICK_ENDS, CONNECTING, CONNECTIONS, LIMIT, HEARTBEATS = range(10)
 PROCESS, PROCESS_VALUES = 16, 32
 """Where a seat holds the figures of its process (memory, CPU seconds), and the most figures that it can hold."""
 OWN = PROCESS + PROCESS_VALUES
@@ -115,6 +116,24 @@ class Seat:
     @connections.setter
     def connections(self, connections: int) -> None:
         self._cells[CONNECTIONS] = connections
+
+    @property
+    def heartbeats(self) -> int:
+        """How often this seat's processes have said that they run. A process says so once a second while it serves."""
+        return int(self._cells[HEARTBEATS])
+
+    def beat(self) -> None:
+        """Say that the process runs."""
+        self._cells[HEARTBEATS] += 1
+
+    @property
+    def concurrency_limit(self) -> float:
+        """How many predictions the front answers at one time. If the seat is free, the limit of its last process."""
+        return self._cells[LIMIT]
+
+    @concurrency_limit.setter
+    def concurrency_limit(self, limit: float) -> None:
+        self._cells[LIMIT] = limit
 
     def arrive(self) -> None:
         """Count a request that the front begins to answer; only the front calls it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from math import prod
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,8 @@ from guards.config.server import ServerConfig
 from guards.input.schema import InputSchema
 from service.messages.slots import Layout
 
+STORED_ROW, STORED_VALUE = 256, 4
+"""The bytes of a stored row's answer, groups and index, and of each of its values."""
 __all__ = ["ServedExplain", "ServedExplainer", "ServedGuard", "ServedModel"]
 
 
@@ -57,7 +60,7 @@ class ServedModel(BaseModel):
 
     The engine sends the description to every front before it loads the model. So routes, limits and documents are there
     while the model is still loading. ``groups`` are the attributes whose values come with a request, by the names that
-    the request gives them.
+    the request gives them. ``monitors`` are the monitors' names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,7 +74,9 @@ class ServedModel(BaseModel):
     shadow: bool
     guards: tuple[ServedGuard, ...]
     groups: tuple[str, ...]
+    monitors: tuple[str, ...]
     stores_rows: bool
+    stores_inputs: bool
     server: ServerConfig
     explain: ServedExplain
 
@@ -79,6 +84,13 @@ class ServedModel(BaseModel):
     def visible_guards(self) -> tuple[tuple[int, ServedGuard], ...]:
         """The guards that answers may show, each with its place among all guards."""
         return tuple((place, guard) for place, guard in enumerate(self.guards) if guard.visible)
+
+    @property
+    def stored_row_bytes(self) -> int:
+        """About how many bytes the store keeps of each answered row, beside its id; 0 without a store."""
+        if not self.stores_rows:
+            return 0
+        return STORED_ROW + (STORED_VALUE * prod(self.rows.shape) if self.stores_inputs else 0)
 
     @property
     def layout(self) -> Layout:

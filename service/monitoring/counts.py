@@ -15,8 +15,8 @@ from service.monitoring.sums import Counts, Tallies
 __all__ = ["layouts", "tally"]
 
 LOG = logging.getLogger("guardhouse")
-DEPLOY_TIME = {"average_run_length", "tolerance"}
-"""The parameters of a monitor that change how its counts are judged, but not what is counted."""
+DEPLOY_TIME = {"average_run_length", "tolerance", "principals", "principal_share"}
+"""The parameters of a monitor that may change while its counts keep their meaning."""
 
 
 def tally(monitors: Sequence[Monitor], records: Records) -> Tallies:
@@ -25,7 +25,7 @@ def tally(monitors: Sequence[Monitor], records: Records) -> Tallies:
     for monitor in monitors:
         if isinstance(monitor, HasCounts):
             try:
-                tallies[monitor.name] = monitor.tally(records)
+                tallies[monitor.name] = monitor.tally(records.counted_by(monitor.name))
             except Exception as crash:  # noqa: BLE001 - a plug-in's code may raise anything
                 LOG.error("monitor %s crashed in tally: %s", monitor.name, type(crash).__name__)  # noqa: TRY400
     return tallies
@@ -34,6 +34,9 @@ def tally(monitors: Sequence[Monitor], records: Records) -> Tallies:
 def layouts(monitors: Sequence[Monitor], config: Config) -> dict[str, str]:
     """Map each counting monitor to a digest of what its counts mean: counts with different meanings are never added."""
     parameters = {p.name: p.model_dump(mode="json", exclude=DEPLOY_TIME) for p in config.all_monitors}
+    for written in parameters.values():  # a version without this key counted all rows, so its totals stay valid
+        if written.get("include") == "all":
+            del written["include"]
     return {
         monitor.name: _digest(
             parameters[monitor.name],

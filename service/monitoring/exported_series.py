@@ -48,6 +48,14 @@ class ExportedSeries:
         """Note a monitor's series right after a restore: earlier engines have already exported these counts."""
         self._restored[monitor] = {_key(each): each.value for each in series if each.kind == "counter"}
 
+    def continued(self, monitor: str, before: Sequence[Series], after: Sequence[Series]) -> None:
+        """Let a monitor's counters go on from their values ``before`` it was reset, though they are less ``after``."""
+        old = {_key(each): each.value for each in before if each.kind == "counter"}
+        for each in after:
+            known = self._counters.get(_key(each))
+            if each.kind == "counter" and known is not None and known.monitor == monitor:
+                known.offset += old.get(_key(each), each.value) - each.value
+
     def of(self, monitors: Mapping[str, Sequence[Series]]) -> list[Series]:
         """Give every series once; counters count from the start of this server.
 

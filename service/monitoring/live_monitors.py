@@ -3,7 +3,7 @@
 import datetime as dt
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from guards.monitors.base import Monitor, Series, State
 from guards.monitors.optional_methods import HasCounts, HasSlowWork
 from guards.statistics.recent_blocks import windows_of
 from guards.types import Batch, Result
+from service.messages.monitor_changes import Change
 from service.monitoring.counts import tally
 from service.monitoring.exported_series import ExportedSeries
 from service.monitoring.monitor_readings import (
@@ -27,8 +28,10 @@ from service.monitoring.monitor_readings import (
     statistics_of,
     without_small,
 )
+from service.monitoring.resets import Resets
 from service.monitoring.state_log import StateLog
 from service.monitoring.sums import Counts, Sums, Tallies, totals_of
+from service.monitoring.teaching import Without, counted
 from service.monitoring.worker_client import Worker
 
 __all__ = ["Arrays", "Monitoring"]
@@ -36,6 +39,7 @@ __all__ = ["Arrays", "Monitoring"]
 LOG = logging.getLogger("guardhouse")
 T = TypeVar("T")
 M = TypeVar("M", bound=Monitor)
+NOTHING: Without = {}
 JUDGED = ("report", "state", "cause")
 """The calls that a counting monitor answers from its totals alone."""
 
@@ -61,7 +65,7 @@ class Monitoring:
         self.batches = self.outcomes = 0
         """How many batches, and how many sets of outcomes, were counted; if it grows, :class:`Watch` judges again."""
         self._lock, self._entering = threading.Lock(), threading.Lock()
-        self._judging = threading.Lock()
+        self._judging, self._resetting = threading.Lock(), threading.Lock()
         """Held while counting monitors are judged. Judging uses copies of their counts, so no batch waits for it."""
         self._counting = {monitor.name: monitor for monitor in self.monitors if isinstance(monitor, HasCounts)}
         self._slow = {monitor.name: monitor for monitor in self.monitors if isinstance(monitor, HasSlowWork)}
@@ -71,11 +75,14 @@ class Monitoring:
         self._changes = StateLog()
         for monitor in self.monitors:
             self._states[monitor.name] = (self._state(monitor), _now())
+        self.resets = Resets(self.monitors)
 
-    def observe(self, batch: Batch, result: Result) -> None:
-        """Pass a batch and its result to every monitor."""
+    def observe(self, batch: Batch, result: Result, without: Without = NOTHING) -> None:
+        """Pass a batch and its result to every monitor, without the rows that the monitor does not count."""
         for monitor in self.monitors:
-            if self._ask(monitor, "observe", lambda each: self._show(each, batch, result)):
+            skipped = without.get(monitor.name)
+            rows, found = (batch, result) if skipped is None else counted(batch, result, skipped)
+            if len(rows) and self._ask(monitor, "observe", lambda each: self._show(each, rows, found)):  # noqa: B023 - called at once
                 self.worker.wake()
         self.batches += 1
 
@@ -118,6 +125,11 @@ class Monitoring:
                 for name, counts in self._unlearnt.items():
                     self._counting[name].add("outcomes", self._unlearnt_rows, counts)
                 self._unlearnt_rows, self._unlearnt = 0, {}
+
+    @property
+    def without_totals(self) -> list[str]:
+        """The monitors whose figures are no sums of counts, so that no row can be taken out of them."""
+        return [monitor.name for monitor in self.monitors if monitor.name not in self._counting]
 
     def report(self, sums: Sums | None = None) -> dict[str, Any]:
         """Give the report of every monitor, as ``/monitors`` returns it.
@@ -198,6 +210,23 @@ class Monitoring:
                 raise
             self._exported.restored(name, series)
             self._states[name] = (found, since if found == state else _now())
+
+    def reset(self, last: Mapping[str, Change]) -> None:
+        """Reset every monitor that has not followed its ``last`` reset yet; ``last`` has a reset by monitor's name."""
+        with self._resetting:
+            for monitor in self.resets.due(last):
+                change = last[monitor.name]
+                with self._judging, self._scraping:
+                    self._ask(monitor, "reset", lambda each: self._start_anew(each, change))  # noqa: B023 - called at once
+                LOG.warning("monitor %s was reset", monitor.name)
+                self._enter(monitor, self._state(monitor))
+                self.batches += 1  # so that the state is judged and saved
+
+    def _start_anew(self, monitor: Monitor, change: Change) -> None:
+        """Reset a monitor. Its counters for Prometheus go on from where they are."""
+        before = series_to_scrape(monitor)
+        self.resets.follow(monitor, change)
+        self._exported.continued(monitor.name, before, series_to_scrape(monitor))
 
     def _report(self, monitor: Monitor) -> dict[str, Any]:
         told = self._ask(monitor, "report", self._read)

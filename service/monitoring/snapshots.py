@@ -88,9 +88,15 @@ class Snapshots:
         """Write the file. A reader sees the old file or the whole new file."""
         self._batches, self._saved_at = self._monitoring.batches, time.monotonic()
         self._states = self._monitoring.look()  # read first, so that a later change is noticed and saved
+        followed = dict(self._monitoring.resets.followed)  # before the arrays: a reset in between is followed again
         arrays = self._monitoring.snapshot()
         monitors = {
-            name: {"config": config, "state": self._states[name][0], "since": self._states[name][1]}
+            name: {
+                "config": config,
+                "state": self._states[name][0],
+                "since": self._states[name][1],
+                "reset": followed.get(name),
+            }
             for name, config in self._configs.items()
         }
         tensors = {f"{name}.{key}": array for name, own in arrays.items() for key, array in own.items()}
@@ -134,6 +140,7 @@ class Snapshots:
                 continue
             try:
                 self._monitoring.restore(name, own, saved["state"], saved["since"])
+                self._monitoring.resets.restored(name, saved.get("reset"))
             except Exception as refused:  # noqa: BLE001 - a plug-in's code may raise anything
                 LOG.error("monitor %s: it refuses what it saved (%s): it starts anew", name, refused)  # noqa: TRY400
         LOG.info("%s: the monitors go on from there", self._path)

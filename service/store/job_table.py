@@ -66,21 +66,28 @@ class JobTable:
         """Whether other servers use the same table: each server may take jobs that another server has left."""
         return self._store.shared
 
-    def add(self, question: bytes, owner: str | None = None) -> str | None:
-        """Keep a question of a principal, and give the name of its job; None if too many are kept already."""
+    def add(self, question: bytes, owner: str | None = None, most_of_owner: int | None = None) -> str | None:
+        """Keep a question of a principal, and give the name of its job.
+
+        Return None if too many jobs are kept already, and "" if too many are kept for this principal.
+        """
         name, now = row_name(owner, secrets.token_urlsafe(24)), self._clock()
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> str | None:
             connection.execute(delete(EXPLANATIONS).where(TABLE.expires < now))
             asked = select(func.count()).select_from(EXPLANATIONS).where(TABLE.model == self._model)
             if connection.execute(asked).scalar_one() >= self._most:
-                return False
+                return None
+            if most_of_owner is not None:
+                mine = asked.where(TABLE.explanation.startswith(row_name(owner, ""), autoescape=True))
+                if connection.execute(mine).scalar_one() >= most_of_owner:
+                    return ""
             row = {"explanation": name, "model": self._model, "bundle": self._bundle, "time": now, "question": question,
                    "expires": now + self._keep_seconds, "lease": 0.0, "attempts": 0}  # fmt: skip
             connection.execute(insert(EXPLANATIONS).values(row))
-            return True
+            return name
 
-        return name if self._store.transact(work) else None
+        return self._store.transact(work)
 
     def get(self, name: str) -> ExplainAnswer:
         """Give the answer of a job; its status is ``waiting`` before the job's end, ``unknown`` without such a job."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from guards.config.store import StoreConfig
+from service.messages.monitor_changes import Change, Changed
 from service.messages.outcomes import Outcome
 from service.messages.scope import Scope
 from service.monitoring.sums import Sums, Tally
@@ -54,6 +55,8 @@ class LocalStore:
         self.late = threading.Event()
         """Never set: nothing here ends a question before the database does."""
         self._deleted: dict[str, int] = {}
+        self._place: int | None = 0
+        """From which row on the totals may not be corrected yet, if a change was interrupted; None if all are."""
         clock = SteadyClock()
         self._retention = Retention(log, settings.limits, self._note_deleted, clock)
         self._replicas = Replicas(log, name or own_name())
@@ -91,12 +94,26 @@ class LocalStore:
         """Give the totals of a scope."""
         return self._log.totals(scope)
 
+    def change(self, change: Change, tally: Tally) -> Changed:
+        """Record a change of the monitors, and correct the totals, counting rows with ``tally``."""
+        try:
+            return self._log.change(change, tally)
+        except BaseException:
+            self._place = 0  # some rows may not be corrected yet
+            raise
+
+    def sweep(self, tally: Tally) -> None:
+        """Look at some rows, and correct the totals if a change was interrupted; :meth:`upkeep` says if more remain."""
+        if self._place is not None:
+            _, self._place = self._log.sweep(self._place, tally)
+
     def upkeep(self) -> Upkeep:
         """Delete some old rows if there are any, and look what other servers ask."""
         self._retention.keep()
         self.jobs.keep()
         deleted, self._deleted = self._deleted, {}
-        return Upkeep(self._retention.figures, deleted, self._replicas.asked())
+        unswept = self._place is not None
+        return Upkeep(self._retention.figures, deleted, self._replicas.asked(), self._log.standing(), unswept)
 
     def enter(self) -> None:
         """Enter this server among the servers of the database."""

@@ -11,13 +11,14 @@ from guards.statistics.recent_blocks import cut
 from service.messages.outcomes import Joined, Outcome
 from service.monitoring.sums import Tally
 from service.store.database import AgainError
-from service.store.rows import Remembered
+from service.store.monitor_changes import MonitorChanges, Record
+from service.store.remembered import Remembered
 from service.store.served_versions import Edition
 from service.store.statements import ROWS, Statements, json_of
 from service.store.tables import EDITIONS
 from service.store.totals import Owner, Part, Totals
 
-__all__ = ["Learnt", "Outcomes"]
+__all__ = ["Learnt", "Outcomes", "part_of"]
 
 Known = tuple[Remembered, tuple[str | None, float | None] | None]
 """A prediction, and the label and value of its outcome; None if there is no outcome yet."""
@@ -33,8 +34,8 @@ class Learnt(Joined):
 class Outcomes:
     """Stores outcomes inside a transaction that the caller has begun."""
 
-    def __init__(self, sql: Statements, totals: Totals, edition: Edition) -> None:
-        self._sql, self._totals, self._edition = sql, totals, edition
+    def __init__(self, sql: Statements, totals: Totals, edition: Edition, changes: MonitorChanges) -> None:
+        self._sql, self._totals, self._edition, self._changes = sql, totals, edition, changes
         self._editions: dict[int, tuple[Owner, Mapping[str, str]]] = {}
 
     def forget_editions(self) -> None:
@@ -47,6 +48,8 @@ class Outcomes:
         Raises:
             AgainError: another server has just changed an outcome of the same rows; the same work must be done again.
         """
+        self._changes.share(connection)
+        record = self._changes.read(connection)
         joined = Learnt()
         keys = [truth.id for truth in truths]
         found = self._found(connection, sorted(set(keys)))
@@ -56,7 +59,9 @@ class Outcomes:
             if key not in found:
                 joined.unknown.append(place)
                 continue
-            known = found[key][1]
+            row, known = found[key]
+            if row.repeated:
+                joined.repeated.append(place)
             if key in chains or key in fresh:  # an earlier outcome of the same list
                 last = truths[chains[key][-1] if key in chains else fresh[key]]
                 known = (last.label, last.value)
@@ -76,17 +81,17 @@ class Outcomes:
         rows = [found[key][0] for key in fresh]
         joined.accepted = list(fresh.values())
         accepted = [truths[place] for place in joined.accepted]
-        joined.parts = self._learn(connection, rows, accepted, tally)
+        joined.parts = self._learn(connection, record, rows, accepted, tally)
         if chains:
             expected = {
                 key: truths[fresh[key]] if key in fresh else Outcome("", *(found[key][1] or ())) for key in chains
             }
             chained = {found[key][0]: (expected[key], *(truths[place] for place in chains[key])) for key in chains}
-            joined.parts += self._replace(connection, chained, tally)
+            joined.parts += self._replace(connection, record, chained, tally)
         return joined
 
     def _replace(
-        self, connection: Connection, chains: Mapping[Remembered, Sequence[Outcome]], tally: Tally
+        self, connection: Connection, record: Record, chains: Mapping[Remembered, Sequence[Outcome]], tally: Tally
     ) -> list[Part]:
         """Replace outcomes, keep the old ones as corrections, and return the new parts of the served bundle.
 
@@ -108,7 +113,7 @@ class Outcomes:
         corrected = [(row.prediction, *_said(truth)) for row, truth in zip(rows, new, strict=True)]
         connection.execute(self._sql.corrections, {ROWS: json_of(kept)})
         connection.execute(self._sql.correct, {ROWS: json_of(corrected), "now": now})
-        return self._move(connection, rows, old, new, tally)
+        return self._move(connection, record, rows, old, new, tally)
 
     def _found(self, connection: Connection, keys: Sequence[str]) -> dict[str, Known]:
         asked = {ROWS: json_of(keys), "model": self._edition.model}
@@ -125,13 +130,19 @@ class Outcomes:
         return set(connection.execute(self._sql.outcomes, bound).scalars().all())
 
     def _learn(
-        self, connection: Connection, rows: Sequence[Remembered], truths: Sequence[Outcome], tally: Tally
+        self,
+        connection: Connection,
+        record: Record,
+        rows: Sequence[Remembered],
+        truths: Sequence[Outcome],
+        tally: Tally,
     ) -> list[Part]:
         """Add outcomes to the totals and to the last blocks, and return the parts of the served bundle."""
         learnt: list[Part] = []
-        for owner, alike, records in self._by_edition(connection, rows, truths):
+        for owner, alike, known in self._counted(connection, record, rows, truths):
+            records = known.counted_by_any(alike)  # so that rows that no monitor counts do not fill a block
             cuts = cut(len(records), self._totals.room(connection, owner, "outcomes"))
-            parts = [_part(records.take(rows_of_part), tally, alike) for rows_of_part in cuts]
+            parts = [part_of(records.take(rows_of_part), tally, alike) for rows_of_part in cuts]
             self._totals.add(connection, owner, "outcomes", parts)
             if owner == self._totals.owner:
                 learnt += parts
@@ -140,6 +151,7 @@ class Outcomes:
     def _move(
         self,
         connection: Connection,
+        record: Record,
         rows: Sequence[Remembered],
         old: Sequence[Outcome],
         new: Sequence[Outcome],
@@ -150,18 +162,32 @@ class Outcomes:
         The blocks of the last outcomes keep the old outcomes, because the block of an outcome is not recorded.
         """
         moved: list[Part] = []
-        before, after = (self._by_edition(connection, rows, truths) for truths in (old, new))
+        before, after = (self._counted(connection, record, rows, truths) for truths in (old, new))
         for (owner, alike, replaced), (_, _, replacing) in zip(before, after, strict=True):
-            taken, given = _part(replaced, tally, alike), _part(replacing, tally, alike)
+            taken, given = part_of(replaced, tally, alike), part_of(replacing, tally, alike)
             self._totals.move(connection, owner, taken.tallies, given.tallies)
             if owner == self._totals.owner:
                 moved.append(given)
         return moved
 
-    def _by_edition(
-        self, connection: Connection, rows: Sequence[Remembered], truths: Sequence[Outcome]
+    def _counted(
+        self, connection: Connection, record: Record, rows: Sequence[Remembered], truths: Sequence[Outcome]
     ) -> Iterator[tuple[Owner, set[str], Records]]:
-        """Group rows by edition: give the owner, the monitors whose counts still mean the same, and the rows."""
+        """Group the rows that are not excluded by edition, as :meth:`by_edition` does."""
+        places = [place for place, row in enumerate(rows) if not row.excluded]
+        return self.by_edition(connection, record, [rows[p] for p in places], [truths[p] for p in places])
+
+    def by_edition(
+        self,
+        connection: Connection,
+        record: Record,
+        rows: Sequence[Remembered],
+        truths: Sequence[Outcome] | None = None,
+    ) -> Iterator[tuple[Owner, set[str], Records]]:
+        """Group rows by edition: give the owner, the monitors whose counts still mean the same, and the rows.
+
+        Without ``truths``, the rows are as they were when they were answered.
+        """
         by_edition: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
             by_edition.setdefault(row.edition, []).append(place)
@@ -169,8 +195,12 @@ class Outcomes:
             owner, layouts = self._known(connection, edition)
             alike = {name for name, layout in self._edition.layouts.items() if layouts.get(name) == layout}
             if alike:  # if a monitor's counts mean something else now, the monitor does not count these rows
-                known, told = [rows[place] for place in places], [truths[place] for place in places]
-                yield owner, alike, Remembered.records(known, told, self._edition.classes)
+                known, resets = [rows[place] for place in places], record.resets.get(owner, {})
+                if truths is None:
+                    yield owner, alike, Remembered.records(known, self._edition.classes, resets)
+                else:
+                    told = [truths[place] for place in places]
+                    yield owner, alike, Remembered.joined(known, told, self._edition.classes, resets)
 
     def _known(self, connection: Connection, edition: int) -> tuple[Owner, Mapping[str, str]]:
         known = self._editions.get(edition)
@@ -186,6 +216,6 @@ def _said(truth: Outcome) -> tuple[str | None, float | None, float | None]:
     return truth.label, truth.value, truth.probability
 
 
-def _part(records: Records, tally: Tally, monitors: Container[str]) -> Part:
+def part_of(records: Records, tally: Tally, monitors: Container[str]) -> Part:
     """Count rows, keeping only the counts of ``monitors``."""
     return Part(len(records), {name: counts for name, counts in tally(records).items() if name in monitors})

@@ -7,14 +7,17 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, delete, func, select
 
+from service.messages.monitor_changes import Change, Changed, Standing
 from service.messages.outcomes import Outcome
 from service.messages.scope import Scope
 from service.monitoring.sums import Sums, Tallies, Tally
 from service.store.database import Database, FileLostError, StoreDownError
+from service.store.exclusions import Exclusions
+from service.store.monitor_changes import MonitorChanges
 from service.store.outcomes import Learnt, Outcomes
 from service.store.rows import Block
 from service.store.served_versions import Edition, enrol, migrate
-from service.store.statements import ROWS, Statements
+from service.store.statements import ROWS, Statements, json_of
 from service.store.tables import DECISIONS, PREDICTIONS
 from service.store.totals import Part, Totals
 
@@ -34,7 +37,9 @@ class Store:
         self._edition: int | None = None
         self._sql = Statements(database.engine.dialect.name)
         self._totals = Totals(self._sql, edition)
-        self._outcomes = Outcomes(self._sql, self._totals, edition)
+        self._changes = MonitorChanges(edition)
+        self._outcomes = Outcomes(self._sql, self._totals, edition, self._changes)
+        self._exclusions = Exclusions(edition.model, self._changes, self._totals, self._outcomes)
 
     @property
     def shared(self) -> bool:
@@ -77,6 +82,7 @@ class Store:
                 with self._preparing:  # after trouble, the address may lead to another database
                     self._edition = None
                     self._outcomes.forget_editions()
+                    self._changes.forget()
                 if last or not isinstance(down, FileLostError):
                     raise
         raise AssertionError("unreachable")
@@ -99,14 +105,23 @@ class Store:
         return self.transact(lambda connection: self._write(connection, block, tallies, tally))
 
     def _write(self, connection: Connection, block: Block, tallies: Tallies, tally: Tally) -> int:
+        self._changes.share(connection)
+        standing = self._changes.read(connection).standing
+        excluded = block.owned_by(standing.excluded)
         ours = {"model": self.edition.model, "edition": self._edition}
-        new = set(connection.execute(self._sql.predictions, {ROWS: block.predictions.decode(), **ours}).scalars().all())
+        rows = {ROWS: block.predictions(excluded).decode(), **ours, "era": standing.number}
+        new = set(connection.execute(self._sql.predictions, rows).scalars().all())
+        if again := block.repeated(new):
+            connection.execute(self._sql.repeated, {ROWS: json_of(again), "whose": self.edition.model})
         if block.decisions is not None:
             connection.execute(self._sql.decisions, {ROWS: block.decisions.decode(), **ours})
-        if 0 < len(new) < len(block):
-            tallies = tally(block.records.take([row for row in block.firsts if block.keys[row] in new]))
-        if new:
-            self._totals.add(connection, self._totals.owner, "answers", [Part(len(new), tallies)])
+        counted = [row for row in block.firsts if block.keys[row] in new and not excluded[row]]
+        records = block.records.take(counted)
+        if 0 < len(counted) < len(block):
+            tallies = tally(records)
+        if counted:
+            seen = len(records.counted_by_any(self.edition.layouts))
+            self._totals.add(connection, self._totals.owner, "answers", [Part(seen, tallies)])
         return len(new)
 
     # Outcomes
@@ -120,6 +135,51 @@ class Store:
             StoreDownError: the database cannot be reached. The outcomes may or may not be stored; send them again.
         """
         return self.transact(lambda connection: self._outcomes.join(connection, truths, tally))
+
+    # Changes of the monitors
+
+    def standing(self) -> Standing:
+        """Give what all changes of the monitors amount to.
+
+        Raises:
+            StoreDownError: the database cannot be reached.
+        """
+        return self.query(lambda connection: self._changes.read(connection).standing)
+
+    def change(self, change: Change, tally: Tally) -> Changed:
+        """Record a change of the monitors, and correct the totals.
+
+        If this is interrupted, the change is recorded or not, and :meth:`sweep` corrects the totals later.
+
+        Raises:
+            StoreDownError: the database cannot be reached. The change may or may not be recorded.
+        """
+        standing = self.transact(lambda connection: self._change(connection, change))
+        moved, place = 0, 0 if change.kind != "reset" else None
+        while place is not None:
+            rows, place = self.sweep(place, tally)
+            moved += rows
+        return Changed(standing, moved)
+
+    def _change(self, connection: Connection, change: Change) -> Standing:
+        self._changes.alone(connection)
+        self._changes.add(connection, change)
+        if change.kind == "reset":
+            self._totals.forget(connection, change.subject)
+        else:
+            self._exclusions.begin_recent_anew(connection)
+        return self._changes.read(connection).standing
+
+    def sweep(self, start: int, tally: Tally) -> tuple[int, int | None]:
+        """Take rows of excluded principals out of the totals, and put rows of included principals back.
+
+        One call looks at some of the rows whose keys begin at ``start``. Returns how many rows were moved, and where to
+        go on; None after the last row.
+
+        Raises:
+            StoreDownError: the database cannot be reached; the call may be repeated.
+        """
+        return self.transact(lambda connection: self._exclusions.sweep(connection, start, tally))
 
     # Reading and deleting
 

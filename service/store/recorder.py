@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from service.messages.monitor_changes import Standing
 from service.monitoring.sums import Tally
 from service.store.database import StoreDownError
 from service.store.rows import Answered
@@ -45,16 +46,18 @@ class Recorder:
         count: Callable[[str, int], None],
         count_deleted: Callable[[str, int], None],
         hurry: Callable[[float], object] = lambda _: None,
+        on_standing: Callable[[Standing], None] = lambda _: None,
     ) -> None:
         """Start the thread; ``count`` is called with how many rows were ``stored``, ``repeated`` or ``dropped``.
 
         ``count_deleted`` is called with a reason (``age`` or ``size``) and how many stored rows were deleted. Without a
         store, rows are counted and not stored. :meth:`flush` calls ``hurry`` with a number of seconds; the batcher has
-        to call :meth:`leave` for all answered rows within that time.
+        to call :meth:`leave` for all answered rows within that time. ``on_standing`` is called again and again
+        with what admins changed about the monitors.
         """
         self._settlement = None if store is None else Settlement(store)
         self.store, self._tally, self._queue_rows = store, tally, queue_rows
-        self._count, self._count_deleted, self._hurry_up = count, count_deleted, hurry
+        self._count, self._count_deleted, self._hurry_up, self._on_standing = count, count_deleted, hurry, on_standing
         self.figures = StoreFigures()
         """The store's figures at its last upkeep."""
         self._lock = threading.Lock()
@@ -202,6 +205,9 @@ class Recorder:
 
     def _keep_up(self, store: StoreClient) -> None:
         upkeep = store.upkeep()
+        self._on_standing(upkeep.standing)
+        if upkeep.unswept:
+            store.sweep(self._tally)
         if self._settlement is not None:
             self._settlement.look(upkeep.asked, answered=self._expected, stored=self._settled)
         self.figures = upkeep.figures

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.messages.explanations import ExplainAnswer
+from service.messages.monitor_changes import Change, Changed
 from service.messages.outcomes import Outcome
 from service.messages.scope import Scope
 from service.monitoring.sums import Sums, Tally
@@ -159,6 +160,15 @@ class RemoteStore:
         sums: Sums = self.ask("totals", scope, seconds=READ_SECONDS)
         return sums
 
+    def change(self, change: Change, tally: Tally) -> Changed:
+        """Record a change of the monitors, and correct the totals, counting rows with ``tally``."""
+        changed: Changed = self.ask("change", change, tally=tally)
+        return changed
+
+    def sweep(self, tally: Tally) -> None:
+        """Look at some rows, and correct the totals if a change was interrupted; :meth:`upkeep` says if more remain."""
+        self.ask("sweep", tally=tally)
+
     def upkeep(self) -> Upkeep:
         """Delete some old rows if there are any, and look what other servers ask."""
         upkeep: Upkeep = self.ask("upkeep", patient=True)
@@ -197,9 +207,9 @@ class RemoteJobs:
     def __init__(self, ask: Callable[..., Any], *, shared: bool) -> None:
         self._ask, self.shared = ask, shared
 
-    def add(self, question: bytes, owner: str | None = None) -> str | None:
-        """Keep a question, and give the id of its job; None if too many are kept already."""
-        name: str | None = self._ask("jobs.add", question, owner)
+    def add(self, question: bytes, owner: str | None = None, most_of_owner: int | None = None) -> str | None:
+        """Keep a question, and give the name of its job; None or "" if too many are kept, of all or of its owner."""
+        name: str | None = self._ask("jobs.add", question, owner, most_of_owner)
         return name
 
     def get(self, name: str) -> ExplainAnswer:

@@ -1,8 +1,9 @@
 """Answered rows in the forms that the store needs: as the device's thread leaves them, as columns, and as records."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Self
@@ -14,12 +15,14 @@ import orjson
 from guards.actions import Action
 from guards.monitors.answered_rows import UNANSWERED, Records
 from service.messages.answer import Answer
-from service.messages.outcomes import Outcome
-from service.store.prediction_sets import in_set, write_set
+from service.messages.row_name import owner_of
+from service.store.prediction_sets import write_set
 
-__all__ = ["Answered", "Block", "Remembered"]
+__all__ = ["FLAGGED", "STAINED", "Answered", "Block"]
 
 Array = npt.NDArray[Any]
+FLAGGED, STAINED = 1, 2
+"""The bits of ``flags``: a guard that shares the budget flagged the row; any guard flagged the row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +30,8 @@ class Answered:
     """The rows of one batch as the device's thread leaves them; no Python code runs for each row.
 
     ``sets`` (n, k / 8) are the prediction sets, with eight labels in a byte. Otherwise rows with thousands of labels
-    that wait for a database would take much memory.
+    that wait for a database would take much memory. ``skipped`` marks the rows (n,) that a monitor does not count, by
+    the monitor's name.
     """
 
     ids: Sequence[str]
@@ -37,16 +41,23 @@ class Answered:
     sets: Array | None
     groups: Mapping[str, Array]
     x: Array | None
+    skipped: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, ids: Sequence[str], time: float, answer: Answer, groups: Mapping[str, Array], x: Array | None = None
+        cls,
+        ids: Sequence[str],
+        time: float,
+        answer: Answer,
+        groups: Mapping[str, Array],
+        x: Array | None = None,
+        skipped: Mapping[str, Array] | None = None,
     ) -> Self:
         """Take what will be stored of a batch; ``x`` is None if the input rows are not to be stored."""
         confidence = None if answer.probabilities is None else answer.probabilities.max(1)
         sets = None if answer.members is None else np.packbits(answer.members, axis=1)
         kept = replace(answer, probabilities=None, members=None, violated=None, causes={})
-        return cls(ids, time, kept, confidence, sets, groups, x)
+        return cls(ids, time, kept, confidence, sets, groups, x, skipped or {})
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -90,6 +101,11 @@ class Block:
             confidence=np.where(answered, confidence.astype(np.float64), math.nan),
             groups={name: np.concatenate([batch.groups[name] for batch in batches]) for name in batches[0].groups},
             flagged=np.logical_or.reduce(np.delete(self.answer.flagged, on_purpose, axis=1), axis=1),
+            spotless=~np.logical_or.reduce(self.answer.flagged, axis=1),
+            skipped={
+                name: np.concatenate([batch.skipped.get(name, np.zeros(len(batch), np.bool_)) for batch in batches])
+                for name in sorted({name for batch in batches for name in batch.skipped})
+            },
         )
 
     def __len__(self) -> int:
@@ -102,9 +118,25 @@ class Block:
         places = dict(zip(reversed(self.keys), range(len(self.keys) - 1, -1, -1), strict=True))
         return [places[key] for key in sorted(places)]
 
-    @cached_property
-    def predictions(self) -> bytes:
-        """The rows of ``predictions`` as JSON, in the order of :attr:`firsts`."""
+    def repeated(self, new: Collection[str]) -> list[tuple[str, float | None]]:
+        """List the ids that were used before, each with the time of its later use, if ``new`` are the stored ids.
+
+        Rows that are written once more after an error have the time of the stored rows. For an id that this block uses
+        twice, the time is None.
+        """
+        seen: dict[str, int] = Counter(self.keys)
+        times = zip(self.keys, self.times.tolist(), strict=True)
+        again = {key: None if seen[key] > 1 else time for key, time in times if key not in new or seen[key] > 1}
+        return sorted(again.items())
+
+    def owned_by(self, principals: Collection[str]) -> npt.NDArray[np.bool_]:
+        """Mark the rows (n,) of some principals."""
+        if not principals:
+            return np.zeros(len(self), np.bool_)
+        return np.array([owner_of(key) in principals for key in self.keys], np.bool_)
+
+    def predictions(self, excluded: npt.NDArray[np.bool_]) -> bytes:
+        """Write the rows of ``predictions`` as JSON, in the order of :attr:`firsts`; ``excluded`` (n,) do not count."""
         records, n = self.records, len(self)
         blank: list[None] = [None] * n
         labels: Sequence[str | None] = blank
@@ -116,10 +148,14 @@ class Block:
         interval = np.full((n, 2), math.nan) if self.answer.interval is None else self.answer.interval
         interval = np.where((records.action < Action.ABSTAIN)[:, None], interval, math.nan).astype(np.float64)
         inputs = blank if not self._xs else [orjson.dumps(x.ravel().tolist()).decode() for xs in self._xs for x in xs]
+        assert records.flagged is not None  # noqa: S101 - the constructor sets both
+        assert records.spotless is not None  # noqa: S101
+        flags = FLAGGED * records.flagged + STAINED * ~records.spotless
         rows = list(
             zip(
                 self.keys, self.times.tolist(), labels, values, records.confidence.tolist(), self._sets(),
-                *interval.T.tolist(), records.action.tolist(), self._groups(), inputs, strict=True,
+                *interval.T.tolist(), records.action.tolist(), self._groups(), inputs,
+                flags.tolist(), self._skipped(), excluded.astype(int).tolist(), strict=True,
             )
         )  # fmt: skip
         return orjson.dumps([rows[place] for place in self.firsts])
@@ -138,6 +174,14 @@ class Block:
                 known[key] = write_set(key, self.classes)
             sets.append(known[key])
         return sets
+
+    def _skipped(self) -> list[str | None]:
+        skipped = self.records.skipped
+        if not skipped:
+            return [None] * len(self)
+        marked = zip(*(marks.tolist() for marks in skipped.values()), strict=True)
+        listed = ([name for name, mark in zip(skipped, marks, strict=True) if mark] for marks in marked)
+        return [orjson.dumps(names).decode() if names else None for names in listed]
 
     def _groups(self) -> list[str | None]:
         names = tuple(self.records.groups)
@@ -168,57 +212,3 @@ class Block:
             for row, flags, ps in zip(touched, flagged, p_values, strict=True)
         ]
         return orjson.dumps(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """One row of the table ``predictions``."""
-
-    prediction: int
-    edition: int
-    label: str | None
-    value: float | None
-    confidence: float | None
-    labels: str | None
-    low: float | None
-    high: float | None
-    action: int
-    groups: str | None
-
-    def covers(self, truth: Outcome, place: int | None = None) -> bool | None:
-        """Return whether the prediction set or the interval held the true outcome; None if there was neither.
-
-        ``place`` is the index of the true label among the labels.
-        """
-        if self.labels is not None:
-            return in_set(self.labels, truth.label, place)
-        if self.low is None or self.high is None or truth.value is None:
-            return None
-        return self.low <= truth.value <= self.high
-
-    @staticmethod
-    def records(rows: Sequence["Remembered"], truths: Sequence[Outcome], classes: Sequence[str]) -> Records:
-        """Join rows with their true outcomes; the predicted and the true labels are among ``classes``."""
-        index = {label: place for place, label in enumerate(classes)}
-        if classes:
-            predicted = np.array([UNANSWERED if r.label is None else index[r.label] for r in rows], dtype=np.int64)
-            actual: Array = np.array([index[truth.label or ""] for truth in truths], dtype=np.int64)
-        else:
-            predicted = np.array([_number(r.value) for r in rows])
-            actual = np.array([_number(truth.value) for truth in truths])
-        covered = [row.covers(truth, index.get(truth.label or "")) for row, truth in zip(rows, truths, strict=True)]
-        known = {text: orjson.loads(text) for text in {row.groups for row in rows} if text is not None}
-        codes = [known[row.groups] if row.groups is not None else {} for row in rows]
-        return Records(
-            predicted=predicted,
-            action=np.array([row.action for row in rows], dtype=np.int64),
-            confidence=np.array([_number(row.confidence) for row in rows]),
-            groups={name: np.array([c[name] for c in codes], dtype=np.int64) for name in (codes[0] if codes else ())},
-            actual=actual,
-            covered=np.array([UNANSWERED if one is None else int(one) for one in covered], dtype=np.int64),
-            weight=np.array([1 / (truth.probability or math.nan) for truth in truths]),
-        )
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -25,7 +25,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from service.store.rows import Remembered
+from service.store.remembered import Remembered
 from service.store.tables import BLOCK_COUNTS, BLOCKS, CORRECTIONS, DECISIONS, OUTCOMES, PREDICTIONS, TOTALS
 
 __all__ = ["ROWS", "Statements", "json_of"]
@@ -38,9 +38,11 @@ WRITTEN: Columns = {
     name: PREDICTIONS.c[name].type
     for name in (
         "id", "time", "label", "value", "confidence", "labels", "low", "high", "action", "groups", "inputs",
+        "flags", "skipped", "excluded",
     )
 }  # fmt: skip
 DECIDED: Columns = {"id": Text(), "time": Double(), "action": SmallInteger(), "guards": Text(), "p_values": Text()}
+AGAIN: Columns = {"id": Text(), "time": Double()}
 REPLACED: Columns = {
     "prediction": BigInteger(), "time": Double(), "replaced": Double(), "label": Text(), "value": Double(),
     "probability": Double(),
@@ -67,9 +69,17 @@ class Statements:
         model = bindparam("model", type_=Text()).label("model")
         edition = bindparam("edition", type_=BigInteger()).label("edition")
         now: Label[float] = bindparam("now", type_=Double()).label("time")
-        rows = _given(dialect, WRITTEN).add_columns(model, edition)
-        writing = insert(PREDICTIONS).from_select([*WRITTEN, "model", "edition"], rows).on_conflict_do_nothing()
+        era = bindparam("era", type_=BigInteger()).label("era")
+        rows = _given(dialect, WRITTEN).add_columns(model, edition, era)
+        writing = insert(PREDICTIONS).from_select([*WRITTEN, "model", "edition", "era"], rows).on_conflict_do_nothing()
         self.predictions = writing.returning(PREDICTIONS.c.id)
+        given = _given(dialect, AGAIN).subquery("again")
+        self.repeated = (
+            update(PREDICTIONS)
+            .values(repeated=1)
+            .where(PREDICTIONS.c.model == bindparam("whose", type_=Text()), PREDICTIONS.c.id == given.c.id)
+            .where(PREDICTIONS.c.time.is_distinct_from(given.c.time))
+        )
         rows = _given(dialect, DECIDED).add_columns(model, edition)
         deciding = insert(DECISIONS).from_select([*DECIDED, "model", "edition"], rows)
         self.decisions = deciding.on_conflict_do_nothing()

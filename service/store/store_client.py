@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.messages.explanations import ExplainAnswer
+from service.messages.monitor_changes import Change, Changed, Standing
 from service.messages.outcomes import Outcome
 from service.messages.scope import Scope
 from service.monitoring.sums import Sums, Tally
@@ -23,11 +24,15 @@ class Upkeep:
 
     ``deleted`` is how many rows were deleted since the last upkeep, by reason (``age`` or ``size``). ``asked`` is the
     number that this server is asked to settle; None if the server is not entered among the database's servers.
+    ``standing`` is what admins changed about the monitors. ``unswept`` says whether :meth:`StoreClient.sweep` has work:
+    it has some after a start, and after a change that was interrupted.
     """
 
     figures: StoreFigures
     deleted: Mapping[str, int] = field(default_factory=dict)
     asked: int | None = None
+    standing: Standing = field(default_factory=Standing)
+    unswept: bool = False
 
 
 class Jobs(Protocol):
@@ -38,8 +43,8 @@ class Jobs(Protocol):
         """Whether other servers use the same table: each server may take jobs that another server has left."""
         ...
 
-    def add(self, question: bytes, owner: str | None = None) -> str | None:
-        """Keep a question, and give the id of its job; None if too many are kept already."""
+    def add(self, question: bytes, owner: str | None = None, most_of_owner: int | None = None) -> str | None:
+        """Keep a question, and give the name of its job; None or "" if too many are kept, of all or of its owner."""
         ...
 
     def get(self, name: str) -> ExplainAnswer:
@@ -104,6 +109,14 @@ class StoreClient(Protocol):
 
     def totals(self, scope: Scope) -> Sums:
         """Give the totals of all servers over the rows of the served bundle, or of a wider scope."""
+        ...
+
+    def change(self, change: Change, tally: Tally) -> Changed:
+        """Record a change of the monitors, and correct the totals, counting rows with ``tally``."""
+        ...
+
+    def sweep(self, tally: Tally) -> None:
+        """Look at some rows, and correct the totals if a change was interrupted; :meth:`upkeep` says if more remain."""
         ...
 
     def upkeep(self) -> Upkeep:

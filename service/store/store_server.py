@@ -23,6 +23,7 @@ from service.closing import optional
 from service.messages import frames
 from service.messages.board import Board
 from service.messages.paths import BOARD, run_folder
+from service.messages.seat import Seat
 from service.monitoring.sums import Tallies
 from service.store.database import StoreDownError
 from service.store.local_store import LocalStore, StoreSettings
@@ -34,7 +35,7 @@ from service.telemetry.metrics.process_figures import PUBLISH_SECONDS, ProcessFi
 __all__ = ["StoreServer", "main"]
 
 LOG = logging.getLogger("guardhouse")
-COUNTING = ("write", "join")
+COUNTING = ("write", "join", "change", "sweep")
 """The methods that take a function that counts rows; the engine has the monitors, so the engine counts."""
 METHODS = ("prepare", "totals", "upkeep", "enter", "settle", "ask_others", "behind", "strike", "leave")
 OF_JOBS = "jobs."
@@ -129,9 +130,9 @@ def main() -> None:
     Path(path).unlink(missing_ok=True)  # an earlier process of the same engine left it
     server = StoreServer(store, Listener(path, "AF_UNIX", backlog=BACKLOG))
     if (folder := run_folder()) is not None:
-        with optional("the server's process metrics lack the store's process"):
-            figures = ProcessFigures(Board(folder / BOARD).take_seat("store"))
-            threading.Thread(target=_publish, args=(figures,), name="figures", daemon=True).start()
+        with optional("the server does not know the store's process: no figures, and no end if it hangs"):
+            seat = Board(folder / BOARD).take_seat("store")
+            threading.Thread(target=_publish, args=(ProcessFigures(seat), seat), name="figures", daemon=True).start()
     _say({"shared": store.jobs.shared})
     sys.stdin.buffer.read(1)
     server.finish(FINISH_SECONDS)
@@ -139,10 +140,12 @@ def main() -> None:
     os._exit(0)  # a normal exit would wait for the threads of connections
 
 
-def _publish(figures: ProcessFigures) -> None:
+def _publish(figures: ProcessFigures, seat: Seat) -> None:
+    """Write the figures once a second, and say that this process runs, whatever its transactions wait for."""
     while True:
         time.sleep(PUBLISH_SECONDS)
         figures.publish()
+        seat.beat()
 
 
 def _say(head: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from guards.monitors.answered_rows import Records
 from service.messages.answer import Answer
 from service.messages.explanations import ExplainAnswer
+from service.messages.monitor_changes import Change, Changed, Standing
 from service.messages.outcomes import Outcome
 from service.monitoring.sums import Sums
 from service.store.job_table import StoredJob
@@ -28,7 +29,8 @@ DONE, DOWN, FAULT = "done", "down", "fault"
 COUNT = "count"
 """What the store's process asks in the middle of a question: the monitors' counts of some records."""
 OURS = (
-    Answer, Answered, ExplainAnswer, Learnt, Outcome, Part, Records, StoreFigures, StoredJob, Sums, Upkeep,
+    Answer, Answered, Change, Changed, ExplainAnswer, Learnt, Outcome, Part, Records, Standing, StoreFigures, StoredJob,
+    Sums, Upkeep,
 )  # fmt: skip
 NUMPY = {
     ("numpy", "dtype"),

@@ -53,6 +53,14 @@ class Totals:
         """Subtract the counts ``taken`` from an owner's totals, and add the counts ``given``."""
         self._add_totals(connection, owner, [{name: -counts for name, counts in taken.items()}, given])
 
+    def forget(self, connection: Connection, monitor: str) -> None:
+        """Delete a monitor's counts of the served bundle."""
+        of = [*self._of(TOTALS, self.owner), TOTALS.c.monitor == monitor]
+        connection.execute(delete(TOTALS).where(*of))
+        blocks = select(BLOCK_TABLE.c.block).where(*self._of(BLOCK_TABLE, self.owner))
+        counts = BLOCK_COUNTS.c
+        connection.execute(delete(BLOCK_COUNTS).where(counts.monitor == monitor, counts.block.in_(blocks)))
+
     def _add_totals(
         self, connection: Connection, owner: Owner, several: Sequence[Tallies], *more: tuple[str, str, int, int]
     ) -> bool:

@@ -5,7 +5,7 @@ import logging
 import logging.config
 import time
 
-__all__ = ["QUOTING", "Bucket", "RateLimit", "configure"]
+__all__ = ["QUOTING", "Bucket", "RateLimit", "configure", "log_as_json"]
 
 QUOTING = ("opentelemetry.trace", "opentelemetry.util.re", "opentelemetry.exporter", "sqlalchemy.pool", "psycopg")
 """Loggers of libraries that may quote what a client sent, a password in a URL, or a key for the collector. This server
@@ -81,6 +81,14 @@ class CallerLeft(logging.Filter):
         """Keep every other record. The name is compared because gRPC does not export the class."""
         raised = record.exc_info[0] if record.exc_info else None
         return raised is None or raised.__name__ != "ExecuteBatchError"
+
+
+def log_as_json() -> None:
+    """Log this project's warnings and errors as JSON lines, and leave all other logging of the process as it is."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("guardhouse")
+    logger.handlers, logger.propagate = [handler], False
 
 
 def configure(level: str) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from guards.actions import Action
 from service.keys.principal import Principal
 from service.messages.stage import Stage
+from service.quotas.budget import Budget
 from service.telemetry.access_log import AccessLog
 from service.telemetry.metrics.front import FrontMetrics
 from service.telemetry.trace_context import Headers, trace_id_of
@@ -53,6 +54,14 @@ class Exchange:
     """Whether the access log already has a line of this request."""
     principal: Principal | None = None
     """Who asks; None if the server has no keys, or the route needs none."""
+    budget: Budget | None = None
+    """What the principal may use; None if nothing bounds it."""
+    ends_connection: bool = False
+    """Whether the connection is closed after the answer."""
+    client: str = ""
+    """The client's address; empty if the server does not know the address."""
+    waited: float = 0.0
+    """How many seconds the request waited before the server read it."""
 
     def on_the_wall(self, moment: float) -> int:
         """Convert a time of ``time.perf_counter`` to nanoseconds since the epoch."""
@@ -70,6 +79,16 @@ class Exchange:
     def owner(self) -> str | None:
         """The name of the principal, to whom the request's ids belong; None without a principal."""
         return None if self.principal is None else self.principal.name
+
+    @property
+    def caller(self) -> str:
+        """For whom the request counts where callers share: its principal, or, without keys, its address."""
+        return self.client if self.principal is None else self.principal.name
+
+    @property
+    def arrived(self) -> float:
+        """When the request arrived, by ``time.perf_counter``."""
+        return self.started - self.waited
 
     @property
     def action(self) -> str | None:
@@ -114,21 +133,32 @@ class Exchanges:
             self.tracing.begin(exchange)
         return exchange
 
+    def refused(self, exchange: Exchange, code: int) -> None:
+        """Record a request that was refused before it began."""
+        self.metrics.requests.add(exchange.route, str(code))
+        ended = time.perf_counter()
+        self.metrics.duration.observe(ended - exchange.started, exchange.route)
+        self._tell(exchange, code, ended)
+
     def end(self, exchange: Exchange, code: int | None) -> None:
         """Record that a request has ended; ``code`` is None if no answer was written."""
         ended = time.perf_counter()
-        seconds = ended - exchange.started
         if code is not None:
             self.metrics.requests.add(exchange.route, str(code))
-        self.metrics.duration.observe(seconds, exchange.route)
+        self.metrics.duration.observe(ended - exchange.started, exchange.route)
         if exchange.route != SCRAPE:
             self.metrics.leave()
         if exchange.route in PROBES:
             return
         if self.tracing is not None:
             self.tracing.end(exchange, code, ended)
-        if code is not None and not exchange.told and (dropped := self.log.room(code)) is not None:
-            more = {"request_id": exchange.request_id, "duration_seconds": round(seconds, 6)}
+        if code is not None:
+            self._tell(exchange, code, ended)
+
+    def _tell(self, exchange: Exchange, code: int, ended: float) -> None:
+        """Write the request's line into the access log, if the log has room."""
+        if not exchange.told and (dropped := self.log.room(code)) is not None:
+            more = {"request_id": exchange.request_id, "duration_seconds": round(ended - exchange.started, 6)}
             if exchange.rows:
                 more["rows"] = exchange.rows
             if exchange.action is not None:

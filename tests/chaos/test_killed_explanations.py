@@ -29,11 +29,6 @@ def explaining(pid: int) -> list[psutil.Process]:
     return [child for child in alive if "service.explain.worker_main" in " ".join(child.cmdline())]
 
 
-def engine_of(pid: int) -> psutil.Process:
-    (engine,) = (child for child in children(pid) if "service.lifecycle.engine_process" in " ".join(child.cmdline()))
-    return engine
-
-
 def test_killed_server_makes_its_jobs_after_a_restart(bundles: "Bundles", tmp_path: "Path") -> None:
     """If all processes are killed in the middle of a job, the job's address has the answer after a restart."""
     state = str(tmp_path / "state")
@@ -78,7 +73,7 @@ def test_process_goes_with_the_engine(gateway: "Gateway") -> None:
     gateway.wait_explaining([1, 1, 1])
     (child,) = explaining(gateway.process.pid)
     assert child.nice() == 19
-    engine = engine_of(gateway.process.pid)
+    engine = gateway.engine
     assert child.parent() == engine
     engine.send_signal(signal.SIGKILL)
     until(lambda: gone(child))
@@ -91,7 +86,7 @@ def test_jobs_go_on_after_the_engine_was_killed(gateway: "Gateway") -> None:
     location = gateway.post(slow, EXPLAIN, Prefer="respond-async").headers["location"]
     (child,) = until(lambda: explaining(gateway.process.pid))
     until(lambda: child.cpu_times().user > 0.5)
-    engine_of(gateway.process.pid).send_signal(signal.SIGKILL)
+    gateway.engine.send_signal(signal.SIGKILL)
     until(lambda: gone(child))
     until(lambda: gateway.client.get(location).status_code not in (202, 503), 120)
     (found,) = gateway.client.get(location).json()["explanations"]

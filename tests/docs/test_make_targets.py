@@ -35,3 +35,11 @@ def test_each_folder_of_tests_is_in_one_part() -> None:
     assert "tests" in lines[-1]
     assert len(set(named)) == len(named)
     assert all((ROOT / folder).is_dir() for folder in named)
+
+
+def test_the_long_suites_are_run_whole() -> None:
+    """`make hold-up` runs short and long tests of two folders, and then the soak for as long as it is told."""
+    tests, soak = (line for line in make("-n", "hold-up", "SOAK=5").splitlines() if " -m " in line)
+    assert '-m "slow or not slow"' in tests
+    assert tests.endswith("tests/security tests/chaos")
+    assert soak.endswith("-m benchmarks soak --seconds 5")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from guards.errors import Mistake
-from service.explain.shared_rate_limit import connect
+from service.quotas.shared_buckets import connect
 from service.store.database import Database, StoreDownError
 from service.store.database_url import parse_url
 from service.store.trouble import trouble_of

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from example_folders import ALLOWED
 from fresh_client import FRESH
+from peak_memory import Peak
 from waiting import until
 
 from service.front.memory_room import BODIES_AT_ONCE, TREES_AT_ONCE
@@ -27,22 +28,6 @@ BOMBS = {
     "lists that just fit": b"[" + b"[]," * (LARGEST // 6) + b" " * (LARGEST // 2 - 3) + b"1]",
 }
 GOOD = {"instances": [ALLOWED]}
-
-
-class Peak:
-    """The largest resident memory of a front since the start of the measurement."""
-
-    def __init__(self, gateway: "Gateway") -> None:
-        (self.front,) = gateway.fronts
-        self.before = self.front.memory_info().rss
-        with open(f"/proc/{self.front.pid}/clear_refs", "w", encoding="ascii") as file:  # noqa: PTH123
-            file.write("5")  # resets the peak
-
-    def grown(self) -> int:
-        """Return how many bytes the front grew at most."""
-        with open(f"/proc/{self.front.pid}/status", encoding="ascii") as file:  # noqa: PTH123
-            (line,) = (line for line in file if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 - self.before
 
 
 @pytest.mark.parametrize("name", BOMBS)

@@ -18,6 +18,7 @@ import yaml
 from gateways import fit_all
 
 from guards.bundle.bundle import Bundle
+from service.closing import close_all
 from service.engine.control_server import ControlServer
 from service.engine.deployment import Deployment
 from service.engine.describe import describe
@@ -28,6 +29,7 @@ from service.front.http import Call
 from service.front.protocols import v1
 from service.front.protocols.problem import Problem
 from service.messages.refused import Refused
+from service.quotas.keeper import Keeper
 from service.settings import Settings
 from service.store.local_store import LocalStore, StoreSettings
 from service.store.served_versions import Edition
@@ -140,12 +142,13 @@ class ExplanationServer:
     async def start_desk(self) -> None:
         """Start a desk on the socket, as an engine does after it has loaded the model."""
         self._store = None if self._database is None else self._opened(self._database)
+        self._keeper = Keeper(self.served.name, self._redis_url, on_loss=self.count.redis_errors.add)
         self.desk = ExplanationDesk(
             self.bundle,
             self.count,
             jobs=None if self._store is None else self._store.jobs,
             busy=lambda: self.busy,
-            redis_url=self._redis_url,
+            keeper=self._keeper,
         )
         self.desk.start()
         self.control = ControlServer(self.served.model_dump(mode="json"), self.desk.handlers())
@@ -156,6 +159,7 @@ class ExplanationServer:
         """Stop the desk in order."""
         await self.desk.close()
         await self.control.close()
+        await close_all(*self._keeper.closing())
         if self._store is not None:
             self._store.close()
 

@@ -28,6 +28,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 from waiting import until
 
+from service.lifecycle.process_names import SERVING, SPARE, STARTING
+
 ROOT = Path(__file__).parents[2]
 QUIET = {"debug", "info"}
 NAMED = re.compile(r"^(/v1/models/)[^/:]+")
@@ -207,7 +209,7 @@ class Gateway:
 
     def wait_restarted(self, engine: psutil.Process) -> "Gateway":
         """Wait until the server is ready with another engine than this one, which was killed."""
-        until(lambda: any(other.pid != engine.pid for other in self._engines()))
+        until(lambda: any(other.pid != engine.pid for other in self._engines(SERVING)))
         return self.wait_ready()
 
     def wait_fronts(self, count: int) -> list[psutil.Process]:
@@ -267,11 +269,16 @@ class Gateway:
     @property
     def engine(self) -> psutil.Process:
         """The engine process, which runs the model."""
-        (engine,) = self._engines()
+        (engine,) = self._engines(SERVING, STARTING)
         return engine
 
-    def _engines(self) -> list[psutil.Process]:
-        return [child for child, command in self._children() if ENGINE in command]
+    def wait_spare(self) -> psutil.Process:
+        """Wait until the engine has a spare that has imported what it needs."""
+        (spare,) = until(lambda: self._engines(SPARE))
+        return spare
+
+    def _engines(self, *names: str) -> list[psutil.Process]:
+        return [child for child, command in self._children() if ENGINE in command and child.name() in names]
 
     @property
     def store_processes(self) -> list[psutil.Process]:

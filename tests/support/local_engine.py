@@ -13,6 +13,7 @@ from guards.monitors.groups.monitor import level_codes, of_requests
 from service.engine.describe import served_model
 from service.engine.to_host import answer_of
 from service.messages.answer import Answer
+from service.messages.monitor_changes import Change
 from service.messages.outcomes import Joined, Outcome
 from service.messages.refused import Refused
 from service.messages.scope import Scope
@@ -56,6 +57,7 @@ class LocalEngine:
         self.refusal: Exception | None = None
         self.stored: dict[str, Outcome] = {}
         self.scopes: list[Scope] = []
+        self.changes: list[Change] = []
         self.predicted: set[str] = set()
         self.threads: list[threading.Thread] = []
         self._groups = of_requests(bundle.monitors)
@@ -114,6 +116,12 @@ class LocalEngine:
             else:
                 joined.conflicting.append(place)
         return joined
+
+    async def change(self, change: Change) -> dict[str, Any]:
+        """Keep a change in memory."""
+        self.check_room()
+        self.changes.append(change)
+        return {**change.shown, "rows": 0, "not_corrected": []}
 
     async def metrics(self) -> list[dict[str, Any]]:
         self.check_room()

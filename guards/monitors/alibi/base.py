@@ -14,6 +14,7 @@ from guards.monitors.alibi.interpreter import alibi_python
 from guards.monitors.alibi.params import AlibiParams
 from guards.monitors.alibi.windows import Windows
 from guards.monitors.base import Context, Series, State, Statistic
+from guards.monitors.clean_rows import included
 from guards.monitors.excluded_streams import excluded
 from guards.monitors.slow_monitor import SlowMonitor
 from guards.monitors.slow_work.client import WorkFailedError
@@ -112,9 +113,10 @@ class AlibiMonitor(SlowMonitor, Generic[P]):
         Raises:
             ValueError: there are too few calibration rows, or the test cannot be computed.
         """
-        rows = self._rows(reference.batch, outcome)
+        rows = self._included(reference.batch, outcome)
         if len(rows) < FEWEST:
-            raise ValueError(f"{self.kind} needs at least {FEWEST} calibration rows, there are {len(rows)}")
+            clean = "clean " if self.params.include == "clean" else ""
+            raise ValueError(f"{self.kind} needs at least {FEWEST} {clean}calibration rows, there are {len(rows)}")
         order = np.random.default_rng(self.params.seed).permutation(len(rows))
         chosen, rest = rows[order[: self.params.reference_rows]], rows[order[self.params.reference_rows :]]
         self.reference = torch.from_numpy(chosen).to(reference.batch.x.device)
@@ -130,11 +132,15 @@ class AlibiMonitor(SlowMonitor, Generic[P]):
 
     def observe(self, batch: Batch, outcome: Result) -> None:
         """Gather rows into windows; test each full window at once, unless that work is deferred."""
-        for _ in self.windows.add(self._shown(self._rows(batch, outcome))):
+        for _ in self.windows.add(self._shown(self._included(batch, outcome))):
             self.work_off()
 
     def _shown(self, rows: Array) -> Array:
         return rows
+
+    def _included(self, batch: Batch, outcome: Result) -> Array:
+        rows = self._rows(batch, outcome)
+        return rows if self.params.include == "all" else rows[included(outcome, "clean").cpu().numpy()]
 
     def _rows(self, batch: Batch, outcome: Result) -> Array:
         """Give the compared values of each row (n, d); columns of a context come last."""

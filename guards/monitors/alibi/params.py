@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from guards.monitors.alibi.interpreter import alibi_python
 from guards.monitors.base import MonitorParams
+from guards.monitors.clean_rows import Include
 from guards.monitors.excluded_streams import EXCLUDE
 
 __all__ = [
@@ -45,6 +46,7 @@ class AlibiParams(MonitorParams):
     hold: int = Field(default=3, ge=1, description="how many windows without drift end an alarm")
     seed: int = Field(default=0, ge=0, description="seed of everything that the test draws")
     exclude: tuple[str, ...] = EXCLUDE
+    include: Include = "all"
     compares: ClassVar[Literal["rows", "numbers", "categories", "columns"]] = "rows"
     """Whether whole rows are compared, or single columns: numeric columns, categorical columns, or both."""
 

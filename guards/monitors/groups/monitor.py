@@ -96,6 +96,7 @@ class Groups(CountingMonitor):
         """Count rows when they are answered or, with ``actual``, when their outcomes become known."""
         flat = np.zeros(len(self.counts), dtype=np.int64)
         counts = self.group_counts_of(flat)
+        records = records.clean() if self.params.include == "clean" else records
         group = records.groups[self.name]
         if records.actual is None:
             counts.count_answers(group, records)

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from guards.input.column import Label, NamedLabel
 from guards.monitors.base import Context, MonitorParams
+from guards.monitors.clean_rows import Include
 from guards.monitors.groupings import Attribute, Crossing, Grouping, Source
 
 __all__ = ["CLASSIFICATION", "GroupsParams", "grouping_of", "refuse_shared_attribute"]
@@ -53,6 +54,7 @@ class GroupsParams(MonitorParams):
         description="the statistics that may raise the alarm; together they have an error of 5 %; default: "
         f"{', '.join(CLASSIFICATION)}; for a regression mean_error_difference",
     )
+    include: Include = "all"
     minimum: int = Field(default=30, ge=1, description="the fewest answered rows that a group needs to be compared")
 
     @model_validator(mode="after")

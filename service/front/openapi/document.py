@@ -13,7 +13,7 @@ from service.front.openapi.explanations import explain_parameters, explain_path,
 from service.front.openapi.feedback import feedback_path
 from service.front.openapi.keys import with_keys
 from service.front.openapi.labels import label_schemas, top_k_parameter
-from service.front.openapi.monitors import monitors_path
+from service.front.openapi.monitors import changes_paths, monitors_path
 from service.front.openapi.predictions import predictions_schema
 from service.front.openapi.v2 import inference_paths
 from service.front.protocols.problem import InferenceProblemDocument, ProblemDocument
@@ -88,6 +88,7 @@ def _document(served: ServedModel) -> Schema:
             "/v1/explanations/{id}": explanation_path(served, _problems),
             f"{model}:feedback": feedback_path(served.classes, _problems),
             f"{model}/monitors": monitors_path(_problems),
+            **changes_paths(f"{model}/monitors", served.monitors, _problems),
             model: _get("model", "Whether the model is ready.", busy=True),
             "/v1/models": _get("models", "The models of this server."),
             "/readyz": _get("readyz", "200 once the model is loaded and its self-test passed.", busy=True),
@@ -145,7 +146,7 @@ def _value(column: Column) -> Schema:
 
 
 def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
-    each: Schema = {"type": "array", "items": {"type": ["string", "null"]}}
+    each: Schema = {"type": "array", "items": {"type": ["string", "null"]}, "minItems": 1}
     return {
         "type": "object",
         "properties": {
@@ -153,6 +154,7 @@ def _request(instance: Schema, groups: list[str], parameters: Schema) -> Schema:
             "ids": {
                 "type": ["array", "null"],
                 "items": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
+                "minItems": 1,
                 "uniqueItems": True,
                 "description": "one for each instance",
             },

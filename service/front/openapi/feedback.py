@@ -6,12 +6,13 @@ from typing import Any
 from service.front.openapi.labels import label_schema
 from service.front.protocols.feedback import MAX_OUTCOMES, MEMBERS
 from service.front.protocols.v1 import MAX_ID
-from service.messages.outcomes import REPLACED
+from service.messages.outcomes import REPEATED, REPLACED
 
 __all__ = ["feedback_path"]
 
 Schema = dict[str, Any]
 ONLY = "only if an outcome of the body asks to replace: the ids of replaced outcomes; they count as accepted, too"
+AGAIN = "only if there are any: ids that were used again later; their outcomes are of the first prediction"
 SUMMARY = "Send the true labels or values of rows that were answered before; the answer comes after they are stored."
 REPLACE = "true: if the row has another outcome already, this outcome replaces it, and the old one is kept on record"
 CHANCE = "probability with which this row was chosen to be labelled; the outcome is weighted by its inverse"
@@ -31,7 +32,9 @@ def feedback_path(classes: tuple[str, ...], problems: Callable[..., Schema]) -> 
     body = _closed({"outcomes": {"type": "array", "items": outcome, "maxItems": MAX_OUTCOMES}}, required=["outcomes"])
     others = {name: {"type": "array", "items": {"type": "string"}} for name in MEMBERS[1:]}
     replaced = {REPLACED: {"type": "array", "items": {"type": "string"}, "description": ONLY}}
-    answer = _closed({"accepted": {"type": "integer", "minimum": 0}, **others, **replaced}, required=list(MEMBERS))
+    repeated = {REPEATED: {"type": "array", "items": {"type": "string"}, "description": AGAIN}}
+    counted = {"accepted": {"type": "integer", "minimum": 0}}
+    answer = _closed({**counted, **others, **replaced, **repeated}, required=list(MEMBERS))
     absent = {**problems("405")["405"], "description": "This server keeps no predictions."}
     return {
         "post": {

@@ -14,7 +14,7 @@ EITHER: list[Schema] = [{name: []} for name in SCHEMES]
 
 
 def with_keys(document: Schema, keyless: Container[str], problems: Callable[..., Schema]) -> Schema:
-    """Return the document with the two headers that may hold a key, and the answers 401 and 403.
+    """Return the document with the two headers that may hold a key, and the answers 401, 403 and 429.
 
     The ``keyless`` paths stay as they are.
     """
@@ -24,6 +24,6 @@ def with_keys(document: Schema, keyless: Container[str], problems: Callable[...,
         kind = {"document": "InferenceProblem"} if path.startswith("/v2") else {}
         for operation in operations.values():
             operation["security"] = EITHER
-            operation["responses"] = {**problems("400", "401", "403", **kind), **operation["responses"]}
+            operation["responses"] = {**problems("400", "401", "403", "429", **kind), **operation["responses"]}
     document["components"]["securitySchemes"] = SCHEMES
     return document

@@ -63,7 +63,8 @@ def _repository_index(problems: Callable[..., Schema]) -> Schema:
     summary = "The models of this server, and whether each is ready."
     model = _object(dict.fromkeys(("name", "version", "state", "reason"), TEXT))
     answer = {JSON: {"schema": {"type": "array", "items": model}}}
-    asked = _object({"ready": {"type": "boolean", "description": "true: only ready models"}}, optional=["ready"])
+    ready = {"ready": {"type": "boolean", "description": "true: only ready models"}}
+    asked = _object(ready, optional=["ready"], more=True)  # Triton's clients may send more
     body = {"required": False, "content": {JSON: {"schema": asked}}}
     return {**_operation(summary, answer, problems(document=PROBLEM)), "requestBody": body}
 

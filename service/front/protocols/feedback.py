@@ -12,7 +12,7 @@ from guards.input.spelling import Spellings
 from service.front.protocols.problem import unprocessable
 from service.front.protocols.strict_json import parsed
 from service.front.protocols.v1 import MAX_ID, Errors
-from service.messages.outcomes import REPLACED, RESULTS, Joined, Outcome
+from service.messages.outcomes import REPEATED, REPLACED, RESULTS, Joined, Outcome
 
 __all__ = ["MAX_ID", "MAX_OUTCOMES", "MEMBERS", "Labels", "decode", "encode"]
 
@@ -116,9 +116,11 @@ def encode(joined: Joined, outcomes: Sequence[Outcome]) -> bytes:
     """Encode the result: how many outcomes were accepted, and the ids of the other outcomes by what became of them.
 
     If an outcome asks to replace an earlier outcome, the ids of replacing outcomes are listed, too; these outcomes
-    count as accepted.
+    count as accepted. If ids were used again after the predictions that are stored, these ids are listed as
+    ``repeated``, beside what became of their outcomes.
     """
     asked = any(outcome.replace for outcome in outcomes)
     listed = (*MEMBERS[1:], *((REPLACED,) if asked else ()))
+    listed += (REPEATED,) if joined.repeated else ()
     others = {name: [outcomes[place].id for place in getattr(joined, name)] for name in listed}
     return orjson.dumps({"accepted": len(joined.accepted) + len(joined.replaced), **others})

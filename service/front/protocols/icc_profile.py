@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from functools import partial
 
 __all__ = ["MAX_PROFILE", "is_srgb"]
 
@@ -17,7 +18,7 @@ PRIMARIES = {
 NEAR, NEAR_CURVE = 0.004, 0.01
 """Tolerances. A plain gamma of 2.2, which many programs write for sRGB, is within 0.01 of the curve of sRGB."""
 HEADER = 128
-Tags = dict[bytes, bytes]
+Tags = dict[bytes, memoryview]
 Curve = Callable[[float], float]
 
 
@@ -38,7 +39,8 @@ def is_srgb(profile: bytes, *, grey: bool) -> bool:
 def _tags(profile: bytes) -> Tags:
     (count,) = struct.unpack_from(">I", profile, HEADER)
     entries = [struct.unpack_from(">4sII", profile, HEADER + 4 + 12 * i) for i in range(min(count, MAX_TAGS))]
-    return {name: profile[start : start + size] for name, start, size in entries}
+    view = memoryview(profile)
+    return {name: view[start : start + size] for name, start, size in entries}
 
 
 def _primaries(tags: Tags) -> bool:
@@ -55,21 +57,20 @@ def _is_srgb_curve(curve: Curve) -> bool:
                for x in points)  # fmt: skip
 
 
-def _curve(tag: bytes) -> Curve:
-    """Read the curve from stored values to linear light.
+def _curve(tag: memoryview) -> Curve:
+    """Read the curve from stored values to linear light; of a table only the points that are asked for are read.
 
     Raises:
         KeyError: the curve is of a kind that no profile of sRGB has.
     """
     if tag[:4] == b"curv":
         (count,) = struct.unpack_from(">I", tag, 8)
-        table = struct.unpack_from(f">{min(count, MAX_PROFILE)}H", tag, 12)
         if count > 1:
-            return lambda x: _interpolated(table, x)
-        power = table[0] / 256 if count else 1.0
+            return partial(_interpolated, tag[12:], count)
+        power = struct.unpack_from(">H", tag, 12)[0] / 256 if count else 1.0
         return lambda x: float(x**power)
     if tag[:4] != b"para":
-        raise KeyError(tag[:4])
+        raise KeyError(bytes(tag[:4]))
     (kind,) = struct.unpack_from(">H", tag, 8)
     count = {0: 1, 3: 5, 4: 7}[kind]
     numbers = [number / 65536 for number in struct.unpack_from(f">{count}i", tag, 12)]
@@ -79,7 +80,8 @@ def _curve(tag: bytes) -> Curve:
     return lambda x: float(max(a * x + b, 0.0) ** g + e) if x >= d else c * x + f
 
 
-def _interpolated(table: tuple[int, ...], x: float) -> float:
-    place = x * (len(table) - 1)
-    low = min(int(place), len(table) - 2)
-    return (table[low] + (table[low + 1] - table[low]) * (place - low)) / 65535
+def _interpolated(table: memoryview, count: int, x: float) -> float:
+    place = x * (count - 1)
+    low = min(int(place), count - 2)
+    before, after = struct.unpack_from(">2H", table, 2 * low)
+    return float(before + (after - before) * (place - low)) / 65535

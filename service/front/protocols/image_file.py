@@ -5,11 +5,24 @@ from dataclasses import dataclass
 
 from service.front.protocols.exif import Exif, orientation_of_xmp, read_exif
 
-__all__ = ["ImageFile", "UnfitImageError", "orientation_of"]
+__all__ = ["MAX_METADATA", "TOO_MUCH", "ImageFile", "UnfitImageError", "most_parts", "orientation_of"]
+
+FEW_PARTS, PART_BYTES = 128, 4096
+MAX_METADATA = 4 << 20
+"""The most bytes of a file, in chunks or segments, that are no pixels and no tables for decoding pixels."""
+TOO_MUCH = f"it has more than {MAX_METADATA >> 20} MiB of metadata: save it without"
 
 
 class UnfitImageError(Exception):
     """The pixels of a file cannot be used; the message is a sentence for the client."""
+
+
+def most_parts(file: memoryview) -> int:
+    """Return how many chunks or segments a file may have: each costs time, however small it is.
+
+    Encoders write data in chunks of 8 KiB or more, and two or three dozen other parts.
+    """
+    return FEW_PARTS + len(file) // PART_BYTES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +48,7 @@ class ImageFile:
         return (self.height, self.width) if self.orientation > 4 else (self.width, self.height)  # noqa: PLR2004
 
 
-def orientation_of(blocks: Sequence[bytes], packets: Sequence[bytes]) -> tuple[int, Exif]:
+def orientation_of(blocks: Sequence[memoryview], packets: Sequence[memoryview]) -> tuple[int, Exif]:
     """Find the orientation (1 to 8) in the first block of EXIF, or, if EXIF names none, in packets of XMP.
 
     Raises:

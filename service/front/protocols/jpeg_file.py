@@ -5,7 +5,14 @@ import struct
 from dataclasses import dataclass, field
 
 from service.front.protocols.icc_profile import MAX_PROFILE, is_srgb
-from service.front.protocols.image_file import ImageFile, UnfitImageError, orientation_of
+from service.front.protocols.image_file import (
+    MAX_METADATA,
+    TOO_MUCH,
+    ImageFile,
+    UnfitImageError,
+    most_parts,
+    orientation_of,
+)
 
 __all__ = ["JPEG_SIGNATURE", "read_jpeg"]
 
@@ -18,10 +25,13 @@ KEPT = SOUND_FRAMES | {0xC4, 0xDB, 0xDD}
 """Markers of the segments that the decoder gets: frame, Huffman tables, quantisation tables, restart interval."""
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker in packed data. Markers of a restart do not count, nor does a value 0xff, which a 0 follows."""
+FILLED = re.compile(rb"\xff+")
+"""The first byte of a marker, which may be repeated."""
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 EXIF, XMP, ICC, MULTIPLE = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0"
-MAX_SEGMENTS, MAX_SCANS = 2048, 100
-"""Bounds on the time that a file takes. A progressive image has about 10 scans; each goes over all its pixels."""
+MAX_SCANS = 32
+"""A progressive image has about 10 scans, and each goes over all its pixels: many scans are a bomb."""
+LONGEST_NAME = len(XMP)
 DAMAGED, CUT_OFF = "it is damaged: its segments do not follow each other", "it is cut off"
 TOO_MANY = "it has too many segments: save it anew"
 
@@ -30,15 +40,17 @@ TOO_MANY = "it has too many segments: save it anew"
 class Segments:
     """The segments before the pixels: those kept for the decoder, and the frame, EXIF, XMP and ICC profile."""
 
-    kept: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
-    frame: bytes = b""
-    exif: list[bytes] = field(default_factory=list)
-    xmp: list[bytes] = field(default_factory=list)
-    profile: dict[int, bytes] = field(default_factory=dict)
+    kept: list[memoryview] = field(default_factory=lambda: [memoryview(b"\xff\xd8")])
+    frame: memoryview = field(default_factory=lambda: memoryview(b""))
+    exif: list[memoryview] = field(default_factory=list)
+    xmp: list[memoryview] = field(default_factory=list)
+    profile: dict[int, memoryview] = field(default_factory=dict)
     profile_parts: int = 0
+    metadata: int = 0
+    """The bytes of the segments that are not kept."""
 
 
-def read_jpeg(file: bytes) -> ImageFile:
+def read_jpeg(file: memoryview) -> ImageFile:
     """Read the segments of a JPEG.
 
     Raises:
@@ -67,13 +79,13 @@ def read_jpeg(file: bytes) -> ImageFile:
     return ImageFile("JPEG", width, height, MODES[components], orientation, strip)
 
 
-def _collect(file: bytes, segments: Segments) -> int:
+def _collect(file: memoryview, segments: Segments) -> int:
     """Collect the segments before the first scan, and give the position of this scan in the file."""
     place = 2
-    for _ in range(MAX_SEGMENTS):
-        while file[place : place + 2] == b"\xff\xff":  # a marker may be padded
-            place += 1
-        if file[place : place + 1] != b"\xff" or place + 4 > len(file):
+    for _ in range(most_parts(file)):
+        filled = FILLED.match(file, place)
+        place = place if filled is None else filled.end() - 1
+        if filled is None or place + 4 > len(file):
             raise UnfitImageError(CUT_OFF if place + 4 > len(file) else DAMAGED)
         marker = file[place + 1]
         if marker == SCAN:
@@ -83,12 +95,14 @@ def _collect(file: bytes, segments: Segments) -> int:
             raise UnfitImageError(DAMAGED)
         if end > len(file):
             raise UnfitImageError(CUT_OFF)
-        _keep(segments, marker, file[place + 4 : end], file[place:end])
+        _keep(segments, marker, file[place:end])
         place = end
     raise UnfitImageError(TOO_MANY)
 
 
-def _keep(segments: Segments, marker: int, content: bytes, whole: bytes) -> None:
+def _keep(segments: Segments, marker: int, whole: memoryview) -> None:
+    content = whole[4:]
+    start = bytes(content[:LONGEST_NAME])
     if marker in FRAMES:
         if marker not in SOUND_FRAMES:
             raise UnfitImageError("it is lossless, hierarchical or in arithmetic coding: save it as an ordinary JPEG")
@@ -97,29 +111,33 @@ def _keep(segments: Segments, marker: int, content: bytes, whole: bytes) -> None
         segments.frame = content
     if (
         marker in KEPT
-        or (marker == APP0 and content.startswith(b"JFIF\0"))
-        or (marker == ADOBE and content.startswith(b"Adobe"))
+        or (marker == APP0 and start.startswith(b"JFIF\0"))
+        or (marker == ADOBE and start.startswith(b"Adobe"))
     ):
         segments.kept.append(whole)
-    elif marker == APP1 and content.startswith(EXIF):
+        return
+    segments.metadata += len(whole)
+    if segments.metadata > MAX_METADATA:
+        raise UnfitImageError(TOO_MUCH)
+    if marker == APP1 and start.startswith(EXIF):
         segments.exif.append(content)
-    elif marker == APP1 and content.startswith(XMP):
+    elif marker == APP1 and start.startswith(XMP):
         segments.xmp.append(content)
-    elif marker == APP2 and content.startswith(MULTIPLE):
+    elif marker == APP2 and start.startswith(MULTIPLE):
         raise UnfitImageError("it holds several images (MPF): send one of them as a file of its own")
-    elif marker == APP2 and content.startswith(ICC) and len(content) > len(ICC) + 2:
+    elif marker == APP2 and start.startswith(ICC) and len(content) > len(ICC) + 2:
         number, segments.profile_parts = content[len(ICC)], content[len(ICC) + 1]
         segments.profile[number] = content[len(ICC) + 2 :]
 
 
-def _end(file: bytes, start: int) -> int:
+def _end(file: memoryview, start: int) -> int:
     """Find the end of the image in the file; bytes after it are no part of the image."""
     place, scans = start, 0
-    for _ in range(MAX_SEGMENTS):
+    for _ in range(most_parts(file)):
         found = MARKER.search(file, place)
         if found is None:
             raise UnfitImageError(CUT_OFF)
-        marker = found[0][1]
+        marker = file[found.end() - 1]
         if marker == END:
             return found.end()
         scans += marker == SCAN

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from service.front.protocols.icc_profile import MAX_PROFILE, is_srgb
-from service.front.protocols.image_file import ImageFile, UnfitImageError, orientation_of
+from service.front.protocols.image_file import (
+    MAX_METADATA,
+    TOO_MUCH,
+    ImageFile,
+    UnfitImageError,
+    most_parts,
+    orientation_of,
+)
 
 __all__ = ["PNG_SIGNATURE", "read_png"]
 
@@ -16,8 +23,8 @@ SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, 4: 2, 6: 4}
 MODES = {GREY: "L", RGB: "RGB", PALETTE: "P", 4: "LA", 6: "RGBA"}
 DEPTHS = {GREY: (1, 2, 4, 8, 16), PALETTE: (1, 2, 4, 8)}
 DEEP = 16
-FEW_CHUNKS, CHUNK_BYTES = 1024, 4096
-"""A file may have ``FEW_CHUNKS`` chunks, and one more for every ``CHUNK_BYTES`` bytes: each chunk costs time."""
+SLACK = 65_536
+"""How many bytes more than twice as many as its lines the data of an image may have. Packing never doubles them."""
 REFUSED = {
     b"tRNS": "it has transparency (tRNS), and what shows through is not known: save it without",
     **dict.fromkeys(
@@ -32,27 +39,32 @@ NEAR_GAMMA, NEAR_CHROMATICITY = 0.05, 0.01
 TEXTS, LONGEST_KEYWORD = frozenset({b"iTXt", b"zTXt", b"tEXt"}), 79
 XMP, RAW_EXIF = b"XML:com.adobe.xmp", (b"Raw profile type exif", b"Raw profile type APP1")
 NOT_SRGB = "its colours are not sRGB ({}): convert it to sRGB"
+NOTHING = memoryview(b"")
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """For each pass of an interlaced image: the first column, the first row, and the steps to the next column and row."""
 
 
 @dataclass(slots=True, eq=False)
 class Chunks:
-    """The chunks that matter: chunks that may come ``once``, by name; the compressed ``data``; the packets of XMP."""
+    """The chunks that matter: chunks that may come ``once``, by name; the compressed ``data``; the packets of XMP.
 
-    once: dict[bytes, bytes] = field(default_factory=dict)
+    ``metadata`` is the number of bytes in all chunks but the data.
+    """
+
+    once: dict[bytes, memoryview] = field(default_factory=dict)
     data: list[memoryview] = field(default_factory=list)
-    texts: list[bytes] = field(default_factory=list)
+    texts: list[memoryview] = field(default_factory=list)
+    metadata: int = 0
 
 
-def read_png(file: bytes) -> ImageFile:
+def read_png(file: memoryview) -> ImageFile:
     """Read the chunks of a PNG; only ``strip()`` of the result unpacks the pixels.
 
     Raises:
         UnfitImageError: the file is damaged, or holds something that would change its pixels.
     """
     chunks = _collect(file)
-    header = chunks.once.get(b"IHDR", b"")
+    header = chunks.once.get(b"IHDR", NOTHING)
     if len(header) != 13 or not chunks.data:  # noqa: PLR2004 - PNG, 11.2.2
         raise UnfitImageError("it is damaged: a PNG has one header and some data")
     width, height, depth, kind, compression, filtering, interlaced = struct.unpack(">IIBBBBB", header)
@@ -62,26 +74,29 @@ def read_png(file: bytes) -> ImageFile:
         raise UnfitImageError("it has 16 bits a sample: save it with 8")
     colours = None
     if kind == PALETTE:
-        colours, odd = divmod(len(chunks.once.get(b"PLTE", b"")), 3)
+        colours, odd = divmod(len(chunks.once.get(b"PLTE", NOTHING)), 3)
         if odd or not 1 <= colours <= 1 << depth:
             raise UnfitImageError("it is damaged: its palette is missing, or has a wrong size")
     blocks = [chunks.once[b"eXIf"]] if b"eXIf" in chunks.once else []
     orientation, exif = orientation_of(blocks, chunks.texts)
-    bits = SAMPLES[kind] * depth
+    size = _size_of_lines(width, height, SAMPLES[kind] * depth, interlaced=bool(interlaced))
+    if sum(map(len, chunks.data)) > 2 * size + SLACK:
+        raise UnfitImageError("it has far more data than its pixels need: save it anew")
 
     def strip() -> bytes:
         _check_colours(chunks, adobe_rgb=exif.adobe_rgb, grey=kind == GREY)
-        return _rebuilt(chunks, _unpacked(chunks, _packed_size(width, height, bits, interlaced=bool(interlaced))))
+        return _rebuilt(chunks, _unpacked(chunks, size))
 
     mode = "1" if kind == GREY and depth == 1 else MODES[kind]
     return ImageFile("PNG", width, height, mode, orientation, strip, colours)
 
 
-def _collect(file: bytes) -> Chunks:
+def _collect(file: memoryview) -> Chunks:
     chunks = Chunks()
     name = b""
+    most = most_parts(file)
     for number, (name, content) in enumerate(_chunks(file)):
-        if number > FEW_CHUNKS + len(file) // CHUNK_BYTES:
+        if number > most:
             raise UnfitImageError("it has too many chunks for its size: save it anew")
         if (number == 0) != (name == b"IHDR"):
             raise UnfitImageError("it is damaged: a PNG begins with its header, and has one")
@@ -94,12 +109,16 @@ def _collect(file: bytes) -> Chunks:
 
 
 def _keep(chunks: Chunks, name: bytes, content: memoryview) -> None:
+    if name != b"IDAT":
+        chunks.metadata += len(content)
+        if chunks.metadata > MAX_METADATA:
+            raise UnfitImageError(TOO_MUCH)
     if name in REFUSED:
         raise UnfitImageError(REFUSED[name])
     if name in ONCE:
         if name in chunks.once or (name == b"PLTE" and chunks.data):
             raise UnfitImageError(f"it is damaged: its chunk {name.decode()} is there twice, or too late")
-        chunks.once[name] = bytes(content)
+        chunks.once[name] = content
     elif name == b"IDAT":
         chunks.data.append(content)
     elif name in TEXTS:
@@ -108,16 +127,16 @@ def _keep(chunks: Chunks, name: bytes, content: memoryview) -> None:
         raise UnfitImageError("it has a chunk that PNG does not have, and that has to be known: save it anew")
 
 
-def _chunks(file: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    view, place = memoryview(file), len(PNG_SIGNATURE)
+def _chunks(file: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    place = len(PNG_SIGNATURE)
     while place + 12 <= len(file):
         length, name = struct.unpack_from(">I4s", file, place)
         end = place + 8 + length
         if end + 4 > len(file):
             break
-        if not name.isalpha() or zlib.crc32(view[place + 4 : end]) != int.from_bytes(view[end : end + 4]):
+        if not name.isalpha() or zlib.crc32(file[place + 4 : end]) != int.from_bytes(file[end : end + 4]):
             raise UnfitImageError("it is damaged: a chunk does not have its checksum")
-        yield name, view[place + 8 : end]
+        yield name, file[place + 8 : end]
         place = end + 4
 
 
@@ -133,7 +152,7 @@ def _keep_text(chunks: Chunks, content: memoryview) -> None:
     if keyword == XMP:
         if flags[:2] != b"\0\0":
             raise UnfitImageError("its XMP is compressed, which is not read: save it without")
-        chunks.texts.append(bytes(content[len(XMP) + 3 :]))
+        chunks.texts.append(content[len(XMP) + 3 :])
 
 
 def _check_colours(chunks: Chunks, *, adobe_rgb: bool, grey: bool) -> None:
@@ -157,22 +176,25 @@ def _check_colours(chunks: Chunks, *, adobe_rgb: bool, grey: bool) -> None:
             raise UnfitImageError(NOT_SRGB.format("Adobe RGB by its EXIF"))
 
 
-def _profile(chunk: bytes) -> bytes:
-    _, _, packed = chunk.partition(b"\0")
+def _profile(chunk: memoryview) -> bytes:
+    """Unpack a profile, but no more bytes than a profile may have; empty, and so not sRGB, if its chunk is too long."""
+    name, _, _ = bytes(chunk[: LONGEST_KEYWORD + 1]).partition(b"\0")
+    if len(chunk) > MAX_PROFILE + SLACK:
+        return b""
     try:
-        return zlib.decompressobj().decompress(packed[1:], MAX_PROFILE + 1)
+        return zlib.decompressobj().decompress(chunk[len(name) + 2 :], MAX_PROFILE + 1)
     except zlib.error:
         raise UnfitImageError("it is damaged: its ICC profile cannot be unpacked") from None
 
 
-def _near(content: bytes, wanted: tuple[float, ...], tolerance: float) -> bool:
+def _near(content: memoryview, wanted: tuple[float, ...], tolerance: float) -> bool:
     if len(content) != 4 * len(wanted):
         return False
     found = struct.unpack(f">{len(wanted)}I", content)
     return all(abs(value / 100_000 - number) <= tolerance for value, number in zip(found, wanted, strict=True))
 
 
-def _packed_size(width: int, height: int, bits: int, *, interlaced: bool) -> int:
+def _size_of_lines(width: int, height: int, bits: int, *, interlaced: bool) -> int:
     """Count the bytes of all lines; a byte for the filter begins each line, and a pixel has ``bits`` bits."""
     if not interlaced:
         return height * (1 + (width * bits + 7) // 8)

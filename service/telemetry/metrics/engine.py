@@ -11,13 +11,16 @@ from service.messages.seat import Seat
 from service.telemetry.metrics.families import Counters, Histograms
 from service.telemetry.metrics.seat_counts import SECONDS, SeatCounts, stage_histograms
 
-__all__ = ["P_VALUES", "EngineMetrics"]
+__all__ = ["P_VALUES", "SKIPPED", "EngineMetrics"]
 
 ACTIONS = ("allow", "flag", "abstain", "reject")
 """The names of :class:`guards.types.Action`, in the order of its numbers; a test checks that they agree."""
 ABSTAIN = ACTIONS.index("abstain")
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 P_VALUES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SKIPPED = ("excluded", "principal", "share", "flagged")
+"""Why a monitor does not count a row: an admin excluded the row's principal, the monitor does not trust the principal,
+the principal has had its share, or a guard flagged the row and the monitor counts clean rows."""
 STORED = ("stored", "repeated", "dropped")
 EXPLAIN_RESULTS = ("ok", "cached", "refused", "timeout", "crashed", "error")
 
@@ -28,7 +31,13 @@ class EngineMetrics(SeatCounts):
     what = "engine"
 
     def __init__(
-        self, guards: Sequence[str], methods: Sequence[str], seat: Seat | None = None, *, on_purpose: Sequence[int] = ()
+        self,
+        guards: Sequence[str],
+        methods: Sequence[str],
+        seat: Seat | None = None,
+        *,
+        monitors: Sequence[str] = (),
+        on_purpose: Sequence[int] = (),
     ) -> None:
         """Count in the engine's seat, or, without a board, in this process's own memory.
 
@@ -36,6 +45,7 @@ class EngineMetrics(SeatCounts):
             guards: the names of all guards, in the order of an answer's columns.
             methods: the names of the explanation methods that the config allows.
             seat: the engine's seat.
+            monitors: the names of all monitors.
             on_purpose: the places of the guards that abstain on purpose: they have a `target_error`.
 
         Raises:
@@ -74,6 +84,10 @@ class EngineMetrics(SeatCounts):
             "guard_violations", "Rows that break a declared bound, which flags whatever the budget.", ["guard"], names,
             take=take,
         )  # fmt: skip
+        self.skipped = Counters(
+            "monitor_skipped_rows", "Answered rows that a monitor did not count.", ["monitor", "reason"],
+            list(product(monitors, SKIPPED)), take=take,
+        )  # fmt: skip
         self.stored = Counters(
             "store_rows", "Answered rows: stored, not stored as their id was there already, or dropped.", ["result"],
             [(result,) for result in STORED], take=take, locked=True,
@@ -105,6 +119,14 @@ class EngineMetrics(SeatCounts):
     def busy_seconds(self) -> float:
         """How long the device has worked on batches, in seconds."""
         return float(self.busy[0])
+
+    def count_skipped(self, monitor: str, reason: str, rows: int) -> None:
+        """Count rows that a monitor did not count."""
+        self.skipped.add(monitor, reason, by=rows)
+
+    def skipped_by(self, monitor: str) -> dict[str, int]:
+        """Give how many rows a monitor did not count, by reason."""
+        return {reason: int(self.skipped.total(monitor, reason)) for reason in SKIPPED}
 
     def count_deleted(self, reason: str, rows: int) -> None:
         """Count rows that were deleted from the store for their ``age`` or for its ``size``."""

@@ -45,9 +45,11 @@ ANSWER_SECONDS = 5.0
 """How long the engine may take to give its families. By default, Prometheus cancels a scrape after 10 seconds."""
 ORDER = (
     "requests", "shed_requests", "explanations", "redis_errors", "request_duration_seconds", "stage_duration_seconds",
-    "explain_duration_seconds", "inflight_requests", "connections", "queue_rows", "self_test_passed", "rows",
+    "explain_duration_seconds", "inflight_requests", "concurrency_limit", "connections", "queue_rows",
+    "self_test_passed", "rows",
     "rows_abstained_on_purpose", "guard_rows",
-    "guard_flags", "guard_errors", "guard_violations", "device_busy_seconds", "store_rows", "store_deleted_rows",
+    "guard_flags", "guard_errors", "guard_violations", "monitor_skipped_rows",
+    "device_busy_seconds", "store_rows", "store_deleted_rows",
     "feedback", "store_down", "store_files_lost", "store_max_bytes", "store_bytes",
     "store_oldest_row_timestamp_seconds", "guard_p_value", "batch_rows",
 )  # fmt: skip
@@ -64,6 +66,7 @@ class Exposition:
         guards: Sequence[str],
         methods: Sequence[str],
         *,
+        monitors: Sequence[str] = (),
         ask: Callable[[], Awaitable[Sequence[Mapping[str, object]]]],
         file: FamiliesFile,
     ) -> None:
@@ -74,18 +77,19 @@ class Exposition:
             routes: the possible codes of each route's template, as every front counts them.
             guards: the names of all guards, as the engine counts them.
             methods: the names of the explanation methods that the config allows.
+            monitors: the names of all monitors.
             ask: asks the engine for its families (:meth:`service.front.engine_client.EngineClient.metrics`).
             file: the file with the families that the engine gave to a front last.
         """
         self._board, self._routes, self._guards, self._methods = board, routes, guards, methods
-        self._ask, self._file = ask, file
+        self._monitors, self._ask, self._file = tuple(monitors), ask, file
         self._wanted: set[str] = set()
         """The media types in which the rendering that waits will be written."""
         self._rendering = SingleFlight(self._render)
 
     def counts(self) -> ServerCounts:
         """Give the counters of the whole server now."""
-        return ServerCounts.of(self._board, self._routes, self._guards, self._methods)
+        return ServerCounts.of(self._board, self._routes, self._guards, self._methods, self._monitors)
 
     def totals(self) -> ServerTotals:
         """Give the counters of the whole server now, by name; this takes one or two milliseconds."""
@@ -118,6 +122,7 @@ class Exposition:
             self.counts(),
             known,
             inflight=self._board.in_flight,
+            concurrency_limit=self._board.concurrency_limit,
             connections=self._board.connections,
             queue_rows=self._board.queued_rows,
             passed=answered,
@@ -131,6 +136,7 @@ def metric_families(
     families: Sequence[Family] | None,
     *,
     inflight: int = 0,
+    concurrency_limit: float = 0.0,
     connections: int = 0,
     queue_rows: int = 0,
     passed: bool = False,
@@ -141,6 +147,7 @@ def metric_families(
         *_families(front.requests, front.shed, engine.explanations, engine.redis_errors),
         *_families(front.duration, counts.stages, engine.explain_duration),
         _gauge("inflight_requests", "Requests being answered now, scrapes aside.", inflight),
+        _gauge("concurrency_limit", "Predictions that may be answered at one time.", concurrency_limit),
         _gauge("connections", "Open HTTP connections.", connections),
         _gauge("queue_rows", "Rows waiting for the device.", queue_rows),
         _gauge("self_test_passed", "1 once the model is loaded and gave the known verdicts on the known rows.", passed),
@@ -148,7 +155,7 @@ def metric_families(
     if families is not None:
         found += _families(
             engine.rows, engine.on_purpose, engine.guard_rows, engine.guard_flags, engine.guard_errors,
-            engine.violations, engine.stored, engine.store_deleted, engine.feedback, engine.files_lost,
+            engine.violations, engine.skipped, engine.stored, engine.store_deleted, engine.feedback, engine.files_lost,
             engine.p_value, engine.batch_rows,
         )  # fmt: skip
         found += [_plain(family) for family in families]

@@ -10,7 +10,7 @@ from service.telemetry.metrics.seat_counts import SECONDS, SeatCounts, stage_his
 
 __all__ = ["FrontMetrics"]
 
-SHED = tuple(reason for reason in get_args(Reason) if reason != "no_store")
+SHED = tuple(reason for reason in get_args(Reason) if reason not in ("no_store", "no_reset"))
 """The reasons that are counted. A server without a store refuses feedback for good, and not to protect others."""
 
 

@@ -19,7 +19,8 @@ def count_series(bundle: Bundle, routes: Mapping[str, Sequence[int]]) -> int:
     ``routes`` maps each route's template to its possible codes.
     """
     guards, methods = [guard.name for guard in bundle.config.guards], list(bundle.config.explain.allowed)
-    counts = ServerCounts(FrontMetrics(routes), EngineMetrics(guards, methods))
+    monitors = [params.name for params in bundle.config.all_monitors]
+    counts = ServerCounts(FrontMetrics(routes), EngineMetrics(guards, methods, monitors=monitors))
     engine = EngineFamilies(
         counts=counts.engine,
         device="cpu",

@@ -22,7 +22,12 @@ class ServerCounts:
 
     @classmethod
     def of(
-        cls, board: Board, routes: Mapping[str, Sequence[int]], guards: Sequence[str], methods: Sequence[str]
+        cls,
+        board: Board,
+        routes: Mapping[str, Sequence[int]],
+        guards: Sequence[str],
+        methods: Sequence[str],
+        monitors: Sequence[str] = (),
     ) -> Self:
         """Read every seat.
 
@@ -31,14 +36,15 @@ class ServerCounts:
             routes: the possible codes of each route's template, as every front counts them.
             guards: the names of all guards, as the engine counts them.
             methods: the names of the explanation methods that the config allows.
+            monitors: the names of all monitors.
         """
         total = Seat.of_no_board()
-        front, engine = FrontMetrics(routes, total), EngineMetrics(guards, methods)
+        front, engine = FrontMetrics(routes, total), EngineMetrics(guards, methods, monitors=monitors)
         # A seat that no process has taken is empty. A server with another config left the seats with another layout.
         for seat in [seat for seat in (each.frozen() for each in board.fronts) if front.fits(seat)]:
             total.add(seat)
         seat = board.seat(ENGINE).frozen()
-        return cls(front, EngineMetrics(guards, methods, seat) if engine.fits(seat) else engine)
+        return cls(front, EngineMetrics(guards, methods, seat, monitors=monitors) if engine.fits(seat) else engine)
 
 
 class ServerTotals:

@@ -96,3 +96,13 @@ def test_another_answer_is_a_sentence() -> None:
     """Any other answer, as from a server with feedback switched off, is reported in a sentence."""
     with pytest.raises(Mistake, match="answered 404"):
         list(Server(httpx.Response(404, text="nothing")).sender().send(file_of({"id": "a", "label": "b"})))
+
+
+def test_repeated_ids_are_shown() -> None:
+    """Ids that the server says were used again are in the result; without such ids the result has no such list."""
+    again = httpx.Response(200, json={**said(1).json(), "repeated": ["b"]})
+    sender = Server(again).sender()
+    *_, (_, result) = sender.send(file_of({"id": "b", "label": "a"}))
+    assert result["repeated"] == ["b"]
+    *_, (_, result) = Server(said(1)).sender().send(file_of({"id": "b", "label": "a"}))
+    assert "repeated" not in result

@@ -18,6 +18,7 @@ from service.engine.executor import Executor
 from service.engine.job import Computed, Lesson
 from service.engine.ledger import Ledger
 from service.monitoring.live_monitors import Monitoring
+from service.monitoring.teaching import Teaching
 from service.telemetry.metrics.engine import EngineMetrics
 
 MONITORS = [
@@ -38,9 +39,11 @@ class Kept:
         self.bundle: Bundle = tiny_models.fitted(kind, monitors=MONITORS).bundle
         self.pipeline = self.bundle.pipeline()
         self.monitoring = Monitoring(self.bundle.monitors, smallest_count=smallest_count)
-        self.figures = EngineMetrics(self.pipeline.names, [])
+        names = [params.name for params in self.bundle.config.all_monitors]
+        self.figures = EngineMetrics(self.pipeline.names, [], monitors=names)
         self.ledger = Ledger(self.bundle, self.pipeline, self.monitoring, self.figures, None)
-        self.books = Bookkeeping(self.ledger, self.monitoring, self.figures, smallest_count=smallest_count)
+        teaching = Teaching(self.bundle.config.all_monitors, self.figures.count_skipped)
+        self.books = Bookkeeping(self.ledger, self.monitoring, self.figures, teaching, smallest_count=smallest_count)
 
     def batches(self) -> list[Computed]:
         executor, start, made = Executor(self.bundle, self.pipeline, max_batch_rows=16), 0, []

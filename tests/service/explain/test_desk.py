@@ -237,7 +237,7 @@ def test_servers_share_a_rate_in_redis_and_count_alone_without_it(
     start: Callable[..., ExplanationServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two desks on one Redis share a client's burst; once Redis is gone, each counts alone and counts the losses."""
-    monkeypatch.setattr("service.explain.shared_rate_limit.SECONDS", 60.0)
+    monkeypatch.setattr("service.quotas.shared_buckets.SECONDS", 60.0)
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from idle_limit import idle_limit
 from local_engine import LocalEngine, served_model_of
 from tiny_models import CLASSES, fitted, inputs
 from v2_client import HEADER, binary_request, head, json_request, packed
@@ -68,6 +69,7 @@ class Front:
             self.engine,
             readiness=Readiness(self.engine, lambda: False),
             stages=self.metrics.stages,
+            limit=idle_limit(),
             exposition=Nothing(),
             totals=lambda: self.counted,
             more={},

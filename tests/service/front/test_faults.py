@@ -14,16 +14,16 @@ from service.telemetry.metrics.front import FrontMetrics
 
 @pytest.mark.parametrize("reason", get_args(Reason))
 def test_every_reason_is_an_answer_that_is_counted(reason: Reason) -> None:
-    """A refusal is 503 with Retry-After, but 429 for too many explanations and 404 without a store.
+    """A refusal is 503 with Retry-After, but 429 for too many explanations; a refusal for ever names no time.
 
-    Every reason that is counted has a series.
+    It is 404 without a store, and 422 for a monitor that cannot be reset. Every reason that is counted has a series.
     """
     problem = refusal(Refused(reason, "the sentence", retry_after=6.6))
     assert problem.detail == "the sentence"
-    if reason == "no_store":
-        assert (problem.status, problem.headers, problem.reason) == (404, {}, None)
+    if reason in ("no_store", "no_reset"):
+        assert (problem.status, problem.headers, problem.reason) == (404 if reason == "no_store" else 422, {}, None)
         return
-    assert problem.status == (429 if reason == "explain_rate" else 503)
+    assert problem.status == (429 if reason in ("explain_rate", "quota") else 503)
     assert problem.headers == {"Retry-After": "7"}
     metrics = FrontMetrics({})
     metrics.shed.add(str(problem.reason))

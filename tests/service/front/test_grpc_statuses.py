@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from idle_limit import idle_limit
 from local_engine import LocalEngine, served_model_of
 from tiny_models import document, fitted
 
@@ -46,7 +47,7 @@ def asked(
         metrics = FrontMetrics(RPC_ROUTES)
         engine = LocalEngine(bundle())
         served, readiness = served_model_of(engine.bundle), Readiness(engine, lambda: False)
-        prediction, triton = Prediction(engine, metrics.stages), Triton(served, readiness, dict)  # type: ignore[arg-type]
+        prediction, triton = Prediction(engine, metrics.stages, idle_limit()), Triton(served, readiness, dict)  # type: ignore[arg-type]
         RpcServer._infer, own = infer, RpcServer._infer  # type: ignore[method-assign,assignment]
         try:
             server = RpcServer(

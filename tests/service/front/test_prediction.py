@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from idle_limit import idle_limit
 from local_engine import LocalEngine
 from tiny_models import fitted
 
@@ -62,7 +63,9 @@ def predicted(
         exchange = Exchanges(metrics).begin("/predict", "POST", "id", [])
         exchange.stages = [] if noted else None
         deadline = asyncio.get_running_loop().time() + 10
-        return await Prediction(engine, metrics.stages).predict(threads.decode, deadline=deadline, slow=slow), exchange
+        return await Prediction(engine, metrics.stages, idle_limit()).predict(
+            threads.decode, deadline=deadline, slow=slow
+        ), exchange
 
     try:
         told, exchange = asyncio.run(main())
@@ -90,7 +93,9 @@ def test_stages_are_counted_if_nobody_asks_for_them(engine: LocalEngine) -> None
 
 def test_a_request_without_a_record_is_answered(engine: LocalEngine) -> None:
     """A prediction does not need the record of a request around it."""
-    (rows, _) = asyncio.run(Prediction(engine, FrontMetrics({}).stages).predict(Threads().decode, deadline=1e9))
+    (rows, _) = asyncio.run(
+        Prediction(engine, FrontMetrics({}).stages, idle_limit()).predict(Threads().decode, deadline=1e9)
+    )
     assert rows == 3
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from idle_limit import idle_limit
 from local_engine import LocalEngine, served_config, served_model_of
 from PIL import Image
 from tiny_models import document, fitted, inputs, schema
@@ -117,7 +118,7 @@ class Server:
             self.served,
             self.engine,
             readiness=Readiness(self.engine, lambda: draining),
-            prediction=Prediction(self.engine, self.metrics.stages),
+            prediction=Prediction(self.engine, self.metrics.stages, idle_limit()),
             exposition=Nothing(),
         ).routes()
         self.limits = Limits(

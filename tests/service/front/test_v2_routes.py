@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from idle_limit import idle_limit
 from image_files import png
 from local_engine import LocalEngine, served_model_of
 from tiny_models import fitted
@@ -44,7 +45,9 @@ def routes() -> V2Routes:
     bundle = fitted("image").bundle
     engine, metrics = LocalEngine(bundle), FrontMetrics({})
     readiness = Readiness(engine, lambda: False)
-    return V2Routes(served_model_of(bundle), readiness=readiness, prediction=Prediction(engine, metrics.stages))
+    return V2Routes(
+        served_model_of(bundle), readiness=readiness, prediction=Prediction(engine, metrics.stages, idle_limit())
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from idle_limit import idle_limit
 from local_engine import LocalEngine, served_model_of
 from tiny_models import fitted
 
@@ -46,6 +47,7 @@ def assembled(**server: Any) -> Assembly:
         engine,
         readiness=Readiness(engine, lambda: False),
         stages=FrontMetrics({}).stages,
+        limit=idle_limit(),
         exposition=Nothing(),
         totals=totals,
         more={
@@ -65,13 +67,13 @@ def test_every_route_has_series_for_its_codes() -> None:
 
 
 def test_refused_keys_have_series_only_if_there_are_keys() -> None:
-    """A server with keys counts 401 and 403 for every route, also for paths that lead nowhere."""
+    """A server with keys counts 401, 403 and 429 for every route, also for paths that lead nowhere."""
     served = assembled().served
     without, with_keys = (codes_of(served, {EXPLAIN: (200, 422)}, keys=keys) for keys in (False, True))
     for template, codes in with_keys.items():
-        assert {401, 403} <= {*codes}
+        assert {401, 403, 429} <= {*codes}
         assert len({*codes}) == len(codes)
-        assert {*codes} - {*without[template]} <= {400, 401, 403}
+        assert {*codes} - {*without[template]} <= {400, 401, 403, 429}
         assert not {401, 403} & {*without[template]}
 
 

@@ -111,3 +111,18 @@ def test_a_signal_is_not_forgotten(busy: int, failing: bool, monkeypatch: pytest
     arbiter = asyncio.run(main())
     assert arbiter._stopping
     assert arbiter.asked >= busy + 1
+
+
+def test_a_check_is_left_out_while_the_supervisor_starts_processes() -> None:
+    """A check that circus refuses because it is busy is no error; the next check looks."""
+    said = iter([ConflictError("arbiter is already running arbiter_start_watchers command"), None])
+
+    class Busy:
+        def manage_watchers(self) -> str:
+            if (refused := next(said)) is not None:
+                raise refused
+            return "looked"
+
+    arbiter = Busy()
+    supervisor.check_in_turn(arbiter)
+    assert [arbiter.manage_watchers(), arbiter.manage_watchers()] == [None, "looked"]

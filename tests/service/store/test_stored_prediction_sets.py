@@ -9,7 +9,8 @@ from guards.types import Action
 from service.messages.answer import Answer
 from service.messages.outcomes import Outcome
 from service.store.prediction_sets import in_set, write_set
-from service.store.rows import Answered, Block, Remembered
+from service.store.remembered import Remembered
+from service.store.rows import Answered, Block
 from service.store.served_versions import Edition
 
 CLASSES = tuple(f"class-{place}" for place in range(1003))
@@ -53,7 +54,8 @@ def test_coverage_of_large_sets() -> None:
     held = answered("a", members[:30]), answered("b", members[30:]), answered("c", members[:5], Action.ABSTAIN)
     assert all(one.answer.members is None for one in held)
     assert sum(one.sets.nbytes for one in held if one.sets is not None) < 8000
-    rows = orjson.loads(Block(held, classes=CLASSES, guards=GUARDS).predictions)
+    block = Block(held, classes=CLASSES, guards=GUARDS)
+    rows = orjson.loads(block.predictions(np.zeros(len(block), np.bool_)))
     sets = {row[0]: row[5] for row in rows}
     assert {key for key, value in sets.items() if value is None} == set(held[2].ids)
     names = [*held[0].ids, *held[1].ids]
@@ -62,7 +64,7 @@ def test_coverage_of_large_sets() -> None:
     ]
     for label in (0, 5, 965, 1002):
         truths = [Outcome(name, label=CLASSES[label]) for name in names]
-        covered = Remembered.records(remembered, truths, CLASSES).covered
+        covered = Remembered.joined(remembered, truths, CLASSES).covered
         assert covered is not None
         assert covered.tolist() == members[:, label].astype(int).tolist()
 

@@ -125,7 +125,7 @@ def test_names_helps_types_labels_and_order_stay() -> None:
     found = metric_families(
         ServerCounts(
             FrontMetrics({"/predict": (200, 500), "/metrics": (200,)}),
-            EngineMetrics(["ood", "quality"], ["integrated_gradients", "occlusion"]),
+            EngineMetrics(["ood", "quality"], ["integrated_gradients", "occlusion"], monitors=["d"]),
         ),
         EngineFamilies(
             counts=EngineMetrics(["ood", "quality"], []),

@@ -28,13 +28,14 @@ def test_a_server_shows_as_many_series_as_were_counted(tmp_path: Path, kind: str
     tiny_models.fitted(kind).bundle.save(tmp_path / "bundle")
     bundle = Bundle.load(tmp_path / "bundle")
     guards, methods = [guard.name for guard in bundle.config.guards], list(bundle.config.explain.allowed)
+    monitors = [params.name for params in bundle.config.all_monitors]
     Board.make(tmp_path / "board", 3)
     board = Board(tmp_path / "board")
     seats = board.take_seat("engine"), board.take_seat()
     for seat in seats:
         ProcessFigures(seat)
     engine_seat, front_seat = seats
-    counts, front = EngineMetrics(guards, methods, engine_seat), FrontMetrics(ROUTES, front_seat)
+    counts, front = EngineMetrics(guards, methods, engine_seat, monitors=monitors), FrontMetrics(ROUTES, front_seat)
     engine = Engine(bundle, board, counts)
 
     async def ask() -> list[Family]:
@@ -42,7 +43,7 @@ def test_a_server_shows_as_many_series_as_were_counted(tmp_path: Path, kind: str
         return families
 
     file = FamiliesFile(tmp_path / "families.json")
-    exposition = Exposition(board, ROUTES, guards, methods, ask=ask, file=file)
+    exposition = Exposition(board, ROUTES, guards, methods, monitors=monitors, ask=ask, file=file)
 
     def shown() -> int:
         lines = asyncio.run(exposition.render(""))[0].decode().splitlines()

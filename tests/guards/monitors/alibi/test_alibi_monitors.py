@@ -423,3 +423,16 @@ def test_a_bundle_holds_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
             assert not after.name.startswith(("drift", "online", "inputs")) or counted(after)["tested"] >= 2
             assert before.report() == after.report()
     assert {file.suffix for file in (tmp_path / "bundle").iterdir()} == {".json", ".safetensors"}
+
+
+def test_a_monitor_of_clean_rows_gathers_neither_flagged_rows_nor_flagged_reference_rows() -> None:
+    """With `include: clean` flagged rows fill no window, and the reference is drawn from clean rows."""
+    outcome = MADE.outcome(MADE.calibration)
+    flagged = torch.arange(len(MADE.calibration)) % 2 == 0
+    verdict = replace(outcome.verdict, flagged=flagged[None].expand_as(outcome.verdict.flagged).clone())
+    outcome = replace(outcome, verdict=verdict)
+    held_out = replace(MADE.reference, batch=MADE.calibration, y=None)
+    watching = monitor("alibi_ks", **{**WINDOW, "include": "clean"}).fit(held_out, outcome)
+    assert len(watching.reference) == int((~flagged & (verdict.action == 0)).sum())
+    watching.observe(MADE.calibration, outcome)
+    assert watching.windows.rows == len(watching.reference)

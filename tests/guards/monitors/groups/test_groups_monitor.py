@@ -544,3 +544,15 @@ def test_a_tolerance_that_no_rate_can_leave_is_refused(tolerance: float) -> None
         example_groups.monitor(tolerance=tolerance)
     assert example_groups.monitor(tolerance=0.99).may_alarm
     assert example_groups.monitor(classes=(), tolerance=tolerance).may_alarm
+
+
+def test_a_monitor_of_clean_rows_counts_neither_flagged_rows_nor_their_outcomes() -> None:
+    """With `include: clean` a flagged row is left out when it is answered and when its label comes, in shadow, too."""
+    watched, whole = (example_groups.monitor(include=include) for include in ("clean", "all"))
+    spotless, action = np.array([True, False, True, True]), np.array([0, 0, 1, 0])
+    for each in (watched, whole):
+        example_groups.feed(each, [0, 0, 1, 1], [1, 1, 1, 0], [1, 0, 1, 0], spotless=spotless, action=action)
+    clean = example_groups.monitor()
+    example_groups.feed(clean, [0, 1], [1, 0], [1, 0])
+    assert watched.counts.tolist() == clean.counts.tolist()
+    assert whole.counts.tolist() != clean.counts.tolist()

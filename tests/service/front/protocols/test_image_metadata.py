@@ -234,7 +234,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
         "too many segments",
     ),
     "scans without end": (
-        PLAIN_JPEG[:-2] + PLAIN_JPEG[SCANS:-2] * 200 + b"\xff\xd9", "RGB", "more than 100 scans",
+        PLAIN_JPEG[:-2] + PLAIN_JPEG[SCANS:-2] * 200 + b"\xff\xd9", "RGB", "more than 32 scans",
     ),
 }  # fmt: skip
 

@@ -1,0 +1,157 @@
+"""How many predictions a front answers at one time: a limit that follows how long the answers take.
+
+If more requests come than can be answered, every request that is taken in makes all others wait longer. So beyond the
+limit a request is refused at once, and the requests that are taken in are answered about as fast as on an idle server.
+The limit grows by its square root while it is reached and answers come in time, and shrinks in proportion to the delay
+if they do not (additive increase, multiplicative decrease; Envoy's adaptive concurrency and Netflix's
+concurrency-limits are the models).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import sqrt
+
+from service.messages.refused import Refused
+from service.messages.seat import Seat
+
+__all__ = ["OVERLOAD", "ConcurrencyLimit", "Ticket"]
+
+LEAST, FIRST, MOST = 32.0, 256.0, 65536.0
+"""The bounds of the limit, and its value at the start."""
+FEW = 64
+"""So few connections cannot overload a server: each sends its next request after its answer. They are never refused."""
+BUSY = 16.0
+ROWS = 4
+"""So many rows of one request count as one request."""
+BATCHES, SLACK_SECONDS = 2, 0.01
+"""Answers come in time if they take this many batches, and so many seconds for everything but the model."""
+WINDOW_SECONDS, WINDOW_ANSWERS = 0.1, 16
+"""How long, and for how many answers at least, the limit watches before it changes."""
+SLOWEST = 0.9
+"""The quantile of a window's answers that must come in time."""
+LOWEST_SHRINK, HIGHEST_SHRINK = 0.5, 0.95
+OVERLOAD = "more requests come than the server can answer; send the request again in a moment"
+
+
+class Ticket:
+    """One request that was taken in: whose it is, how much of the limit it holds, and when it arrived."""
+
+    __slots__ = ("_limit", "arrived", "caller", "held")
+
+    def __init__(self, limit: "ConcurrencyLimit", caller: str, arrived: float) -> None:
+        self._limit, self.caller, self.arrived, self.held = limit, caller, arrived, 0.0
+
+    def weigh(self, rows: int) -> None:
+        """Hold as much of the limit as so many rows need."""
+        self._limit.hold(self, max(1.0, rows / ROWS))
+
+
+class ConcurrencyLimit:
+    """The predictions of a front that are being answered. Used by the event loop alone."""
+
+    def __init__(self, batch_seconds: Callable[[], float], seat: Seat) -> None:
+        """Ask ``batch_seconds`` how long recent batches took, and write the limit into the front's ``seat``."""
+        self._batch_seconds, self._seat = batch_seconds, seat
+        self._held: dict[str, float] = {}
+        """How much of the limit each caller holds; callers that hold nothing are left out."""
+        self._in_flight = self._peak = 0.0
+        self._seconds: list[float] = []
+        """How long the answers of this window took."""
+        self._window_end = 0.0
+        self._usual, self._usual_until = 0.0, 0.0
+        """How long half of the last window's answers took, and until when that says something."""
+        self._limit = seat.concurrency_limit = FIRST
+
+    @property
+    def limit(self) -> float:
+        """How much may be held at one time."""
+        return self._limit
+
+    @property
+    def in_flight(self) -> float:
+        """How much is held now."""
+        return self._in_flight
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether some callers must be refused."""
+        return self._in_flight >= self._limit
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many requests are being answered that others may wait in the system to be read."""
+        return self._in_flight >= BUSY
+
+    def admits(self, caller: str) -> bool:
+        """Return whether a caller may enter.
+
+        The limit is shared among the callers with requests in flight. If it is reached, a caller that holds less than
+        its share may still enter, up to its share. So a caller with many requests cannot keep the others out.
+        """
+        if self._in_flight < self._limit:
+            return True
+        held = self._held.get(caller)
+        callers = len(self._held) + (held is None)
+        return (held or 0.0) + 1.0 <= self._limit / callers
+
+    @contextmanager
+    def entered(self, caller: str, arrived: float, seconds_left: float) -> Iterator[Ticket]:
+        """Hold a part of the limit while a request of ``caller`` is answered.
+
+        Args:
+            caller: whose request it is.
+            arrived: when the request arrived, by ``time.perf_counter``.
+            seconds_left: how long the caller still waits.
+
+        Raises:
+            Refused: the limit is reached, or the answer would probably come too late.
+        """
+        if not self.admits(caller):
+            raise Refused("overload", OVERLOAD)
+        if self._in_flight >= LEAST and seconds_left < self._usual and time.perf_counter() < self._usual_until:
+            raise Refused("deadline", "the deadline cannot be met", retry_after=self._usual)
+        ticket = Ticket(self, caller, arrived)
+        self.hold(ticket, 1.0)
+        answered = False
+        try:
+            yield ticket
+            answered = True
+        finally:
+            self._leave(ticket, answered=answered)
+
+    def hold(self, ticket: Ticket, amount: float) -> None:
+        """Change how much of the limit a request holds."""
+        self._in_flight += amount - ticket.held
+        self._peak = max(self._peak, self._in_flight)
+        self._held[ticket.caller] = self._held.get(ticket.caller, 0.0) + amount - ticket.held
+        ticket.held = amount
+
+    def _leave(self, ticket: Ticket, *, answered: bool) -> None:
+        self._in_flight -= ticket.held
+        left = self._held[ticket.caller] - ticket.held
+        if left > 0:
+            self._held[ticket.caller] = left
+        else:
+            del self._held[ticket.caller]
+        if answered:
+            now = time.perf_counter()
+            self._seconds.append(now - ticket.arrived)
+            if now >= self._window_end and len(self._seconds) >= WINDOW_ANSWERS:
+                self._adapt(now)
+
+    def _adapt(self, now: float) -> None:
+        """End a window, and set the limit."""
+        took = sorted(self._seconds)
+        slow = took[int(SLOWEST * len(took))]
+        in_time = BATCHES * self._batch_seconds() + SLACK_SECONDS
+        if slow > in_time:
+            shrink = min(HIGHEST_SHRINK, max(LOWEST_SHRINK, in_time / slow))
+            self._limit = shrink * min(self._limit, self._peak)
+        elif self._peak >= self._limit:
+            self._limit += sqrt(self._limit)
+        self._limit = min(MOST, max(FEW if self._seat.connections <= FEW else LEAST, self._limit))
+        self._seat.concurrency_limit = self._limit
+        self._usual, self._usual_until = took[len(took) // 2], now + 1.0
+        self._seconds.clear()
+        self._peak, self._window_end = self._in_flight, now + WINDOW_SECONDS

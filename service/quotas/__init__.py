@@ -1,0 +1,1 @@
+"""How much a caller may use: token buckets, in one process or in Redis. It imports no torch, because fronts use it."""
