@@ -33,6 +33,7 @@ READ_SECONDS = 10.0
 LATE_SECONDS, LOOK_SECONDS = 5.0, 0.25
 """If the recorder has no answer for so many seconds, the store counts as down; how often a question looks for that."""
 GONE = "the store's process has ended or does not answer"
+REFUSED = "the store is down"
 LATE = f"the database has not answered for {LATE_SECONDS:g} s"
 
 
@@ -50,7 +51,7 @@ class RemoteStore:
             Mistake: the database at ``url`` cannot be used, or the process could not be started.
         """
         self._path = str(path)
-        self.late = threading.Event()
+        self.trouble = threading.Event()
         self._idle: list[Connection[Any, Any]] = []
         self._lock = threading.Lock()
         self._process = StoreProcess(path, url, settings)
@@ -72,14 +73,14 @@ class RemoteStore:
         """Call a method of the store in its process.
 
         The recorder is ``patient``: it waits for a database that is late, so it notices when the database answers
-        again. Every other question ends with StoreDownError as soon as the database is late.
+        again. Every other question ends with StoreDownError as soon as the recorder has trouble.
 
         Raises:
             StoreDownError: the database or the process cannot be reached, or does not answer within ``seconds``.
             StoreFaultError: the method failed.
         """
-        if self.late.is_set() and not patient:
-            raise StoreDownError(LATE)
+        if self.trouble.is_set() and not patient:
+            raise StoreDownError(REFUSED)
         connection = self._connection()
         try:
             send(connection, (method, arguments))
@@ -111,15 +112,15 @@ class RemoteStore:
 
         Raises:
             TimeoutError: there is no message within ``seconds``.
-            StoreDownError: the database is late.
+            StoreDownError: the recorder has trouble with the database.
         """
         for look in range(1, math.ceil(seconds / LOOK_SECONDS) + 1):
             if connection.poll(LOOK_SECONDS):
                 return
-            if not patient and self.late.is_set():
-                raise StoreDownError(LATE)
-            if patient and look * LOOK_SECONDS >= LATE_SECONDS and not self.late.is_set():
-                self.late.set()
+            if not patient and self.trouble.is_set():
+                raise StoreDownError(REFUSED)
+            if patient and look * LOOK_SECONDS >= LATE_SECONDS and not self.trouble.is_set():
+                self.trouble.set()
                 LOG.error("the store is down, and predictions go on: %s", LATE)
         raise TimeoutError
 
