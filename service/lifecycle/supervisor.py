@@ -157,7 +157,7 @@ def engine_watcher(front: Any) -> Any:  # noqa: ANN401 - circus has no types
 def _stop(arbiter: Any) -> None:  # noqa: ANN401 - circus has no types
     """Stop the supervisor. If circus is busy starting or checking processes, it refuses, so try again."""
     from circus.arbiter import Arbiter  # type: ignore[import-untyped]  # noqa: PLC0415 - the fronts do not need it
-    from circus.exc import ConflictError  # type: ignore[import-untyped]  # noqa: PLC0415
+    from circus.exc import ConflictError  # noqa: PLC0415
 
     if arbiter._stopping:  # noqa: SLF001 - circus has no public name for it
         return
