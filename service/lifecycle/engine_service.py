@@ -30,7 +30,8 @@ from service.lifecycle.addresses import database_url, read_settings
 from service.lifecycle.heartbeat import keep_beating
 from service.lifecycle.process_names import SERVING, call_this_process
 from service.messages.board import Board
-from service.messages.outcomes import Outcome
+from service.messages.monitor_changes import Change
+from service.messages.outcomes import LISTS, Outcome
 from service.messages.paths import CONTROL_SOCKET, FAMILIES, ROW_SOCKET, STORE_SOCKET
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel

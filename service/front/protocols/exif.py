@@ -33,7 +33,7 @@ def read_exif(block: memoryview) -> Exif:
     Raises:
         ValueError: the first folder or the orientation in it cannot be read.
     """
-    block = block[6:] if block[:4] == b"Exif" else block
+    block = block[6:] if bytes(block[:4]) == b"Exif" else block
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
     if order is None:
         raise ValueError("no TIFF header")

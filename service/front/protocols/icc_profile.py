@@ -63,13 +63,13 @@ def _curve(tag: memoryview) -> Curve:
     Raises:
         KeyError: the curve is of a kind that no profile of sRGB has.
     """
-    if tag[:4] == b"curv":
+    if bytes(tag[:4]) == b"curv":
         (count,) = struct.unpack_from(">I", tag, 8)
         if count > 1:
             return partial(_interpolated, tag[12:], count)
         power = struct.unpack_from(">H", tag, 12)[0] / 256 if count else 1.0
         return lambda x: float(x**power)
-    if tag[:4] != b"para":
+    if bytes(tag[:4]) != b"para":
         raise KeyError(bytes(tag[:4]))
     (kind,) = struct.unpack_from(">H", tag, 8)
     count = {0: 1, 3: 5, 4: 7}[kind]

@@ -220,11 +220,11 @@ def _unpacked(chunks: Chunks, size: int) -> bytes:
 
 def _rebuilt(chunks: Chunks, lines: bytes) -> bytes:
     """Write a PNG of the header, the palette and the lines alone; the lines are not compressed again."""
-    parts = [(b"IHDR", chunks.once[b"IHDR"])]
+    parts: list[tuple[bytes, bytes | memoryview]] = [(b"IHDR", chunks.once[b"IHDR"])]
     if chunks.once[b"IHDR"][9] == PALETTE:
         parts.append((b"PLTE", chunks.once[b"PLTE"]))
     parts += [(b"IDAT", zlib.compress(lines, 0)), (b"IEND", b"")]
-    pieces = [PNG_SIGNATURE]
+    pieces: list[bytes | memoryview] = [PNG_SIGNATURE]
     for name, content in parts:
         pieces += [struct.pack(">I4s", len(content), name), content]
         pieces.append(zlib.crc32(content, zlib.crc32(name)).to_bytes(4))
