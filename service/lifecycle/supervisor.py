@@ -108,7 +108,7 @@ def arranged(front: Any, options: Mapping[str, Any]) -> tuple[list[Any], dict[st
 
 def check_in_turn(arbiter: Any) -> None:  # noqa: ANN401 - circus has no types
     """Let a check for dead processes be left out while circus still starts processes. Circus itself logs an error."""
-    from circus.exc import ConflictError  # noqa: PLC0415 - the fronts do not need it
+    from circus.exc import ConflictError  # type: ignore[import-untyped]  # noqa: PLC0415 - the fronts do not need it
 
     check = arbiter.manage_watchers
 

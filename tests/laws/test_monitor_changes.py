@@ -15,7 +15,8 @@ from service.messages.monitor_changes import Change
 from service.messages.outcomes import Outcome
 from service.messages.row_name import row_name
 from service.monitoring.sums import Tallies
-from service.store.database import Database, parse_url
+from service.store.database import Database
+from service.store.database_url import parse_url
 from service.store.prediction_log import Store
 
 OWNERS = st.sampled_from(["shop", "web", "sh"])
