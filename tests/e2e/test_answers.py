@@ -401,7 +401,7 @@ def _statistics(client: httpx.Client) -> dict[tuple[str, str], tuple[int, float]
     assert list(monitors) == ["streams", "region", "age", "sex", "accuracy"]
     found = {}
     for name, monitor in monitors.items():
-        assert monitor.keys() == {"kind", "state", "since", "statistics"}
+        assert monitor.keys() == {"kind", "state", "since", "statistics", "skipped"}
         assert monitor["state"] in {"ok", "warning", "alarm", "insufficient_data"}
         for statistic in monitor["statistics"]:
             assert statistic.keys() == {"name", "value", "interval", "n", "labels"}

@@ -29,7 +29,7 @@ def predictions_schema(served: ServedModel) -> Schema:
             "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
             "action": {"type": "string", "enum": ["allow", "flag", "abstain", "reject"]},
             "reasons": {"type": "array", "items": {"type": "string", "enum": [*guards, "model"]}},
-            "guards": {"type": "object"},
+            "guards": {"type": "object", "additionalProperties": _guard()},
             "warnings": {"type": "array", "items": {"type": "string"}, "description": "what is odd about the row"},
         },
         "required": ["id", "action", "reasons"],
@@ -43,4 +43,21 @@ def predictions_schema(served: ServedModel) -> Schema:
             "model": {"type": "object"},
         },
         "required": ["predictions", "model"],
+    }
+
+
+def _guard() -> Schema:
+    """Describe what a row's detail says of one guard."""
+    return {
+        "type": "object",
+        "properties": {
+            "p_value": {"type": ["number", "null"], "description": "null: the guard crashed or was left out"},
+            "flagged": {"type": "boolean"},
+            "causes": {"type": "array", "items": {"type": "string"}},
+            "skipped": {
+                "type": "boolean",
+                "description": "true: an optional guard was left out, as too many rows waited",
+            },
+        },
+        "required": ["p_value", "flagged", "causes"],
     }
