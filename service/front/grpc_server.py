@@ -12,6 +12,7 @@ from google.protobuf.json_format import ParseDict
 from guards.errors import Mistake
 from guards.version import __version__
 from service.front.admission import Admission
+from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.grpc_admission import CALLER, CallAdmission
 from service.front.grpc_options import grpc_options
@@ -64,6 +65,7 @@ class RpcServer:
         options = grpc_options(served.server, share_port=share_port)
         self._server = grpc.aio.server(options=options, interceptors=inside)
         self._health, self._streams, self._reception = Health(readiness.trouble), 0, Reception()
+        self._deadlines = Deadlines()
         methods: tuple[Method, ...] = (
             self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
             self._config, self._statistics, self._index, self._change, self._change,
@@ -122,7 +124,7 @@ class RpcServer:
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
             exchange.principal = CALLER.get()
             try:
-                async with asyncio.timeout_at(deadline):
+                with self._deadlines.until(deadline):
                     answer = await answered(context, request_id, deadline, trailing)
                 code = int(HTTPStatus.OK)
             except asyncio.CancelledError:
