@@ -13,6 +13,7 @@ from google.protobuf.json_format import ParseDict
 from guards.errors import Mistake
 from guards.version import __version__
 from service.front.admission import Admission
+from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.grpc_admission import CALLER, CallAdmission
 from service.front.grpc_options import grpc_options
@@ -66,6 +67,7 @@ class RpcServer:
         options = grpc_options(served.server, share_port=share_port)
         self._server = grpc.aio.server(options=options, interceptors=inside)
         self._health, self._streams, self._reception = Health(readiness.trouble), 0, Reception()
+        self._deadlines = Deadlines()
         methods: tuple[Method, ...] = (
             self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
             self._config, self._statistics, self._index, self._change, self._change,
@@ -124,7 +126,7 @@ class RpcServer:
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
             exchange.principal, exchange.client = CALLER.get(), address_of(context.peer())
             try:
-                async with asyncio.timeout_at(deadline):
+                with self._deadlines.until(deadline):
                     if self._admission is not None:
                         exchange.budget = self._admission.budget(exchange.principal)
                     if exchange.budget is not None:
