@@ -70,6 +70,7 @@ class Ledger:
         self._whose = {"version": config.version, "bundle": bundle.id}
         jobs = config.explain.max_jobs, config.explain.keep_seconds
         self.store = store = None if open_store is None else open_store(StoreSettings(edition, config.store, *jobs))
+        self._released = ReleasedSums(smallest_count)
         self.recorder = Recorder(
             store,
             monitoring.tally,
@@ -79,7 +80,6 @@ class Ledger:
             hurry=hurry,
             on_standing=self._stand,
         )
-        self._released = ReleasedSums(smallest_count)
         self._watch = Watch(
             monitoring,
             lambda: None if store is None else self._released.of("bundle", lambda: store.totals("bundle")),
@@ -158,6 +158,8 @@ class Ledger:
 
     def _stand(self, standing: Standing) -> None:
         """Follow what admins have changed, on this server or on another server of the database."""
+        if standing.number != self._standing.number:
+            self._released.forget()  # an admin sees at once what became of the totals
         self._standing = standing
         self._on_standing(standing)
 

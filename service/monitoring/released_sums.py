@@ -29,9 +29,13 @@ class ReleasedSums:
         with self._locks[scope]:  # so that older totals are never released after newer totals
             sums = read()
             last = self._released.get(scope)
-            if last is None or self._is_due(last, sums):
-                self._released[scope] = sums
-            return self._released[scope]
+            shown = sums if last is None or self._is_due(last, sums) else last
+            self._released[scope] = shown
+            return shown
+
+    def forget(self) -> None:
+        """Release whatever is read next, because an admin has changed what counts."""
+        self._released.clear()
 
     def _is_due(self, last: Sums, sums: Sums) -> bool:
         more = [sums.rows.get(stage, 0) - last.rows.get(stage, 0) for stage in STAGES]

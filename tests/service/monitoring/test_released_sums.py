@@ -45,6 +45,15 @@ def test_another_database_is_shown_at_once() -> None:
     assert released.of("bundle", lambda: sums(1, 0)) == sums(1, 0)
 
 
+def test_what_an_admin_changed_is_shown_at_once() -> None:
+    """After a change of what counts, the next report is of the totals as they are."""
+    released = ReleasedSums(LEAST)
+    released.of("bundle", lambda: sums(50, 20))
+    assert released.of("bundle", lambda: sums(51, 20)) == sums(50, 20)
+    released.forget()
+    assert released.of("bundle", lambda: sums(51, 20)) == sums(51, 20)
+
+
 def test_one_row_may_be_shown_if_everybody_is_one_caller() -> None:
     """With the smallest count of 1, the totals are the database's."""
     released = ReleasedSums(1)
