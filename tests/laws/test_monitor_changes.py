@@ -19,17 +19,20 @@ from service.store.database import Database
 from service.store.database_url import parse_url
 from service.store.prediction_log import Store
 
-OWNERS = st.sampled_from(["shop", "web", "sh"])
-ROW = st.tuples(OWNERS, st.sampled_from("abcd"), st.sampled_from([*CLASSES, ABSTAIN]), st.booleans())
-OUTCOME = st.tuples(OWNERS, st.sampled_from("abcd"), st.sampled_from(CLASSES), st.booleans())
+OWNERS = st.sampled_from(["shop", "sh"])
+ROW = st.tuples(
+    OWNERS, st.sampled_from("ab"), st.sampled_from([*CLASSES, ABSTAIN]), st.sampled_from([False] * 4 + [True])
+)
+OUTCOME = st.tuples(OWNERS, st.sampled_from("ab"), st.sampled_from(CLASSES), st.booleans())
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("predict"), st.lists(ROW, min_size=1, max_size=5), st.integers(0, 1)),
-        st.tuples(st.just("learn"), st.lists(OUTCOME, min_size=1, max_size=5), st.integers(0, 1)),
-        st.tuples(st.sampled_from(["exclude", "include"]), OWNERS, st.integers(0, 1)),
+        st.tuples(st.just("predict"), st.lists(ROW, min_size=2, max_size=5), st.integers(0, 1)),
+        st.tuples(st.just("learn"), st.lists(OUTCOME, min_size=2, max_size=5), st.integers(0, 1)),
+        st.tuples(st.sampled_from(["exclude", "exclude", "include"]), OWNERS, st.integers(0, 1)),
         st.tuples(st.just("reset"), st.just("confusion"), st.integers(0, 1)),
     ),
-    max_size=14,
+    min_size=8,
+    max_size=16,
 )
 RUNS = iter(range(10**9))
 
@@ -103,7 +106,7 @@ def replicas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(steps=STEPS)
 def test_totals_are_those_of_the_rows_that_count(replicas: list[Database], steps: list[tuple[str, Any, int]]) -> None:
