@@ -1,7 +1,7 @@
 """One pass over a batch: input guards, the model, output guards, and one action per row."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +49,7 @@ class Guard:
                 return _join(first, second)
         else:
             return finding
-        nothing = torch.full((len(batch),), torch.nan, device=batch.x.device)
-        return Finding(nothing, crashed=nothing.isnan())
+        return nothing(batch)
 
 
 class Pipeline:
@@ -115,17 +114,30 @@ class Pipeline:
 
     # The stages of a call, for callers that time each stage. The caller enters inference mode once, around all stages.
 
-    def check_input(self, batch: Batch, *, causes: bool = True) -> dict[int, Finding]:
-        """Run the guards that read only the input; the findings are by the guard's index."""
-        return {index: self.guards[index].check(batch, causes=causes) for index in self._input}
+    def check_input(
+        self, batch: Batch, *, causes: bool = True, skip: Container[int] = frozenset()
+    ) -> dict[int, Finding]:
+        """Run the guards that read only the input; the findings are by the guard's index.
+
+        The guards at the places ``skip`` judge nothing, as if they crashed on every row.
+        """
+        return self._check(self._input, batch, causes, skip)
 
     def forward(self, batch: Batch) -> Batch:
         """Run the model once, and add its output to the batch."""
         return Batch(batch.x, batch.groups, self.model(batch.x), batch.draws)
 
-    def check_output(self, batch: Batch, *, causes: bool = True) -> dict[int, Finding]:
-        """Run the guards that read features or logits; the findings are by the guard's index."""
-        return {index: self.guards[index].check(batch, causes=causes) for index in self._output}
+    def check_output(
+        self, batch: Batch, *, causes: bool = True, skip: Container[int] = frozenset()
+    ) -> dict[int, Finding]:
+        """Run the guards that read features or logits, but for the places ``skip``; the findings are by index."""
+        return self._check(self._output, batch, causes, skip)
+
+    def _check(self, places: Sequence[int], batch: Batch, causes: bool, skip: Container[int]) -> dict[int, Finding]:
+        return {
+            place: nothing(batch) if place in skip else self.guards[place].check(batch, causes=causes)
+            for place in places
+        }
 
     def conclude(self, batch: Batch, findings: dict[int, Finding]) -> Result:
         """Turn the findings into a verdict, and the model's output into a prediction."""
@@ -134,6 +146,12 @@ class Pipeline:
         verdict = self._rule([findings[index] for index in range(len(self.guards))], output.logits)
         stratum = None if self._stratum_of is None else self._stratum_of(batch)
         return Result(output, self.predictor(output, batch.draws, stratum), verdict)
+
+
+def nothing(batch: Batch) -> Finding:
+    """Return what a guard finds that judges no row."""
+    score = torch.full((len(batch),), torch.nan, device=batch.x.device)
+    return Finding(score, crashed=score.isnan())
 
 
 def fatal(crash: BaseException) -> bool:

@@ -37,7 +37,8 @@ class Figure(TypedDict):
     name: str
     value: float | None
     interval: tuple[float, float] | None
-    n: int
+    n: int | None
+    """None if a server hides the figure, since it is of a few rows."""
     labels: dict[str, str]
 
 
@@ -88,7 +89,7 @@ def _answer(client: httpx.Client, url: str) -> Any:  # noqa: ANN401 - JSON
 
 
 def show(monitors: Mapping[str, Watched], console: Console) -> None:
-    """Print one table for each monitor; statistics that rest on no rows are left out."""
+    """Print one table for each monitor; statistics of no rows are left out, and what a server hides is `few`."""
     for name, monitor in monitors.items():
         since = "" if monitor["since"] is None else f" since {monitor['since']}"
         grid = Grid(title=f"{name}: {monitor['state']}{since}")
@@ -96,7 +97,7 @@ def show(monitors: Mapping[str, Watched], console: Console) -> None:
             grid.add_column(title, justify="right" if title in ("value", "interval", "n") else "left")
         for kind in (OF_GROUPS, (*COMPARED, "demographic_parity_ratio"), RECENT):
             for statistic in kind:
-                for figure in (each for each in _of(monitor, statistic) if each["n"]):
+                for figure in (each for each in _of(monitor, statistic) if each["n"] != 0):
                     grid.add_row(statistic, *_cells(figure))
             grid.add_section()
         console.print(grid)
@@ -109,7 +110,7 @@ def _cells(figure: Figure) -> tuple[str, str, str, str, str]:
     label = labels.get("label", labels.get("action", ""))
     value = "" if figure["value"] is None else f"{figure['value']:.4f}"
     bounds = "" if interval is None else f"[{interval[0]:.4f}, {interval[1]:.4f}]"
-    return labels.get("group", ""), label, value, bounds, str(figure["n"])
+    return labels.get("group", ""), label, value, bounds, "few" if figure["n"] is None else str(figure["n"])
 
 
 def draw(monitors: Mapping[str, Watched], out: Path) -> None:

@@ -164,7 +164,7 @@ SET_METHODS: Mapping[str, tuple[str, ...]] = {
 # The keys of the flattened config that may change at deploy time, without a refit.
 DEPLOY_TIME = re.compile(
     r"mode|false_alarm_budget|guarantee|coverage|model\.(device|compile)|(explain|server|store)(\..*)?"
-    r"|guards\.\d+\.(action|share|on_error|visible)"
+    r"|guards\.\d+\.(action|share|on_error|visible|optional)"
     r"|monitors\.\d+\.(average_run_length|margin|tolerance|principals(\.\d+)?|principal_share)"
 )
 

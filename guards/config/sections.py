@@ -125,6 +125,11 @@ class GuardConfig(Section):
         default="ignore", description="what a row gets if the guard crashes on it; ignore: an answer without this guard"
     )
     visible: bool = Field(default=True, description="false: the guard is counted and logged, and no answer shows it")
+    optional: bool = Field(
+        default=False,
+        description="true: while more rows wait than fit into a batch, rows are answered without this guard; they are "
+        "counted, and their answers say so",
+    )
     target_error: float | None = Field(
         default=None,
         gt=0,
@@ -137,6 +142,9 @@ class GuardConfig(Section):
     def _abstains_on_purpose(self) -> Self:
         if self.target_error is not None and self.action != "abstain":
             raise ValueError(f"target_error: the guard abstains: write `action: abstain`, and not {self.action}")
+        if self.optional and (self.on_error == "reject" or self.target_error is not None):
+            key = "on_error: reject" if self.on_error == "reject" else "target_error"
+            raise ValueError(f"optional: a guard with `{key}` cannot be left out: leave `optional` out")
         if self.target_error is not None and self.share != 1:
             raise ValueError("target_error: the guard has no share of the budget: leave `share` out")
         return self

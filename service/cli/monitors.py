@@ -103,4 +103,8 @@ def _read(response: httpx.Response) -> Mapping[str, Any]:
     told = document if isinstance(document, dict) else {}
     faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in told.get("errors", [])]
     sentence = "; ".join(faults) or told.get("detail") or f"answered {response.status_code}"
+    if response.status_code == HTTPStatus.GATEWAY_TIMEOUT:
+        sentence = (
+            f"{sentence}; the server goes on with the change: `guardhouse monitors show` lists it once it is recorded"
+        )
     raise Mistake(f"{response.request.url}: {sentence}{f'; {KEY_HINT}' if needs_key(response.status_code) else ''}")

@@ -28,8 +28,9 @@ LONG_SECONDS = 0.005
 """If a batch took longer, the batcher looks for callers that have left before it counts the rows."""
 THREAD_LOST = 71
 """The exit status of an engine whose device thread ended by a fault of ours."""
-Compute = Callable[[Array, Mapping[str, Array], Sequence[str], bool], Computed]
-"""Computes one batch from rows, level codes by attribute, the rows' ids, and whether any request asked for causes."""
+Compute = Callable[[Array, Mapping[str, Array], Sequence[str], bool, bool], Computed]
+"""Computes one batch from rows, level codes by attribute, the rows' ids, whether any request asked for causes, and
+whether so many rows wait that optional guards are left out."""
 
 
 class Batcher:
@@ -167,7 +168,8 @@ class Batcher:
                 for name in self._attributes
             }
             ids = [name for job, start, stop in pieces for name in job.ids[start:stop]]
-            computed = self._compute(x, groups, ids, any(job.causes for job, _, _ in pieces))
+            hurried = self._queue.rows > self.max_batch_rows
+            computed = self._compute(x, groups, ids, any(job.causes for job, _, _ in pieces), hurried)
         except BaseException as fault:  # noqa: BLE001 - the user's model may raise anything, SystemExit included
             if len(pieces) > 1:
                 return list(chain.from_iterable(self._run([piece]) for piece in pieces))

@@ -45,6 +45,7 @@ def served_model(
                 name=guard.name,
                 visible=guard.visible,
                 acts_on_error=bool(guard.error_action),
+                optional=guard.optional,
                 causes=tuple(causes.get(guard.name, ())),
             )
             for guard in config.guards

@@ -27,6 +27,11 @@ class JobQueue:
         """Say whether any rows wait."""
         return bool(self._waiting)
 
+    @property
+    def rows(self) -> int:
+        """How many rows wait."""
+        return sum(job.remaining for job in self._waiting)
+
     def add(self, jobs: Iterable[Job]) -> None:
         """Add jobs at the end."""
         self._waiting.extend(jobs)

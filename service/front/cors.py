@@ -23,8 +23,8 @@ HEADERS = (
 )  # fmt: skip
 """The request headers that this server reads. A browser asks in a preflight whether it may send them."""
 EXPOSED = (
-    "X-Request-ID", "X-Guardhouse-Action", "Inference-Header-Content-Length", "Location", "Retry-After",
-    "Preference-Applied", "Server-Timing",
+    "X-Request-ID", "X-Guardhouse-Action", "X-Guardhouse-Skipped", "Inference-Header-Content-Length", "Location",
+    "Retry-After", "Preference-Applied", "Server-Timing",
 )  # fmt: skip
 VARY = (b"vary", b"Origin")
 

@@ -76,7 +76,8 @@ class ReceivingPlaces:
         self._receiving: dict[Receiving, None] = {}
         """The calls that have a place, the longest first."""
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        self._count = 0
+        self._since: dict[asyncio.Future[None], float] = {}
+        """When each waiting call began to wait, the longest first."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def receive(self, context: Any, peer: str) -> bytes:  # noqa: ANN401 - gRPC's context
@@ -118,11 +119,12 @@ class ReceivingPlaces:
         self._pass_on()
 
     async def _wait(self, peer: str) -> None:
-        if self._count >= MOST_WAITING:
+        if len(self._since) >= MOST_WAITING:
             raise Refused("memory", FULL)
-        place = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        place = loop.create_future()
         self._waiting.setdefault(peer, deque()).append(place)
-        self._count += 1
+        self._since[place] = loop.time()
         self._watch()
         try:
             await place
@@ -137,7 +139,7 @@ class ReceivingPlaces:
         """Take a call out of the queue."""
         waiting = self._waiting[peer]
         waiting.remove(place)
-        self._count -= 1
+        del self._since[place]
         if not waiting:
             del self._waiting[peer]
 
@@ -158,12 +160,17 @@ class ReceivingPlaces:
             self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._end_slow)
 
     def _end_slow(self) -> None:
-        """While calls wait, end calls that have had their place for too long: the more wait, the sooner."""
+        """While calls wait, end calls that have had their place for too long.
+
+        The more calls wait, and the longer the first has waited, the shorter a call may keep its place.
+        """
         self._timer = None
-        if not self._count:
+        if not self._since:
             return
-        patience = PATIENCE_SECONDS / max(1, self._count / self._places)
-        limit = asyncio.get_running_loop().time() - patience
+        now = asyncio.get_running_loop().time()
+        left = PATIENCE_SECONDS - (now - next(iter(self._since.values())))
+        share = PATIENCE_SECONDS / max(1, len(self._since) / self._places)
+        limit = now - max(LOOK_SECONDS, min(share, left))
         for call in [each for each in self._receiving if each.began <= limit and not each.ended]:
             call.ended = True
             if call.task is not None:

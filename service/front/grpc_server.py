@@ -228,13 +228,13 @@ class RpcServer:
         raise read_only()
 
     async def _infer(self, body: bytes, _: str, deadline: float, trailing: Metadata) -> bytes:
-        answer, strictest = await self._prediction.predict(
+        predicted = await self._prediction.predict(
             partial(self._read, body),
             deadline=deadline,
             slow=len(body) > LARGE_MESSAGE or (self.served.rows.kind == "image" and b"BYTES" in body),
         )
-        trailing.append(("x-guardhouse-action", strictest.label))
-        return answer
+        trailing += [(name.lower(), value) for name, value in predicted.headers.items()]
+        return predicted.body
 
     def _read(self, body: bytes) -> Asked[bytes]:
         return asked(v2_grpc.decode(v2_grpc.parse("ModelInferRequest", body), self.served), v2_grpc.encode)

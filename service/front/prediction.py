@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from guards.actions import Action
 from service.front.admission import need
@@ -12,13 +12,14 @@ from service.front.client_threads import CLIENT_THREADS
 from service.front.concurrency import ConcurrencyLimit, Ticket
 from service.front.engine_client import EngineClient
 from service.front.protocols.v1 import Request
-from service.messages.answer import Answer
+from service.messages.answer import LEFT_OUT, Answer
 from service.messages.row_name import row_name
 from service.telemetry.request_record import CURRENT, StageTimes, current_owner, took
 
-__all__ = ["Asked", "Prediction"]
+__all__ = ["Asked", "Predicted", "Prediction"]
 
 T = TypeVar("T")
+ACTION, SKIPPED_GUARDS = "X-Guardhouse-Action", "X-Guardhouse-Skipped"
 
 
 @dataclass(slots=True, eq=False)
@@ -35,21 +36,42 @@ class Asked(Generic[T]):
     detail: bool = False
 
 
+class Predicted(NamedTuple, Generic[T]):
+    """An encoded answer, its strictest action, and the names of guards that were left out on some row."""
+
+    body: T
+    strictest: Action
+    skipped: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that tell of the guards."""
+        told = {ACTION: self.strictest.label}
+        return {**told, SKIPPED_GUARDS: self.skipped} if self.skipped else told
+
+
 class Prediction:
     """Answers the prediction requests of a front process."""
 
     def __init__(
-        self, engine: EngineClient, stages: StageTimes, limit: ConcurrencyLimit, *, stored_row_bytes: int = 0
+        self,
+        engine: EngineClient,
+        stages: StageTimes,
+        limit: ConcurrencyLimit,
+        *,
+        stored_row_bytes: int = 0,
+        optional_guards: Sequence[tuple[int, str]] = (),
     ) -> None:
         """Ask ``engine`` for predictions, and observe how long decoding and encoding take in ``stages``.
 
-        Requests beyond ``limit`` are refused. The store keeps ``stored_row_bytes`` of each row, and the row's id.
+        Requests beyond ``limit`` are refused. The store keeps ``stored_row_bytes`` of each row, and the row's id. The
+        answer says which of the ``optional_guards``, by place and name, were left out.
         """
-        self._stored_row_bytes = stored_row_bytes
+        self._stored_row_bytes, self._optional_guards = stored_row_bytes, optional_guards
         self._engine, self._stages, self._limit = engine, stages, limit
 
-    async def predict(self, decode: Callable[[], Asked[T]], *, deadline: float, slow: bool = False) -> tuple[T, Action]:
-        """Check for room, decode, predict and encode; return the encoded answer and its strictest action.
+    async def predict(self, decode: Callable[[], Asked[T]], *, deadline: float, slow: bool = False) -> Predicted[T]:
+        """Check for room, decode, predict and encode; return the encoded answer and what its headers say.
 
         If decoding or encoding would hold up other requests, a thread does that work.
 
@@ -73,7 +95,7 @@ class Prediction:
 
     async def _answer(
         self, decode: Callable[[], Asked[T]], ticket: Ticket, *, deadline: float, slow: bool
-    ) -> tuple[T, Action]:
+    ) -> Predicted[T]:
         started = time.perf_counter()
         asked = await CLIENT_THREADS.run(decode) if slow else decode()
         rows, exchange = asked.rows, CURRENT.get()
@@ -99,4 +121,5 @@ class Prediction:
         started = time.perf_counter()
         written = await CLIENT_THREADS.run(lambda: asked.encode(answer)) if answer.is_large else asked.encode(answer)
         took(self._stages, "encode", started)
-        return written
+        skipped = [name for place, name in self._optional_guards if (answer.p_value[:, place] == LEFT_OUT).any()]
+        return Predicted(*written, ",".join(skipped))

@@ -172,10 +172,10 @@ class V1Routes:
 
     async def _predict(self, call: Call) -> Reply:
         """Predict the rows of a body, and run the guards on them."""
-        body, strictest = await self._prediction.predict(
+        predicted = await self._prediction.predict(
             partial(self._read, call.body), deadline=call.deadline, slow=is_slow(call.body, self._served)
         )
-        return Reply(body, headers={"X-Guardhouse-Action": strictest.label})
+        return Reply(predicted.body, headers=predicted.headers)
 
     def _read(self, body: bytes) -> Asked[bytes]:
         served = self._served

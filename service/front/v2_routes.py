@@ -24,7 +24,6 @@ from service.front.protocols.v2_outputs import (
     outputs_of,
     top_k_outputs_of,
 )
-from service.front.protocols.verdicts import WORDS
 from service.front.readiness import Readiness
 from service.messages.answer import Answer
 from service.messages.served_model import ServedModel
@@ -32,7 +31,7 @@ from service.messages.served_model import ServedModel
 __all__ = ["CODES", "GET_CODES", "MODEL", "VERSION", "V2Routes", "asked"]
 
 T = TypeVar("T")
-HEADER_LENGTH, ACTION = v2.HEADER_LENGTH.lower().encode(), "X-Guardhouse-Action"
+HEADER_LENGTH = v2.HEADER_LENGTH.lower().encode()
 
 GET_CODES = (200, 405, 500, 504)
 READY_CODES = (200, 405, 500, 503, 504)
@@ -115,13 +114,13 @@ class V2Routes:
         head = call.body[: int(length)] if length is not None and v2.LENGTH.fullmatch(length) else call.body
         large = len(call.body) > (LARGE_JSON if length is None else LARGE_BODY)
         slow = large or may_hold_files(head, self._served.rows)
-        (body, size), strictest = await self._prediction.predict(
+        predicted = await self._prediction.predict(
             partial(self._read_in_thread if slow else self._read, call.body, length), deadline=call.deadline, slow=slow
         )
-        action = WORDS[strictest]
+        body, size = predicted.body
         if size is None:
-            return Reply(body, headers={ACTION: action})
-        return Reply(body, content_type=OCTETS, headers={ACTION: action, v2.HEADER_LENGTH: str(size)})
+            return Reply(body, headers=predicted.headers)
+        return Reply(body, content_type=OCTETS, headers={**predicted.headers, v2.HEADER_LENGTH: str(size)})
 
     def _read(self, body: bytes, header_length: str | None) -> Asked[tuple[bytes, int | None]]:
         return asked(self._heads.decode(body, header_length), v2.encode)

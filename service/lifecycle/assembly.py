@@ -83,7 +83,9 @@ class Assembly:
             totals: returns the counts of the whole server, for Triton's statistics.
             more: the other routes by path.
         """
-        prediction = Prediction(engine, stages, limit, stored_row_bytes=served.stored_row_bytes)
+        prediction = Prediction(
+            engine, stages, limit, stored_row_bytes=served.stored_row_bytes, optional_guards=served.optional_guards
+        )
         triton = Triton(served, readiness, totals)
         v1 = V1Routes(
             served,

@@ -35,10 +35,10 @@ from service.lifecycle.exposure import refuse_exposed
 from service.lifecycle.heartbeat import keep_beating
 from service.lifecycle.interruption import unless_told_to_stop
 from service.lifecycle.listening_socket import internet_address, listen, take_own_port
-from service.lifecycle.metrics_port import METRICS, PATHS, MetricsPort
+from service.lifecycle.metrics_port import FIRST, METRICS, PATHS, MetricsPort
 from service.lifecycle.pidfile import Notice, Presence, Process
 from service.lifecycle.shutdown import Shutdown
-from service.messages.board import ENGINE, Board
+from service.messages.board import Board
 from service.messages.paths import BOARD, FAMILIES, run_folder
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
@@ -58,8 +58,6 @@ __all__ = ["FrontProcess"]
 
 LOG = logging.getLogger("guardhouse")
 ANYWHERE = "0.0.0.0"  # noqa: S104 - in a pod, a server listens on every address
-FIRST = ENGINE + 1
-"""The seat of the front that listens on the port of metrics, if there is such a port."""
 CLOSE_SECONDS = 5.0
 """How long a part of the front may take to close; gRPC may take a request's time longer."""
 NOBODY = "no supervisor of this server started this process: start the server with `guardhouse serve`"

@@ -9,10 +9,13 @@ from uvicorn.server import ServerState
 from guards.errors import Mistake
 from service.front.connections import Connections
 from service.front.uvicorn_protocol import KEEP_ALIVE_SECONDS, StrictProtocol
+from service.messages.board import ENGINE
 
-__all__ = ["METRICS", "PATHS", "MetricsPort"]
+__all__ = ["FIRST", "METRICS", "PATHS", "MetricsPort"]
 
 METRICS = "/metrics"
+FIRST = ENGINE + 1
+"""The seat of the front that listens on the port."""
 PATHS = (METRICS, "/livez", "/readyz", "/healthz")
 """The paths that the port answers. The server's own port answers all of them but the metrics."""
 

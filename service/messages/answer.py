@@ -7,10 +7,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Answer"]
+__all__ = ["LEFT_OUT", "Answer"]
 
 Array = npt.NDArray[Any]
 LARGE = 65536
+LEFT_OUT = -1.0
+"""The p-value of a guard that was left out, because the server was under pressure; NaN if the guard crashed."""
 
 
 @dataclass(slots=True, eq=False)

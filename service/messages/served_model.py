@@ -24,6 +24,7 @@ class ServedGuard(BaseModel):
     name: str
     visible: bool
     acts_on_error: bool
+    optional: bool = False
     causes: tuple[str, ...] = ()
 
 
@@ -79,6 +80,11 @@ class ServedModel(BaseModel):
     stores_inputs: bool
     server: ServerConfig
     explain: ServedExplain
+
+    @cached_property
+    def optional_guards(self) -> tuple[tuple[int, str], ...]:
+        """The visible guards that may be left out, each with its place among all guards."""
+        return tuple((place, guard.name) for place, guard in self.visible_guards if guard.optional)
 
     @cached_property
     def visible_guards(self) -> tuple[tuple[int, ServedGuard], ...]:

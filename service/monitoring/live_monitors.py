@@ -28,9 +28,10 @@ from service.monitoring.monitor_readings import (
     statistics_of,
     without_small,
 )
+from service.monitoring.outcome_lot import OutcomeLot
 from service.monitoring.resets import Resets
 from service.monitoring.state_log import StateLog
-from service.monitoring.sums import Counts, Sums, Tallies, totals_of
+from service.monitoring.sums import Sums, Tallies, judged, totals_of
 from service.monitoring.teaching import Without, counted
 from service.monitoring.worker_client import Worker
 
@@ -59,9 +60,7 @@ class Monitoring:
         At least ``smallest_count`` outcomes are learnt together, and a figure of fewer rows is not reported.
         """
         self.monitors = tuple(monitors)
-        self._smallest_count = smallest_count
-        self._unlearnt_rows, self._unlearnt = 0, dict[str, Counts]()
-        """Outcomes that are too few to be learnt."""
+        self._smallest_count, self._lot = smallest_count, OutcomeLot(smallest_count)
         self.batches = self.outcomes = 0
         """How many batches, and how many sets of outcomes, were counted; if it grows, :class:`Watch` judges again."""
         self._lock, self._entering = threading.Lock(), threading.Lock()
@@ -118,13 +117,9 @@ class Monitoring:
         """Add the counts of ``rows`` outcomes to this process's own counts; :meth:`observe` has counted the answers."""
         self.outcomes += 1
         with self._lock:
-            self._unlearnt_rows += rows
+            rows, tallies = self._lot.add(rows, tallies)
             for name, counts in tallies.items():
-                self._unlearnt[name] = self._unlearnt[name] + counts if name in self._unlearnt else counts
-            if self._unlearnt_rows >= self._smallest_count:
-                for name, counts in self._unlearnt.items():
-                    self._counting[name].add("outcomes", self._unlearnt_rows, counts)
-                self._unlearnt_rows, self._unlearnt = 0, {}
+                self._counting[name].add("outcomes", rows, counts)
 
     @property
     def without_totals(self) -> list[str]:
@@ -147,8 +142,7 @@ class Monitoring:
         reports = {}
         for name, monitor in self._counting.items():
             aside = monitor.aside(totals_of(sums.totals.get(name, {}), monitor.counts))
-            told = self._ask(aside, "report", self._read)
-            reports[name] = entry_of(monitor, told, None)
+            reports[name] = entry_of(monitor, self._ask(aside, "report", self._read), None)
         return {"monitors": reports, "totals": "store"}
 
     def judge(self, sums: Sums | None = None) -> None:
@@ -173,18 +167,13 @@ class Monitoring:
     def _take(self, sums: Sums | None) -> None:
         """Give every counting monitor the totals and the windows by which it is judged."""
         for monitor in self._counting.values():
-            with self._lock:
-                totals = monitor.counts.copy()
-                own = {stage: blocks.counts for stage, blocks in monitor.blocks.items()}
-                windows = windows_of(own, totals.size) if sums is None else ()
             if sums is not None:
-                totals = totals_of(sums.totals.get(monitor.name, {}), totals)
-                stored = {
-                    stage: [totals_of(block.get(monitor.name, {}), totals) for block in each]
-                    for stage, each in sums.blocks.items()
-                }
-                windows = windows_of(stored, totals.size)
-            monitor.judge_by(totals, windows)
+                monitor.judge_by(*judged(sums, monitor.name, monitor.counts))
+                continue
+            with self._lock:
+                own = {stage: blocks.counts for stage, blocks in monitor.blocks.items()}
+                found = monitor.counts.copy(), windows_of(own, monitor.counts.size)
+            monitor.judge_by(*found)
 
     def snapshot(self) -> dict[str, Arrays]:
         """Copy the live state of every monitor that gives snapshots; counting monitors' counts are in the store."""

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from guards.monitors.answered_rows import Records
-from guards.statistics.recent_blocks import Stage
+from guards.statistics.recent_blocks import Stage, windows_of
 
-__all__ = ["Counts", "NoSumsError", "Places", "Sums", "Tallies", "Tally", "totals_of"]
+__all__ = ["Counts", "NoSumsError", "Places", "Sums", "Tallies", "Tally", "judged", "totals_of"]
 
 Counts = npt.NDArray[np.int64]
 Tallies = Mapping[str, Counts]
@@ -43,3 +43,11 @@ def totals_of(places: Places, counts: Counts) -> Counts:
     totals = np.zeros_like(counts)
     totals.flat[list(places.keys())] = list(places.values())
     return totals
+
+
+def judged(sums: Sums, monitor: str, counts: Counts) -> tuple[Counts, Sequence[Counts]]:
+    """Give a monitor's totals and its windows of recent counts, each in the shape of the monitor's own counts."""
+    blocks = {
+        stage: [totals_of(block.get(monitor, {}), counts) for block in each] for stage, each in sums.blocks.items()
+    }
+    return totals_of(sums.totals.get(monitor, {}), counts), windows_of(blocks, counts.size)

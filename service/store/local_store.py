@@ -52,8 +52,8 @@ class LocalStore:
     def __init__(self, log: Store, settings: StoreSettings, name: str | None = None) -> None:
         """Use a log. ``name`` is this server's name among the servers of the database; by default its own address."""
         self._log = log
-        self.late = threading.Event()
-        """Never set: nothing here ends a question before the database does."""
+        self.trouble = threading.Event()
+        """Nothing here ends a question before the database does."""
         self._deleted: dict[str, int] = {}
         self._place: int | None = 0
         """From which row on the totals may not be corrected yet, if a change was interrupted; None if all are."""

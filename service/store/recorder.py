@@ -74,7 +74,7 @@ class Recorder:
     @property
     def down(self) -> bool:
         """Whether the last try to use the store failed, or the try that goes on has waited too long."""
-        return self._failed or (self.store is not None and self.store.late.is_set())
+        return self.store is not None and self.store.trouble.is_set()
 
     def wait_until_tried(self, seconds: float) -> None:
         """Wait until the store was tried for the first time: the server is entered among its servers, or it is down.
@@ -196,12 +196,13 @@ class Recorder:
             if self.down:
                 LOG.warning("the store is back")
             self._failed = self._full = False
-            self.store.late.clear()
+            self.store.trouble.clear()
         except Exception as trouble:  # noqa: BLE001 - no error may stop the thread
             if not self.down:
                 what = trouble if isinstance(trouble, StoreDownError) else type(trouble).__name__
                 LOG.error("the store is down, and predictions go on: %s", what)  # noqa: TRY400
             self._failed = True
+            self.store.trouble.set()
 
     def _keep_up(self, store: StoreClient) -> None:
         upkeep = store.upkeep()

@@ -32,8 +32,11 @@ READ_SECONDS = 10.0
 """How long a report waits for totals."""
 LATE_SECONDS, LOOK_SECONDS = 5.0, 0.25
 """If the recorder has no answer for so many seconds, the store counts as down; how often a question looks for that."""
+MIGRATION_SECONDS = 30.0
+"""The same for the first question, which may have to migrate the tables."""
 GONE = "the store's process has ended or does not answer"
-LATE = f"the database has not answered for {LATE_SECONDS:g} s"
+REFUSED = "the store is down"
+LATE = "the store is down, and predictions go on: the database has not answered for %g s"
 
 
 class StoreFaultError(Exception):
@@ -50,7 +53,7 @@ class RemoteStore:
             Mistake: the database at ``url`` cannot be used, or the process could not be started.
         """
         self._path = str(path)
-        self.late = threading.Event()
+        self.trouble = threading.Event()
         self._idle: list[Connection[Any, Any]] = []
         self._lock = threading.Lock()
         self._process = StoreProcess(path, url, settings)
@@ -67,24 +70,25 @@ class RemoteStore:
         *arguments: object,
         tally: Tally | None = None,
         seconds: float = ANSWER_SECONDS,
-        patient: bool = False,
+        late_after: float | None = None,
     ) -> Any:  # noqa: ANN401 - what the method returns
         """Call a method of the store in its process.
 
-        The recorder is ``patient``: it waits for a database that is late, so it notices when the database answers
-        again. Every other question ends with StoreDownError as soon as the database is late.
+        The recorder's questions say after how many seconds the database is late (``late_after``). They go on waiting,
+        so that the recorder notices when the database answers again. Every other question ends with StoreDownError as
+        soon as the recorder has trouble.
 
         Raises:
             StoreDownError: the database or the process cannot be reached, or does not answer within ``seconds``.
             StoreFaultError: the method failed.
         """
-        if self.late.is_set() and not patient:
-            raise StoreDownError(LATE)
+        if self.trouble.is_set() and late_after is None:
+            raise StoreDownError(REFUSED)
         connection = self._connection()
         try:
             send(connection, (method, arguments))
             while True:
-                self._wait(connection, seconds, patient=patient)
+                self._wait(connection, seconds, late_after)
                 kind, content = receive(connection)
                 if kind != COUNT or tally is None:
                     break
@@ -104,23 +108,23 @@ class RemoteStore:
             raise StoreDownError(content)
         raise StoreFaultError(content)
 
-    def _wait(self, connection: "Connection[Any, Any]", seconds: float, *, patient: bool) -> None:
+    def _wait(self, connection: "Connection[Any, Any]", seconds: float, late_after: float | None) -> None:
         """Wait for a message.
 
         Looks are counted, and not the time: if this process itself stalls, the database was not late.
 
         Raises:
             TimeoutError: there is no message within ``seconds``.
-            StoreDownError: the database is late.
+            StoreDownError: the recorder has trouble with the database.
         """
         for look in range(1, math.ceil(seconds / LOOK_SECONDS) + 1):
             if connection.poll(LOOK_SECONDS):
                 return
-            if not patient and self.late.is_set():
-                raise StoreDownError(LATE)
-            if patient and look * LOOK_SECONDS >= LATE_SECONDS and not self.late.is_set():
-                self.late.set()
-                LOG.error("the store is down, and predictions go on: %s", LATE)
+            if late_after is None and self.trouble.is_set():
+                raise StoreDownError(REFUSED)
+            if late_after is not None and look * LOOK_SECONDS >= late_after and not self.trouble.is_set():
+                self.trouble.set()
+                LOG.error(LATE, late_after)
         raise TimeoutError
 
     def _connection(self) -> "Connection[Any, Any]":
@@ -144,11 +148,11 @@ class RemoteStore:
 
         If migrating takes longer than a question may take, the process goes on, and the next call waits for it.
         """
-        self.ask("prepare", patient=True)
+        self.ask("prepare", late_after=MIGRATION_SECONDS)
 
     def write(self, batches: Sequence[Answered], tally: Tally) -> int:
         """Store answered rows in one transaction, count them with ``tally``, and return how many rows were new."""
-        return int(self.ask("write", batches, tally=tally, patient=True))
+        return int(self.ask("write", batches, tally=tally, late_after=LATE_SECONDS))
 
     def join(self, outcomes: Sequence[Outcome], tally: Tally) -> Learnt:
         """Store outcomes of known predictions, and count them with ``tally``; each outcome counts once."""
@@ -167,20 +171,20 @@ class RemoteStore:
 
     def sweep(self, tally: Tally) -> None:
         """Look at some rows, and correct the totals if a change was interrupted; :meth:`upkeep` says if more remain."""
-        self.ask("sweep", tally=tally)
+        self.ask("sweep", tally=tally, late_after=LATE_SECONDS)
 
     def upkeep(self) -> Upkeep:
         """Delete some old rows if there are any, and look what other servers ask."""
-        upkeep: Upkeep = self.ask("upkeep", patient=True)
+        upkeep: Upkeep = self.ask("upkeep", late_after=LATE_SECONDS)
         return upkeep
 
     def enter(self) -> None:
         """Enter this server among the servers of the database."""
-        self.ask("enter", patient=True)
+        self.ask("enter", late_after=LATE_SECONDS)
 
     def settle(self, number: int) -> None:
         """Tell other servers that every row is stored that was answered before this number was asked for."""
-        self.ask("settle", number, patient=True)
+        self.ask("settle", number, late_after=LATE_SECONDS)
 
     def ask_others(self) -> Mapping[str, int]:
         """Ask all other servers to store their answered rows; return the number that each of them has to settle."""
@@ -198,7 +202,7 @@ class RemoteStore:
 
     def leave(self) -> None:
         """Tell other servers that this server has stored every row, and answers no more."""
-        self.ask("leave")
+        self.ask("leave", late_after=LATE_SECONDS)
 
 
 class RemoteJobs:

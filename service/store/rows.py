@@ -175,6 +175,10 @@ class Block:
             sets.append(known[key])
         return sets
 
+    def _p_values(self, rows: list[int]) -> list[list[float | None]]:
+        """Give the p-values of rows; None if a guard was left out or crashed."""
+        return [[p if p >= 0 else None for p in ps] for ps in self.answer.p_value[rows].tolist()]
+
     def _skipped(self) -> list[str | None]:
         skipped = self.records.skipped
         if not skipped:
@@ -200,7 +204,7 @@ class Block:
         if not touched:
             return None
         touched.sort(key=lambda row: self.keys[row])
-        flagged, p_values = self.answer.flagged[touched].tolist(), self.answer.p_value[touched].tolist()
+        flagged, p_values = self.answer.flagged[touched].tolist(), self._p_values(touched)
         rows = [
             (
                 self.keys[row],

@@ -80,10 +80,10 @@ class StoreClient(Protocol):
     """
 
     @property
-    def late(self) -> threading.Event:
-        """Set while a question of the recorder waits too long for the database. Then every other question is refused.
+    def trouble(self) -> threading.Event:
+        """Set while the recorder has trouble: its last question failed, or has waited too long for the database.
 
-        The recorder clears the event.
+        Then every other question to a store in another process is refused. The recorder clears the event.
         """
         ...
 

@@ -61,3 +61,32 @@ def test_the_engine_computes_in_huge_pages(monkeypatch: pytest.MonkeyPatch) -> N
     assert int(found.stdout) > 100_000  # of 262,144 KiB
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
     assert memory.huge_pages() == {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+
+
+FREED = """
+import asyncio
+from service import memory
+
+memory.LOOK_SECONDS = 0.05
+
+async def main():
+    looking = asyncio.create_task(memory.keep_giving_back())
+    await asyncio.sleep(0)
+    pieces = [bytearray(5000) for _ in range(20_000)]
+    del pieces[:-1]
+    before = memory._resident()
+    for _ in range(200):
+        await asyncio.sleep(0.05)
+        if memory._resident() < before - 50_000_000:
+            break
+    print((before - memory._resident()) // 1_000_000)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the function is of glibc's allocator")
+def test_freed_memory_is_given_back() -> None:
+    """A process that has grown returns freed memory to the kernel, even if a small block lies above the freed ones."""
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, check=True, text=True)
+    assert int(done.stdout) >= 50

@@ -63,14 +63,15 @@ def _curve(tag: memoryview) -> Curve:
     Raises:
         KeyError: the curve is of a kind that no profile of sRGB has.
     """
-    if bytes(tag[:4]) == b"curv":
+    kind_of_curve = bytes(tag[:4])
+    if kind_of_curve == b"curv":
         (count,) = struct.unpack_from(">I", tag, 8)
         if count > 1:
             return partial(_interpolated, tag[12:], count)
         power = struct.unpack_from(">H", tag, 12)[0] / 256 if count else 1.0
         return lambda x: float(x**power)
-    if bytes(tag[:4]) != b"para":
-        raise KeyError(bytes(tag[:4]))
+    if kind_of_curve != b"para":
+        raise KeyError(kind_of_curve)
     (kind,) = struct.unpack_from(">H", tag, 8)
     count = {0: 1, 3: 5, 4: 7}[kind]
     numbers = [number / 65536 for number in struct.unpack_from(f">{count}i", tag, 12)]

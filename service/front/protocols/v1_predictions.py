@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.front.protocols.top_k import SHOWN, most_likely
-from service.messages.answer import Answer
+from service.messages.answer import LEFT_OUT, Answer
 from service.messages.served_model import ServedGuard, ServedModel
 
 __all__ = ["classified", "details", "regressed"]
@@ -18,15 +18,16 @@ FEW = 512
 
 def details(answer: Answer, served: ServedModel, warnings: Mapping[int, str]) -> list[dict[str, Any]]:
     """Return each row's findings by visible guard. A row's warning is added to the causes of each of its flags."""
-    flagged, crashed = answer.flagged.tolist(), np.isnan(answer.p_value).tolist()
+    flagged, absent = answer.flagged.tolist(), (~(answer.p_value >= 0)).tolist()
     return [
         {
             guard.name: {
-                "p_value": None if crashed[row][at] else answer.p_value[row, at].item(),
+                "p_value": None if absent[row][at] else answer.p_value[row, at].item(),
                 "flagged": flagged[row][at],
                 "causes": [*_causes(answer, row, guard), *([warnings[row]] if row in warnings else [])]
                 if flagged[row][at]
                 else [],
+                **({"skipped": True} if guard.optional and answer.p_value[row, at] == LEFT_OUT else {}),
             }
             for at, guard in served.visible_guards
         }

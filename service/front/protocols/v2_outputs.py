@@ -11,7 +11,7 @@ from service.front.protocols.top_k import most_likely
 from service.front.protocols.v2_rows import GROUP, ID, MATRIX
 from service.front.protocols.v2_tensors import BYTES, Numbers
 from service.front.protocols.verdicts import WORDS, shown_actions
-from service.messages.answer import Answer
+from service.messages.answer import LEFT_OUT, Answer
 from service.messages.served_model import ServedModel
 
 __all__ = [
@@ -178,7 +178,9 @@ def _make(
         return Output(INTERVAL, _shown(answer.interval, (n, 2), blank))
     visible = [at for at, _ in served.visible_guards]
     guards = ",".join(guard.name for _, guard in served.visible_guards)
-    return Output(P_VALUE, np.ascontiguousarray(answer.p_value[:, visible], dtype=FLOATS), {"guards": guards})
+    p_value = np.ascontiguousarray(answer.p_value[:, visible], dtype=FLOATS)
+    p_value[p_value == LEFT_OUT] = np.nan
+    return Output(P_VALUE, p_value, {"guards": guards})
 
 
 def _shown(values: Numbers | None, shape: tuple[int, ...], blank: Sequence[bool]) -> Numbers:

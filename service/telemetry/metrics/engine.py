@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from service.messages.answer import Answer
+from service.messages.answer import LEFT_OUT, Answer
 from service.messages.outcomes import RESULTS, Joined
 from service.messages.seat import Seat
 from service.telemetry.metrics.families import Counters, Histograms
@@ -80,6 +80,10 @@ class EngineMetrics(SeatCounts):
         self.guard_rows = Counters("guard_rows", "Rows that a guard judged.", ["guard"], names, take=take)
         self.guard_flags = Counters("guard_flags", "Rows that a guard flagged.", ["guard"], names, take=take)
         self.guard_errors = Counters("guard_errors", "Rows on which a guard crashed.", ["guard"], names, take=take)
+        self.guard_skipped = Counters(
+            "guard_skipped", "Rows answered without an optional guard, because too many rows waited.", ["guard"], names,
+            take=take,
+        )  # fmt: skip
         self.violations = Counters(
             "guard_violations", "Rows that break a declared bound, which flags whatever the budget.", ["guard"], names,
             take=take,
@@ -155,10 +159,14 @@ class EngineMetrics(SeatCounts):
             alone = answer.flagged[:, self._on_purpose].any(1) & ~others & (answer.action == ABSTAIN)
             self.on_purpose.add(by=int(alone.sum()))
         crashed = np.isnan(answer.p_value)
-        errors = crashed.sum(0)
+        errors, p_value = crashed.sum(0), answer.p_value
+        left_out = p_value == LEFT_OUT
+        if left_out.any():
+            self.guard_skipped.values += left_out.sum(0)
+            p_value = np.where(left_out, np.nan, p_value)
         self.guard_errors.values += errors
-        self.guard_rows.values += len(answer) - errors
+        self.guard_rows.values += len(answer) - np.isnan(p_value).sum(0)
         self.guard_flags.values += answer.flagged.sum(0)
         if answer.violated is not None:
             self.violations.values += answer.violated.sum(0)
-        self.p_value.observe_columns(answer.p_value)
+        self.p_value.observe_columns(p_value)

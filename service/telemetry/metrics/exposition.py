@@ -48,7 +48,7 @@ ORDER = (
     "explain_duration_seconds", "inflight_requests", "concurrency_limit", "connections", "queue_rows",
     "self_test_passed", "rows",
     "rows_abstained_on_purpose", "guard_rows",
-    "guard_flags", "guard_errors", "guard_violations", "monitor_skipped_rows",
+    "guard_flags", "guard_errors", "guard_skipped", "guard_violations", "monitor_skipped_rows",
     "device_busy_seconds", "store_rows", "store_deleted_rows",
     "feedback", "store_down", "store_files_lost", "store_max_bytes", "store_bytes",
     "store_oldest_row_timestamp_seconds", "guard_p_value", "batch_rows",
@@ -155,8 +155,8 @@ def metric_families(
     if families is not None:
         found += _families(
             engine.rows, engine.on_purpose, engine.guard_rows, engine.guard_flags, engine.guard_errors,
-            engine.violations, engine.skipped, engine.stored, engine.store_deleted, engine.feedback, engine.files_lost,
-            engine.p_value, engine.batch_rows,
+            engine.guard_skipped, engine.violations, engine.skipped, engine.stored, engine.store_deleted,
+            engine.feedback, engine.files_lost, engine.p_value, engine.batch_rows,
         )  # fmt: skip
         found += [_plain(family) for family in families]
     places = {PREFIX + name: place for place, name in enumerate(ORDER)}

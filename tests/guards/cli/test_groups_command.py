@@ -86,6 +86,20 @@ def test_the_table_is_printed(guardhouse: Guardhouse, server: tuple[str, dict[st
     assert "recent_mean_error_difference" in out
 
 
+def test_figures_that_the_server_hides_are_told(guardhouse: Guardhouse, server: tuple[str, dict[str, Any]]) -> None:
+    """A figure of a few rows has its line, without numbers; nothing is drawn of it."""
+    url, answers = server
+    hidden = {"value": None, "interval": None, "n": None}
+    sex = made()["sex"]
+    sex["statistics"] = [s | (hidden if s["labels"].get("group") == "Female" else {}) for s in sex["statistics"]]
+    answers["/v1/models/toy/monitors"] = {"monitors": {"sex": sex}}
+    status, out, err = guardhouse("groups", "--url", url)
+    assert (status, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if " selection_rate" in line and "Female" in line]
+    assert "few" in line
+    assert "0." not in line
+
+
 def test_the_versions_figures_are_printed_where_asked(
     guardhouse: Guardhouse, server: tuple[str, dict[str, Any]]
 ) -> None:

@@ -52,6 +52,7 @@ class Device:
         self.groups: list[dict[str, list[int]]] = []
         self.ids: list[list[str]] = []
         self.causes: list[bool] = []
+        self.hurried: list[bool] = []
         self.counted: list[int] = []
         self.learnt: list[list[float]] = []
         self.expectations = 0
@@ -60,7 +61,8 @@ class Device:
         self.threads: set[str] = set()
         self.books_crash = False
 
-    def compute(self, x: Any, groups: Mapping[str, Any], ids: Sequence[str], causes: bool) -> Computed:
+    def compute(self, x: Any, groups: Mapping[str, Any], ids: Sequence[str], causes: bool, hurried: bool) -> Computed:
+        self.hurried.append(hurried)
         self.threads.add(threading.current_thread().name)
         self.batches.append(x[:, 0].tolist())
         self.groups.append({name: codes.tolist() for name, codes in groups.items()})
@@ -413,6 +415,22 @@ def test_groups_ride_with_their_rows() -> None:
     device = run(scenario, batch=4, groups=("sex",))
     assert device.batches == [[0], [1, 2, 3, 4], [5]]
     assert [batch["sex"] for batch in device.groups] == [[9], [1, 2, 3, 4], [5]]
+
+
+def test_a_batch_is_hurried_while_more_than_another_batch_waits() -> None:
+    """Optional guards are left out of a batch only if more rows wait behind it than fit into the next one."""
+
+    async def scenario(device: Device, link: Link) -> None:
+        first = await held(device, link, 0)
+        rest = [asyncio.create_task(submit(link, number)) for number in range(1, 11)]
+        await until(lambda: link.queued_rows == 10)
+        device.go.set()
+        await asyncio.gather(first, *rest)
+
+    device = run(scenario)
+    waiting = [sum(map(len, device.batches[place + 1 :])) for place in range(1, len(device.batches))]
+    assert device.hurried == [False, *(rows > 4 for rows in waiting)]
+    assert True in device.hurried
 
 
 def test_causes_are_asked_for_where_any_request_wants_them() -> None:

@@ -4,10 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import packed_sequences
+import pytest
 import tiny_models
+from pydantic import ValidationError
 
 from guards.bundle.bundle import Bundle
+from guards.config.sections import GuardConfig
 from service.engine.executor import Executor
+from service.messages.answer import LEFT_OUT
+from service.telemetry.metrics.engine import EngineMetrics
 
 
 def test_a_model_of_sequences_is_warmed_up(tmp_path: Path) -> None:
@@ -40,3 +45,37 @@ def test_a_set_depends_on_the_row_and_its_id_alone() -> None:
     others = executor.compute(x, groups, [f"other-{row}" for row in range(37)], causes=False).answer.members
     assert others is not None
     assert (others != whole).any()
+
+
+def test_optional_guards_are_left_out_in_a_hurry() -> None:
+    """In a hurry an optional guard judges nothing and says so, and the other guards and the model answer as ever."""
+    guards = [
+        {"name": "quality", "detector": {"kind": "ranges"}},
+        {"name": "ood", "detector": {"kind": "mahalanobis"}, "optional": True},
+    ]
+    bundle = tiny_models.fitted("tensor", guards=guards).bundle
+    executor = Executor(bundle, bundle.pipeline(), max_batch_rows=64)
+    x = np.concatenate([tiny_models.inputs("tensor", 20, 3).numpy(), np.full((1, 5), 1e4, np.float32)])
+    groups, ids = {"region": np.zeros(21, dtype=np.int64)}, [f"row-{row}" for row in range(21)]
+    calm = executor.compute(x, groups, ids, causes=True)
+    hurried = executor.compute(x, groups, ids, causes=True, hurried=True)
+    assert (hurried.answer.p_value[:, 1] == LEFT_OUT).all()
+    assert not hurried.answer.flagged[:, 1].any()
+    assert calm.answer.flagged[20].any()
+    assert (hurried.answer.p_value[:, 0] == calm.answer.p_value[:, 0]).all()
+    assert (hurried.answer.flagged[:, 0] == calm.answer.flagged[:, 0]).all()
+    assert (hurried.answer.probabilities == calm.answer.probabilities).all()
+    assert hurried.about.result.verdict.p_value[1].isnan().all()
+    counted = EngineMetrics(["quality", "ood"], [])
+    counted.observe(hurried.answer)
+    assert counted.guard_skipped.values.tolist() == [0, 21]
+    assert counted.guard_rows.values.tolist() == [21, 0]
+    assert counted.guard_errors.values.tolist() == [0, 0]
+    assert counted.p_value.total("ood") == (0, 0.0)
+
+
+@pytest.mark.parametrize("more", [{"on_error": "reject"}, {"action": "abstain", "target_error": 0.05}])
+def test_a_guard_that_must_judge_every_row_is_not_optional(more: dict[str, object]) -> None:
+    """The config is refused with a sentence if a guard is both optional and indispensable."""
+    with pytest.raises(ValidationError, match="cannot be left out"):
+        GuardConfig.model_validate({"name": "ood", "detector": {"kind": "mahalanobis"}, "optional": True, **more})

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.front.memory_room import Room, tree_bytes
+from service.front.memory_room import BODIES, BODIES_AT_ONCE, LARGEST_BODY, RECEIVING_PLACES, Room, furnish, tree_bytes
 from service.messages.refused import Refused
 
 MEGABYTE = 1 << 20
@@ -87,3 +87,14 @@ def test_the_bound_holds_for_bombs(unit: bytes) -> None:
 def test_small_texts_have_no_bound(text: bytes) -> None:
     """A small text is not counted at all."""
     assert tree_bytes(text) == 0
+
+
+def test_http_and_grpc_share_the_room_for_bodies() -> None:
+    """What gRPC may receive at a time is taken from the room for bodies, if the server has gRPC."""
+    try:
+        furnish(1000, grpc=False)
+        assert BODIES.size == BODIES_AT_ONCE * 1000
+        furnish(1000, grpc=True)
+        assert BODIES.size + RECEIVING_PLACES * 1000 == BODIES_AT_ONCE * 1000
+    finally:
+        furnish(LARGEST_BODY, grpc=False)

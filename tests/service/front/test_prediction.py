@@ -76,7 +76,7 @@ def predicted(
 
 def test_the_record_of_the_request_is_filled(engine: LocalEngine) -> None:
     """The record holds the rows, the action on each row, and the stages of the front and of the engine, in order."""
-    (rows, strictest), exchange, metrics = predicted(engine, Threads())
+    (rows, strictest, _), exchange, metrics = predicted(engine, Threads())
     assert (rows, exchange.rows) == (3, 3)
     assert exchange.actions is not None
     assert exchange.action == strictest.label
@@ -93,7 +93,7 @@ def test_stages_are_counted_if_nobody_asks_for_them(engine: LocalEngine) -> None
 
 def test_a_request_without_a_record_is_answered(engine: LocalEngine) -> None:
     """A prediction does not need the record of a request around it."""
-    (rows, _) = asyncio.run(
+    (rows, *_) = asyncio.run(
         Prediction(engine, FrontMetrics({}).stages, idle_limit()).predict(Threads().decode, deadline=1e9)
     )
     assert rows == 3

@@ -236,6 +236,24 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "scans without end": (
         PLAIN_JPEG[:-2] + PLAIN_JPEG[SCANS:-2] * 200 + b"\xff\xd9", "RGB", "more than 32 scans",
     ),
+    "more metadata than anybody needs": (png(chunk(b"voId", bytes(5 << 20))), "RGB", "4 MiB of metadata"),
+    "more metadata than anybody needs in a JPEG": (jpeg(segment(0xED, bytes(65000)) * 70), "RGB", "4 MiB of metadata"),
+    "more data than the pixels need": (
+        made_png(8, 2, lines_of(RGB), more=chunk(b"IDAT", bytes(70_000))), "RGB", "far more data",
+    ),
+    "EXIF without end": (
+        jpeg(segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + (600).to_bytes(2, "little") + bytes(7300))),
+        "RGB",
+        "EXIF or XMP cannot be read",
+    ),
+    "a profile in a chunk that is too long": (
+        png(chunk(b"iCCP", b"x\0\0" + zlib.compress(profile()) + bytes(200_000))), "RGB", "its ICC profile",
+    ),
+    "an orientation of many digits in XMP": (
+        jpeg(segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b'tiff:Orientation="0010"')),
+        "RGB",
+        "EXIF or XMP cannot be read",
+    ),
 }  # fmt: skip
 
 

@@ -15,10 +15,14 @@ from image_files import SHAPES, chunk, file_of, stack
 from PIL import Image, ImageFile
 
 from guards.input.schema import InputSchema
+from service.front.client_threads import NobodyWaitsError
+from service.front.memory_room import PIXELS
+from service.front.protocols import images as images_module
 from service.front.protocols import v1
 from service.front.protocols.base64_text import decode_base64
 from service.front.protocols.images import stack_images
 from service.front.protocols.problem import Problem
+from service.messages.refused import Refused
 
 
 @pytest.mark.parametrize(
@@ -166,3 +170,56 @@ def test_any_base64_is_the_bytes(content: bytes) -> None:
     for text in (base64.b64encode(content), base64.urlsafe_b64encode(content), base64.encodebytes(content)):
         assert decode_base64(text.decode()) == content
         assert decode_base64(text.decode().rstrip("=\n")) == content
+
+
+def _request(*files: bytes) -> list[object]:
+    return [{"b64": base64.b64encode(file).decode()} for file in files]
+
+
+def test_headers_are_judged_before_anything_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the last of many images does not fit, no image is unpacked."""
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("an image was unpacked"))
+    sound, other = file_of("RGB", "PNG"), file_of("L", "PNG")
+    _, faults = stack_images(_request(sound, sound, other), InputSchema(kind="image", shape=SHAPES["RGB"]))
+    assert [(fault.row, fault.place) for fault in faults] == [(2, ("b64",))]
+
+
+def test_the_pixels_of_a_request_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images beyond the bound on all pixels of a request are faults, with their places."""
+    monkeypatch.setattr(images_module, "MOST_PIXELS", 2 * 48 + 47)
+    sound = file_of("RGB", "PNG")
+    schema = InputSchema(kind="image", shape=SHAPES["RGB"])
+    assert not stack_images(_request(sound, sound), schema)[1]
+    _, faults = stack_images(_request(sound, sound, sound, sound), schema)
+    assert [fault.row for fault in faults] == [2, 3]
+    assert "2 images of 8 x 6 pixels are the most" in faults[0].message
+
+
+def test_others_have_their_turn_between_two_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work of many images asks before each image whether to go on, and ends there if nobody waits for it."""
+    asked: list[int] = []
+    unpacked: list[int] = []
+    opened = Image.open
+    monkeypatch.setattr(Image, "open", lambda *given, **named: unpacked.append(1) or opened(*given, **named))
+
+    def leave() -> None:
+        asked.append(1)
+        if len(unpacked) == 3:
+            raise NobodyWaitsError
+
+    monkeypatch.setattr(images_module, "take_turns", leave)
+    with pytest.raises(NobodyWaitsError):
+        stack_images(_request(*[file_of("RGB", "PNG")] * 10), InputSchema(kind="image", shape=SHAPES["RGB"]))
+    assert len(unpacked) == 3
+    assert len(asked) == 10 + 10 + 4
+
+
+def test_unpacked_pixels_have_one_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose pixels do not fit beside those of other requests is refused; all pixels are given back."""
+    monkeypatch.setattr(PIXELS, "size", 4 << 20)
+    schema = InputSchema(kind="image", shape=(3, 600, 600))
+    with PIXELS.held(3 << 20), pytest.raises(Refused) as refused:
+        stack_images(_request(file_of("RGB", "PNG")), schema)
+    assert refused.value.reason == "memory"
+    stack_images(_request(file_of("RGB", "PNG")), schema)
+    assert not PIXELS.lent
