@@ -28,6 +28,7 @@ BEYOND_SCHEMA = {
     ":predict|^/predict": ["422"],  # two lists have one length: ids and groups, one for each instance
     ":explain": ["422"],  # the same; a target that the method can explain; few rows for a picture
     "/monitors:": ["422"],  # a reason is printable, which Unicode knows and no pattern says; the monitor's kind fits
+    "/v1/explanations/": ["422"],  # what the job has found: its row has no answer that could be explained
     ":feedback": ["422"],  # an outcome fits the model's task
     "/infer": ["400", "422"],  # the bytes of a binary request follow its head, and a tensor's data follows its shape
 }
