@@ -1,7 +1,7 @@
 """The outermost layer of HTTP: finds the route, enforces limits and deadlines, and turns exceptions into answers."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
@@ -11,14 +11,13 @@ from service.front.admission import Admission, Needs, need
 from service.front.concurrency import OVERLOAD, ConcurrencyLimit
 from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
-from service.front.http import JSON, OCTETS, Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
-from service.front.memory_room import BODIES
+from service.front.http import Call, Handler, Head, Message, Receive, Reply, Route, Send, Write
+from service.front.incoming import Incoming, check_head
 from service.front.protocols.problem import PROBLEM, Problem, unavailable
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
 from service.front.trusted_proxies import TrustedProxies
 from service.messages.refused import Refused
-from service.quotas.budget import Budget
 from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
 __all__ = ["COMMON_CODES", "CONNECTION", "POST_CODES", "TURNED_AWAY", "UNMATCHED", "WAITED", "Limits"]
@@ -32,40 +31,6 @@ TURNED_AWAY = unavailable(OVERLOAD, reason="overload")
 CONNECTION = "guardhouse.connection"
 """The key of the scope that holds the connection."""
 POST_CODES = (200, 400, 405, 413, 415, 422, 500, 503, 504)
-
-
-class Incoming:
-    """Receives the body of a request, and records whether more of the body may still arrive."""
-
-    def __init__(self, receive: Receive, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        self._receive, self._held, self._quota_held = receive, 0, 0
-        self.budget: Budget | None = None
-        """What the principal may use; None if nothing bounds it."""
-        self.unread = any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in fields
-        )
-
-    async def __call__(self) -> Message:
-        """Receive one part of the body."""
-        message = await self._receive()
-        self.unread = bool(message.get("more_body"))
-        return message
-
-    def hold(self, size: int) -> None:
-        """Count ``size`` bytes of the body that are held in memory.
-
-        Raises:
-            Refused: all bodies together, or those of the principal, would hold too much.
-        """
-        if self.budget is not None:
-            self._quota_held = self.budget.hold(self._quota_held, size)
-        self._held = BODIES.grow(self._held, size)
-
-    def release(self) -> None:
-        """Give back what was counted."""
-        self._held = BODIES.grow(self._held, 0)
-        if self.budget is not None:
-            self._quota_held = self.budget.hold(self._quota_held, 0)
 
 
 class Limits:
@@ -197,8 +162,8 @@ class Limits:
                 if exchange.principal is not None:
                     await self._charge(exchange, head, body)
                 if method == "POST":
-                    self._check(headers, binary=binary)
-                    call.body = body if isinstance(body, bytes) else await self._received(body)
+                    check_head(headers, self.max_body_bytes, binary=binary)
+                    call.body = body if isinstance(body, bytes) else await body.read(self.max_body_bytes)
                 return await handler(call)
         except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
             problem = problem_of(fault, request_id)
@@ -238,42 +203,6 @@ class Limits:
             raise Problem(HTTPStatus.BAD_REQUEST, "the header X-Request-Timeout takes a positive number of seconds")
         return min(seconds, self.timeout_seconds)
 
-    def _check(self, headers: Mapping[bytes, bytes], *, binary: bool) -> None:
-        """Check what the head says of the body.
-
-        Raises:
-            Problem: 413 or 415, the body is too large, or the route does not take such a body.
-        """
-        encoding = headers.get(b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"identity", b""):
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body with a content encoding is not taken")
-        if not _is_taken(headers.get(b"content-type", b"application/json"), binary=binary):
-            what = f"{JSON} in UTF-8, or {OCTETS}," if binary else f"{JSON} in UTF-8,"
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {what} and say so in Content-Type")
-        length = headers.get(b"content-length", b"0")
-        if len(length) > 18 or not length.isdigit() or int(length) > self.max_body_bytes:  # noqa: PLR2004
-            raise self._too_large()
-
-    async def _received(self, receive: Incoming) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError  # as StrictProtocol cancels the task of a client that leaves later
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self.max_body_bytes:
-                raise self._too_large()
-            receive.hold(size)
-            parts.append(part)
-            if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _too_large(self) -> Problem:
-        detail = f"the body is over the limit of {self.max_body_bytes} bytes"
-        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-
 
 async def _send(reply: Reply, request_id: str, send: Send, *, head: bool, close: bool) -> None:
     """Send a reply as ASGI messages; without its body if ``head`` is true."""
@@ -288,17 +217,6 @@ async def _send(reply: Reply, request_id: str, send: Send, *, head: bool, close:
     start: Message = {"type": "http.response.start", "status": int(reply.status), "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": b"" if head else reply.body})
-
-
-@lru_cache(64)
-def _is_taken(content_type: bytes, *, binary: bool) -> bool:
-    """Return whether a route accepts a content type; a ``binary`` route also accepts application/octet-stream."""
-    kind, _, parameters = content_type.lower().partition(b";")
-    if binary and kind.strip() == OCTETS.encode():
-        return True
-    given = parameters.replace(b" ", b"").replace(b'"', b"").split(b";")
-    charsets = {parameter for parameter in given if parameter.startswith(b"charset=")}
-    return kind.strip() == JSON.encode() and charsets <= {b"charset=utf-8"}
 
 
 @lru_cache(64)
