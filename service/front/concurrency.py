@@ -2,9 +2,9 @@
 
 If more requests come than can be answered, every request that is taken in makes all others wait longer. So beyond the
 limit a request is refused at once, and the requests that are taken in are answered about as fast as on an idle server.
-The limit grows by its square root while it is reached and answers come in time, and shrinks in proportion to the delay
-if they do not (additive increase, multiplicative decrease; Envoy's adaptive concurrency and Netflix's
-concurrency-limits are the models).
+While answers come in time, the limit grows by its square root: up to its first value, and further while it is reached.
+If they do not, and at least half of the limit was used, it shrinks in proportion to the delay (additive increase,
+multiplicative decrease; Envoy's adaptive concurrency and Netflix's concurrency-limits are the models).
 """
 
 import time
@@ -22,8 +22,9 @@ LEAST, FIRST, MOST = 32.0, 256.0, 65536.0
 FEW = 64
 """So few connections cannot overload a server: each sends its next request after its answer. They are never refused."""
 BUSY = 16.0
-ROWS = 4
-"""So many rows of one request count as one request."""
+"""From so many requests in flight on, others may wait in the system to be read."""
+ROWS, MOST_HELD = 4, 8.0
+"""So many rows of one request count as one request, up to so many requests: a longer one takes turns with others."""
 BATCHES, SLACK_SECONDS = 2, 0.01
 """Answers come in time if they take this many batches, and so many seconds for everything but the model."""
 WINDOW_SECONDS, WINDOW_ANSWERS = 0.1, 16
@@ -44,7 +45,7 @@ class Ticket:
 
     def weigh(self, rows: int) -> None:
         """Hold as much of the limit as so many rows need."""
-        self._limit.hold(self, max(1.0, rows / ROWS))
+        self._limit.hold(self, min(MOST_HELD, max(1.0, rows / ROWS)))
 
 
 class ConcurrencyLimit:
@@ -146,9 +147,9 @@ class ConcurrencyLimit:
         slow = took[int(SLOWEST * len(took))]
         in_time = BATCHES * self._batch_seconds() + SLACK_SECONDS
         if slow > in_time:
-            shrink = min(HIGHEST_SHRINK, max(LOWEST_SHRINK, in_time / slow))
-            self._limit = shrink * min(self._limit, self._peak)
-        elif self._peak >= self._limit:
+            if self._peak >= self._limit / 2:  # otherwise answers are slow for another reason
+                self._limit *= min(HIGHEST_SHRINK, max(LOWEST_SHRINK, in_time / slow))
+        elif self._limit < FIRST or self._peak >= self._limit:
             self._limit += sqrt(self._limit)
         self._limit = min(MOST, max(FEW if self._seat.connections <= FEW else LEAST, self._limit))
         self._seat.concurrency_limit = self._limit

@@ -39,7 +39,7 @@ def test_many_bombs_of_json_are_read_one_after_the_other(table: "Gateway", name:
         assert FRESH.post(f"{table.url}/predict", json=GOOD, timeout=300).status_code == 200
         answers = [each.result() for each in asked]
     fits = name == "lists that just fit"
-    assert {answer.status_code for answer in answers} <= ({422, 503} if fits else {413})
+    assert {answer.status_code for answer in answers} <= ({422, 503} if fits else {413, 503})
     assert any(answer.status_code != 503 for answer in answers)  # one at a time is read
     for answer in answers:
         if answer.status_code == 503:

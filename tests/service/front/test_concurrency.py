@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.front.concurrency import FEW, FIRST, LEAST, ROWS, WINDOW_ANSWERS, ConcurrencyLimit
+from service.front.concurrency import FEW, FIRST, LEAST, MOST_HELD, ROWS, WINDOW_ANSWERS, ConcurrencyLimit
 from service.messages.refused import Refused
 from service.messages.seat import Seat
 
@@ -89,12 +89,14 @@ def test_a_caller_with_many_requests_leaves_the_others_their_share() -> None:
 
 
 def test_rows_weigh() -> None:
-    """A request of many rows holds as much of the limit as its rows need, and gives everything back."""
+    """A request of many rows holds as much as its rows need, up to a bound, and gives everything back."""
     limit, _ = limit_of()
     with limit.entered("a", 0.0, 30.0) as ticket:
-        ticket.weigh(int(FIRST) * ROWS)
-        assert limit.is_reached
-        assert not limit.admits("a")
+        assert limit.in_flight == 1
+        ticket.weigh(3 * ROWS)
+        assert limit.in_flight == 3
+        ticket.weigh(10_000)
+        assert limit.in_flight == MOST_HELD
     assert limit.in_flight == 0
 
 
@@ -102,7 +104,7 @@ def test_slow_answers_shrink_the_limit_to_its_least(clock: Clock) -> None:
     """If answers take too long, fewer requests are taken in, but never fewer than the least."""
     limit, seat = limit_of()
     for _ in range(30):
-        answer(limit, clock, SLOW, WINDOW_ANSWERS)
+        answer(limit, clock, SLOW, max(WINDOW_ANSWERS, int(limit.limit)))
     assert limit.limit == LEAST == seat.concurrency_limit
 
 
@@ -110,8 +112,26 @@ def test_few_connections_are_never_refused(clock: Clock) -> None:
     """However slow the answers are, the limit stays at the number of connections that cannot overload a server."""
     limit, _ = limit_of(connections=FEW)
     for _ in range(30):
-        answer(limit, clock, SLOW, WINDOW_ANSWERS)
+        answer(limit, clock, SLOW, int(limit.limit))
     assert limit.limit == FEW
+
+
+def test_slow_answers_to_few_requests_shrink_nothing(clock: Clock) -> None:
+    """If less than half of the limit is used, answers are slow for another reason, and a burst may still come."""
+    limit, _ = limit_of()
+    for _ in range(30):
+        answer(limit, clock, SLOW, int(FIRST / 2) - 1)
+    assert limit.limit == FIRST
+
+
+def test_the_limit_returns_after_an_overload(clock: Clock) -> None:
+    """While answers come in time, the limit goes back to its first value, so that a burst finds it there."""
+    limit, _ = limit_of()
+    for _ in range(30):
+        answer(limit, clock, SLOW, max(WINDOW_ANSWERS, int(limit.limit)))
+    for _ in range(40):
+        answer(limit, clock, QUICK, WINDOW_ANSWERS)
+    assert FIRST <= limit.limit <= FIRST + FIRST**0.5
 
 
 def test_the_limit_grows_while_it_is_reached_and_answers_come_in_time(clock: Clock) -> None:
@@ -135,9 +155,9 @@ def test_batches_that_take_long_are_no_sign_of_overload(clock: Clock) -> None:
 def test_time_in_the_system_counts(clock: Clock) -> None:
     """A request that waited before it was read took that long, too."""
     limit, _ = limit_of()
-    for _ in range(WINDOW_ANSWERS):
-        with limit.entered("a", clock.now - SLOW, 30.0):
-            clock.now += QUICK / 100
+    with ExitStack() as stack:
+        for _ in range(int(FIRST)):
+            stack.enter_context(limit.entered("a", clock.now - SLOW, 30.0))
     assert limit.limit < FIRST
 
 

@@ -51,7 +51,7 @@ class Engine:
         rows = RowServer(self.folder / ROW_SOCKET, self.served.layout, self.board, lambda *_: {}, batcher.add)
         return control, rows, batcher
 
-    def _compute(self, x: Any, _: Any, ids: Sequence[str], __: bool) -> Computed:
+    def _compute(self, x: Any, _: Any, ids: Sequence[str], *__: bool) -> Computed:
         assert self.go.wait(60)
         n, classes, guards = len(x), len(self.served.classes), len(self.served.guards)
         answer = Answer(
