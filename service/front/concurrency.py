@@ -3,8 +3,9 @@
 If more requests come than can be answered, every request that is taken in makes all others wait longer. So beyond the
 limit a request is refused at once, and the requests that are taken in are answered about as fast as on an idle server.
 While answers come in time, the limit grows by its square root: up to its first value, and further while it is reached.
-If they do not, and at least half of the limit was used, it shrinks in proportion to the delay (additive increase,
-multiplicative decrease; Envoy's adaptive concurrency and Netflix's concurrency-limits are the models).
+If they are late for half a second, and at least half of the limit was used, it shrinks in proportion to the delay
+(additive increase, multiplicative decrease; Envoy's adaptive concurrency and Netflix's concurrency-limits are the
+models).
 """
 
 import time
@@ -17,7 +18,7 @@ from service.messages.seat import Seat
 
 __all__ = ["OVERLOAD", "ConcurrencyLimit", "Ticket"]
 
-LEAST, FIRST, MOST = 32.0, 256.0, 65536.0
+LEAST, FIRST, MOST = 32.0, 512.0, 65536.0
 """The bounds of the limit, and its value at the start."""
 FEW = 64
 """So few connections cannot overload a server: each sends its next request after its answer. They are never refused."""
@@ -31,6 +32,8 @@ WINDOW_SECONDS, WINDOW_ANSWERS = 0.1, 16
 """How long, and for how many answers at least, the limit watches before it changes."""
 SLOWEST = 0.9
 """The quantile of a window's answers that must come in time."""
+PATIENCE_SECONDS = 0.5
+"""For so long answers must be late before the limit shrinks: a burst that passes is answered, and not refused."""
 LOWEST_SHRINK, HIGHEST_SHRINK = 0.5, 0.95
 OVERLOAD = "more requests come than the server can answer; send the request again in a moment"
 
@@ -60,6 +63,8 @@ class ConcurrencyLimit:
         self._seconds: list[float] = []
         """How long the answers of this window took."""
         self._window_end = 0.0
+        self._slow_since: float | None = None
+        """Since when answers take too long; None if the last window's came in time."""
         self._usual, self._usual_until = 0.0, 0.0
         """How long half of the last window's answers took, and until when that says something."""
         self._limit = seat.concurrency_limit = FIRST
@@ -137,6 +142,9 @@ class ConcurrencyLimit:
             del self._held[ticket.caller]
         if answered:
             now = time.perf_counter()
+            if now > self._window_end + PATIENCE_SECONDS:  # what was measured before a pause says nothing now
+                self._seconds.clear()
+                self._slow_since, self._window_end = None, now + WINDOW_SECONDS
             self._seconds.append(now - ticket.arrived)
             if now >= self._window_end and len(self._seconds) >= WINDOW_ANSWERS:
                 self._adapt(now)
@@ -146,8 +154,13 @@ class ConcurrencyLimit:
         took = sorted(self._seconds)
         slow = took[int(SLOWEST * len(took))]
         in_time = BATCHES * self._batch_seconds() + SLACK_SECONDS
-        if slow > in_time:
-            if self._peak >= self._limit / 2:  # otherwise answers are slow for another reason
+        if slow <= in_time:
+            self._slow_since = None
+        elif self._slow_since is None:
+            self._slow_since = now
+        if self._slow_since is not None:
+            # If less than half of the limit is used, answers are slow for another reason.
+            if now - self._slow_since >= PATIENCE_SECONDS and self._peak >= self._limit / 2:
                 self._limit *= min(HIGHEST_SHRINK, max(LOWEST_SHRINK, in_time / slow))
         elif self._limit < FIRST or self._peak >= self._limit:
             self._limit += sqrt(self._limit)

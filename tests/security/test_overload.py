@@ -20,7 +20,7 @@ ONE = json.dumps({"instances": [ALLOWED]}).encode()
 PREDICT = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
     len(ONE), ONE,
 )  # fmt: skip
-CROWD = 400
+CROWD = 600
 REFUSED_SECONDS = 5.0
 """Far more than the refusals take, and less than an engine that stands still is left alone."""
 

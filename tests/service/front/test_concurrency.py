@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.front.concurrency import FEW, FIRST, LEAST, MOST_HELD, ROWS, WINDOW_ANSWERS, ConcurrencyLimit
+from service.front.concurrency import (
+    FEW,
+    FIRST,
+    LEAST,
+    MOST_HELD,
+    PATIENCE_SECONDS,
+    ROWS,
+    WINDOW_ANSWERS,
+    WINDOW_SECONDS,
+    ConcurrencyLimit,
+)
 from service.messages.refused import Refused
 from service.messages.seat import Seat
 
@@ -47,14 +57,17 @@ def enter(limit: ConcurrencyLimit, caller: str = "a", left: float = 30.0) -> Exi
     return stack
 
 
-def answer(limit: ConcurrencyLimit, clock: Clock, seconds: float, together: int) -> None:
-    """Answer windows of requests, ``together`` at a time, each after so many seconds."""
-    for _ in range(-(-WINDOW_ANSWERS // together)):
-        with ExitStack() as stack:
-            for _ in range(together):
-                stack.enter_context(limit.entered("a", clock.now, 30.0))
-            clock.now += seconds
-    clock.now += 1.0
+def answer(limit: ConcurrencyLimit, clock: Clock, seconds: float, together: int, windows: int = 1) -> None:
+    """Answer requests for some windows: ``together`` at a time, each after so many seconds."""
+    for _ in range(windows):
+        began = clock.now
+        answered = 0
+        while answered < WINDOW_ANSWERS or clock.now - began <= WINDOW_SECONDS:
+            with ExitStack() as stack:
+                for _ in range(together):
+                    stack.enter_context(limit.entered("a", clock.now, 30.0))
+                clock.now += seconds
+            answered += together
 
 
 def fill(limit: ConcurrencyLimit, caller: str) -> list[ExitStack]:
@@ -103,15 +116,24 @@ def test_rows_weigh() -> None:
 def test_slow_answers_shrink_the_limit_to_its_least(clock: Clock) -> None:
     """If answers take too long, fewer requests are taken in, but never fewer than the least."""
     limit, seat = limit_of()
-    for _ in range(30):
+    for _ in range(60):
         answer(limit, clock, SLOW, max(WINDOW_ANSWERS, int(limit.limit)))
     assert limit.limit == LEAST == seat.concurrency_limit
+
+
+def test_a_burst_that_passes_is_not_refused(clock: Clock) -> None:
+    """Late answers shrink the limit only if they stay late for a while, however often bursts come."""
+    limit, _ = limit_of()
+    for _ in range(30):
+        answer(limit, clock, SLOW, int(FIRST))
+        clock.now += 2 * PATIENCE_SECONDS
+    assert limit.limit == FIRST
 
 
 def test_few_connections_are_never_refused(clock: Clock) -> None:
     """However slow the answers are, the limit stays at the number of connections that cannot overload a server."""
     limit, _ = limit_of(connections=FEW)
-    for _ in range(30):
+    for _ in range(60):
         answer(limit, clock, SLOW, int(limit.limit))
     assert limit.limit == FEW
 
@@ -127,7 +149,7 @@ def test_slow_answers_to_few_requests_shrink_nothing(clock: Clock) -> None:
 def test_the_limit_returns_after_an_overload(clock: Clock) -> None:
     """While answers come in time, the limit goes back to its first value, so that a burst finds it there."""
     limit, _ = limit_of()
-    for _ in range(30):
+    for _ in range(60):
         answer(limit, clock, SLOW, max(WINDOW_ANSWERS, int(limit.limit)))
     for _ in range(40):
         answer(limit, clock, QUICK, WINDOW_ANSWERS)
@@ -155,17 +177,18 @@ def test_batches_that_take_long_are_no_sign_of_overload(clock: Clock) -> None:
 def test_time_in_the_system_counts(clock: Clock) -> None:
     """A request that waited before it was read took that long, too."""
     limit, _ = limit_of()
-    with ExitStack() as stack:
-        for _ in range(int(FIRST)):
-            stack.enter_context(limit.entered("a", clock.now - SLOW, 30.0))
+    for _ in range(8):
+        with ExitStack() as stack:
+            for _ in range(int(limit.limit)):
+                stack.enter_context(limit.entered("a", clock.now - SLOW, 30.0))
+        clock.now += 1.2 * WINDOW_SECONDS
     assert limit.limit < FIRST
 
 
 def test_a_deadline_that_answers_usually_miss_is_refused_at_once(clock: Clock) -> None:
     """While the server is busy, a caller who would leave before its answer is refused, and a patient one is not."""
     limit, _ = limit_of(connections=FEW)
-    answer(limit, clock, SLOW, WINDOW_ANSWERS)
-    clock.now -= 1.0
+    answer(limit, clock, SLOW, WINDOW_ANSWERS, windows=2)
     taken = [enter(limit) for _ in range(int(LEAST))]
     with pytest.raises(Refused, match="the deadline cannot be met") as refused:
         enter(limit, left=SLOW / 2)
