@@ -357,7 +357,7 @@ def test_rows_outlast_the_process(remote: Opened) -> None:
         recorder.expect()
         recorder.leave(answered([f"{number}-{row}" for row in range(10)]))
         time.sleep(0.02)
-    until(lambda: counts["stored"] + counts["repeated"] == 600)
+    until(lambda: counts["stored"] + counts["repeated"] == 600 and not recorder.down)
     assert counts["dropped"] == 0
     assert matrix(store.totals("bundle").totals)[1][0] == 601
     recorder.close()
