@@ -56,10 +56,6 @@ class Count(Protocol):
     def explain_duration(self) -> Histogram:
         """Seconds, by method."""
 
-    @property
-    def redis_errors(self) -> Counter:
-        """Questions that Redis did not answer."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:

@@ -18,10 +18,9 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.front.dispatch import TURNED_AWAY, Limits
+from service.front.dispatch import Limits
 from service.front.http import Head, Reply, Route
 from service.front.one_write import complete, written
-from service.front.protocols.problem import PROBLEM
 from service.front.turns import Turns
 
 __all__ = ["Direct", "DirectCycle"]
@@ -114,7 +113,6 @@ class Direct:
         refused = self.limits.turn_away(cycle.route, cycle.head)
         if refused is None:
             return False
-        body, request_id = refused
-        reply = Reply(body, TURNED_AWAY.status, PROBLEM, TURNED_AWAY.headers)
+        reply, request_id = refused
         cycle.write_now(reply, request_id, close=self.limits.closing())
         return True

@@ -20,7 +20,7 @@ from service.front.trusted_proxies import TrustedProxies
 from service.messages.refused import Refused
 from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
-__all__ = ["COMMON_CODES", "CONNECTION", "POST_CODES", "TURNED_AWAY", "UNMATCHED", "WAITED", "Limits"]
+__all__ = ["COMMON_CODES", "CONNECTION", "POST_CODES", "UNMATCHED", "WAITED", "Limits"]
 
 UNMATCHED = "unmatched"
 COMMON_CODES = (400, 404, 405, 408, 431, 500, 503)
@@ -112,8 +112,8 @@ class Limits:
                 body.release()
             self.exchanges.end(exchange, code)
 
-    def turn_away(self, route: Route, head: Head) -> tuple[bytes, str] | None:
-        """Return the body of a refusal and the request's id if the caller of a prediction is at the limit.
+    def turn_away(self, route: Route, head: Head) -> tuple[Reply, str] | None:
+        """Return a refusal and the request's id if the caller of a prediction is at the limit.
 
         :meth:`answer` would refuse the request as well, at several times the cost. None is returned if the request may
         enter, is refused for another reason, or is traced.
@@ -135,7 +135,7 @@ class Limits:
         exchange = Exchange(route.template, head.method, request_id, head.fields, principal=principal)
         self.metrics.shed.add("overload")
         self.exchanges.refused(exchange, int(HTTPStatus.SERVICE_UNAVAILABLE))
-        return TURNED_AWAY.body(request_id, error=head.path.startswith("/v2/")), request_id
+        return _problem(TURNED_AWAY, request_id, head.path), request_id
 
     def left(self, route: Route, head: Head) -> None:
         """Record a request whose client left before the request began."""

@@ -51,10 +51,6 @@ class Budget:
         self._connections: set[Connection] = set()
         self._body_bytes = 0
 
-    def bounds(self, kind: Kind) -> bool:
-        """Return whether there is such a quota."""
-        return kind in self._rates
-
     async def spend(self, kind: Kind, amount: float = 1.0) -> None:
         """Use a part of a quota.
 

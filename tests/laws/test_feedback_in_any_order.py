@@ -1,18 +1,15 @@
 """Laws of feedback: in any order and with any repetition, the totals equal the totals of a list kept by hand."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from example_answers import ABSTAIN, CLASSES, EDITION, answered, confusion, matrix, opened, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.messages.outcomes import Outcome
 from service.store.database import Database
-from service.store.database_url import parse_url
 from service.store.prediction_log import Store
 
 IDS = st.sampled_from("abcdefgh")
@@ -67,19 +64,6 @@ class Model:
             if name in self.actual:
                 counts[rows.index(label)][1 + CLASSES.index(self.actual[name])] += 1
         return counts
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def replicas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Database]]:
-    """Connect two servers to one database."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('laws') / 'x.db'}"
-    else:
-        url = request.getfixturevalue("postgres").database()
-    databases = [Database(parse_url(url)) for _ in range(2)]
-    yield databases
-    for database in databases:
-        database.close()
 
 
 RUNS = iter(range(10**9))

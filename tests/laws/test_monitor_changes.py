@@ -1,11 +1,9 @@
 """Laws of exclusions and resets: after any steps, the totals are those of the rows that count by today's rules."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pytest
 from example_answers import ABSTAIN, CLASSES, EDITION, answered, block, confusion, matrix
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +14,6 @@ from service.messages.outcomes import Outcome
 from service.messages.row_name import row_name
 from service.monitoring.sums import Tallies
 from service.store.database import Database
-from service.store.database_url import parse_url
 from service.store.prediction_log import Store
 
 OWNERS = st.sampled_from(["shop", "sh"])
@@ -90,19 +87,6 @@ class Model:
                 if row.actual is not None:
                     counts[place][1 + CLASSES.index(row.actual)] += 1
         return counts
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def replicas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Database]]:
-    """Connect two servers to one database."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('laws') / 'x.db'}"
-    else:
-        url = request.getfixturevalue("postgres").database()
-    databases = [Database(parse_url(url)) for _ in range(2)]
-    yield databases
-    for database in databases:
-        database.close()
 
 
 @settings(

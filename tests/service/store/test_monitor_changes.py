@@ -1,7 +1,6 @@
 """Changes of the monitors in the store: what is interrupted is finished, and servers do not count past a change."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -36,15 +35,6 @@ def write(store: Store, names: list[str], time: float = 1000.0) -> None:
 
 def exclude(principal: str = "shop") -> Change:
     return Change("exclude", principal, "junk", "boss")
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    """Open an empty store."""
-    store = opened(database_url)
-    store.prepare()
-    yield store
-    store.database.close()
 
 
 def test_a_change_is_on_record(store: Store) -> None:

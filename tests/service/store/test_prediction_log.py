@@ -3,7 +3,6 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -30,15 +29,6 @@ from service.store.served_versions import MIGRATIONS
 from service.store.tables import CONFIGURATIONS, CORRECTIONS, DECISIONS, METADATA, OUTCOMES, PREDICTIONS, TOTALS
 
 YES, NO = "yes", "no"
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    """Open an empty store."""
-    store = opened(database_url)
-    store.prepare()
-    yield store
-    store.database.close()
 
 
 def test_migrations_make_the_tables(store: Store) -> None:
