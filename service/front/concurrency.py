@@ -9,9 +9,9 @@ models).
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import sqrt
+from typing import Self
 
 from service.messages.refused import Refused
 from service.messages.seat import Seat
@@ -39,12 +39,23 @@ OVERLOAD = "more requests come than the server can answer; send the request agai
 
 
 class Ticket:
-    """One request that was taken in: whose it is, how much of the limit it holds, and when it arrived."""
+    """One request that was taken in: whose it is, how much of the limit it holds, and when it arrived.
+
+    The ticket is a context that lasts until the request ends. A class costs half of what a generator costs here.
+    """
 
     __slots__ = ("_limit", "arrived", "caller", "held")
 
     def __init__(self, limit: "ConcurrencyLimit", caller: str, arrived: float) -> None:
         self._limit, self.caller, self.arrived, self.held = limit, caller, arrived, 0.0
+
+    def __enter__(self) -> Self:
+        """Begin the request."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """End the request; ``kind`` is None if it was answered."""
+        self._limit.leave(self, answered=kind is None)
 
     def weigh(self, rows: int) -> None:
         """Hold as much of the limit as so many rows need."""
@@ -101,9 +112,8 @@ class ConcurrencyLimit:
         callers = len(self._held) + (held is None)
         return (held or 0.0) + 1.0 <= self._limit / callers
 
-    @contextmanager
-    def entered(self, caller: str, arrived: float, seconds_left: float) -> Iterator[Ticket]:
-        """Hold a part of the limit while a request of ``caller`` is answered.
+    def enter(self, caller: str, arrived: float, seconds_left: float) -> Ticket:
+        """Hold a part of the limit for a request of ``caller``, until its ticket's context ends.
 
         Args:
             caller: whose request it is.
@@ -119,12 +129,7 @@ class ConcurrencyLimit:
             raise Refused("deadline", "the deadline cannot be met", retry_after=self._usual)
         ticket = Ticket(self, caller, arrived)
         self.hold(ticket, 1.0)
-        answered = False
-        try:
-            yield ticket
-            answered = True
-        finally:
-            self._leave(ticket, answered=answered)
+        return ticket
 
     def hold(self, ticket: Ticket, amount: float) -> None:
         """Change how much of the limit a request holds."""
@@ -133,7 +138,8 @@ class ConcurrencyLimit:
         self._held[ticket.caller] = self._held.get(ticket.caller, 0.0) + amount - ticket.held
         ticket.held = amount
 
-    def _leave(self, ticket: Ticket, *, answered: bool) -> None:
+    def leave(self, ticket: Ticket, *, answered: bool) -> None:
+        """Give back what a request holds; if it was ``answered``, count how long the answer took."""
         self._in_flight -= ticket.held
         left = self._held[ticket.caller] - ticket.held
         if left > 0:

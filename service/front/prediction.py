@@ -90,7 +90,7 @@ class Prediction:
         caller, arrived = ("", time.perf_counter()) if exchange is None else (exchange.caller, exchange.arrived)
         if slow:
             CLIENT_THREADS.check_room()
-        with self._limit.entered(caller, arrived, left) as ticket:
+        with self._limit.enter(caller, arrived, left) as ticket:
             return await self._answer(decode, ticket, deadline=deadline, slow=slow)
 
     async def _answer(

@@ -6,12 +6,15 @@ busy, requests line up, and in each round of the event loop a few of them begin 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
 __all__ = ["Turns"]
 
 AT_ONCE = 32
+LONG_ROUND_SECONDS = 0.005
+"""A round of the event loop that takes longer makes requests wait in the system noticeably."""
 
 
 class Turns:
@@ -24,6 +27,12 @@ class Turns:
         self._begun = 0
         """How many requests have begun in this round of the event loop."""
         self._counts = False
+        self._round_began, self._long_round = 0.0, False
+
+    @property
+    def delay(self) -> bool:
+        """Whether a request may have waited for its turn, or in the system because the last round took long."""
+        return self._long_round or bool(self._line)
 
     def add(self, begin: Callable[[], None]) -> None:
         """Begin a request now or in one of the next rounds."""
@@ -31,7 +40,7 @@ class Turns:
             begin()
             return
         if not self._counts:
-            self._counts = True
+            self._counts, self._round_began = True, time.perf_counter()
             asyncio.get_running_loop().call_soon(self._next_round)
         if self._line or self._begun >= AT_ONCE:
             self._line.append(begin)
@@ -41,8 +50,10 @@ class Turns:
 
     def _next_round(self) -> None:
         if not self._begun:  # nothing came in the last round
-            self._counts = False
+            self._counts = self._long_round = False
             return
+        now = time.perf_counter()
+        self._round_began, self._long_round = now, now - self._round_began > LONG_ROUND_SECONDS
         asyncio.get_running_loop().call_soon(self._next_round)
         self._begun = min(AT_ONCE, len(self._line))
         for _ in range(self._begun):

@@ -170,7 +170,7 @@ class StrictProtocol(BoundedConnection):
         if cycle.disconnected:
             self._direct.limits.left(cycle.route, cycle.head)
         elif not self._direct.turn_away(cycle):
-            if self._direct.limits.sees_waiting():
+            if self._direct.turns.delay:
                 cycle.head.waited = seconds_since_arrival(self._descriptor)
             self._start_asgi_task(cycle, self.app)
 

@@ -53,7 +53,7 @@ def limit_of(connections: int = 1000) -> tuple[ConcurrencyLimit, Seat]:
 def enter(limit: ConcurrencyLimit, caller: str = "a", left: float = 30.0) -> ExitStack:
     """Take a request in; closing what is returned answers it."""
     stack = ExitStack()
-    stack.enter_context(limit.entered(caller, 0.0, left))
+    stack.enter_context(limit.enter(caller, 0.0, left))
     return stack
 
 
@@ -65,7 +65,7 @@ def answer(limit: ConcurrencyLimit, clock: Clock, seconds: float, together: int,
         while answered < WINDOW_ANSWERS or clock.now - began <= WINDOW_SECONDS:
             with ExitStack() as stack:
                 for _ in range(together):
-                    stack.enter_context(limit.entered("a", clock.now, 30.0))
+                    stack.enter_context(limit.enter("a", clock.now, 30.0))
                 clock.now += seconds
             answered += together
 
@@ -104,7 +104,7 @@ def test_a_caller_with_many_requests_leaves_the_others_their_share() -> None:
 def test_rows_weigh() -> None:
     """A request of many rows holds as much as its rows need, up to a bound, and gives everything back."""
     limit, _ = limit_of()
-    with limit.entered("a", 0.0, 30.0) as ticket:
+    with limit.enter("a", 0.0, 30.0) as ticket:
         assert limit.in_flight == 1
         ticket.weigh(3 * ROWS)
         assert limit.in_flight == 3
@@ -180,7 +180,7 @@ def test_time_in_the_system_counts(clock: Clock) -> None:
     for _ in range(8):
         with ExitStack() as stack:
             for _ in range(int(limit.limit)):
-                stack.enter_context(limit.entered("a", clock.now - SLOW, 30.0))
+                stack.enter_context(limit.enter("a", clock.now - SLOW, 30.0))
         clock.now += 1.2 * WINDOW_SECONDS
     assert limit.limit < FIRST
 
@@ -203,7 +203,7 @@ def test_a_request_that_fails_leaves_too() -> None:
     """An exception gives back what the request held, and its duration is not an answer's."""
     limit, _ = limit_of()
     for _ in range(2 * WINDOW_ANSWERS):
-        with pytest.raises(ZeroDivisionError), limit.entered("a", -1e6, 30.0):
+        with pytest.raises(ZeroDivisionError), limit.enter("a", -1e6, 30.0):
             raise ZeroDivisionError
     assert (limit.in_flight, limit.limit) == (0, FIRST)
 
@@ -218,7 +218,7 @@ def test_the_sum_stays_bounded_whoever_comes(steps: list[tuple[str, int, bool]])
             open_.pop(0).close()
         stack = ExitStack()
         try:
-            ticket = stack.enter_context(limit.entered(caller, 0.0, 30.0))
+            ticket = stack.enter_context(limit.enter(caller, 0.0, 30.0))
         except Refused:
             assert limit.in_flight >= limit.limit
             continue

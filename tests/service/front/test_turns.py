@@ -1,8 +1,9 @@
 """Requests begin a few at a time while a front is busy."""
 
 import asyncio
+import time
 
-from service.front.turns import AT_ONCE, Turns
+from service.front.turns import AT_ONCE, LONG_ROUND_SECONDS, Turns
 
 
 def test_requests_begin_at_once_while_nothing_is_busy() -> None:
@@ -52,3 +53,22 @@ def test_the_line_begins_anew_after_a_quiet_round() -> None:
         return len(begun)
 
     assert asyncio.run(main()) == 1
+
+
+def test_waiting_is_measured_only_if_a_request_may_have_waited() -> None:
+    """A request may have waited if others wait for their turn, or if the last round of the event loop took long."""
+
+    async def main() -> list[bool]:
+        turns, seen = Turns(lambda: True), []
+        turns.add(lambda: seen.append(turns.delay))
+        await asyncio.sleep(0)
+        turns.add(lambda: time.sleep(2 * LONG_ROUND_SECONDS))
+        turns.add(lambda: seen.append(turns.delay))
+        await asyncio.sleep(0)
+        turns.add(lambda: seen.append(turns.delay))
+        for _ in range(AT_ONCE + 1):
+            turns.add(lambda: None)
+        seen.append(turns.delay)
+        return seen
+
+    assert asyncio.run(main()) == [False, False, True, True]
