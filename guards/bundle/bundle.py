@@ -92,6 +92,11 @@ class Bundle:
         """Make the watch: the guards with memory, which remember nothing yet; ``history`` is where they remember."""
         return Watch(self.memory_guards, shadow=self.config.mode == "shadow", history=history)
 
+    def thresholds(self, pipeline: Pipeline) -> dict[str, float]:
+        """Give each guard's largest p-value at which it flags, by name, in the order of answers' columns."""
+        own = {guard.name: 1 / guard.params.average_run_length for guard in self.memory_guards}
+        return dict(zip(pipeline.names, pipeline.thresholds, strict=True)) | own
+
     def run_self_test(self, pipeline: Pipeline) -> None:
         """Require that a pipeline of this bundle gives the known answers to the known rows.
 

@@ -29,7 +29,7 @@ class Judged:
     """What one guard says of n rows. ``evidence`` (n,) is NaN, and nothing is remembered, if the guard crashed.
 
     ``states`` (n, s) are the states of the rows' clients after each row. ``repeats`` (n,) marks exact repeats of one of
-    the client's remembered queries, which are no evidence.
+    the client's remembered queries, which are no evidence. ``crossed`` (n,) marks rows that made the evidence stand.
     """
 
     score: Array
@@ -38,6 +38,7 @@ class Judged:
     codes: Array
     states: Array
     repeats: Array
+    crossed: Array
 
     @property
     def p_value(self) -> Array:
@@ -92,9 +93,10 @@ class Watch:
     ) -> Judged:
         codes = guard.encode(batch).cpu().numpy()
         elsewhere = self._crowds[place].elsewhere(codes, clients)
+        most = guard.params.average_run_length
         traces = dict(self._histories[place].read(sorted(set(clients))))
         score, evidence = np.zeros(len(codes)), np.zeros(len(codes))
-        states, repeats = np.zeros((len(codes), guard.state_size)), np.zeros(len(codes), np.bool_)
+        states, (repeats, crossed) = np.zeros((len(codes), guard.state_size)), np.zeros((2, len(codes)), np.bool_)
         for row, (client, digest) in enumerate(zip(clients, digests, strict=True)):
             trace = traces[client]
             if digest in trace.digests:
@@ -104,7 +106,8 @@ class Watch:
                 score[row], states[row] = step.score, step.state
                 traces[client] = trace.after(codes[row], digest, step.state, guard.params.window)
             evidence[row] = guard.evidence(states[row])
-        return Judged(score, evidence, evidence >= guard.params.average_run_length, codes, states, repeats)
+            crossed[row] = guard.evidence(trace.state) < most <= evidence[row]
+        return Judged(score, evidence, evidence >= most, codes, states, repeats, crossed)
 
     def remember(self, judgement: Judgement, start: int, stop: int) -> None:
         """Remember the rows from ``start`` to ``stop``, whose answers are out."""
@@ -157,7 +160,7 @@ def _rows(found: Sequence[Array], before: Tensor) -> Tensor:
 def _nothing(guard: MemoryGuard, rows: int) -> Judged:
     nan = np.full(rows, math.nan)
     no = np.zeros(rows, np.bool_)
-    return Judged(nan, nan, no, np.zeros((rows, guard.width), np.float32), np.zeros((rows, guard.state_size)), no)
+    return Judged(nan, nan, no, np.zeros((rows, guard.width), np.float32), np.zeros((rows, guard.state_size)), no, no)
 
 
 def _digest(row: Array) -> int:

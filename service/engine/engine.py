@@ -130,8 +130,7 @@ class Engine:
             on_fault=_on_fault,
             remember=executor.remember,
         )
-        thresholds = (*pipeline.thresholds, *(1 / each.params.average_run_length for each in bundle.memory_guards))
-        self.families = self._made_families(thresholds, families)
+        self.families = self._made_families(tuple(bundle.thresholds(pipeline).values()), families)
 
     def _restored(self, folder: Path) -> Snapshots:
         configs = {params.name: _written(params) for params in self.config.monitors}

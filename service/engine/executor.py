@@ -17,6 +17,7 @@ from guards.model.batch_shapes import bucket, filled
 from guards.pipeline import Pipeline
 from guards.types import Batch, Result
 from service import memory
+from service.engine.attack_log import AttackLog
 from service.engine.batch_size import measure, preferred
 from service.engine.job import Computed, Lesson
 from service.engine.stage_timer import Laps
@@ -63,6 +64,7 @@ class Executor:
         """
         self._bundle, self._pipeline, self._max_batch_rows = bundle, pipeline, max_batch_rows
         self._clock, self._watch = clock, watch
+        self._attacks = AttackLog(() if watch is None else watch.guards)
         self._optional = [place for place, guard in enumerate(bundle.config.guards) if guard.optional]
         self.device = bundle.model.device
 
@@ -144,6 +146,7 @@ class Executor:
         about: About = lesson.computed.about
         if self._watch is not None and about.judgement is not None:
             self._watch.remember(about.judgement, lesson.start, lesson.stop)
+            self._attacks.tell(about.judgement, lesson.start, lesson.stop)
 
     def _copy_in(self, rows: Array) -> torch.Tensor:
         """Copy rows to the device. To a GPU, rows are copied from pinned memory, and nothing waits for the copy."""

@@ -2,6 +2,7 @@
 
 from hashlib import blake2b
 
+from service.messages.client_name import ALL, address_client, header_client, key_client
 from service.telemetry.request_record import Exchange
 
 __all__ = ["ClientNames"]
@@ -20,14 +21,14 @@ class ClientNames:
     def of(self, exchange: Exchange | None) -> str:
         """Name the client of an exchange; without a principal, a header and an address all clients have one name."""
         if exchange is None:
-            return "all"
+            return ALL
         if exchange.principal is not None:
-            return f"key {exchange.principal.name}"
+            return key_client(exchange.principal.name)
         value = None if self._header is None else self._value(exchange)
         if value:
             digest = blake2b(value.encode(), digest_size=LONGEST // 2).hexdigest()
-            return f"header {value if len(value) < LONGEST else digest}"
-        return f"address {exchange.client}" if exchange.client else "all"
+            return header_client(value if len(value) < LONGEST else digest)
+        return address_client(exchange.client) if exchange.client else ALL
 
     def _value(self, exchange: Exchange) -> str | None:
         for name, value in exchange.headers:

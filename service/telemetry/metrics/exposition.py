@@ -44,7 +44,8 @@ PLAIN, OPENMETRICS = list(FORMATS)[:2]
 ANSWER_SECONDS = 5.0
 """How long the engine may take to give its families. By default, Prometheus cancels a scrape after 10 seconds."""
 ORDER = (
-    "requests", "shed_requests", "explanations", "redis_errors", "query_store_errors", "request_duration_seconds", "stage_duration_seconds",
+    "requests", "shed_requests", "explanations", "redis_errors", "query_store_errors",
+    "request_duration_seconds", "stage_duration_seconds",
     "explain_duration_seconds", "inflight_requests", "concurrency_limit", "connections", "queue_rows",
     "self_test_passed", "rows",
     "rows_abstained_on_purpose", "guard_rows",
