@@ -68,6 +68,7 @@ class Crowd:
 
     def __init__(self, guard: MemoryGuard) -> None:
         self._codes = np.zeros((guard.params.crowd, guard.width), np.float32)
+        self._squares = np.zeros(guard.params.crowd, np.float32)
         self._owners = np.zeros(guard.params.crowd, np.int64)
         self._next = self._held = 0
 
@@ -81,12 +82,13 @@ class Crowd:
         Those queries are the remembered ones, and the rows before it in the batch.
         """
         owners = np.array([_owner(client) for client in clients], np.int64)
-        known = np.concatenate([self._codes[: self._held], codes])
-        squares = (codes**2).sum(1)[:, None] + (known**2).sum(1) - 2 * codes @ known.T
-        squares[owners[:, None] == np.concatenate([self._owners[: self._held], owners])] = np.inf
-        later = np.triu(np.ones((len(codes), len(codes)), np.bool_))
-        squares[:, self._held :][later] = np.inf
-        nearest: npt.NDArray[np.float64] = np.sqrt(np.maximum(squares.min(1), 0.0)).astype(np.float64)
+        squares = np.einsum("ij,ij->i", codes, codes)
+        within = _squared(codes, squares, codes, squares, owners[:, None] == owners)
+        within[np.triu(np.ones(within.shape, np.bool_))] = np.inf
+        held = slice(self._held)
+        before = _squared(codes, squares, self._codes[held], self._squares[held], owners[:, None] == self._owners[held])
+        least = np.minimum(before.min(1, initial=np.inf), within.min(1, initial=np.inf))
+        nearest: npt.NDArray[np.float64] = np.sqrt(np.maximum(least, 0.0)).astype(np.float64)
         return nearest
 
     def add(self, codes: Codes, clients: Sequence[str]) -> None:
@@ -97,9 +99,22 @@ class Crowd:
         codes, clients = codes[-size:], clients[-size:]
         at = (self._next + np.arange(len(codes))) % size
         self._codes[at], self._owners[at] = codes, [_owner(client) for client in clients]
+        self._squares[at] = np.einsum("ij,ij->i", codes, codes)
         self._next = (self._next + len(codes)) % size
         self._held = min(size, self._held + len(codes))
 
 
 def _owner(client: str) -> int:
     return hash(client)
+
+
+def _squared(
+    codes: Codes, squares: Codes, others: Codes, their_squares: Codes, same: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    """Give the squared distances of codes (n, w) to others (m, w), infinite where both are the same client's."""
+    found: npt.NDArray[np.float32] = codes @ others.T
+    found *= -2
+    found += their_squares
+    found += squares[:, None]
+    found[same] = np.inf
+    return found

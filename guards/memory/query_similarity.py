@@ -113,7 +113,8 @@ class QuerySimilarity(MemoryGuard):
             self._keep((self.distances.cpu().numpy(), float(self.drift)))
         assert self._tables is not None  # noqa: S101
         distances, drift = self._tables
-        like = likeness(code, trace.codes, self.params.neighbours)
+        enough = float(distances[-2])  # a p-value of 1, whatever the drift
+        like = likeness(code, trace.codes, self.params.neighbours, enough)
         place = PLACES if like.drift > drift else min(int(distances.searchsorted(like.distance)), PLACES)
         most = MOST_EVIDENCE * self.params.average_run_length
         return Step(-float(np.log(LEVELS[place])), np.minimum((trace.state + 1) * E_VALUES[place], most))
@@ -140,7 +141,7 @@ def _finite(distances: Floats) -> Floats:
 
 
 def _kept(seen: Floats, distances: Floats, drift: float) -> bool:
-    """Say whether the evidence against honest clients with likenesses (clients, n, 2) stays below their queries' number.
+    """Say whether evidence against honest clients with likenesses (clients, n, 2) stays below the number of queries.
 
     Evidence that an e-detector's honest clients raise exceeds a value once in so many queries on average, at most.
     """

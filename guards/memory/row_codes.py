@@ -31,7 +31,7 @@ KNOWN, NEIGHBOURS = 512, 8
 """How many reference rows say how dense rows lie, and to which nearest of these rows the distance is taken."""
 SPARSEST = 0.9
 """The quantile of the reference's sparseness that counts for rows that lie farther out, as foreign rows do."""
-DENSEST = 0.2
+DENSEST, LEAST_SPARSENESS = 0.2, 1e-3
 """The least sparseness, as a share of the largest: rows of which there are copies lie apart by nothing."""
 
 
@@ -47,15 +47,16 @@ class RowCodes(nn.Module):
     category: Tensor
     centre: Tensor
     scale: Tensor
-    middle: Tensor
+    offset: Tensor
     projection: Tensor
     known: Tensor
-    sparsest: Tensor
+    known_squares: Tensor
+    bounds: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("source", torch.empty(0, dtype=torch.int64))
-        for name in ("category", "centre", "scale", "middle", "projection", "known", "sparsest"):
+        for name in ("category", "centre", "scale", "offset", "projection", "known", "known_squares", "bounds"):
             self.register_buffer(name, torch.empty(0))
 
     @property
@@ -83,7 +84,8 @@ class RowCodes(nn.Module):
         coarse = self._coarse(x).double()
         if len(coarse) < 2:  # noqa: PLR2004 - a covariance needs two
             raise ValueError("query_similarity needs at least two reference rows")
-        self.middle = coarse.mean(0).float()
+        if not bool(coarse.isfinite().all()):
+            raise ValueError("query_similarity needs finite reference rows; a row has NaN or infinity")
         values, vectors = torch.linalg.eigh(torch.cov(coarse.T).reshape(coarse.shape[1], -1))
         kept = values > LEAST_VARIANCE * values.max()
         if not bool(values.max() > 0):
@@ -92,26 +94,29 @@ class RowCodes(nn.Module):
         # A fixed sign, so that two fits on the same rows give the same codes.
         largest = vectors.abs().argmax(0, keepdim=True)
         self.projection = (vectors * vectors.gather(0, largest).sign() / values.sqrt()).float().contiguous()
+        self.offset = -(coarse.mean(0) @ self.projection.double()).float()
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:KNOWN]
         self.known = self._components(x[order.to(x.device)])
-        self.sparsest = self._apart(self._components(x[: 8 * KNOWN])).quantile(SPARSEST)
+        self.known_squares = torch.linalg.vecdot(self.known, self.known)
+        sparsest = self._apart(self._components(x[: 8 * KNOWN])).quantile(SPARSEST)
+        self.bounds = torch.stack([DENSEST * sparsest, sparsest]).clamp_min(LEAST_SPARSENESS)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the codes (n, w) float32 of rows (n, ...): w - 1 components, and the sparseness, which is positive."""
         components = self._components(x)
-        sparseness = self._apart(components).clamp(DENSEST * self.sparsest, self.sparsest)
+        sparseness = self._apart(components).clamp_(self.bounds[0], self.bounds[1])
         return torch.cat([components, sparseness[:, None]], 1)
 
     def _components(self, x: Tensor) -> Tensor:
-        codes: Tensor = (self._coarse(x) - self.middle) @ self.projection
-        return codes.clamp_(-LARGEST_CODE, LARGEST_CODE)
+        codes: Tensor = torch.addmm(self.offset, self._coarse(x), self.projection)
+        return codes.nan_to_num_(0.0).clamp_(-LARGEST_CODE, LARGEST_CODE)
 
     def _apart(self, components: Tensor) -> Tensor:
         """Give the distance of each row to the last of its nearest reference rows: (n,)."""
-        squares = components.square().sum(1, keepdim=True) + self.known.square().sum(1) - 2 * components @ self.known.T
+        squares = torch.addmm(self.known_squares, components, self.known.T, alpha=-2)
         nearest = squares.topk(min(NEIGHBOURS + 1, len(self.known)), largest=False).values[:, -1]
-        return nearest.clamp_min(0).sqrt()
+        return nearest.add_(torch.linalg.vecdot(components, components)).clamp_min_(0).sqrt_()
 
     def _coarse(self, x: Tensor) -> Tensor:
         if len(self.source):
@@ -120,7 +125,7 @@ class RowCodes(nn.Module):
             return torch.where(
                 self.category.isnan(), numbers.clamp(-FARTHEST, FARTHEST), (picked == self.category).float()
             )
-        x = x.float().nan_to_num(0.0).clamp(-1e9, 1e9)
+        x = x.float()
         if x.ndim == 4:  # noqa: PLR2004 - an image
             x = adaptive_avg_pool2d(x, [min(IMAGE_SIDE, side) for side in x.shape[2:]])  # type: ignore[arg-type]
         x = x.flatten(1)
