@@ -47,23 +47,25 @@ def likeness(code: Floats, earlier: Floats, neighbours: int, enough: float = np.
     distance = farthest**0.5 / float(code[-1])
     if distance > enough:
         return Likeness(distance, 1.0)
-    return Likeness(distance, _drift(way[(squares <= farthest * REACH**2).nonzero()[0][-neighbours:]]))
+    return Likeness(distance, float(_drifts(way[(squares <= farthest * REACH**2).nonzero()[0][-neighbours:]])))
 
 
-def _drift(way: Floats) -> float:
-    """Say how much the points (n, w) of a way that ends at zero drift.
+def _drifts(ways: Floats) -> npt.NDArray[np.float64]:
+    """Say how much the points (..., n, w) of ways that end at zero drift: (...,).
 
-    All lengths and angles of the way follow from the dot products of its points.
+    All lengths and angles of a way follow from the dot products of its points.
     """
-    steps, times = _steps_and_times(len(way))
-    points = way.astype(np.float64)
-    dots = points @ points.T
+    count = ways.shape[-2]
+    steps, times = _steps_and_times(count)
+    points = ways.astype(np.float64)
+    dots = points @ points.swapaxes(-1, -2)
     of_steps = steps @ dots @ steps.T
-    lengths = np.sqrt(np.maximum(of_steps.diagonal(), TINY))
-    cosine = (of_steps.diagonal(1) / (lengths[1:] * lengths[:-1])).sum() / (len(way) - 1)
-    variance = dots.trace() - dots.sum() / (len(way) + 1)
-    explained = times @ dots @ times / max(variance, TINY)
-    return max(float(cosine), float(explained) - STRAIGHT)
+    lengths = np.sqrt(np.maximum(of_steps.diagonal(0, -2, -1), TINY))
+    cosines = of_steps.diagonal(1, -2, -1) / (lengths[..., 1:] * lengths[..., :-1])
+    variance = dots.trace(0, -2, -1) - dots.sum((-2, -1)) / (count + 1)
+    explained = ((dots @ times) * times).sum(-1) / np.maximum(variance, TINY)
+    drifts: npt.NDArray[np.float64] = np.maximum(cosines.sum(-1) / (count - 1), explained - STRAIGHT)
+    return drifts
 
 
 @cache
@@ -76,12 +78,34 @@ def _steps_and_times(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
 def likenesses(codes: Floats, window: int, neighbours: int) -> npt.NDArray[np.float64]:
     """Compare each of one client's queries (n, w) with the queries before it: (n, 2), each row a :class:`Likeness`.
 
-    An exact repeat of one of the last ``window`` queries, which the watch leaves out, has NaN, and is not remembered.
+    The first 2 k queries have NaN. An exact repeat of one of the last ``window`` queries, which the watch leaves out,
+    has NaN, too, and is not remembered.
     """
     found = np.full((len(codes), 2), np.nan)
-    known = np.empty((0, codes.shape[1]), codes.dtype)
-    for place, code in enumerate(codes):
-        if not (known == code).all(1).any():
-            found[place] = likeness(code, known, neighbours)
-            known = np.concatenate([known[-window + 1 :], code[None]])
+    new = _new(codes, window)
+    last = LAST * neighbours
+    if len(new) <= last:
+        return found
+    codes = codes[new]
+    earlier = np.lib.stride_tricks.sliding_window_view(codes[:-1], last, axis=0).swapaxes(1, 2)
+    ways = (earlier - codes[last:, None])[..., :-1].astype(np.float64)
+    squares = np.einsum("nij,nij->ni", ways, ways)
+    farthest = np.partition(squares, neighbours - 1)[:, neighbours - 1]
+    # The last k places within reach come last if each place out of reach sorts as the place -1.
+    places = np.where(squares <= farthest[:, None] * REACH**2, np.arange(last), -1)
+    chosen = np.sort(places, axis=1)[:, -neighbours:, None]
+    found[new[last:], 0] = np.sqrt(farthest) / codes[last:, -1]
+    found[new[last:], 1] = _drifts(np.take_along_axis(ways, chosen, axis=1))
     return found
+
+
+def _new(codes: Floats, window: int) -> npt.NDArray[np.int64]:
+    """Give the places of the queries (n, w) that repeat none of the last ``window`` queries."""
+    places: list[int] = []
+    last: dict[bytes, int] = {}
+    for place, code in enumerate(codes):
+        name = code.tobytes()
+        if name not in last or len(places) - last[name] > window:
+            last[name] = len(places)
+            places.append(place)
+    return np.array(places, np.int64)

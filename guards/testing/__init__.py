@@ -1,4 +1,4 @@
-"""Conformance checks for authors of plug-ins: the rules that every detector, monitor and explainer must keep.
+"""Conformance checks for authors of plug-ins: the rules that every detector, guard with memory, and so on must keep.
 
 ::
 
@@ -10,7 +10,8 @@
 
 adds one test method to the class for each check and kind of input. The methods run under pytest or any other runner,
 and need no package beyond the library's own dependencies. :func:`example` describes the rows that the checks use.
-:func:`monitor_conformance` and :func:`explainer_conformance` do the same for monitors and explainers.
+:func:`memory_guard_conformance`, :func:`monitor_conformance` and :func:`explainer_conformance` do the same for guards
+with memory, monitors and explainers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +19,13 @@ from typing import TypeVar
 
 from guards.detectors.base import Detector, Params
 from guards.explainers.base import Explainer
+from guards.memory.base import MemoryGuard, MemoryGuardParams
 from guards.monitors.base import Monitor, MonitorParams
 from guards.testing.detectors import DetectorChecks
 from guards.testing.example import KINDS, Example, Kind, Task, example
 from guards.testing.explained_model import explained
 from guards.testing.explainers import ExplainerChecks
+from guards.testing.memory_guards import MemoryGuardChecks
 from guards.testing.monitors import MonitorChecks
 
 __all__ = [
@@ -33,6 +36,8 @@ __all__ = [
     "example",
     "explainer_checks",
     "explainer_conformance",
+    "memory_guard_checks",
+    "memory_guard_conformance",
     "monitor_checks",
     "monitor_conformance",
 ]
@@ -59,6 +64,24 @@ def detector_conformance(
 ) -> Callable[[C], C]:
     """Add every check to a test class, for each kind of input that the detector accepts."""
     return _as_methods({kind: detector_checks(detector, params, kind=kind, task=task) for kind in kinds})
+
+
+def memory_guard_checks(
+    guard: type[MemoryGuard], params: MemoryGuardParams, *, kind: Kind, task: Task = "classification"
+) -> dict[str, Check]:
+    """Give the checks by name; a check that fails raises AssertionError, or the guard's own exception."""
+    return _named(MemoryGuardChecks(guard, params, kind, task))
+
+
+def memory_guard_conformance(
+    guard: type[MemoryGuard],
+    params: MemoryGuardParams,
+    *,
+    kinds: Sequence[Kind] = KINDS,
+    task: Task = "classification",
+) -> Callable[[C], C]:
+    """Add every check to a test class, for each kind of input that the guard accepts."""
+    return _as_methods({kind: memory_guard_checks(guard, params, kind=kind, task=task) for kind in kinds})
 
 
 def monitor_checks(
@@ -107,7 +130,7 @@ def explainer_conformance(
     return _as_methods({kind: explainer_checks(explainer, params, kind=kind, task=task) for kind in kinds})
 
 
-def _named(checks: DetectorChecks | MonitorChecks | ExplainerChecks) -> dict[str, Check]:
+def _named(checks: DetectorChecks | MemoryGuardChecks | MonitorChecks | ExplainerChecks) -> dict[str, Check]:
     return {name: getattr(checks, name) for name in vars(type(checks)) if not name.startswith("_")}
 
 

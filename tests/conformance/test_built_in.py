@@ -1,4 +1,4 @@
-"""Every registered detector, monitor and explainer passes the checks that third parties' plug-ins get."""
+"""Every registered detector, guard with memory, monitor and explainer passes the checks of third parties' plug-ins."""
 
 from typing import Any, get_args
 
@@ -7,7 +7,8 @@ from alibi_here import LACKING
 
 from guards.config.plugins import BUILT_IN, registered
 from guards.detectors.base import Detector
-from guards.testing import detector_checks, example, explainer_checks, monitor_checks
+from guards.memory.base import MemoryGuard
+from guards.testing import detector_checks, example, explainer_checks, memory_guard_checks, monitor_checks
 from guards.testing.example import KINDS, Task
 
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -46,6 +47,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "kernel_shap": [{"samples": 256}, {"samples": 64, "groups": 5}],
     "occlusion": [{}, {"window": 2, "positions": 9}],
     "feature_ablation": [{}, {"groups": 5}],
+    "query_similarity": [{"name": "q"}, {"name": "few", "neighbours": 3, "window": 16, "average_run_length": 1000}],
     "bins": [{"name": "streams"}, {"name": "coarse", "bins": 2, "projections": 0}],
     "sequential": [{"name": "drift"}, {"name": "clean", "include": "clean", "epoch": 7, "bins": 3, "projections": 2}],
     "accuracy": [{"name": "accuracy"}, {"name": "strict", "tolerance": 0.0}],
@@ -94,12 +96,23 @@ def test_detector(name: str, params: dict[str, Any], kind: Any, task: Task) -> N
         check()
 
 
-@pytest.mark.parametrize("detector", BUILT_IN["detectors"], ids=lambda detector: detector.__name__)
-def test_detectors_say_what_they_cannot_see(detector: type[Detector]) -> None:
-    """Every built-in detector says in sentences what it cannot see, for the readers of a report."""
+@pytest.mark.parametrize(
+    "detector", [*BUILT_IN["detectors"], *BUILT_IN["memory_guards"]], ids=lambda detector: detector.__name__
+)
+def test_detectors_say_what_they_cannot_see(detector: type[Detector | MemoryGuard]) -> None:
+    """Every built-in detector and guard with memory says in sentences what it cannot see, for a report's readers."""
     said = detector.blind_spots
     assert said.endswith(".")
     assert len(said.split()) >= 10
+
+
+@pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("memory_guards"))
+def test_memory_guard(name: str, params: dict[str, Any], kind: Any, task: Task) -> None:
+    """A built-in guard with memory passes every check for every kind of input and task."""
+    guard = registered("memory_guards")[name]
+    chosen = guard.Params.model_validate({"kind": name, **params})
+    for check in memory_guard_checks(guard, chosen, kind=kind, task=task).values():
+        check()
 
 
 @pytest.mark.parametrize(("name", "params", "kind", "task"), parametrised("monitors"))
