@@ -41,7 +41,7 @@ def brier_scores(probabilities: Tensor, labels: Tensor) -> tuple[float, float]:
     (Brier 1950, "Verification of forecasts expressed in terms of probability").
 
     >>> [round(score, 4) for score in brier_scores(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0]))]
-    [0.17, 0.1562]
+    [0.17, 0.1953]
     """
     truth = torch.nn.functional.one_hot(labels, probabilities.shape[1])
     exact, coarse = ((each - truth).square().sum(1).mean() for each in (probabilities, blurred(probabilities)))
