@@ -15,7 +15,7 @@ TINY = 1e-12
 
 
 class Ball:
-    """Points (n, w) are changes of rows (n, ...) in the units of a space; values that must not change have no change."""
+    """Points (n, w) are changes of rows (n, ...) in the units of a space; a value that must not change has none."""
 
     def __init__(self, space: Space, x: Rows, eps: float, norm: Norm, device: torch.device) -> None:
         unit, low, high = (part.to(device).flatten(1) for part in space.tensors(x))
@@ -42,10 +42,7 @@ class Ball:
 
     def descend(self, points: Tensor, gradient: Tensor, share: float) -> Tensor:
         """Step against a gradient (n, w) by a share of eps, and stay within the ball."""
-        if self._norm == "linf":
-            step = gradient.sign()
-        else:
-            step = gradient / self._rms(gradient).clamp_min(TINY)
+        step = gradient.sign() if self._norm == "linf" else gradient / self._rms(gradient).clamp_min(TINY)
         return self._project(points - share * self._eps * step)
 
     def _project(self, points: Tensor) -> Tensor:

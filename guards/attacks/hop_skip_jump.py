@@ -19,8 +19,9 @@ SHORTEST = 1e-3
 
 
 class HopSkipJump:
-    """Chen, Jordan, Wainwright 2020, "HopSkipJumpAttack: a query-efficient decision-based attack", for the largest change.
+    """Jumps along the estimated normal of the boundary, each half as long as the last until the label stays wrong.
 
+    Chen, Jordan, Wainwright 2020, "HopSkipJumpAttack: a query-efficient decision-based attack", for the largest change.
     Halving is as precise as 1 / d^2 of the change, and neighbours are d times as far, as in the paper; but halving ends
     at a thousandth of the change, and neighbours are at least a hundredth away.
     """

@@ -9,10 +9,16 @@ import torch
 from guards.attacks.target import WITHHELD, Answers, Bools, Client
 from guards.bundle.batches import batches_of
 from guards.bundle.bundle import Bundle
+from guards.config.config import Config
 from guards.model.chunked_run import refusing
 from guards.types import Action, Batch, Result, Rows
 
-__all__ = ["PipelineTarget"]
+__all__ = ["PipelineTarget", "shows_flags"]
+
+
+def shows_flags(config: Config) -> bool:
+    """Say whether an answer may show that a guard acted: by a reason, or by the missing label."""
+    return config.mode != "shadow" and any(guard.visible or guard.action != "flag" for guard in config.guards)
 
 
 class PipelineTarget:
@@ -30,9 +36,9 @@ class PipelineTarget:
         config = bundle.config
         self._bundle, self.pipeline = bundle, bundle.pipeline()
         self.size = config.server.max_batch_rows
-        acting = config.mode != "shadow"
-        self._visible = [place for place, guard in enumerate(config.guards) if guard.visible and acting]
-        self.shows_flags = bool(self._visible) or (acting and any(g.action != "flag" for g in config.guards))
+        self.shows_flags = shows_flags(config)
+        shown = config.mode != "shadow"
+        self._visible = [place for place, guard in enumerate(config.guards) if guard.visible and shown]
 
     def ask(self, x: npt.NDArray[np.float32], clients: Sequence[Client]) -> Answers:
         """Answer rows (n, ...), in order.

@@ -66,12 +66,14 @@ class Spacing:
         for _ in range(TRIES):
             queries = make(self.spread)
             answers = yield queries
-            if not self.adaptive or not self.oracle:
+            if not (self.adaptive and self.oracle):
                 break
             if answers.refused.mean() <= TOLERATED:
                 self.spread = max(1.0, self.spread * NARROWER)
                 break
             self.spread = min(self.widest, self.spread * WIDER)
+        else:
+            self.spread = 1.0  # distance is not what the guard minds
         return queries, answers
 
 

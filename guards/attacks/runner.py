@@ -9,7 +9,7 @@ import numpy as np
 from guards.attacks.boundary import Boundary
 from guards.attacks.hop_skip_jump import HopSkipJump
 from guards.attacks.nes import Nes
-from guards.attacks.query_attack import AttackedRow, QueryAttack, Queries, Spacing, lengths
+from guards.attacks.query_attack import AttackedRow, Queries, QueryAttack, Spacing, lengths
 from guards.attacks.space import Rows, Space
 from guards.attacks.square import Square
 from guards.attacks.target import Answers, Client, Floats, Target
@@ -96,9 +96,11 @@ def run(  # noqa: PLR0913 - what is asked of an attack
         low, high = space.bounds(row)
         attacked = AttackedRow(label, low, high, space.sizes(), space.between(row, starts[place]), budget)
         spacing = Spacing(adaptive=mode == "adaptive", oracle=target.shows_flags, widest=attack.widest)
-        rng = np.random.default_rng([seed, place, *name.encode(), *mode.encode()])
+        rng = np.random.default_rng([seed, place, *name.encode()])
         queries = attack(attacked, max(epses), spacing, rng)
-        running.append(_Running(f"{name} {mode} {place}", row, attacked, queries, epses, Trace(), np.zeros((0, 0))))
+        running.append(
+            _Running(f"{name} {mode} {place}", row, attacked, queries, epses, Trace(), np.zeros((0, len(low))))
+        )
         if budget and len(low):
             running[-1].wanted = next(queries)
     accounts = ACCOUNTS if mode == "accounts" else 1

@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from guards.attacks.query_attack import AttackedRow, Norm, lengths
+from guards.attacks.query_attack import AttackedRow, Norm
 from guards.attacks.target import WITHHELD, Answers, Bools, Floats, Ints
 
 __all__ = ["bisect", "find_start", "is_wrong", "towards"]
@@ -37,10 +37,8 @@ def towards(change: Floats, share: float, norm: Norm) -> Floats:
     return np.clip(change, -most, most)
 
 
-def bisect(
-    change: Floats, row: AttackedRow, norm: Norm, precision: float
-) -> Generator[Floats, Answers, Floats]:
-    """Shorten a change (d,) with a wrong label as far as the label stays wrong, by halving, to a share of its length."""
+def bisect(change: Floats, row: AttackedRow, norm: Norm, precision: float) -> Generator[Floats, Answers, Floats]:
+    """Shorten a change (d,) by halving while the label stays wrong; ``precision`` is a share of the change's length."""
     near, far = 0.0, 1.0
     for _ in range(HALVINGS):
         if far - near <= precision:
