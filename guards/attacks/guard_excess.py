@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from guards.detectors.base import Detector
 from guards.pipeline import Pipeline
 from guards.types import Batch
 
@@ -18,7 +19,7 @@ class GuardExcess:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._guards: list[tuple[torch.nn.Module, float, float]] = []
+        self._guards: list[tuple[Detector, float, float]] = []
         self.blind: list[str] = []
         scores = None if pipeline.calibration is None else pipeline.calibration.scores
         for place, (guard, rank) in enumerate(zip(pipeline.guards, pipeline.max_ranks, strict=True)):

@@ -73,7 +73,5 @@ def _direction(best: Floats, queries: Floats, answers: Answers, label: int) -> F
     signs = np.where(is_wrong(answers, label), 1.0, -1.0)
     noise = queries - best
     mean = signs.mean()
-    if abs(mean) == 1:
-        return mean * noise.mean(0)
-    direction: Floats = (signs - mean) @ noise / len(noise)
+    direction: Floats = mean * noise.mean(0) if abs(mean) == 1 else (signs - mean) @ noise / len(noise)
     return direction

@@ -114,7 +114,7 @@ class HttpTarget:
         """Write rows as JSON has them: null for a missing value, the name of a category."""
         columns = self._bundle.schema.columns
         if not columns:
-            return x.tolist()
+            return list(x.tolist())
         return [
             {
                 column.name: None

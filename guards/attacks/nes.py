@@ -42,7 +42,8 @@ class Nes:
 
 def _neighbours(at: Floats, row: AttackedRow, eps: float, rng: np.random.Generator, spread: float) -> Floats:
     noise = rng.standard_normal((PAIRS, len(at))) * (SIGMA * eps * spread)
-    return np.clip(np.concatenate([at[None], at + noise, at - noise]), row.low, row.high)
+    drawn: Floats = np.clip(np.concatenate([at[None], at + noise, at - noise]), row.low, row.high)
+    return drawn
 
 
 def _gradient(queries: Floats, answers: Answers, label: int) -> Floats:

@@ -67,8 +67,8 @@ class PipelineTarget:
         return Answers(
             labels=np.where(withheld, WITHHELD, label.cpu().numpy()),
             probabilities=np.where(withheld[:, None], np.nan, shown),
-            refused=withheld | flagged[self._visible].any(0),
-            flagged=flagged.any(0),
+            refused=withheld | np.logical_or.reduce(flagged[self._visible], axis=0),
+            flagged=np.logical_or.reduce(flagged, axis=0),
         )
 
 

@@ -20,6 +20,7 @@ WIDER, NARROWER = 1.5, 0.98
 TOLERATED = 0.1
 """The share of refused queries at which an adaptive attacker draws them again, farther apart."""
 TRIES = 4
+TENTH = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,22 +60,32 @@ class Spacing:
             self.spread = self.widest
 
     def draw(self, make: Callable[[float], Floats]) -> Generator[Floats, Answers, tuple[Floats, Answers]]:
-        """Ask the queries that ``make`` draws at a spread; return the last queries and their answers.
+        """Ask the queries (m, d) that ``make`` draws at a spread; return the last queries and their answers.
 
-        The plain attack asks once. The adaptive attack draws again if too many queries were refused.
+        The plain attack asks once. The adaptive attack asks a tenth first; if too many of these are refused, it draws
+        all queries again.
         """
+        if not (self.adaptive and self.oracle):
+            queries = make(self.spread)
+            return queries, (yield queries)
         for _ in range(TRIES):
             queries = make(self.spread)
-            answers = yield queries
-            if not (self.adaptive and self.oracle):
+            answers = yield queries[: -(-len(queries) // TENTH)]
+            if not self._widened(answers):
                 break
-            if answers.refused.mean() <= TOLERATED:
-                self.spread = max(1.0, self.spread * NARROWER)
-                break
-            self.spread = min(self.widest, self.spread * WIDER)
         else:
             self.spread = 1.0  # distance is not what the guard minds
+        if len(answers) < len(queries):
+            answers = Answers.join([answers, (yield queries[len(answers) :])])
+            self._widened(answers)
+        self.spread = max(1.0, self.spread * NARROWER)
         return queries, answers
+
+    def _widened(self, answers: Answers) -> bool:
+        refused = bool(answers.refused.mean() > TOLERATED)
+        if refused:
+            self.spread = min(self.widest, self.spread * WIDER)
+        return refused
 
 
 class QueryAttack(Protocol):
@@ -97,12 +108,14 @@ def lengths(changes: Floats, norm: Norm) -> Floats:
     >>> lengths(np.array([[3.0, 4.0]]), "linf"), lengths(np.array([[3.0, 4.0]]), "rms") * math.sqrt(2)
     (array([4.]), array([5.]))
     """
-    if norm == "linf":
-        return np.abs(changes).max(1, initial=0.0)
-    return np.linalg.norm(changes, axis=1) / math.sqrt(max(1, changes.shape[1]))
+    found: Floats = np.abs(changes).max(1, initial=0.0)
+    if norm == "rms":
+        found = np.linalg.norm(changes, axis=1) / math.sqrt(max(1, changes.shape[1]))
+    return found
 
 
 def margins(answers: Answers, label: int) -> Floats:
     """Give the log odds of the true label against the most likely other label (n,); NaN if no label is given."""
     logs = np.log(np.maximum(answers.probabilities, FLAT))
-    return logs[:, label] - np.delete(logs, label, axis=1).max(1)
+    found: Floats = logs[:, label] - np.delete(logs, label, axis=1).max(1)
+    return found
