@@ -147,10 +147,8 @@ class Campaign:
 def _blind(attacks: Sequence[Attack], pgd: Pgd) -> list[str]:
     if not pgd.excess.blind or not any(mode == "aware" for _, mode in attacks):
         return []
-    return [
-        f"the aware white box has no gradient of {', '.join(pgd.excess.blind)}: it only tries its rows on them, and a "
-        "better attacker may pass them"
-    ]
+    names = ", ".join(pgd.excess.blind)
+    return [f"the aware white box has no gradient of {names}, and only tries its rows: a better attacker may pass"]
 
 
 def _weaker_white_box(document: Attacked, epses: Sequence[float]) -> list[str]:

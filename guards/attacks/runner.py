@@ -33,12 +33,14 @@ class Trace:
     """What an attack on one row did: how many queries it asked, and at which query, counted from 1, things happened.
 
     ``first_flag`` is None if no query was flagged. ``successes`` has the first query with a wrong label within each
-    eps; an eps that was not reached is absent. ``found`` has the row of that query.
+    eps; an eps that was not reached is absent. ``found`` has the row of that query, and ``passed`` says whether this
+    query itself was not flagged.
     """
 
     queries: int = 0
     first_flag: int | None = None
     successes: dict[float, int] = field(default_factory=dict)
+    passed: dict[float, bool] = field(default_factory=dict)
     found: dict[float, Rows] = field(default_factory=dict)
 
     def undetected(self, eps: float) -> bool:
@@ -146,4 +148,5 @@ def _note(each: _Running, rows: Rows, answers: Answers, length: Floats) -> None:
         hits = np.flatnonzero(wrong & (length <= eps * (1 + TOLERANCE)))
         if eps not in trace.successes and len(hits):
             trace.successes[eps], trace.found[eps] = trace.queries + int(hits[0]) + 1, rows[hits[0]]
+            trace.passed[eps] = not answers.flagged[hits[0]]
     trace.queries += len(rows)

@@ -33,6 +33,10 @@ __all__ = ["Asked", "Server", "attack", "show"]
 TIMEOUT_SECONDS = 60.0
 BEARER = "Bearer "
 DEFAULT_EPS = {"image": (0.05, 0.1), "tensor": (0.1, 0.5), "tabular": (0.1, 0.5)}
+MEANINGS = (
+    "passed: the successful query was not flagged; undetected: no query was flagged up to the success; first flag, "
+    "queries: medians"
+)
 LIMITS = (
     "These attackers are a lower bound: a better attacker may come.",
     "Rows that were crafted on a similar model need one query, and no guard with memory sees them coming.",
@@ -145,14 +149,24 @@ def show(result: Attacked, console: Console) -> None:
         f"{result['budget']} queries each; an eps of 1 is {result['unit']}; below each share its 95 % interval"
     )
     grid = Grid(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("attack", "eps", "success", "undetected", f"flagged\nin {SOON}", "first\nflag", "queries"):
+    for heading in (
+        "attack",
+        "eps",
+        "success",
+        "passed",
+        "undetected",
+        f"flagged\nin {SOON}",
+        "first\nflag",
+        "queries",
+    ):
         grid.add_column(heading, justify="left" if heading == "attack" else "right", no_wrap=True)
     for name, modes in result["attacks"].items():
         for mode, by_eps in modes.items():
             for place, (key, figures) in enumerate(by_eps.items()):
-                label = "" if place else f"{name} {mode}"
+                label = "" if place else f"{name}\n{mode}"
                 grid.add_row(label, key.removeprefix("eps_"), *_cells(figures))
     console.print(grid)
+    console.print(MEANINGS, highlight=False)
     by_rms = [name for name in result["attacks"] if norm_of(name) == "rms"]
     if by_rms:
         console.print(f"eps bounds the largest change of a value; for {', '.join(by_rms)} the root mean square change")
@@ -165,6 +179,7 @@ def show(result: Attacked, console: Console) -> None:
 def _cells(figures: Figures) -> tuple[str, ...]:
     shares = (
         _share(figures["success"], figures["success_interval"]),
+        _share(figures["passed"], figures["passed_interval"]),
         _share(figures["undetected"], figures["undetected_interval"]),
         _share(figures["flagged_in_20"], figures["flagged_in_20_interval"]),
     )
