@@ -37,7 +37,8 @@ class Nes:
             gradient = _gradient(queries, answers, row.label)
             largest = np.abs(gradient).max(initial=0.0)
             direction = MOMENTUM * direction + (gradient / largest if largest else 0.0)
-            at = np.clip(at - STEP * eps * np.sign(direction), low, high)
+            step = min(1.0, STEP * spacing.spread) * eps
+            at = np.clip(at - step * np.sign(direction), low, high)
 
 
 def _neighbours(at: Floats, row: AttackedRow, eps: float, rng: np.random.Generator, spread: float) -> Floats:

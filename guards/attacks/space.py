@@ -79,7 +79,7 @@ class Space:
     def between(self, row: Rows, others: Rows) -> Floats:
         """Give the changes (s, d) that turn a row's free values into those of other rows (s, ...), where known."""
         free, (low, high) = self.free(row), self.bounds(row)
-        flat = others.reshape(len(others), -1)[:, free].astype(np.float64)
+        flat = others.reshape(len(others), len(self.unit))[:, free].astype(np.float64)
         changes = (flat - row.reshape(-1)[free].astype(np.float64)) / self.unit[free]
         return np.clip(np.nan_to_num(changes), low, high)
 

@@ -149,17 +149,9 @@ def show(result: Attacked, console: Console) -> None:
         f"{result['budget']} queries each; an eps of 1 is {result['unit']}; below each share its 95 % interval"
     )
     grid = Grid(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in (
-        "attack",
-        "eps",
-        "success",
-        "passed",
-        "undetected",
-        f"flagged\nin {SOON}",
-        "first\nflag",
-        "queries",
-    ):
-        grid.add_column(heading, justify="left" if heading == "attack" else "right", no_wrap=True)
+    grid.add_column("attack", no_wrap=True)
+    for heading in ("eps", "success", "passed", "undetected", f"flagged\nin {SOON}", "first\nflag", "queries"):
+        grid.add_column(heading, justify="right", no_wrap=True)
     for name, modes in result["attacks"].items():
         for mode, by_eps in modes.items():
             for place, (key, figures) in enumerate(by_eps.items()):
@@ -192,4 +184,8 @@ def _cells(figures: Figures) -> tuple[str, ...]:
 def _share(value: float | None, interval: Interval | None) -> str:
     if value is None or interval is None:
         return ""
-    return f"{value:.2f}\n{interval[0]:.2f}-{interval[1]:.2f}"
+    return f"{value:.2f}\n{_short(interval[0])}-{_short(interval[1])}"
+
+
+def _short(share: float) -> str:
+    return f"{share:.2f}".removeprefix("0")
