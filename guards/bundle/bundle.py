@@ -1,7 +1,7 @@
 """The bundle, a model with its fitted guards and monitors, and its folder of JSON and safetensors files."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from guards.bundle.construction import (
     context_of,
     make_detector,
+    make_memory_guard,
     make_monitor,
     make_pipeline,
     make_subject,
@@ -30,6 +31,9 @@ from guards.explainers.base import Explainer
 from guards.explainers.explained_function import Subject
 from guards.explainers.reference_sample import Exemplars
 from guards.input.schema import InputSchema
+from guards.memory.base import MemoryGuard
+from guards.memory.history import History, LocalHistory
+from guards.memory.watch import Watch
 from guards.model.program import load_program, save_program
 from guards.model.torch_model import TorchModel
 from guards.monitors.base import Monitor
@@ -63,6 +67,7 @@ class Bundle:
     abstentions: Mapping[str, Abstention]
     calibrated: Calibrated
     monitors: tuple[Monitor, ...]
+    memory_guards: tuple[MemoryGuard, ...] = ()
     exemplars: Exemplars | None = None
     self_test: SelfTest | None = None
     id: str = ""
@@ -82,6 +87,15 @@ class Bundle:
             predictor=self.calibrated.predictor(self.config, self.schema, self.classes),
             stratum_of=stratum_of(self.config, self.schema, self.classes),
         )
+
+    def watch(self, history: Callable[[MemoryGuard], History] = LocalHistory) -> Watch:
+        """Make the watch: the guards with memory, which remember nothing yet; ``history`` is where they remember."""
+        return Watch(self.memory_guards, shadow=self.config.mode == "shadow", history=history)
+
+    def thresholds(self, pipeline: Pipeline) -> dict[str, float]:
+        """Give each guard's largest p-value at which it flags, by name, in the order of answers' columns."""
+        own = {guard.name: 1 / guard.params.average_run_length for guard in self.memory_guards}
+        return dict(zip(pipeline.names, pipeline.thresholds, strict=True)) | own
 
     def run_self_test(self, pipeline: Pipeline) -> None:
         """Require that a pipeline of this bundle gives the known answers to the known rows.
@@ -158,6 +172,8 @@ class Bundle:
         state |= {f"abstention.{name}": abstention.tensor() for name, abstention in self.abstentions.items()}
         for spec, detector in zip(self.config.guards, self.detectors, strict=True):
             state |= named_state(f"detector.{spec.name}", detector)
+        for guard in self.memory_guards:
+            state |= named_state(f"memory.{guard.name}", guard)
         for monitor in self.monitors:
             state |= named_state(f"monitor.{monitor.name}", monitor)
         if self.self_test is not None:
@@ -203,6 +219,10 @@ class Bundle:
             meaning=manifest.meaning,
         )
         detectors = tuple(restored(make_detector(spec), state, f"detector.{spec.name}") for spec in config.guards)
+        memory_guards = tuple(
+            restored(make_memory_guard(params), state, f"memory.{params.name}").to(model.device)
+            for params in config.memory_guards
+        )
         context = context_of(config, schema, classes)
         monitors = tuple(
             restored(make_monitor(params, context), state, f"monitor.{params.name}").to(model.device)
@@ -230,6 +250,7 @@ class Bundle:
             },
             calibrated=Calibrated.from_tensors(state, config, temperature=manifest.temperature),
             monitors=monitors,
+            memory_guards=memory_guards,
             exemplars=kept,
             self_test=None
             if manifest.self_test is None

@@ -18,6 +18,7 @@ from guards.explainers.baselines import baselines
 from guards.explainers.explained_function import Subject
 from guards.explainers.reference_sample import Exemplars
 from guards.input.schema import InputSchema
+from guards.memory.base import MemoryGuard, MemoryGuardParams
 from guards.model.torch_model import TorchModel
 from guards.monitors.base import Context, Monitor, MonitorParams
 from guards.pipeline import Guard, Pipeline
@@ -27,6 +28,7 @@ __all__ = [
     "check_parts",
     "context_of",
     "make_detector",
+    "make_memory_guard",
     "make_monitor",
     "make_pipeline",
     "make_subject",
@@ -49,6 +51,15 @@ def make_detector(spec: GuardConfig) -> Detector:
     """
     kind = spec.detector.model_dump()["kind"]
     return cast("type[Detector]", registered("detectors")[kind])(spec.detector)
+
+
+def make_memory_guard(params: MemoryGuardParams) -> MemoryGuard:
+    """Make a guard with memory, which is not fitted yet.
+
+    Raises:
+        ValueError: the guard refuses its parameters.
+    """
+    return cast("type[MemoryGuard]", registered("memory_guards")[params.kind])(params)
 
 
 def make_monitor(params: MonitorParams, context: Context) -> Monitor:
@@ -78,6 +89,11 @@ def check_parts(config: Config, schema: InputSchema, classes: tuple[str, ...]) -
             make_detector(spec).check_schema(schema)
         except ValueError as unfit:
             mistakes.append(f"guards.{index}.detector: {unfit}")
+    for index, watching in enumerate(config.memory_guards):
+        try:
+            make_memory_guard(watching).check_schema(schema)
+        except ValueError as unfit:
+            mistakes.append(f"memory_guards.{index}: {unfit}")
     if mistakes:
         raise Mistake(*mistakes)
 

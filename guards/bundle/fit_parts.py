@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from guards.bundle.construction import context_of, make_detector, make_monitor
+from guards.bundle.construction import context_of, make_detector, make_memory_guard, make_monitor
 from guards.config.config import Config
 from guards.detectors.base import Detector
+from guards.memory.base import MemoryGuard
 from guards.model.chunked_run import CHUNK, chunks_of
 from guards.monitors.base import Monitor
 from guards.types import Batch, Mistake, Reference, Result
 
-__all__ = ["Track", "fit_detectors", "fit_monitors", "untracked"]
+__all__ = ["Track", "fit_detectors", "fit_memory_guards", "fit_monitors", "untracked"]
 
 Track = Callable[[range, str], Iterable[int]]
 """Wraps the steps of a named stage, to show their progress."""
@@ -55,6 +56,25 @@ def fit_detectors(
         detectors.append(detector)
         scores.append(score.float()[None])
     return tuple(detectors), torch.cat(scores), violated
+
+
+@torch.no_grad()
+def fit_memory_guards(config: Config, reference: Reference, clean: Batch, track: Track) -> tuple[MemoryGuard, ...]:
+    """Fit the guards with memory on the reference, and calibrate them on sequences of clean calibration rows.
+
+    Raises:
+        Mistake: a guard cannot be fitted or calibrated.
+    """
+    if not config.memory_guards:
+        return ()
+    fitted = []
+    for index in track(range(len(config.memory_guards)), "guards with memory"):
+        try:
+            guard = make_memory_guard(config.memory_guards[index])
+            fitted.append(guard.to(clean.x.device).fit(reference).calibrate(clean).to(clean.x.device))
+        except ValueError as unfit:
+            raise Mistake(f"memory_guards.{index}: {unfit}") from unfit
+    return tuple(fitted)
 
 
 def fit_monitors(

@@ -13,7 +13,7 @@ from guards.bundle.construction import make_pipeline, make_subject
 from guards.bundle.false_alarms import FalseAlarms, GuardReport, measure
 from guards.bundle.fit_abstentions import fit_abstentions
 from guards.bundle.fit_notices import fit_notices
-from guards.bundle.fit_parts import Track, fit_detectors, fit_monitors, untracked
+from guards.bundle.fit_parts import Track, fit_detectors, fit_memory_guards, fit_monitors, untracked
 from guards.bundle.labelled import Labelled
 from guards.bundle.predictor_parts import calibrate, codes_of_requests, draws_by_place, fit_measure, stratum_of
 from guards.bundle.self_test import KNOWN_ROWS, SelfTest, made_up_rows
@@ -132,6 +132,7 @@ def fit_examined(  # noqa: PLR0913
         draws_by_place(len(calibration), "calibration").to(device),
     )
     detectors, scores, violated = fit_detectors(config, reference, clean, track)
+    memory_guards = fit_memory_guards(config, reference, clean, track)
     aside = None if tuning_output is None else (Batch(tuning.x.to(device), output=tuning_output), tuning.y)
     abstentions = fit_abstentions(config, detectors, aside, (scores, calibration.y, clean_output.logits))
     scores = scores[:, ~violated].cpu()
@@ -163,6 +164,7 @@ def fit_examined(  # noqa: PLR0913
         model=model,
         program=program,
         detectors=detectors,
+        memory_guards=memory_guards,
         cause_names={s.name: d.cause_names() for s, d in zip(config.guards, detectors, strict=True)},
         scores=scores,
         abstentions=abstentions,

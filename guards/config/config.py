@@ -16,6 +16,7 @@ from guards.config.server import ServerConfig
 from guards.config.store import StoreConfig
 from guards.input.column import Label, as_label
 from guards.input.schema import InputSpec
+from guards.memory.base import MemoryGuardParams
 from guards.monitors.accuracy import AccuracyParams
 from guards.monitors.base import MonitorParams
 from guards.monitors.groups.params import GroupsParams
@@ -23,6 +24,9 @@ from guards.monitors.streams import StreamParams
 from guards.types import Mistake
 
 __all__ = ["Config", "differences", "parse"]
+
+
+Named = GuardConfig | MemoryGuardParams | MonitorParams
 
 
 class Config(Section):
@@ -50,6 +54,9 @@ class Config(Section):
     )
     prediction_sets: PredictionSetsConfig = PredictionSetsConfig()
     guards: tuple[GuardConfig, ...] = Field(default=(), description="what judges each row")
+    memory_guards: tuple[Annotated[SerializeAsAny[MemoryGuardParams], OneOf("memory_guards")], ...] = Field(
+        default=(), description="what judges each row by the rows that its client asked before"
+    )
     monitors: tuple[Annotated[SerializeAsAny[MonitorParams], OneOf("monitors")], ...] = Field(
         default=(), description="what watches the stream of answered rows"
     )
@@ -62,9 +69,9 @@ class Config(Section):
         "made-up rows, and those that monitors and explanations need",
     )
 
-    @field_validator("guards", "monitors")
+    @field_validator("guards", "memory_guards", "monitors")
     @classmethod
-    def _unique(cls, value: tuple[GuardConfig | MonitorParams, ...]) -> tuple[GuardConfig | MonitorParams, ...]:
+    def _unique(cls, value: tuple[Named, ...]) -> tuple[Named, ...]:
         names = [item.name for item in value]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -97,9 +104,19 @@ class Config(Section):
         return value
 
     @property
+    def judges(self) -> "tuple[GuardConfig | MemoryGuardParams, ...]":
+        """All guards, in the order of an answer's columns: those that judge a row alone, then those with memory."""
+        return (*self.guards, *self.memory_guards)
+
+    @property
     def budgeted(self) -> tuple[int, ...]:
         """The places of the guards that share the budget; guards with a `target_error` abstain on purpose."""
         return tuple(place for place, guard in enumerate(self.guards) if guard.target_error is None)
+
+    @property
+    def on_purpose(self) -> tuple[int, ...]:
+        """The places of the guards with a `target_error`."""
+        return tuple(place for place, guard in enumerate(self.guards) if guard.target_error is not None)
 
     @property
     def all_monitors(self) -> tuple[MonitorParams, ...]:
@@ -122,6 +139,16 @@ class Config(Section):
     def _rows_to_show(self) -> Self:
         if self.explain.needs_rows and not self.store_reference_rows:
             raise ValueError(f"explain.{self.explain.needs_rows} needs `store_reference_rows: true`")
+        return self
+
+    @model_validator(mode="after")
+    def _guards_have_names_of_their_own(self) -> Self:
+        names = {guard.name for guard in self.guards}
+        for place, guard in enumerate(self.memory_guards):
+            if guard.name in names:
+                raise ValueError(f"memory_guards.{place}.name: a guard has the name {guard.name!r}: choose another")
+            if guard.on_evidence == "blur" and self.model.task == "regression":
+                raise ValueError(f"memory_guards.{place}.on_evidence: a regression has no probabilities to blur")
         return self
 
     @model_validator(mode="after")
@@ -165,6 +192,7 @@ SET_METHODS: Mapping[str, tuple[str, ...]] = {
 DEPLOY_TIME = re.compile(
     r"mode|false_alarm_budget|guarantee|coverage|model\.(device|compile)|(explain|server|store)(\..*)?"
     r"|guards\.\d+\.(action|share|on_error|visible|optional)"
+    r"|memory_guards\.\d+\.(action|visible|on_evidence|average_run_length)"
     r"|monitors\.\d+\.(average_run_length|margin|tolerance|principals(\.\d+)?|principal_share)"
 )
 

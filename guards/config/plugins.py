@@ -1,9 +1,10 @@
-"""The registry of detectors, monitors and explainers: the built-in ones, and those of installed packages.
+"""The registry of plug-ins: detectors, guards with memory, monitors and explainers, built-in or of other packages.
 
 All are constructed in one way: the parameters first, then one context object if the kind of plug-in has one, and
 nothing else. Everything that a user may set is declared in the plug-in's parameters.
 
 - ``Detector(params)``: a detector has no context. It learns everything from the reference, in ``fit``.
+- ``MemoryGuard(params)``: as a detector.
 - ``Monitor(params, context)``: ``context`` is a :class:`guards.monitors.base.Context`.
 - ``Explainer(params, subject)``: ``subject`` is a :class:`guards.explainers.explained_function.Subject`.
 
@@ -39,6 +40,8 @@ from guards.explainers.kernel_shap import KernelShap
 from guards.explainers.occlusion import Occlusion
 from guards.explainers.saliency import Saliency
 from guards.explainers.shapley import Shapley
+from guards.memory.base import MemoryGuard
+from guards.memory.query_similarity import QuerySimilarity
 from guards.monitors.accuracy import Accuracy
 from guards.monitors.alibi.window_tests import ALIBI
 from guards.monitors.base import Monitor
@@ -47,21 +50,24 @@ from guards.monitors.groups.monitor import Groups
 from guards.monitors.sequential import Sequential
 from guards.monitors.suitability.monitor import Suitability
 
-__all__ = ["OneOf", "broken_plugins", "registered"]
+__all__ = ["Group", "OneOf", "broken_plugins", "registered"]
 
-Group = Literal["detectors", "monitors", "explainers"]
-Plugin = type[Detector] | type[Monitor] | type[Explainer]
+Group = Literal["detectors", "memory_guards", "monitors", "explainers"]
+Plugin = type[Detector] | type[MemoryGuard] | type[Monitor] | type[Explainer]
 
 # The built-in classes are listed here, since a bento has the sources without the metadata that names entry points.
 BUILT_IN: dict[Group, tuple[Plugin, ...]] = {
     "detectors": (Ranges, ImageQuality, Gaussian, Mahalanobis, Knn, Energy, Fdbd, Gen, Confidence),
+    "memory_guards": (QuerySimilarity,),
     "monitors": (Groups, Bins, Sequential, Accuracy, Suitability, *ALIBI),
     "explainers": (
         *(IntegratedGradients, Saliency, DeepLift, GradientShap, Occlusion, FeatureAblation, KernelShap, Shapley),
     ),
 }
-TAG: dict[Group, str] = {"detectors": "kind", "monitors": "kind", "explainers": "method"}
-RESERVED: dict[Group, tuple[str, ...]] = {"detectors": (), "monitors": (), "explainers": (NEIGHBOURS,)}
+TAG: dict[Group, str] = {"detectors": "kind", "memory_guards": "kind", "monitors": "kind", "explainers": "method"}
+RESERVED: dict[Group, tuple[str, ...]] = {
+    "detectors": (), "memory_guards": (), "monitors": (), "explainers": (NEIGHBOURS,),
+}  # fmt: skip
 """Names that mean something else in a config, so that no plug-in may have them."""
 
 

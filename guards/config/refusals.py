@@ -1,8 +1,10 @@
 """Sentences for what pydantic refuses in a config: pydantic's own sentences name types of Python and patterns."""
 
+from collections.abc import Mapping
+
 from pydantic_core import ErrorDetails
 
-from guards.config.plugins import broken_plugins
+from guards.config.plugins import Group, broken_plugins, registered
 
 __all__ = ["PATTERNS", "refusal"]
 
@@ -26,6 +28,11 @@ PATTERNS = {
 }
 """What a text must be, by the pattern that it must match."""
 
+GROUPS: Mapping[str, Group] = {
+    "guards": "detectors", "memory_guards": "memory_guards", "monitors": "monitors", "explain": "explainers",
+}  # fmt: skip
+"""The group of plug-ins of each section of the config."""
+
 
 def refusal(error: ErrorDetails) -> str:
     """Say in one sentence which key is wrong, and what belongs there."""
@@ -38,9 +45,13 @@ def refusal(error: ErrorDetails) -> str:
         message = f"{error['input']!r} must be {wanted}"
     elif error["type"] == "union_tag_invalid":
         message = f"{context['tag']!r} is not known; there are {context['expected_tags']}"
-        group = {"guards": "detectors", "monitors": "monitors", "explain": "explainers"}.get(str(error["loc"][0]))
-        reason = broken_plugins(group).get(context["tag"]) if group else None  # type: ignore[arg-type]
+        group = GROUPS.get(str(error["loc"][0]))
+        reason = broken_plugins(group).get(context["tag"]) if group else None
         message += f" (installed, but broken: {reason})" if reason else ""
+        if group == "detectors" and context["tag"] in registered("memory_guards"):
+            message = (
+                f"{context['tag']} is a guard with memory: write it under `memory_guards`, as a monitor is written"
+            )
     elif error["type"] == "union_tag_not_found":
         message = "missing its `kind`" if error["loc"][0] != "explain" else "missing its `method`"
     return f"{place}: {message}" if place else message

@@ -91,6 +91,11 @@ class ServerConfig(Section):
         le=65535,
         description="port of /metrics and the probes; /metrics is then no path of the server's own port; default: none",
     )
+    client_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = Field(
+        default=None,
+        description="the header that names the client to guards with memory if the server has no keys; your proxy must "
+        "set it, because a client could write anything into it; default: the client's address",
+    )
     trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
         default=(),
         max_length=1000,

@@ -28,9 +28,9 @@ LONG_SECONDS = 0.005
 """If a batch took longer, the batcher looks for callers that have left before it counts the rows."""
 THREAD_LOST = 71
 """The exit status of an engine whose device thread ended by a fault of ours."""
-Compute = Callable[[Array, Mapping[str, Array], Sequence[str], bool, bool], Computed]
-"""Computes one batch from rows, level codes by attribute, the rows' ids, whether any request asked for causes, and
-whether so many rows wait that optional guards are left out."""
+Compute = Callable[[Array, Mapping[str, Array], Sequence[str], bool, bool, Sequence[str]], Computed]
+"""Computes one batch from rows, level codes by attribute, the rows' ids, whether any request asked for causes, whether
+so many rows wait that optional guards are left out, and the rows' clients."""
 
 
 class Batcher:
@@ -40,7 +40,7 @@ class Batcher:
     Answered rows are counted and stored when no request waits, many batches at once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the batches of a server need
         self,
         compute: Compute,
         books: Books,
@@ -50,6 +50,7 @@ class Batcher:
         attributes: Sequence[str],
         on_wait: Callable[[float], None],
         on_fault: Callable[[BaseException], None],
+        remember: Callable[[Lesson], None] = lambda _: None,
     ) -> None:
         """Run batches by ``compute`` once started.
 
@@ -62,10 +63,11 @@ class Batcher:
             attributes: the attributes of which every job has level codes.
             on_wait: called with every request's seconds in the queue.
             on_fault: called with every exception of the model or of ``books``.
+            remember: called with rows whose answers were just sent, before the next batch is computed.
         """
         self._compute, self._books, self._board = compute, books, board
         self.max_batch_rows, self._attributes = max_batch_rows, tuple(attributes)
-        self._on_fault = on_fault
+        self._on_fault, self._remember = on_fault, remember
         self._pending = PendingLessons(books, on_fault)
         self._sources = Sources()
         self._queue = JobQueue(self._sources, on_wait)
@@ -157,6 +159,8 @@ class Batcher:
             job.source.finish(job)
             self._sources.notify(job.source)
         self._sources.flush()  # before anything else is done
+        for lesson in lessons:
+            self._remember(lesson)
         self._pending.add(computed, lessons)
 
     def _run(self, pieces: Sequence[Piece]) -> list[Computed]:
@@ -169,7 +173,8 @@ class Batcher:
             }
             ids = [name for job, start, stop in pieces for name in job.ids[start:stop]]
             hurried = self._queue.rows > self.max_batch_rows
-            computed = self._compute(x, groups, ids, any(job.causes for job, _, _ in pieces), hurried)
+            clients = [job.client for job, start, stop in pieces for _ in range(start, stop)]
+            computed = self._compute(x, groups, ids, any(job.causes for job, _, _ in pieces), hurried, clients)
         except BaseException as fault:  # noqa: BLE001 - the user's model may raise anything, SystemExit included
             if len(pieces) > 1:
                 return list(chain.from_iterable(self._run([piece]) for piece in pieces))

@@ -49,7 +49,11 @@ def served_model(
                 causes=tuple(causes.get(guard.name, ())),
             )
             for guard in config.guards
+        )
+        + tuple(
+            ServedGuard(name=guard.name, visible=guard.visible, acts_on_error=False) for guard in config.memory_guards
         ),
+        remembers=bool(config.memory_guards),
         groups=tuple(groups_of_requests(config)),
         monitors=tuple(params.name for params in config.all_monitors),
         stores_rows=config.store.enabled,

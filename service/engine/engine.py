@@ -11,6 +11,8 @@ from typing import Any
 import numpy.typing as npt
 
 from guards.bundle.bundle import Bundle
+from guards.memory.base import MemoryGuard
+from guards.memory.history import History, LocalHistory
 from guards.monitors.base import MonitorParams
 from guards.monitors.groups.monitor import level_codes, of_requests
 from guards.monitors.teachers import TeacherParams
@@ -60,7 +62,7 @@ NOT_ASKED: Mapping[str, Array] = {}
 class Engine:
     """One bundle on one device. A thread constructs the engine, which takes long; the event loop starts the engine."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a server that an engine works with
         self,
         bundle: Bundle,
         board: Board,
@@ -70,12 +72,14 @@ class Engine:
         state: Path | None = None,
         open_store: Callable[[StoreSettings], StoreClient] | None = None,
         smallest_count: int = 1,
+        remember: Callable[[MemoryGuard], History] = LocalHistory,
     ) -> None:
         """Run the bundle's self-test and warm up the model.
 
         The monitors' state is kept in the folder ``state``, so that a restart does not lose it. Answered rows are
         stored in the store that ``open_store`` opens; if that is None, they are not stored. The file ``families`` holds
         the metric families of the server's previous engine. Figures change by at least ``smallest_count`` rows at once.
+        A guard with memory remembers in what ``remember`` gives for it.
 
         Raises:
             Mistake: the self-test failed, or the calibration rows do not support the config.
@@ -95,7 +99,14 @@ class Engine:
         self._request_groups = of_requests(bundle.monitors)
         self._clock = SteadyClock(quiet=True)  # the store's clock logs jumps
         self._teaching = Teaching(self.config.all_monitors, metrics.count_skipped)
-        executor = Executor(bundle, pipeline, max_batch_rows=self.config.server.max_batch_rows, clock=self._clock.now)
+        self._watch = bundle.watch(remember) if bundle.memory_guards else None
+        executor = Executor(
+            bundle,
+            pipeline,
+            max_batch_rows=self.config.server.max_batch_rows,
+            clock=self._clock.now,
+            watch=self._watch,
+        )
         self._ledger = Ledger(
             bundle,
             pipeline,
@@ -117,8 +128,9 @@ class Engine:
             attributes=tuple(self._request_groups),
             on_wait=lambda seconds: metrics.stages.observe(seconds, "queue"),
             on_fault=_on_fault,
+            remember=executor.remember,
         )
-        self.families = self._made_families(pipeline.thresholds, families)
+        self.families = self._made_families(tuple(bundle.thresholds(pipeline).values()), families)
 
     def _restored(self, folder: Path) -> Snapshots:
         configs = {params.name: _written(params) for params in self.config.monitors}
@@ -139,10 +151,14 @@ class Engine:
             series=self.monitoring.series,
             states=self.monitoring.states,
             store=lambda: self._ledger.figures,
+            remembered=self._remembered,
             promises=Promises(config.false_alarm_budget, config.coverage, thresholds, self.bundle.abstentions),
             gpu=Gpu.of(device),
             file=file,
         )
+
+    def _remembered(self) -> Mapping[str, int]:
+        return {} if self._watch is None else self._watch.entries
 
     def start(self) -> None:
         """Start to take rows, and to save the monitors' state."""

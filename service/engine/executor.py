@@ -12,12 +12,14 @@ import torch
 
 from guards.bundle.bundle import Bundle
 from guards.calibration.draws import uniform_draws
+from guards.memory.watch import Judgement, Watch
 from guards.model.batch_shapes import bucket, filled
 from guards.pipeline import Pipeline
 from guards.types import Batch, Result
 from service import memory
+from service.engine.attack_log import AttackLog
 from service.engine.batch_size import measure, preferred
-from service.engine.job import Computed
+from service.engine.job import Computed, Lesson
 from service.engine.stage_timer import Laps
 from service.engine.to_host import answer_of
 from service.messages.answer import LEFT_OUT
@@ -40,20 +42,29 @@ class About(NamedTuple):
     laps: Laps
     answered_at: float
     """When the answer was on the host, in seconds since the epoch."""
+    judgement: Judgement | None
+    """What the guards with memory said; None if there are none."""
 
 
 class Executor:
     """Runs batches of one bundle on its device; used by one thread at a time."""
 
     def __init__(
-        self, bundle: Bundle, pipeline: Pipeline, *, max_batch_rows: int, clock: Callable[[], float] = time.time
+        self,
+        bundle: Bundle,
+        pipeline: Pipeline,
+        *,
+        max_batch_rows: int,
+        clock: Callable[[], float] = time.time,
+        watch: Watch | None = None,
     ) -> None:
         """Prepare without warming up. ``max_batch_rows`` is the largest batch that :meth:`compute` will get.
 
-        ``clock`` gives the time of an answer, in seconds since 1970.
+        ``clock`` gives the time of an answer, in seconds since 1970. ``watch`` are the guards with memory.
         """
         self._bundle, self._pipeline, self._max_batch_rows = bundle, pipeline, max_batch_rows
-        self._clock = clock
+        self._clock, self._watch = clock, watch
+        self._attacks = AttackLog(() if watch is None else watch.guards)
         self._optional = [place for place, guard in enumerate(bundle.config.guards) if guard.optional]
         self.device = bundle.model.device
 
@@ -83,13 +94,19 @@ class Executor:
 
     @torch.inference_mode()
     def compute(
-        self, x: Array, groups: Mapping[str, Array], ids: Sequence[str], causes: bool, hurried: bool = False
+        self,
+        x: Array,
+        groups: Mapping[str, Array],
+        ids: Sequence[str],
+        causes: bool,
+        hurried: bool = False,
+        clients: Sequence[str] | None = None,
     ) -> Computed:
         """Judge and predict rows (n, ...), stage by stage.
 
         The batch is padded to one of a few fixed sizes, so that the same rows give bitwise equal answers. Randomised
         prediction sets draw from the rows' ``ids`` (n), so a row that is computed again gets the same set. If
-        ``hurried``, optional guards are left out.
+        ``hurried``, optional guards are left out. ``clients`` (n) says who asks; by default all rows are of one client.
         """
         n, size = len(x), bucket(len(x), self._max_batch_rows)
         laps = Laps(self.device)
@@ -106,9 +123,13 @@ class Executor:
         laps.mark()
         findings |= self._pipeline.check_output(batch, causes=causes, skip=skip)
         result = self._pipeline.conclude(batch, findings)
-        laps.mark()
         result, batch = (result, batch) if n == size else (result[:n], batch[:n])
-        answer = answer_of(result)
+        judgement, shown = None, result
+        if self._watch is not None:
+            judgement = self._watch.judge(batch, clients or [""] * n)
+            shown = self._watch.conclude(result, judgement)
+        laps.mark()
+        answer = answer_of(shown)
         if skip:
             answer.p_value = answer.p_value.copy()  # the monitors see NaN, as of a guard that crashed
             answer.p_value[:, skip] = LEFT_OUT
@@ -118,7 +139,14 @@ class Executor:
             between = zip(DEVICE_STAGES, pairwise(laps.moments()[1:]), strict=False)
             return [Stage(stage, start, end, n) for stage, (start, end) in between]
 
-        return Computed(answer, ids, About(batch, result, laps, self._clock()), stages)
+        return Computed(answer, ids, About(batch, result, laps, self._clock(), judgement), stages)
+
+    def remember(self, lesson: Lesson) -> None:
+        """Let the guards with memory remember rows whose answers were sent."""
+        about: About = lesson.computed.about
+        if self._watch is not None and about.judgement is not None:
+            self._watch.remember(about.judgement, lesson.start, lesson.stop)
+            self._attacks.tell(about.judgement, lesson.start, lesson.stop)
 
     def _copy_in(self, rows: Array) -> torch.Tensor:
         """Copy rows to the device. To a GPU, rows are copied from pinned memory, and nothing waits for the copy."""

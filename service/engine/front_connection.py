@@ -62,6 +62,7 @@ class FrontConnection:
                     asked.deadline,
                     asked.submitted,
                     causes=asked.causes,
+                    client=asked.client,
                     stages=[] if asked.stages else None,
                 )
         return list(jobs.values()), withdrawn

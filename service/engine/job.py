@@ -67,7 +67,8 @@ class Job:
     """One request: rows (n, ...) float32, level codes (n,) by attribute, and an id for each row.
 
     ``deadline`` and ``submitted`` are seconds of the monotonic clock. ``cursor`` is the number of rows that are
-    already in batches. ``stages`` is a list if the request is traced, otherwise None.
+    already in batches. ``client`` is who asks, for guards with memory; ``stages`` is a list if the
+    request is traced, otherwise None.
     """
 
     source: Source
@@ -79,6 +80,7 @@ class Job:
     deadline: float
     submitted: float
     causes: bool = False
+    client: str = ""
     stages: list[Stage] | None = None
     cursor: int = 0
     over: bool = False

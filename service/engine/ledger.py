@@ -65,7 +65,7 @@ class Ledger:
             layouts=layouts(bundle.monitors, config),
             classes=classes,
             config=config.model_dump(mode="json"),
-            thresholds=dict(zip(pipeline.names, pipeline.thresholds, strict=True)),
+            thresholds=bundle.thresholds(pipeline),
         )
         self._whose = {"version": config.version, "bundle": bundle.id}
         jobs = config.explain.max_jobs, config.explain.keep_seconds

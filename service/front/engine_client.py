@@ -40,6 +40,7 @@ class EngineClient(Protocol):
         deadline: float,
         causes: bool = False,
         stages: list[Stage] | None = None,
+        client: str = "",
     ) -> Answer:
         """Judge and predict rows (n, ...) float32, one id each.
 
@@ -50,6 +51,7 @@ class EngineClient(Protocol):
             deadline: when the caller stops waiting, by ``time.monotonic``.
             causes: whether the answer also says why each guard found a row unusual.
             stages: a list to which the stages of the request are added; None if nobody needs the stages.
+            client: who asks, for guards with memory.
 
         Raises:
             Refused: the queue is full, the deadline cannot be met, or the engine is not ready.

@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from guards.actions import Action
 from service.front.admission import need
+from service.front.client_names import ClientNames
 from service.front.client_threads import CLIENT_THREADS
 from service.front.concurrency import ConcurrencyLimit, Ticket
 from service.front.engine_client import EngineClient
@@ -61,14 +62,16 @@ class Prediction:
         *,
         stored_row_bytes: int = 0,
         optional_guards: Sequence[tuple[int, str]] = (),
+        clients: ClientNames | None = None,
     ) -> None:
         """Ask ``engine`` for predictions, and observe how long decoding and encoding take in ``stages``.
 
         Requests beyond ``limit`` are refused. The store keeps ``stored_row_bytes`` of each row, and the row's id. The
-        answer says which of the ``optional_guards``, by place and name, were left out.
+        answer says which of the ``optional_guards``, by place and name, were left out. If the model has guards with
+        memory, ``clients`` names the clients for them.
         """
         self._stored_row_bytes, self._optional_guards = stored_row_bytes, optional_guards
-        self._engine, self._stages, self._limit = engine, stages, limit
+        self._engine, self._stages, self._limit, self._clients = engine, stages, limit, clients
 
     async def predict(self, decode: Callable[[], Asked[T]], *, deadline: float, slow: bool = False) -> Predicted[T]:
         """Check for room, decode, predict and encode; return the encoded answer and what its headers say.
@@ -114,7 +117,13 @@ class Prediction:
         owner = current_owner()
         names = [row_name(owner, name) for name in rows.ids]
         answer = await self._engine.predict(
-            rows.x, ids=names, groups=rows.groups, deadline=deadline, causes=asked.causes, stages=noted
+            rows.x,
+            ids=names,
+            groups=rows.groups,
+            deadline=deadline,
+            causes=asked.causes,
+            stages=noted,
+            client="" if self._clients is None else self._clients.of(exchange),
         )
         if exchange is not None:
             exchange.actions = answer.action

@@ -108,6 +108,7 @@ class RemoteEngine:
         deadline: float,
         causes: bool = False,
         stages: list[Stage] | None = None,
+        client: str = "",
     ) -> Answer:
         """Judge and predict rows (n, ...) float32, one id each.
 
@@ -120,7 +121,9 @@ class RemoteEngine:
             wait = self._wait(queued + len(x))
             if asyncio.get_running_loop().time() + wait > deadline:
                 raise Refused("deadline", "the deadline cannot be met", retry_after=wait)
-        return await channel.ask(x, ids=ids, groups=groups, deadline=deadline, causes=causes, stages=stages)
+        return await channel.ask(
+            x, ids=ids, groups=groups, deadline=deadline, causes=causes, stages=stages, client=client
+        )
 
     async def report(self, scope: Scope = "bundle") -> dict[str, Any]:
         """Return the report of every monitor, over the served bundle, its version or its lifetime.

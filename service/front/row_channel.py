@@ -97,6 +97,7 @@ class RowChannel:
         deadline: float,
         causes: bool,
         stages: list[Stage] | None,
+        client: str = "",
     ) -> Answer:
         """Send rows (n, ...), and wait for the answer. The caller must check that n slots are free.
 
@@ -119,7 +120,15 @@ class RowChannel:
         self._pending[number] = pending
         self._seat.submit(rows)
         request = Request(
-            number, tuple(slots), ids, deadline, time.perf_counter(), groups, causes=causes, stages=stages is not None
+            number,
+            tuple(slots),
+            ids,
+            deadline,
+            time.perf_counter(),
+            groups,
+            causes=causes,
+            stages=stages is not None,
+            client=client,
         )
         self._send(request.pack())
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from service.front import admin_routes, page_routes, triton_routes, v1_routes, v2_routes
 from service.front.admin_routes import AdminRoutes
 from service.front.admission import KEY_CODES, QUOTA_CODES, Admission
+from service.front.client_names import ClientNames
 from service.front.concurrency import ConcurrencyLimit
 from service.front.cors import PREFLIGHT, PREFLIGHT_CODES
 from service.front.dispatch import COMMON_CODES, UNMATCHED
@@ -84,7 +85,12 @@ class Assembly:
             more: the other routes by path.
         """
         prediction = Prediction(
-            engine, stages, limit, stored_row_bytes=served.stored_row_bytes, optional_guards=served.optional_guards
+            engine,
+            stages,
+            limit,
+            stored_row_bytes=served.stored_row_bytes,
+            optional_guards=served.optional_guards,
+            clients=ClientNames(served.server.client_header) if served.remembers else None,
         )
         triton = Triton(served, readiness, totals)
         v1 = V1Routes(

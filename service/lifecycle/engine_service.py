@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 import orjson
 
 from guards.bundle.bundle import Bundle
+from guards.memory.base import MemoryGuard
+from guards.memory.history import History, LocalHistory
 from guards.types import Mistake
 from service import memory
 from service.closing import close_all
@@ -23,6 +25,7 @@ from service.engine.deployment import Deployment, unknown_principals
 from service.engine.describe import describe
 from service.engine.engine import Engine
 from service.engine.row_server import RowServer
+from service.engine.shared_history import SharedHistory, connect_blocking
 from service.explain.desk import ExplanationDesk
 from service.keys.key_file import read_keys
 from service.lifecycle import supervisor
@@ -103,7 +106,7 @@ class EngineService:
             list(deployment.config.explain.allowed),
             self._seat,
             monitors=served.monitors,
-            on_purpose=[p for p in range(len(served.guards)) if p not in deployment.config.budgeted],
+            on_purpose=deployment.config.on_purpose,
         )
         threading.Thread(target=self._load, args=(settings, deployment, served, loop), name="load", daemon=True).start()
         await self._stopping.wait()
@@ -135,6 +138,7 @@ class EngineService:
                 families=FamiliesFile(self._folder / FAMILIES),
                 state=settings.state_folder,
                 smallest_count=_smallest_count(deployment, settings),
+                remember=self._history(settings, served, bundle.id),
                 open_store=partial(RemoteStore, self._folder / STORE_SOCKET, database_url(settings)),
             )
         except Mistake as mistake:
@@ -144,6 +148,13 @@ class EngineService:
             loop.call_soon_threadsafe(self._say_failed, fault)
         else:
             loop.call_soon_threadsafe(self._open, engine, served, settings.redis_url)
+
+    def _history(self, settings: Settings, served: ServedModel, bundle: str) -> Callable[[MemoryGuard], History]:
+        """Say where guards with memory remember: in Redis if there is a URL, else in this process."""
+        if settings.redis_url is None or not served.remembers:
+            return LocalHistory
+        redis = connect_blocking(settings.redis_url)
+        return partial(SharedHistory, redis=redis, prefix=f"{served.name}:{bundle}", on_loss=self._metrics.query_lost)
 
     def _open(self, engine: Engine, served: ServedModel, redis_url: str | None) -> None:
         try:

@@ -36,10 +36,13 @@ class Request:
     groups: Groups = field(default_factory=dict)
     causes: bool = False
     stages: bool = False
+    client: str = ""
+    """Whose request it is, for guards with memory; empty if there are none."""
 
     def pack(self) -> bytes:
         """Write the request as a record."""
-        said = orjson.dumps([self.ids, self.groups] if self.groups else [self.ids])
+        more = [self.groups, self.client] if self.client else [self.groups] if self.groups else []
+        said = orjson.dumps([self.ids, *more])
         flags = CAUSES * self.causes | STAGES * self.stages
         rows = len(self.slots)
         head = REQUEST.pack(self.number, flags, rows, len(said), self.deadline, self.submitted)
@@ -101,10 +104,11 @@ def requests(records: Records, data: bytes) -> list[Request | Withdrawal]:
         if stop > end:
             break
         slots = struct.unpack_from(f"<{rows}I", data, start + head)
-        ids, *groups = orjson.loads(data[stop - size : stop])
-        named: Groups = groups[0] if groups else {}
+        ids, *more = orjson.loads(data[stop - size : stop])
+        named: Groups = more[0] if more else {}
+        client: str = more[1] if len(more) > 1 else ""
         asked = {"causes": bool(flags & CAUSES), "stages": bool(flags & STAGES)}
-        found.append(Request(number, slots, ids, deadline, submitted, named, **asked))
+        found.append(Request(number, slots, ids, deadline, submitted, named, **asked, client=client))
         start = stop
     records.keep(data, start)
     return found

@@ -61,7 +61,8 @@ class ServedModel(BaseModel):
 
     The engine sends the description to every front before it loads the model. So routes, limits and documents are there
     while the model is still loading. ``groups`` are the attributes whose values come with a request, by the names that
-    the request gives them. ``monitors`` are the monitors' names.
+    the request gives them. ``monitors`` are the monitors' names. ``remembers`` is whether there are guards with memory,
+    to which the fronts say who asks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,6 +75,7 @@ class ServedModel(BaseModel):
     classes: tuple[str, ...]
     shadow: bool
     guards: tuple[ServedGuard, ...]
+    remembers: bool = False
     groups: tuple[str, ...]
     monitors: tuple[str, ...]
     stores_rows: bool

@@ -82,8 +82,9 @@ class LocalEngine:
         deadline: float,
         causes: bool = False,
         stages: list[Stage] | None = None,
+        client: str = "",
     ) -> Answer:
-        del deadline
+        del deadline, client
         self.check_room(len(x))
         self.threads.append(threading.current_thread())
         batch = Batch(torch.tensor(x), level_codes(self._groups, len(x), groups))

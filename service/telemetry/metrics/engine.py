@@ -60,6 +60,10 @@ class EngineMetrics(SeatCounts):
             "explanations", "Explanations asked for.", ["method", "result"], list(product(methods, EXPLAIN_RESULTS)),
             take=take, locked=True,
         )  # fmt: skip
+        self.query_store_errors = Counters(
+            "query_store_errors", "Batches for which Redis did not give or take the queries of guards with memory.",
+            [], [()], take=take,
+        )  # fmt: skip
         self.redis_errors = Counters(
             "redis_errors", "Questions that Redis did not answer, and this replica answered alone.", [], [()],
             take=take, locked=True,
@@ -123,6 +127,10 @@ class EngineMetrics(SeatCounts):
     def busy_seconds(self) -> float:
         """How long the device has worked on batches, in seconds."""
         return float(self.busy[0])
+
+    def query_lost(self) -> None:
+        """Count a question about remembered queries that Redis did not answer."""
+        self.query_store_errors.add()
 
     def count_skipped(self, monitor: str, reason: str, rows: int) -> None:
         """Count rows that a monitor did not count."""

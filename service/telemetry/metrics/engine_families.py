@@ -48,6 +48,8 @@ class EngineFamilies:
     states: Callable[[], Mapping[str, tuple[str, State]]] = dict
     """Returns each monitor's kind and state by the monitor's name."""
     store: Callable[[], StoreFigures] = StoreFigures
+    remembered: Callable[[], Mapping[str, int]] = dict
+    """Returns how many queries each guard with memory remembers, by the guard's name."""
     promises: Promises | None = None
     gpu: Gpu | None = None
     file: FamiliesFile | None = None
@@ -75,6 +77,7 @@ class EngineFamilies:
             _family("build_info", "What is being served.", {tuple(self.info.values()): 1}, list(self.info)),
             *(() if self.promises is None else _of_promises(self.promises, self.counts.guards)),
             *(() if self.gpu is None else self._of_device(self.gpu)),
+            *_of_memory(self.remembered()),
             *_of_states(self.states()),
             *_of_series(self.series()),
         ]  # fmt: skip
@@ -103,6 +106,14 @@ def _family(
 ) -> Family:
     samples = [sample(labelled, value) for labelled, value in values.items()]
     return {"name": name, "help": help_text, "kind": kind, "labels": list(labels), "samples": samples}
+
+
+def _of_memory(remembered: Mapping[str, int]) -> Iterator[Family]:
+    if remembered:
+        yield _family(
+            "query_history_entries", "Queries that a guard with memory remembers in this process.",
+            {(guard,): entries for guard, entries in remembered.items()}, ["guard"],
+        )  # fmt: skip
 
 
 def _of_store(figures: StoreFigures) -> Iterator[Family]:

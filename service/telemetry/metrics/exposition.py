@@ -44,7 +44,8 @@ PLAIN, OPENMETRICS = list(FORMATS)[:2]
 ANSWER_SECONDS = 5.0
 """How long the engine may take to give its families. By default, Prometheus cancels a scrape after 10 seconds."""
 ORDER = (
-    "requests", "shed_requests", "explanations", "redis_errors", "request_duration_seconds", "stage_duration_seconds",
+    "requests", "shed_requests", "explanations", "redis_errors", "query_store_errors",
+    "request_duration_seconds", "stage_duration_seconds",
     "explain_duration_seconds", "inflight_requests", "concurrency_limit", "connections", "queue_rows",
     "self_test_passed", "rows",
     "rows_abstained_on_purpose", "guard_rows",
@@ -144,7 +145,7 @@ def metric_families(
     """Give every family of the server. Without ``families`` of the engine, the model's families are left out."""
     front, engine = counts.front, counts.engine
     found = [
-        *_families(front.requests, front.shed, engine.explanations, engine.redis_errors),
+        *_families(front.requests, front.shed, engine.explanations, engine.redis_errors, engine.query_store_errors),
         *_families(front.duration, counts.stages, engine.explain_duration),
         _gauge("inflight_requests", "Requests being answered now, scrapes aside.", inflight),
         _gauge("concurrency_limit", "Predictions that may be answered at one time.", concurrency_limit),

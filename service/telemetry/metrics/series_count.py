@@ -18,7 +18,7 @@ def count_series(bundle: Bundle, routes: Mapping[str, Sequence[int]]) -> int:
 
     ``routes`` maps each route's template to its possible codes.
     """
-    guards, methods = [guard.name for guard in bundle.config.guards], list(bundle.config.explain.allowed)
+    guards, methods = [guard.name for guard in bundle.config.judges], list(bundle.config.explain.allowed)
     monitors = [params.name for params in bundle.config.all_monitors]
     counts = ServerCounts(FrontMetrics(routes), EngineMetrics(guards, methods, monitors=monitors))
     engine = EngineFamilies(

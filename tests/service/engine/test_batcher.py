@@ -61,7 +61,9 @@ class Device:
         self.threads: set[str] = set()
         self.books_crash = False
 
-    def compute(self, x: Any, groups: Mapping[str, Any], ids: Sequence[str], causes: bool, hurried: bool) -> Computed:
+    def compute(
+        self, x: Any, groups: Mapping[str, Any], ids: Sequence[str], causes: bool, hurried: bool, _: object
+    ) -> Computed:
         self.hurried.append(hurried)
         self.threads.add(threading.current_thread().name)
         self.batches.append(x[:, 0].tolist())

@@ -1,16 +1,13 @@
 """Buckets of several replicas, in a real Redis that stops and comes back."""
 
 import asyncio
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from gateways import free_port, listens
-from waiting import until
+from redis_server import RedisServer, running_redis
 
 from guards.types import Mistake
 from service.quotas import shared_buckets
@@ -18,36 +15,11 @@ from service.quotas.buckets import Rate
 from service.quotas.shared_buckets import SharedBuckets, connect
 
 
-class RedisServer:
-    """A Redis without persistence on a port of its own."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        self.program, self.folder = program, folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        """Start, and wait until it listens."""
-        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-        until(lambda: listens(self.port))
-
-    def kill(self) -> None:
-        """Kill it."""
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     """Run a Redis."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer(program, tmp_path)
-    yield server
-    server.kill()
+    with running_redis(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

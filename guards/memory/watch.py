@@ -1,0 +1,167 @@
+"""Judges the rows that clients asked by all guards with memory, and remembers them once their answers are out."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from guards.memory.base import MemoryGuard
+from guards.memory.history import Crowd, History, LocalHistory
+from guards.memory.staircase import blurred
+from guards.types import Batch, Result
+
+__all__ = ["Judged", "Judgement", "Watch"]
+
+LOG = logging.getLogger("guardhouse")
+DIGEST_BYTES = 8
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What one guard says of n rows. ``evidence`` (n,) is NaN, and nothing is remembered, if the guard crashed.
+
+    ``states`` (n, s) are the states of the rows' clients after each row. ``repeats`` (n,) marks exact repeats of one of
+    the client's remembered queries, which are no evidence. ``crossed`` (n,) marks rows that made the evidence stand.
+    """
+
+    score: Array
+    evidence: Array
+    flagged: Array
+    codes: Array
+    states: Array
+    repeats: Array
+    crossed: Array
+
+    @property
+    def p_value(self) -> Array:
+        """The probability (n,) that evidence of an honest client ever becomes so high, at most (Ville's inequality)."""
+        return 1 / np.maximum(self.evidence, 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """What every guard with memory says of a batch of n rows, and whose rows they are."""
+
+    clients: tuple[str, ...]
+    digests: tuple[int, ...]
+    guards: tuple[Judged, ...]
+
+
+class Watch:
+    """All guards with memory of a model, and what they remember. Used by one thread."""
+
+    def __init__(
+        self,
+        guards: Sequence[MemoryGuard],
+        *,
+        shadow: bool = False,
+        history: Callable[[MemoryGuard], History] = LocalHistory,
+    ) -> None:
+        """Judge by ``guards``, each with a ``history`` of its own. With ``shadow`` no answer changes."""
+        self.guards, self._shadow = tuple(guards), shadow
+        self._histories = [history(guard) for guard in self.guards]
+        self._crowds = [Crowd(guard) for guard in self.guards]
+
+    @property
+    def entries(self) -> dict[str, int]:
+        """How many queries each guard remembers of all clients, by the guard's name."""
+        named = zip(self.guards, self._histories, self._crowds, strict=True)
+        return {guard.name: history.entries + len(crowd) for guard, history, crowd in named}
+
+    def judge(self, batch: Batch, clients: Sequence[str]) -> Judgement:
+        """Judge rows with the model's output, in the order in which they were asked; remember nothing yet."""
+        digests = tuple(_digest(row) for row in batch.x.cpu().numpy())
+        judged = []
+        for place, guard in enumerate(self.guards):
+            try:
+                judged.append(self._judge(place, guard, batch, clients, digests))
+            except Exception as crash:  # noqa: BLE001 - a plug-in may raise anything, and predictions go on
+                LOG.error("guard %s crashed: %s", guard.name, type(crash).__name__)  # noqa: TRY400 - no rows in the log
+                judged.append(_nothing(guard, len(batch)))
+        return Judgement(tuple(clients), digests, tuple(judged))
+
+    def _judge(
+        self, place: int, guard: MemoryGuard, batch: Batch, clients: Sequence[str], digests: Sequence[int]
+    ) -> Judged:
+        codes = guard.encode(batch).cpu().numpy()
+        elsewhere = self._crowds[place].elsewhere(codes, clients)
+        most = guard.params.average_run_length
+        traces = dict(self._histories[place].read(sorted(set(clients))))
+        score, evidence = np.zeros(len(codes)), np.zeros(len(codes))
+        states, (repeats, crossed) = np.zeros((len(codes), guard.state_size)), np.zeros((2, len(codes)), np.bool_)
+        for row, (client, digest) in enumerate(zip(clients, digests, strict=True)):
+            trace = traces[client]
+            if digest in trace.digests:
+                repeats[row], states[row] = True, trace.state
+            else:
+                step = guard.step(codes[row], trace, float(elsewhere[row]))
+                score[row], states[row] = step.score, step.state
+                traces[client] = trace.after(codes[row], digest, step.state, guard.params.window)
+            evidence[row] = guard.evidence(states[row])
+            crossed[row] = guard.evidence(trace.state) < most <= evidence[row]
+        return Judged(score, evidence, evidence >= most, codes, states, repeats, crossed)
+
+    def remember(self, judgement: Judgement, start: int, stop: int) -> None:
+        """Remember the rows from ``start`` to ``stop``, whose answers are out."""
+        for place, judged in enumerate(judgement.guards):
+            rows = [row for row in range(start, stop) if not judged.repeats[row] and not np.isnan(judged.evidence[row])]
+            by_client: dict[str, list[int]] = {}
+            for row in rows:
+                by_client.setdefault(judgement.clients[row], []).append(row)
+            for client, asked in by_client.items():
+                digests = [judgement.digests[row] for row in asked]
+                self._histories[place].write(client, judged.codes[asked], digests, judged.states[asked[-1]])
+            if rows:
+                self._crowds[place].add(judged.codes[rows], [judgement.clients[row] for row in rows])
+
+    def conclude(self, result: Result, judgement: Judgement) -> Result:
+        """Add what the guards with memory say to the pipeline's result for the same rows."""
+        verdict, device = result.verdict, result.verdict.action.device
+        action = verdict.action
+        prediction = result.prediction
+        for guard, judged in zip(self.guards, judgement.guards, strict=True):
+            if self._shadow or not judged.flagged.any():
+                continue
+            flagged = torch.from_numpy(judged.flagged).to(device)
+            action = torch.where(flagged, action.clamp(min=int(guard.params.flag_action)), action)
+            if guard.params.on_evidence == "blur" and prediction.probabilities is not None:
+                steps = blurred(prediction.probabilities)
+                probabilities = torch.where(flagged[:, None], steps, prediction.probabilities)
+                prediction = replace(prediction, probabilities=probabilities)
+        names = (*verdict.guards, *(guard.name for guard in self.guards))
+        violated = verdict.violated
+        if violated is not None:
+            violated = torch.cat([violated, violated.new_zeros((len(self.guards), len(action)))])
+        verdict = replace(
+            verdict,
+            guards=names,
+            score=_rows([judged.score for judged in judgement.guards], verdict.score),
+            p_value=_rows([judged.p_value for judged in judgement.guards], verdict.p_value),
+            flagged=_rows([judged.flagged for judged in judgement.guards], verdict.flagged),
+            violated=violated,
+            action=action,
+        )
+        return replace(result, prediction=prediction, verdict=verdict)
+
+
+def _rows(found: Sequence[Array], before: Tensor) -> Tensor:
+    """Append a row (n,) for each guard with memory to a tensor (g, n)."""
+    return torch.cat([before, torch.from_numpy(np.stack(found)).to(before.device, before.dtype)])
+
+
+def _nothing(guard: MemoryGuard, rows: int) -> Judged:
+    nan = np.full(rows, math.nan)
+    no = np.zeros(rows, np.bool_)
+    return Judged(nan, nan, no, np.zeros((rows, guard.width), np.float32), np.zeros((rows, guard.state_size)), no, no)
+
+
+def _digest(row: Array) -> int:
+    return int.from_bytes(blake2b(row.tobytes(), digest_size=DIGEST_BYTES).digest(), "little")

@@ -1,0 +1,118 @@
+"""What guards with memory remember, in a Redis that all replicas share."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+from redis import Redis
+from redis.exceptions import RedisError
+
+from guards.errors import Mistake
+from guards.memory.base import MemoryGuard, Trace
+from guards.memory.history import LocalHistory
+
+__all__ = ["SharedHistory", "connect_blocking"]
+
+LOG = logging.getLogger("guardhouse")
+SECONDS = 0.05
+"""How long Redis may take to answer: the device's thread waits for the answer."""
+REST_SECONDS = 5.0
+"""After Redis did not answer, it is not asked again for this long."""
+KEPT_SECONDS = 86400
+"""How long Redis keeps the queries of a client that asks nothing."""
+
+
+class SharedHistory:
+    """The traces of a guard's clients, which every replica reads and extends. Used by one thread.
+
+    A client's trace is a Redis list of fixed-size records: code, digest, and the state after the query. While Redis
+    does not answer, this replica judges by what it has seen itself, and calls ``on_loss`` for each lost question.
+    """
+
+    def __init__(self, guard: MemoryGuard, *, redis: Redis, prefix: str, on_loss: Callable[[], None]) -> None:
+        """Keep the traces under keys that begin with ``prefix`` and the guard's name; no key shows a client's name."""
+        self._redis, self._prefix, self._on_loss = redis, f"guardhouse:{prefix}:{guard.name}:", on_loss
+        self._own, self._window = LocalHistory(guard), guard.params.window
+        self._record = np.dtype([
+            ("code", np.float32, (guard.width,)), ("digest", np.uint64), ("state", np.float64, (guard.state_size,)),
+        ])  # fmt: skip
+        self._rest_until = 0.0
+
+    @property
+    def entries(self) -> int:
+        """How many queries this replica has seen itself and remembers."""
+        return self._own.entries
+
+    def read(self, clients: Sequence[str]) -> Mapping[str, Trace]:
+        """Give the trace of each client; the trace of an unknown client is empty."""
+        own = self._own.read(clients)
+        if not self._asks():
+            return own
+        try:
+            asked = self._redis.pipeline(transaction=False)
+            for client in clients:
+                asked.lrange(self._key(client), -self._window, -1)
+            found = asked.execute()
+        except (RedisError, OSError):
+            self._lose()
+            return own
+        return {client: self._trace(records) or own[client] for client, records in zip(clients, found, strict=True)}
+
+    def write(
+        self, client: str, codes: npt.NDArray[np.float32], digests: Sequence[int], state: npt.NDArray[np.float64]
+    ) -> None:
+        """Remember a client's next queries (m, w), in order, and the state after them."""
+        self._own.write(client, codes, digests, state)
+        if not self._asks():
+            return
+        records = np.zeros(len(codes), self._record)
+        records["code"], records["digest"], records["state"] = codes, digests, state
+        key = self._key(client)
+        try:
+            told = self._redis.pipeline(transaction=False)
+            told.rpush(key, *(record.tobytes() for record in records))
+            told.ltrim(key, -self._window, -1)
+            told.expire(key, KEPT_SECONDS)
+            told.execute()
+        except (RedisError, OSError):
+            self._lose()
+
+    def _trace(self, records: Sequence[bytes]) -> Trace | None:
+        size = self._record.itemsize
+        if not records or any(len(record) != size for record in records):
+            return None
+        found = np.frombuffer(b"".join(records), self._record)
+        digests = tuple(found["digest"].tolist())
+        return Trace(np.ascontiguousarray(found["code"]), digests, found["state"][-1].astype(np.float64))
+
+    def _key(self, client: str) -> str:
+        return self._prefix + blake2b(client.encode(), digest_size=16).hexdigest()
+
+    def _asks(self) -> bool:
+        if time.monotonic() >= self._rest_until:
+            return True
+        self._on_loss()
+        return False
+
+    def _lose(self) -> None:
+        if not self._rest_until:
+            LOG.warning("Redis does not answer: guards with memory judge by the queries of this replica alone")
+        self._rest_until = time.monotonic() + REST_SECONDS
+        self._on_loss()
+
+
+def connect_blocking(url: str) -> Redis:
+    """Make a client of Redis for a thread that waits for it; the client connects when it is first used.
+
+    Raises:
+        Mistake: the URL is malformed; the message does not quote it, since it may hold a password.
+    """
+    try:
+        return Redis.from_url(url, socket_connect_timeout=SECONDS, socket_timeout=SECONDS)
+    except (TypeError, ValueError, RedisError):
+        raise Mistake(
+            "GUARDHOUSE_REDIS_URL: not the URL of a Redis; write it as redis://:PASSWORD@HOST:6379/0"
+        ) from None

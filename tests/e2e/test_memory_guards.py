@@ -1,0 +1,116 @@
+"""A server with a guard with memory: one principal's near copies of a row are noticed, and nobody else feels it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import example_folders
+import numpy as np
+import numpy.typing as npt
+import pytest
+from fresh_client import FRESH
+from gateways import fit_all
+from v2_client import start
+from waiting import until
+
+from guards.memory.staircase import STEPS
+from service.keys.key_file import add_key
+
+if TYPE_CHECKING:
+    from conftest import Bundles
+    from gateways import Gateway
+
+QUERIES = 40
+SCOPES: Any = ["predict", "detail", "metrics"]
+GUARD = {"name": "queries", "kind": "query_similarity", "on_evidence": "blur"}
+Images = npt.NDArray[np.float64]
+
+
+@dataclass
+class Watched:
+    """A server, and the keys of its principals."""
+
+    gateway: "Gateway"
+    keys: dict[str, str]
+
+    def ask(self, who: str, rows: Images) -> list[dict[str, Any]]:
+        """Predict rows in one request, with the guards' p-values."""
+        body = {"instances": rows.round(6).tolist(), "parameters": {"detail": True}}
+        answer = FRESH.post(f"{self.gateway.url}/predict", json=body, headers={"X-API-Key": self.keys[who]}, timeout=60)
+        predictions: list[dict[str, Any]] = answer.json()["predictions"]
+        return predictions
+
+    def metric(self, name: str) -> float:
+        """Read a figure of the guard."""
+        text = FRESH.get(f"{self.gateway.url}/metrics", headers={"X-API-Key": self.keys["honest"]}, timeout=60).text
+        return sum(
+            float(line.split()[-1]) for line in text.splitlines() if line.startswith(f'{name}{{guard="queries"}}')
+        )
+
+
+@pytest.fixture(scope="module")
+def watched(bundles: "Bundles", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """Serve a classifier of images with a guard with memory to three principals."""
+    config = example_folders.write_images(bundles.folder / "watched", memory_guards=[GUARD])
+    fit_all({config: config.parent / "bundle"}, PYTHONPATH=bundles.python_path)
+    file: Path = tmp_path_factory.mktemp("watched") / "keys.yaml"
+    keys = {name: add_key(file, name, SCOPES) for name in ("honest", "attacker", "retrying")}
+    gateway, _ = start(bundles, "watched", environment={"GUARDHOUSE_API_KEYS_FILE": str(file)}, smallest_count=1)
+    gateway.expected.append("the queries of the principal attacker look like an attack")
+    yield Watched(gateway.wait_ready(), keys)
+    gateway.stop()
+
+
+def images(count: int, seed: int) -> Images:
+    drawn: Images = example_folders.images(np.random.default_rng(seed).integers(0, 3, count), seed) / 255
+    return drawn
+
+
+def near(image: Images, count: int, seed: int) -> Images:
+    noise = np.random.default_rng(seed).normal(0, 0.02, (count, *image.shape))
+    return np.clip(image + noise, 0, 1)
+
+
+def test_near_copies_are_noticed_blurred_and_kept_quiet(watched: Watched) -> None:
+    """An attacker's probabilities become coarse with the same label; an honest principal's bits stay as they are.
+
+    No answer shows the guard. The metric and the log do, and the log names the principal.
+    """
+    probe = images(1, 77)
+    before = {who: watched.ask(who, probe)[0] for who in ("honest", "attacker")}
+    for row in range(QUERIES):
+        watched.ask("honest", images(1, 100 + row))
+        watched.ask("attacker", near(probe[0], 1, row))
+    after = {who: watched.ask(who, probe)[0] for who in ("honest", "attacker")}
+    assert after["honest"]["probabilities"] == before["honest"]["probabilities"]
+    coarse = list(after["attacker"]["probabilities"].values())
+    assert after["attacker"]["label"] == before["attacker"]["label"]
+    assert coarse != before["attacker"]["probabilities"]
+    assert len(set(np.round(coarse, 5))) == 2
+    heights = [1 / 3 + (step + 0.5) / STEPS * 2 / 3 for step in range(STEPS)]
+    assert min(abs(max(coarse) - height) for height in heights) < 1e-5
+    for answer in after.values():
+        assert "queries" not in answer["guards"]
+        assert "queries" not in answer.get("reasons", [])
+    until(lambda: watched.metric("guardhouse_guard_flags_total") > 0)
+    assert watched.metric("guardhouse_query_history_entries") > 2 * QUERIES
+    assert "the queries of the principal attacker look like an attack" in watched.gateway.log()
+    assert "principal honest" not in watched.gateway.log()
+
+
+def test_retries_are_no_evidence(watched: Watched) -> None:
+    """A principal that sends the same row again and again is not flagged, and neither is a request of equal rows."""
+    flags = watched.metric("guardhouse_guard_flags_total")
+    probe = images(1, 78)
+    answers = [watched.ask("retrying", probe)[0] for _ in range(QUERIES)] + watched.ask("retrying", probe.repeat(16, 0))
+    assert {tuple(answer["probabilities"].items()) for answer in answers} == {tuple(answers[0]["probabilities"].items())}
+    assert watched.metric("guardhouse_guard_flags_total") == flags
+
+
+def test_the_rows_of_one_request_are_evidence_too(watched: Watched) -> None:
+    """Near copies in one long request are seen as those of many short ones."""
+    flags = watched.metric("guardhouse_guard_flags_total")
+    for part in range(3):
+        watched.ask("attacker", near(images(1, 79)[0], 16, part))
+    until(lambda: watched.metric("guardhouse_guard_flags_total") > flags)

@@ -1,0 +1,131 @@
+"""What guards with memory remember in Redis: replicas see a client's queries together, and losing it stops nobody."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from redis_server import RedisServer, running_redis
+
+from guards.errors import Mistake
+from guards.memory.base import MemoryGuard, MemoryGuardParams, Step, Trace
+from guards.types import Batch, Reference
+from service.engine import shared_history
+from service.engine.shared_history import SharedHistory, connect_blocking
+
+WINDOW = 8
+EMPTY = np.zeros(2)
+
+
+class LastRows(MemoryGuard):
+    """Remembers two numbers of each row; its state is never asked for."""
+
+    state_size = 2
+    width = 2
+
+    class Params(MemoryGuardParams):
+        kind: Literal["last_rows"] = "last_rows"
+
+    def fit(self, reference: Reference) -> "LastRows":
+        raise NotImplementedError
+
+    def calibrate(self, clean: Batch) -> "LastRows":
+        raise NotImplementedError
+
+    def encode(self, batch: Batch) -> torch.Tensor:
+        raise NotImplementedError
+
+    def step(self, code: object, trace: Trace, elsewhere: float) -> Step:
+        raise NotImplementedError
+
+    def evidence(self, state: object) -> float:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with running_redis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def losses() -> list[None]:
+    return []
+
+
+@pytest.fixture
+def replica(redis: RedisServer, losses: list[None], monkeypatch: pytest.MonkeyPatch) -> Callable[[], SharedHistory]:
+    """Make the history of one more replica."""
+    monkeypatch.setattr(shared_history, "SECONDS", 60.0)
+    guard = LastRows(LastRows.Params(name="rows", window=WINDOW))
+
+    def lose() -> None:
+        losses.append(None)
+
+    return partial(SharedHistory, guard, redis=connect_blocking(redis.url), prefix="model:bundle", on_loss=lose)
+
+
+def codes(*first: float) -> np.ndarray:
+    return np.array([[value, -value] for value in first], np.float32)
+
+
+def test_replicas_see_one_clients_queries_together(replica: Callable[[], SharedHistory]) -> None:
+    """A trace that one replica extends is the trace that another replica reads, bit for bit, with its last state."""
+    one, other = replica(), replica()
+    one.write("a", codes(0.1, 0.2), [1, 2**64 - 1], np.array([0.5, -1e300]))
+    other.write("a", codes(0.3), [3], np.array([7.0, 8.0]))
+    for history in (one, other):
+        traces = history.read(["a", "b"])
+        assert traces["a"].codes.tobytes() == codes(0.1, 0.2, 0.3).tobytes()
+        assert traces["a"].digests == (1, 2**64 - 1, 3)
+        assert traces["a"].state.tolist() == [7.0, 8.0]
+        assert len(traces["b"].codes) == 0
+        assert traces["b"].state.tolist() == [0.0, 0.0]
+
+
+def test_a_trace_keeps_a_window(replica: Callable[[], SharedHistory]) -> None:
+    """Redis keeps as many queries of a client as the guard's window has, and forgets a client that asks nothing."""
+    history = replica()
+    for number in range(3):
+        history.write("a", codes(*range(5 * number, 5 * number + 5)), list(range(5)), EMPTY)
+    assert replica().read(["a"])["a"].codes[:, 0].tolist() == list(range(15 - WINDOW, 15))
+    (key,) = history._redis.keys()
+    assert 0 < history._redis.ttl(key) <= shared_history.KEPT_SECONDS
+    assert b"rows" in key
+    assert not key.endswith(b"a")
+
+
+def test_a_lost_redis_stops_nobody(
+    redis: RedisServer, replica: Callable[[], SharedHistory], losses: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis is gone, a replica judges by its own queries and counts each loss; then Redis is asked again."""
+    monkeypatch.setattr(shared_history, "REST_SECONDS", 0.0)
+    history = replica()
+    history.write("a", codes(0.1), [1], EMPTY)
+    redis.kill()
+    history.write("a", codes(0.2), [2], EMPTY)
+    assert history.read(["a"])["a"].codes[:, 0].tolist() == pytest.approx([0.1, 0.2])
+    assert len(losses) == 2
+    redis.start()
+    history.write("a", codes(0.3), [3], EMPTY)
+    assert len(losses) == 2
+    assert replica().read(["a"])["a"].codes[:, 0].tolist() == pytest.approx([0.3])
+
+
+def test_records_of_another_form_are_not_read(replica: Callable[[], SharedHistory]) -> None:
+    """If somebody else wrote under a client's key, the replica's own queries count."""
+    history = replica()
+    history.write("a", codes(0.1), [1], EMPTY)
+    (key,) = history._redis.keys()
+    history._redis.rpush(key, b"short")
+    assert history.read(["a"])["a"].digests == (1,)
+
+
+def test_a_malformed_url_is_refused_unquoted() -> None:
+    """The sentence about a malformed URL does not repeat the URL, which may hold a password."""
+    with pytest.raises(Mistake, match="GUARDHOUSE_REDIS_URL") as refused:
+        connect_blocking("nonsense://:secret@host")
+    assert "secret" not in str(refused.value)
