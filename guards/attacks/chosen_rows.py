@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from guards.attacks.pipeline_target import PipelineTarget
 from guards.attacks.space import Rows
-from guards.attacks.target import Client, Ints, Target
+from guards.attacks.target import Ints
 from guards.input.schema import InputSchema
 from guards.types import Mistake
 from guards.types import Rows as FileRows
@@ -32,7 +33,7 @@ class ChosenRows:
     right: int
 
 
-def choose(rows: FileRows, schema: InputSchema, target: Target, *, count: int, seed: int) -> ChosenRows:
+def choose(rows: FileRows, schema: InputSchema, target: PipelineTarget, *, count: int, seed: int) -> ChosenRows:
     """Draw ``count`` rows, or as many as there are, that the target gives their true label.
 
     Rows with a category that the model does not know are left out: an attack changes no category.
@@ -48,8 +49,7 @@ def choose(rows: FileRows, schema: InputSchema, target: Target, *, count: int, s
         known = ~(x[:, schema.categorical.numpy()] < 0).any(1)
         x, y = x[known], y[known]
     if len(x):
-        right = target.ask(x, [Client("clean", 0)] * len(x)).labels == y
-        target.forget()
+        right = target.alone(x).labels == y
         x, y = x[right], y[right]
     if not len(x):
         raise Mistake(

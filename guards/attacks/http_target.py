@@ -68,8 +68,7 @@ class HttpTarget:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             parts = list(pool.map(lambda each: self._ask(x[each[1]], each[0]), places.items()))
         order = np.argsort(np.concatenate(list(places.values())))
-        joined = Answers.join(parts)
-        return Answers(joined.labels[order], joined.probabilities[order], joined.refused[order], joined.flagged[order])
+        return Answers.join(parts).reordered(order)
 
     def forget(self) -> None:
         """A server forgets by itself: every attack has names of its own, unless accounts are keys."""

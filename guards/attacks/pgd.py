@@ -13,7 +13,7 @@ from guards.attacks.guard_excess import GuardExcess
 from guards.attacks.pipeline_target import PipelineTarget
 from guards.attacks.query_attack import Norm
 from guards.attacks.space import Rows, Space
-from guards.attacks.target import Bools, Client, Ints
+from guards.attacks.target import Bools, Ints
 from guards.attacks.wrong_side import is_wrong
 from guards.types import Batch, Mistake
 
@@ -125,7 +125,7 @@ class Pgd:
 
     def _keep(self, rows: Rows, y: Ints, best: Rows, reached: Ints) -> None:
         """Keep each row that reaches more than the best row so far."""
-        answers = self._target.ask(rows, [Client("pgd", 0)] * len(rows))
+        answers = self._target.alone(rows)
         wrong = is_wrong(answers, y)
         now = wrong.astype(np.int64) + (wrong & ~answers.flagged)
         better = now > reached

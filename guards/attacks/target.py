@@ -38,6 +38,10 @@ class Answers:
         """Take some of the rows."""
         return Answers(self.labels[rows], self.probabilities[rows], self.refused[rows], self.flagged[rows])
 
+    def reordered(self, order: npt.NDArray[np.intp]) -> "Answers":
+        """Take the rows in another order (n,)."""
+        return Answers(self.labels[order], self.probabilities[order], self.refused[order], self.flagged[order])
+
     @classmethod
     def join(cls, parts: "Sequence[Answers]") -> "Answers":
         """Concatenate answers, in order."""
