@@ -19,8 +19,9 @@ __all__ = ["PipelineTarget", "shows_flags"]
 
 
 def shows_flags(config: Config) -> bool:
-    """Say whether an answer may show that a guard acted: by a reason, or by the missing label."""
-    return config.mode != "shadow" and any(guard.visible or guard.action != "flag" for guard in config.judges)
+    """Say whether answers show that a guard acted, by a reason or a missing label: the guards with memory, if any."""
+    judges = config.memory_guards or config.guards
+    return config.mode != "shadow" and any(guard.visible or guard.action != "flag" for guard in judges)
 
 
 class PipelineTarget:

@@ -29,7 +29,7 @@ def attack(  # noqa: PLR0913, PLR0917 - each argument is an option of the comman
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="how many rows are attacked")] = 50,
     steps: Annotated[int, typer.Option(min=1, help="the gradient steps of the white box")] = 100,
-    restarts: Annotated[int, typer.Option(min=1, help="how often the white box starts")] = 2,
+    restarts: Annotated[int, typer.Option(min=1, help="how often the white box starts")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="draws the rows and all random numbers")] = 0,
     keys: Annotated[
         Path | None, typer.Option(help="with --url: a file of API keys, one a line; each is an account")
