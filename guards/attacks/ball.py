@@ -25,6 +25,7 @@ class Ball:
         flat, most = self._x.flatten(1), eps if norm == "linf" else torch.inf
         self._low = torch.where(self._free, (low - flat) / unit, 0.0).clamp(-most, 0)
         self._high = torch.where(self._free, (high - flat) / unit, 0.0).clamp(0, most)
+        self._reach = torch.maximum(self._high, -self._low).amax(1, keepdim=True).clamp_max(eps)
 
     def rows(self, points: Tensor) -> Tensor:
         """Give the rows (n, ...) of points, with gradients."""
@@ -41,9 +42,9 @@ class Ball:
         return self._project(torch.from_numpy(drawn).to(self._low))
 
     def descend(self, points: Tensor, gradient: Tensor, share: float) -> Tensor:
-        """Step against a gradient (n, w) by a share of eps, and stay within the ball."""
+        """Step against a gradient (n, w) by a share of eps, or of nearer bounds, and stay within the ball."""
         step = gradient.sign() if self._norm == "linf" else gradient / self._rms(gradient).clamp_min(TINY)
-        return self._project(points - share * self._eps * step)
+        return self._project(points - share * self._reach * step)
 
     def _project(self, points: Tensor) -> Tensor:
         if self._norm == "rms":
