@@ -50,7 +50,9 @@ def main(folder: Path, file: Path) -> None:
         counting.rows = 0
         scale = root if name == "boundary" else 1.0
         options = {} if name == "pgd" else {"starting_points": starts}
-        success = attack(model, x, foolbox.criteria.Misclassification(y), epsilons=[e * scale for e in eps], **options)[2]
+        success = attack(model, x, foolbox.criteria.Misclassification(y), epsilons=[e * scale for e in eps], **options)[
+            2
+        ]
         found[name] = {"success": success.float().mean(1).tolist(), "queries": counting.rows / len(x)}
     print(json.dumps(found))
 
