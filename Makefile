@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install alibi serve demo test test-servers test-library test-service test-slow hold-up test-plain test-clients test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
+.PHONY: install alibi serve demo test test-servers test-library test-service test-slow hold-up test-plain test-clients test-attackers test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
 install: $(STAMP) alibi
 
 $(STAMP): pyproject.toml constraints.txt
@@ -78,6 +78,16 @@ $(CLIENTS)/.installed:
 
 test-clients: $(STAMP) $(CLIENTS)/.installed
 	GUARDHOUSE_KSERVE=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest $(PYTEST_ARGS) tests/e2e/open_inference/test_v2_clients.py
+
+# foolbox attacks the demo beside this project's own attackers, from an environment of its own.
+ATTACKERS := .venv-attackers
+$(ATTACKERS)/.installed: constraints.txt
+	$(PYTHON) -m venv $(ATTACKERS)
+	$(ATTACKERS)/bin/python -m pip install --quiet foolbox==3.3.4 $$(grep -E '^(torch|numpy)==' constraints.txt)
+	touch $@
+
+test-attackers: $(STAMP) $(ATTACKERS)/.installed
+	GUARDHOUSE_FOOLBOX=$(CURDIR)/$(ATTACKERS)/bin/python $(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS) tests/guards/attacks/test_foolbox.py
 
 # The library with its own four dependencies and no extra: what needs one is skipped.
 BARE := .venv-bare

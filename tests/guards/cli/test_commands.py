@@ -72,6 +72,7 @@ OF_BUNDLES = [
     ("explain", "{bundle}", "--row", "heldout.npz:0"),
     ("report", "{bundle}", "--out", "report.html"),
     ("replay", "{bundle}", "--stream", "heldout.npz"),
+    ("attack", "{bundle}", "--data", "heldout.npz", "--rows", "3", "--budget", "20", "--attacks", "nes.plain"),
 ]
 
 
