@@ -12,21 +12,22 @@ import grpc
 import httpx
 import psutil
 import pytest
-import yaml
 from fresh_client import FRESH
-from gateways import BENTOML_BANNER, STALL_SECONDS, free_port, gone
+from gateways import BENTOML_BANNER, STALL_SECONDS, gone
 from waiting import until
 
 from service.lifecycle.shutdown import LAST_SECONDS
 
 if TYPE_CHECKING:
-    from conftest import Bundles
     from gateways import Gateway
+    from v2_client import Speaker
 
 LOST = "has ended and is started again"
 GONE = "the engine's process is gone: the supervisor restarts it"
 SILENT = "does not answer"
 LATE = "late"
+SERVER: dict[str, int] = {}
+EXPECTED = [LOST, "connection for rows", GONE, SILENT]
 
 
 class Load:
@@ -97,33 +98,6 @@ def is_ready(gateway: "Gateway") -> bool:
         return FRESH.get(f"{gateway.url}/readyz", timeout=2).status_code == 200
     except httpx.TransportError:
         return False
-
-
-@pytest.fixture(scope="module")
-def grpc_port() -> int:
-    """Find a port for gRPC."""
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def running(bundles: "Bundles", grpc_port: int) -> Iterator["Gateway"]:
-    """Serve the values by two fronts, over HTTP and gRPC; each test leaves a server that serves."""
-    original = bundles.config("values")
-    config = yaml.safe_load(original.read_text())
-    config["server"] |= {"fronts": 2, "grpc_port": grpc_port}
-    changed = original.with_name("two_fronts.yaml")
-    changed.write_text(yaml.safe_dump(config))
-    gateway = bundles.serve("values", config=changed)
-    gateway.expected += [LOST, "connection for rows", GONE, SILENT]
-    yield gateway.wait_ready()
-    gateway.stop()
-
-
-@pytest.fixture
-def gateway(running: "Gateway") -> "Gateway":
-    """Give the server once both of its fronts listen."""
-    running.wait_fronts(2)
-    return running.wait_ready()
 
 
 def test_a_killed_engine(gateway: "Gateway") -> None:
@@ -334,10 +308,10 @@ def connections(front: psutil.Process) -> int:
 
 
 @pytest.mark.usefixtures("gateway")
-def test_two_fronts_share_the_port_of_grpc(grpc_port: int) -> None:
+def test_two_fronts_share_the_port_of_grpc(two_fronts: "Speaker") -> None:
     """With several fronts every call is answered, whichever front gets it."""
     for _ in range(20):
-        with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+        with grpc.insecure_channel(two_fronts.rpc) as channel:
             alive = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
             assert alive(b"", timeout=STALL_SECONDS) == b"\x08\x01"
 
