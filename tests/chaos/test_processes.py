@@ -136,6 +136,7 @@ def test_a_killed_engine(gateway: "Gateway") -> None:
     feedback = f"/v1/models/{gateway.name}:feedback"
     assert gateway.post(label, feedback).json()["accepted"] == 1
     before = gateway._scrape()
+    gateway.wait_spare()
     with Load(gateway).running() as load:
         for _ in range(3):  # a process may stall, but not every time
             if kill_the_engine(gateway, load) <= READY_SECONDS:
