@@ -5,6 +5,7 @@ send bytes slowly or nothing; and the file of keys changes all the time. The fir
 heaps and timers to fill. Over the rest, a line is drawn through each figure (:mod:`benchmarks.harness.trend`).
 """
 
+import random
 import socket
 import tempfile
 import threading
@@ -164,10 +165,11 @@ def main(*, quick: bool, seconds: float | None = None) -> None:
             traffic = Traffic(server, keys)
             samples: list[tuple[float, dict[str, float]]] = []
             with traffic.running():
-                started = time.monotonic()
+                started, moments = time.monotonic(), random.Random(0)  # noqa: S311 - no secret
                 while (now := time.monotonic() - started) < seconds:
                     samples.append((now, _figures(server)))
-                    time.sleep(seconds / SAMPLES)
+                    # At random moments: otherwise the samples may keep step with the clients.
+                    time.sleep(seconds / SAMPLES * moments.uniform(0.5, 1.5))
                     if len(samples) % (SAMPLES // 6) == 0:
                         console.print(f"{now:.0f} s: {samples[-1][1]}", highlight=False)
     warm = [sample for sample in samples if sample[0] >= WARM_SHARE * seconds]
