@@ -25,8 +25,8 @@ def fit_notices(
 ) -> Notices:
     """Collect warnings of rows that break a bound, of guards that cannot flag, of small strata, and of the monitors.
 
-    ``probabilities`` (n, k) and ``labels`` (n,) are of the calibration rows; ``rows`` (m, ...) are some of these rows, on
-    which the cost of views is measured.
+    ``probabilities`` (n, k) and ``labels`` (n,) are of the calibration rows. The cost of views is measured on ``rows``
+    (m, ...), some of these rows.
     """
     config, notices = bundle.config, Notices()
     if violations.flagged:
