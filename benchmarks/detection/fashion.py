@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.detection.case import Case, Split, make_case, trained
 from benchmarks.detection.suspects import corruptions, foreign
 
-__all__ = ["data_folder", "fashion_case"]
+__all__ = ["data_folder", "fashion_case", "read"]
 
 ROOT = Path(__file__).resolve().parents[2]
 UNSEEN = (3, 6, 9)
@@ -65,13 +65,13 @@ def fashion_case(unseen: tuple[int, ...], *, quick: bool) -> Case:
         return make_case(net, split, {"unseen clothes": _images(clean[~sound])})
     some = split.clean[0][: sizes.suspects]
     worse = {f"corrupted: {name}": rows for name, rows in corruptions(some, generator).items()}
-    mnist = _images(_read(folder / "mnist" / "t10k-images-idx3-ubyte.gz")[: sizes.clean])
+    mnist = _images(read(folder / "mnist" / "t10k-images-idx3-ubyte.gz")[: sizes.clean])
     return make_case(net, split, {"MNIST": mnist, **foreign(some, generator), **worse})
 
 
 def _part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     names = ("images-idx3", "labels-idx1")
-    images, labels = (_read(folder / "fashion-mnist" / f"{part}-{name}-ubyte.gz") for name in names)
+    images, labels = (read(folder / "fashion-mnist" / f"{part}-{name}-ubyte.gz") for name in names)
     return images, labels
 
 
@@ -79,7 +79,8 @@ def _images(pixels: Tensor) -> Tensor:
     return pixels[:, None].float() / 255
 
 
-def _read(path: Path) -> Tensor:
+def read(path: Path) -> Tensor:
+    """Read a compressed file of the source: images (n, height, width) or labels (n,), uint8."""
     content = gzip.decompress(path.read_bytes())
     shape = np.frombuffer(content, ">i4", content[3], offset=4)
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape).copy())

@@ -9,10 +9,9 @@ from guards.memory.row_codes import RowCodes
 
 __all__ = ["DRIFTING", "KINDS", "honest_queries"]
 
-FILM_NOISE = 0.005
 LARGEST_BURST = 8
-NOISE, BRIGHTNESS, SHIFT = 0.05, 0.1, 0.08
-"""The largest changes of a copy: noise and brightness as shares of the values' spread, the shift of an image's side."""
+FILM_NOISE, NOISE, BRIGHTNESS, SHIFT = 0.01, 0.05, 0.1, 0.08
+"""The most noise of a film, and the largest changes of a copy, as shares of the values' spread or an image's side."""
 NARROW, LEAST_SUBJECT = 0.1, 100
 """The share of all rows among which a client with one subject chooses, and the least number of rows."""
 FRAMES = (15, 60)
@@ -42,9 +41,8 @@ def _one_subject(rows: Tensor, codes: RowCodes, length: int, generator: torch.Ge
 
 def _copies(rows: Tensor, codes: RowCodes, length: int, generator: torch.Generator) -> Tensor:
     """Ask for each row several times, slightly changed each time."""
-    most = int(torch.randint(1, LARGEST_BURST + 1, (1,), generator=generator))
-    bursts = torch.randint(1, most + 1, (length,), generator=generator)
-    which = _endless(len(rows), length, generator).repeat_interleave(bursts)[:length]
+    copies = int(torch.randint(1, LARGEST_BURST + 1, (1,), generator=generator))
+    which = _endless(len(rows), length, generator).repeat_interleave(copies)[:length]
     return _changed(rows[which], codes, generator)
 
 
@@ -58,7 +56,8 @@ def _slow_change(rows: Tensor, codes: RowCodes, length: int, generator: torch.Ge
     before, after = scenes[scene], scenes[scene + 1]
     mixed = before * (1 - share) + after * share
     if not len(codes.source):
-        mixed = mixed + torch.randn(mixed.shape, generator=generator).to(rows.device) * FILM_NOISE * _spread(rows)
+        noise = FILM_NOISE * _spread(rows) * float(torch.rand(1, generator=generator))
+        mixed = mixed + noise * torch.randn(mixed.shape, generator=generator).to(rows.device)
     if rows.ndim == 2 and len(codes.source):  # noqa: PLR2004 - a table's categories change at once
         names = codes.source[~codes.category.isnan()].unique()
         mixed[:, names] = torch.where(share < 0.5, before, after)[:, names]  # noqa: PLR2004

@@ -1,0 +1,1 @@
+"""What attacks by queries achieve against a guard with memory, and what honest clients notice of the guard."""

@@ -1,0 +1,125 @@
+"""How often honest clients are flagged, whose rows neither trained nor calibrated anything."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.adversarial.subjects import Subject
+from guards.memory.honest_clients import KINDS, honest_queries
+from guards.memory.query_similarity import QuerySimilarity
+from guards.memory.row_codes import RowCodes
+from guards.memory.watch import Watch
+from guards.statistics.proportions import proportion
+from guards.types import Batch
+
+__all__ = ["blur_costs", "honest_figures", "microseconds"]
+
+SEED = 10**6
+BURST = 8
+FILM_NOISE = 0.01
+BINS = 15
+Maker = Callable[[Tensor, RowCodes, int, torch.Generator], Tensor]
+
+
+def _bursts_of_eight(rows: Tensor, codes: RowCodes, length: int, generator: torch.Generator) -> Tensor:
+    """Ask for each row eight times, with a little noise in each; a number of a table is typed anew."""
+    which = torch.randint(len(rows), (-(-length // BURST),), generator=generator).repeat_interleave(BURST)[:length]
+    noise = torch.randn(rows[which].shape, generator=generator) * 0.03
+    if len(codes.source):
+        numeric = codes.source[codes.category.isnan()]
+        spread = torch.zeros(rows.shape[1])
+        spread[numeric] = codes.scale[codes.category.isnan()]
+        noise *= spread
+    return rows[which] + noise
+
+
+def _two_films(rows: Tensor, codes: RowCodes, length: int, generator: torch.Generator) -> Tensor:
+    """Ask for the frames of two films in turns."""
+    films = [honest_queries("slow_change", rows, codes, length // 2, generator) for _ in range(2)]
+    return torch.stack(films, 1).flatten(0, 1)
+
+
+def _noisy_film(rows: Tensor, codes: RowCodes, length: int, generator: torch.Generator) -> Tensor:
+    """Ask for the frames of a film with more noise than the calibration's films have."""
+    film = honest_queries("slow_change", rows, codes, length, generator)
+    return film + FILM_NOISE * torch.randn(film.shape, generator=generator)
+
+
+UNSEEN: Mapping[str, Maker] = {
+    "bursts of eight": _bursts_of_eight, "two films in turns": _two_films, "noisy film": _noisy_film
+}  # fmt: skip
+"""Kinds of honest clients that no calibration has seen."""
+
+
+@torch.inference_mode()
+def honest_figures(subject: Subject, guard: QuerySimilarity, *, clients: int, queries: int) -> dict[str, Any]:
+    """Ask as clients of every kind do: the share of flagged rows, and the queries for each false alarm."""
+    figures: dict[str, Any] = {}
+    for place, (name, make) in enumerate({**KINDS, **UNSEEN}.items()):
+        if name == "noisy film" and subject.schema.kind == "tabular":
+            continue
+        generator = torch.Generator().manual_seed(SEED + place)
+        flagged, alarms = [], 0
+        for client in range(clients):
+            rows = make(subject.test, guard.codes, queries, generator)
+            judged = Watch([guard]).judge(Batch(rows), [str(client)] * len(rows)).guards[0]
+            flagged.append(judged.flagged)
+            alarms += int(judged.crossed.sum())
+        all_flagged = np.concatenate(flagged)
+        touched = proportion(sum(bool(each.any()) for each in flagged), clients)
+        figures[name] = {
+            "queries": len(all_flagged),
+            "flagged": float(all_flagged.mean()),
+            "alarms": alarms,
+            "queries for an alarm": len(all_flagged) / alarms if alarms else None,
+            "clients flagged": touched.value,
+            "clients flagged, at most": touched.high,
+            "in the calibration": name in KINDS,
+        }
+    return figures
+
+
+@torch.inference_mode()
+def blur_costs(subject: Subject) -> dict[str, float]:
+    """Give the expected calibration error of exact and of coarse probabilities, in bins of equal width."""
+    from guards.memory.staircase import blurred  # noqa: PLC0415 - a name like this function's
+
+    exact = subject.probabilities(subject.test)
+    return {
+        name: _calibration_error(probabilities, subject.labels)
+        for name, probabilities in (("exact", exact), ("coarse", blurred(exact)))
+    }
+
+
+def _calibration_error(probabilities: Tensor, labels: Tensor) -> float:
+    top, label = probabilities.max(1)
+    right, bins = (label == labels).double(), (top * BINS).long().clamp(max=BINS - 1)
+    gaps = [abs(float((right - top)[bins == place].sum())) for place in range(BINS)]
+    return sum(gaps) / len(labels)
+
+
+@torch.inference_mode()
+def microseconds(subject: Subject, guard: QuerySimilarity, *, remembered: int, rounds: int) -> dict[str, float]:
+    """Time judging and remembering a row, with so many queries of 100 clients remembered: the median of rounds."""
+    watch, figures = Watch([guard]), {}
+    rows = subject.test[torch.randint(len(subject.test), (remembered,), generator=torch.Generator().manual_seed(0))]
+    rows = rows + 1e-3 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(1))
+    for start in range(0, remembered, 32):
+        _ask(watch, rows[start : start + 32])
+    for size in (1, 32):
+        times = []
+        for place in range(rounds):
+            part = rows[place * size % (remembered - size) :][:size] + 1e-3 * (place + 1)
+            began = time.perf_counter()
+            _ask(watch, part)
+            times.append((time.perf_counter() - began) / size * 1e6)
+        figures[f"batches of {size}"] = float(np.median(times))
+    return {"remembered": watch.entries[guard.name], **figures}
+
+
+def _ask(watch: Watch, rows: Tensor) -> None:
+    watch.remember(watch.judge(Batch(rows), [str(row % 100) for row in range(len(rows))]), 0, len(rows))
