@@ -1,9 +1,12 @@
 """The warnings that end a fit: calibration rows beyond bounds, guards that cannot flag, small strata, and monitors."""
 
+from torch import Tensor
+
 from guards.bundle.bundle import Bundle
 from guards.bundle.false_alarms import FalseAlarms, GuardReport
 from guards.calibration.prediction_sets import Predictor
 from guards.config.heldout_rows import guard_without_turn
+from guards.memory.staircase import brier_scores
 from guards.notices import Notices
 
 __all__ = ["fit_notices"]
@@ -15,9 +18,13 @@ def fit_notices(
     reports: tuple[GuardReport, ...],
     violations: FalseAlarms,
     *,
-    labelled: bool,
+    probabilities: Tensor | None,
+    labels: Tensor | None,
 ) -> Notices:
-    """Collect warnings of rows that break a bound, of guards that cannot flag, of small strata, and of the monitors."""
+    """Collect warnings of rows that break a bound, of guards that cannot flag, of small strata, and of the monitors.
+
+    ``probabilities`` (n, k) and ``labels`` (n,) are of the calibration rows.
+    """
     config, notices = bundle.config, Notices()
     if violations.flagged:
         notices.warn(
@@ -29,13 +36,14 @@ def fit_notices(
             alike = (
                 f"guards.{index}: {report.name} cannot flag by its p-value: too many calibration rows are alike to it"
             )
-            few = guard_without_turn(config, index, bundle.scores.shape[1], labelled=labelled)
+            few = guard_without_turn(config, index, bundle.scores.shape[1], labelled=labels is not None)
             notices.warn(few or alike)
         if report.abstention is not None and report.abstention.answered == report.abstention.rows:
             notices.warn(
                 f"guards.{index}: {report.name} abstains on no row: the model keeps target_error "
                 f"{report.abstention.target:g} on all rows; take a smaller target_error, or leave the guard out"
             )
+    _tell_of_blur(bundle, probabilities, labels, notices)
     for monitor in bundle.monitors:
         for notice in monitor.notices:
             notices.warn(notice)
@@ -50,3 +58,14 @@ def fit_notices(
     if not config.guards:
         notices.warn("no guards are configured: every row will be allowed")
     return notices
+
+
+def _tell_of_blur(bundle: Bundle, probabilities: Tensor | None, labels: Tensor | None, notices: Notices) -> None:
+    """Say what the coarse probabilities of clients under evidence cost, if a guard blurs."""
+    blurring = [guard.name for guard in bundle.memory_guards if guard.params.on_evidence == "blur"]
+    if blurring and probabilities is not None and labels is not None:
+        exact, coarse = brier_scores(probabilities.cpu(), labels.cpu())
+        notices.note(
+            f"{', '.join(blurring)}: while the evidence against a client stands, its probabilities are coarse: their "
+            f"Brier score is {coarse:.4f} on calibration rows, of the exact ones {exact:.4f} (0 is best); labels stay"
+        )

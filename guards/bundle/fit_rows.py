@@ -147,13 +147,9 @@ def fit_examined(  # noqa: PLR0913
         predictor=predictor,
         stratum_of=stratum_of(config, schema, classes),
     )
-    monitors = fit_monitors(
-        config,
-        replace(reference, batch=clean, y=calibration.y, train_hits=_hits(reference, classes)),
-        classes,
-        _judge(pipeline, clean),
-        track,
-    )
+    judged = _judge(pipeline, clean)
+    heldout_reference = replace(reference, batch=clean, y=calibration.y, train_hits=_hits(reference, classes))
+    monitors = fit_monitors(config, heldout_reference, classes, judged, track)
     exemplars = _keep_exemplars(config, reference, model)
     make_subject(config, model, schema, exemplars)  # a mistake under `explain` is found now, not by the first request
     known = calibration.x[:KNOWN_ROWS] if config.store_reference_rows else made_up_rows(train.x, schema)
@@ -186,7 +182,9 @@ def fit_examined(  # noqa: PLR0913
         guards=reports,
         any_guard=any_guard,
         violations=violations,
-        notices=fit_notices(bundle, predictor, reports, violations, labelled=calibration.y is not None),
+        notices=fit_notices(
+            bundle, predictor, reports, violations, probabilities=judged.prediction.probabilities, labels=calibration.y
+        ),
     )
 
 

@@ -9,12 +9,13 @@ from guards.memory.row_codes import RowCodes
 
 __all__ = ["DRIFTING", "KINDS", "honest_queries"]
 
+FILM_NOISE = 0.005
 LARGEST_BURST = 8
 NOISE, BRIGHTNESS, SHIFT = 0.05, 0.1, 0.08
 """The largest changes of a copy: noise and brightness as shares of the values' spread, the shift of an image's side."""
-NARROW = 0.1
-"""The share of all rows among which a client with one subject chooses."""
-FRAMES = (8, 60)
+NARROW, LEAST_SUBJECT = 0.1, 100
+"""The share of all rows among which a client with one subject chooses, and the least number of rows."""
+FRAMES = (15, 60)
 """How many queries a slow change takes from one row to the next."""
 
 Client = Callable[[Tensor, RowCodes, int, torch.Generator], Tensor]
@@ -34,14 +35,15 @@ def _one_subject(rows: Tensor, codes: RowCodes, length: int, generator: torch.Ge
     """Ask for rows that are like one row."""
     known = codes(rows)
     centre = int(torch.randint(len(rows), (1,), generator=generator))
-    count = min(len(rows), max(length, int(NARROW * len(rows))))
+    count = min(len(rows), max(LEAST_SUBJECT, int(NARROW * len(rows))))
     nearest = (known - known[centre]).square().sum(1).topk(count, largest=False).indices.cpu()
     return rows[nearest[_endless(count, length, generator)]]
 
 
 def _copies(rows: Tensor, codes: RowCodes, length: int, generator: torch.Generator) -> Tensor:
     """Ask for each row several times, slightly changed each time."""
-    bursts = torch.randint(1, LARGEST_BURST + 1, (length,), generator=generator)
+    most = int(torch.randint(1, LARGEST_BURST + 1, (1,), generator=generator))
+    bursts = torch.randint(1, most + 1, (length,), generator=generator)
     which = _endless(len(rows), length, generator).repeat_interleave(bursts)[:length]
     return _changed(rows[which], codes, generator)
 
@@ -55,6 +57,8 @@ def _slow_change(rows: Tensor, codes: RowCodes, length: int, generator: torch.Ge
     share = (time - scene).reshape(-1, *(1,) * (rows.ndim - 1))
     before, after = scenes[scene], scenes[scene + 1]
     mixed = before * (1 - share) + after * share
+    if not len(codes.source):
+        mixed = mixed + torch.randn(mixed.shape, generator=generator).to(rows.device) * FILM_NOISE * _spread(rows)
     if rows.ndim == 2 and len(codes.source):  # noqa: PLR2004 - a table's categories change at once
         names = codes.source[~codes.category.isnan()].unique()
         mixed[:, names] = torch.where(share < 0.5, before, after)[:, names]  # noqa: PLR2004

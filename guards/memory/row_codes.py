@@ -1,5 +1,8 @@
 """Codes: few numbers for each row, so that rows which look alike have codes at a small Euclidean distance.
 
+The last number of a code says how sparse the rows of the reference lie there: where many rows are alike, as pictures of
+a 1 are, a small distance says little.
+
 The model takes no part. An attack changes rows in the directions to which the model reacts, so the model's features
 would show the rows of an attack as less alike than the rows are.
 """
@@ -24,6 +27,12 @@ FARTHEST = 5.0
 LEAST_VARIANCE = 1e-6
 """The least variance of a component that is kept, as a share of the largest component's variance."""
 LARGEST_CODE = 1e3
+KNOWN, NEIGHBOURS = 512, 8
+"""How many reference rows say how dense rows lie, and to which nearest of these rows the distance is taken."""
+SPARSEST = 0.9
+"""The quantile of the reference's sparseness that counts for rows that lie farther out, as foreign rows do."""
+DENSEST = 0.2
+"""The least sparseness, as a share of the largest: rows of which there are copies lie apart by nothing."""
 
 
 class RowCodes(nn.Module):
@@ -40,17 +49,19 @@ class RowCodes(nn.Module):
     scale: Tensor
     middle: Tensor
     projection: Tensor
+    known: Tensor
+    sparsest: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("source", torch.empty(0, dtype=torch.int64))
-        for name in ("category", "centre", "scale", "middle", "projection"):
+        for name in ("category", "centre", "scale", "middle", "projection", "known", "sparsest"):
             self.register_buffer(name, torch.empty(0))
 
     @property
     def width(self) -> int:
         """How many numbers a code has."""
-        return self.projection.shape[1] if self.projection.ndim > 1 else 0
+        return self.projection.shape[1] + 1 if self.projection.ndim > 1 else 0
 
     def fit(self, x: Tensor, schema: "InputSchema") -> Self:
         """Learn from rows (n, ...) of a schema.
@@ -77,16 +88,30 @@ class RowCodes(nn.Module):
         kept = values > LEAST_VARIANCE * values.max()
         if not bool(values.max() > 0):
             raise ValueError("query_similarity needs reference rows that differ; all rows of the reference are alike")
-        values, vectors = values[kept][-WIDEST:], vectors[:, kept][:, -WIDEST:]
+        values, vectors = values[kept][1 - WIDEST :], vectors[:, kept][:, 1 - WIDEST :]
         # A fixed sign, so that two fits on the same rows give the same codes.
         largest = vectors.abs().argmax(0, keepdim=True)
         self.projection = (vectors * vectors.gather(0, largest).sign() / values.sqrt()).float().contiguous()
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:KNOWN]
+        self.known = self._components(x[order.to(x.device)])
+        self.sparsest = self._apart(self._components(x[: 8 * KNOWN])).quantile(SPARSEST)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the codes (n, w) float32 of rows (n, ...)."""
+        """Give the codes (n, w) float32 of rows (n, ...): w - 1 components, and the sparseness, which is positive."""
+        components = self._components(x)
+        sparseness = self._apart(components).clamp(DENSEST * self.sparsest, self.sparsest)
+        return torch.cat([components, sparseness[:, None]], 1)
+
+    def _components(self, x: Tensor) -> Tensor:
         codes: Tensor = (self._coarse(x) - self.middle) @ self.projection
         return codes.clamp_(-LARGEST_CODE, LARGEST_CODE)
+
+    def _apart(self, components: Tensor) -> Tensor:
+        """Give the distance of each row to the last of its nearest reference rows: (n,)."""
+        squares = components.square().sum(1, keepdim=True) + self.known.square().sum(1) - 2 * components @ self.known.T
+        nearest = squares.topk(min(NEIGHBOURS + 1, len(self.known)), largest=False).values[:, -1]
+        return nearest.clamp_min(0).sqrt()
 
     def _coarse(self, x: Tensor) -> Tensor:
         if len(self.source):

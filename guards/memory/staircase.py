@@ -10,7 +10,7 @@ the same answer.
 import torch
 from torch import Tensor
 
-__all__ = ["STEPS", "blurred"]
+__all__ = ["STEPS", "blurred", "brier_scores"]
 
 STEPS = 4
 """How many values the largest probability may have."""
@@ -32,3 +32,17 @@ def blurred(probabilities: Tensor) -> Tensor:
     height = least + (place + 0.5) / STEPS * (1 - least)
     rest = (1 - height) / (classes - 1)
     return torch.where(torch.arange(classes, device=label.device) == label, height, rest)
+
+
+def brier_scores(probabilities: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Say what coarse probabilities cost: the Brier score of the exact ones (n, k) for ``labels`` (n,), and of theirs.
+
+    The Brier score is the mean squared distance between a row's probabilities and its label, 0 at best, 2 at worst
+    (Brier 1950, "Verification of forecasts expressed in terms of probability").
+
+    >>> [round(score, 4) for score in brier_scores(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0]))]
+    [0.17, 0.1953]
+    """
+    truth = torch.nn.functional.one_hot(labels, probabilities.shape[1])
+    exact, coarse = ((each - truth).square().sum(1).mean() for each in (probabilities, blurred(probabilities)))
+    return float(exact), float(coarse)

@@ -34,8 +34,11 @@ LARGEST = float(np.finfo(np.float64).max)
 def guards_section(parts: Parts, *, seed: int) -> Section:
     """Measure the guards on the clean and the suspect file; without them, compare calibration rows with one another."""
     config = parts.bundle.config
+    with_memory = _with_memory(parts)
     if not config.guards:
-        return Section("guards", "The guards", (Finding("act", "No guard is configured: every row is allowed."),), ())
+        said = "No guard judges a row alone." if with_memory else "No guard is configured: every row is allowed."
+        none = Finding("look" if with_memory else "act", said)
+        return Section("guards", "The guards", (none,), with_memory)
     findings: list[Finding] = []
     runs = [[part.judged] for part in (parts.fresh, parts.suspect) if part is not None]
     found, any_guard = detections(parts.bundle, runs)
@@ -45,16 +48,42 @@ def guards_section(parts: Parts, *, seed: int) -> Section:
         blocks.append(_roc(parts, runs, found))
     p_values = _p_values(parts, seed)
     findings += _shapes(parts)
-    blocks += _histograms(parts, p_values)
+    blocks += [*_histograms(parts, p_values), *with_memory]
     return Section("guards", "The guards", tuple(findings), tuple(blocks))
 
 
+def _with_memory(parts: Parts) -> tuple[Grid, ...]:
+    """List the guards with memory, which judge no row of a file: a file does not say who asked."""
+    if not parts.bundle.memory_guards:
+        return ()
+    lines = tuple(
+        (
+            guard.name,
+            guard.params.kind,
+            guard.params.action,
+            guard.params.on_evidence,
+            f"{guard.params.average_run_length:,.0f}",
+        )
+        for guard in parts.bundle.memory_guards
+    )
+    head = ("guard", "kind", "action", "on evidence", "queries until a false alarm")
+    return (
+        Grid(
+            "Guards with memory, which judge clients by their queries, and no row of these files", head, lines, left=4
+        ),
+    )
+
+
 def blind_spots(parts: Parts) -> Section:
-    """Say what each guard cannot see, as its detector says it."""
+    """Say what each guard cannot see, as its author says it."""
     specs = parts.bundle.config.guards
     said = [
         (spec.name, _kind(spec), detector.blind_spots or "The detector's author does not say what it cannot see.")
         for spec, detector in zip(specs, parts.bundle.detectors, strict=True)
+    ]
+    said += [
+        (guard.name, guard.params.kind, guard.blind_spots or "The guard's author does not say what it cannot see.")
+        for guard in parts.bundle.memory_guards
     ]
     head = ("guard", "detector", "what it cannot see")
     grid = Grid("What each guard cannot do", head, (*said, ("all together", "", OF_ALL)), left=3)
