@@ -119,7 +119,7 @@ def _possible(server: Server | None, keys: list[str]) -> list[Attack]:
     if server is None:
         return [*OF_WHITE_BOX, *BY_QUERIES]
     several = len(keys) > 1 or server.header is not None
-    return [(name, mode) for name, mode in BY_QUERIES if several or mode != "accounts"]
+    return [(name, mode) for name, mode in BY_QUERIES if several or not mode.endswith("accounts")]
 
 
 def _keys(server: Server) -> list[str]:
@@ -155,7 +155,7 @@ def show(result: Attacked, console: Console) -> None:
     for name, modes in result["attacks"].items():
         for mode, by_eps in modes.items():
             for place, (key, figures) in enumerate(by_eps.items()):
-                label = "" if place else f"{name}\n{mode}"
+                label = "" if place else f"{name}\n{mode.replace('_', ' + ')}"
                 grid.add_row(label, key.removeprefix("eps_"), *_cells(figures))
     console.print(grid)
     console.print(MEANINGS, highlight=False)
