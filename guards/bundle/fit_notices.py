@@ -1,9 +1,12 @@
 """The warnings that end a fit: calibration rows beyond bounds, guards that cannot flag, small strata, and monitors."""
 
+from torch import Tensor
+
 from guards.bundle.bundle import Bundle
 from guards.bundle.false_alarms import FalseAlarms, GuardReport
 from guards.calibration.prediction_sets import Predictor
 from guards.config.heldout_rows import guard_without_turn
+from guards.model.views_cost import views_cost
 from guards.notices import Notices
 
 __all__ = ["fit_notices"]
@@ -16,8 +19,12 @@ def fit_notices(
     violations: FalseAlarms,
     *,
     labelled: bool,
+    rows: Tensor,
 ) -> Notices:
-    """Collect warnings of rows that break a bound, of guards that cannot flag, of small strata, and of the monitors."""
+    """Collect warnings of rows that break a bound, of guards that cannot flag, of small strata, and of the monitors.
+
+    ``rows`` (n, ...) are some calibration rows, on which the cost of views is measured.
+    """
     config, notices = bundle.config, Notices()
     if violations.flagged:
         notices.warn(
@@ -47,6 +54,19 @@ def fit_notices(
             f"guards: {', '.join(blind)} judges without early features, because the model gives none: "
             "noise and inversion may hide from the last features"
         )
+    _tell_of_views(bundle, rows, notices)
     if not config.guards:
         notices.warn("no guards are configured: every row will be allowed")
     return notices
+
+
+def _tell_of_views(bundle: Bundle, rows: Tensor, notices: Notices) -> None:
+    """Say how much longer the model takes because a guard reads views."""
+    if bundle.model.views is None:
+        return
+    guards = zip(bundle.config.guards, bundle.detectors, strict=True)
+    name = next(spec.name for spec, detector in guards if detector.reads_views)
+    notices.note(
+        f"guards: {name} lets the model judge views of each row too: a batch of {len(rows)} rows takes the model "
+        f"{views_cost(bundle.model, rows):.1f} times as long as without"
+    )

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     # The module of Quality needs scipy, which the library alone does not install.
     from guards.bundle.model_quality.quality import Quality
 
+MOST_TIMED = 64
+"""The most rows on which the cost of views is measured."""
 __all__ = ["Fitted", "fit_examined", "fit_rows", "places_set_aside"]
 
 
@@ -184,7 +186,9 @@ def fit_examined(  # noqa: PLR0913
         guards=reports,
         any_guard=any_guard,
         violations=violations,
-        notices=fit_notices(bundle, predictor, reports, violations, labelled=calibration.y is not None),
+        notices=fit_notices(
+            bundle, predictor, reports, violations, labelled=calibration.y is not None, rows=calibration.x[:MOST_TIMED]
+        ),
     )
 
 
