@@ -12,6 +12,9 @@ from guards.types import Batch, Reference
 
 __all__ = ["Squeeze", "SqueezeParams"]
 
+VALUES_AT_ONCE = 2**24
+"""The most values that are sorted at once for medians: each pixel needs the values of its square, 9 or 25."""
+
 
 class SqueezeParams(Params):
     """How an image is squeezed: each way is one more view of the image, which the model judges too."""
@@ -92,6 +95,11 @@ class Squeeze(Detector):
 
 def _median(x: Tensor, side: int) -> Tensor:
     """Replace each pixel of images (n, c, h, w) by the median of the square around it; the edge repeats."""
+    at_once = max(1, VALUES_AT_ONCE // max(1, x[:1].numel() * side * side))
+    return torch.cat([_median_of_few(few, side) for few in torch.split(x, at_once)])
+
+
+def _median_of_few(x: Tensor, side: int) -> Tensor:
     n, channels, height, width = x.shape
     padded = nn.functional.pad(x, [side // 2] * 4, mode="replicate")
     squares = padded.unfold(2, side, 1).unfold(3, side, 1).reshape(n, channels, height, width, side * side)
