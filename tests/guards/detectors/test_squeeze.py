@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import document, fitted
@@ -121,12 +122,14 @@ def test_padding_and_neighbours_leave_a_score_as_it_is() -> None:
     assert torch.equal(pipeline(Batch(x)).verdict.score[:, :5], pipeline(Batch(padded)).verdict.score[:, :5])
 
 
-def test_medians_are_taken_a_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However few images are sorted at once, the views are the same."""
+@pytest.mark.parametrize("side", [3, 5])
+def test_medians_are_those_of_numpy(side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pixel becomes the median of its square, however few images are sorted at once."""
     x = torch.rand((7, 3, 6, 6), generator=torch.Generator().manual_seed(2))
-    whole = squeeze().views(x)
-    monkeypatch.setattr("guards.detectors.squeeze.VALUES_AT_ONCE", 2 * x[:1].numel() * 9)
-    assert torch.equal(squeeze().views(x), whole)
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (side // 2,) * 2, (side // 2,) * 2), mode="edge")
+    expected = np.median(np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3)), (4, 5))
+    monkeypatch.setattr("guards.detectors.squeeze.VALUES_AT_ONCE", 2 * x[:1].numel() * side * side)
+    assert np.array_equal(squeeze(bits=None, median=side).views(x)[0].numpy(), expected)
 
 
 def test_chunks_of_rows_with_views_are_no_longer_than_others() -> None:
