@@ -82,6 +82,6 @@ def _tell_of_views(bundle: Bundle, rows: Tensor, notices: Notices) -> None:
     guards = zip(bundle.config.guards, bundle.detectors, strict=True)
     name = next(spec.name for spec, detector in guards if detector.reads_views)
     notices.note(
-        f"guards: {name} lets the model judge views of each row too: a batch of {len(rows)} rows takes the model "
-        f"{views_cost(bundle.model, rows):.1f} times as long as without"
+        f"guards: {name} runs the model on {bundle.model.rows_each - 1} more views of each row: a batch of {len(rows)} "
+        f"rows takes the model {views_cost(bundle.model, rows):.1f} times as long as without"
     )

@@ -62,7 +62,8 @@ class Detector(nn.Module, ABC):
     def views(self, x: Tensor) -> Tensor:
         """Make views of rows (n, ...), the model's input: (v, n, ...). They do not depend on what was fitted.
 
-        The views ride in the model's pass over a batch. At most one guard of a config may read views.
+        The views ride in the model's pass over a batch, so that an exception here fails the batch, as one of the model
+        does. A row's views depend on this row alone. At most one guard of a config may read views.
         """
         raise NotImplementedError("reads_views is true, and views() is not there")
 

@@ -12,6 +12,9 @@ from guards.types import Batch, Reference
 
 __all__ = ["Squeeze", "SqueezeParams"]
 
+VALUES_AT_ONCE = 2**24
+"""The most values that are sorted at once for medians: each pixel needs the 25 values of its square."""
+
 
 class SqueezeParams(Params):
     """How an image is squeezed: each way is one more view of the image, which the model judges too."""
@@ -92,7 +95,28 @@ class Squeeze(Detector):
 
 def _median(x: Tensor, side: int) -> Tensor:
     """Replace each pixel of images (n, c, h, w) by the median of the square around it; the edge repeats."""
-    n, channels, height, width = x.shape
     padded = nn.functional.pad(x, [side // 2] * 4, mode="replicate")
-    squares = padded.unfold(2, side, 1).unfold(3, side, 1).reshape(n, channels, height, width, side * side)
-    return squares.median(4).values
+    if side == 3:  # noqa: PLR2004
+        return _median_of_nine(padded)
+    at_once = max(1, VALUES_AT_ONCE // max(1, x[:1].numel() * side * side))
+    return torch.cat([_median_of_squares(few, side) for few in torch.split(padded, at_once)])
+
+
+def _median_of_nine(padded: Tensor) -> Tensor:
+    """Take medians of squares of side 3, from columns of 3 that are sorted once: five times as fast as sorting squares.
+
+    The median of nine is the middle of: the largest low end, the middle of the middles, the smallest high end.
+    """
+    low, middle, high = _sorted(padded[..., :-2, :], padded[..., 1:-1, :], padded[..., 2:, :])
+    lowest, middles, highest = (_sorted(ends[..., :-2], ends[..., 1:-1], ends[..., 2:]) for ends in (low, middle, high))
+    return _sorted(lowest[2], middles[1], highest[0])[1]
+
+
+def _sorted(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    return torch.minimum(low, c), torch.maximum(low, torch.minimum(high, c)), torch.maximum(high, c)
+
+
+def _median_of_squares(padded: Tensor, side: int) -> Tensor:
+    squares = padded.unfold(2, side, 1).unfold(3, side, 1)
+    return squares.flatten(4).median(4).values

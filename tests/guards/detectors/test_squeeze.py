@@ -4,15 +4,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import document, fitted
 from torch import nn
 
 from guards.bundle.bundle import Bundle
+from guards.cli.tuning.feature_layers import FeatureLayers
 from guards.config.config import parse
 from guards.detectors.squeeze import Squeeze, SqueezeParams
 from guards.errors import Mistake
+from guards.model.chunked_run import CHUNK, run_model
 from guards.model.torch_model import TorchModel
 from guards.types import Batch, ModelOutput
 
@@ -90,7 +93,10 @@ def test_a_fit_says_what_views_cost() -> None:
         for guards in (GUARDS, GUARDS[:1])
     ]
     assert len(said[0]) == 1
-    assert re.search(r"squeezed .* a batch of 64 rows takes the model \d+\.\d times as long", said[0][0])
+    cost = (
+        r"squeezed runs the model on 2 more views of each row: a batch of 64 rows takes the model \d+\.\d times as long"
+    )
+    assert re.search(cost, said[0][0])
     assert said[1] == []
 
 
@@ -104,3 +110,62 @@ def test_nothing_to_squeeze_is_told() -> None:
     """A guard without any view is refused."""
     with pytest.raises(Mistake, match="both null"):
         parse(document("image", guards=[{"name": "s", "detector": {"kind": "squeeze", "bits": None, "median": None}}]))
+
+
+def test_padding_and_neighbours_leave_a_score_as_it_is() -> None:
+    """In batches of one size a row's score is bitwise the same, whatever rows stand behind it."""
+    bundle = fitted("image", guards=GUARDS).bundle
+    assert bundle.self_test is not None
+    pipeline, shape = bundle.pipeline(), bundle.self_test.x.shape[1:]
+    x = torch.rand((8, *shape), generator=torch.Generator().manual_seed(1))
+    padded = torch.cat([x[:5], x[4:5].expand(3, *shape)])
+    assert torch.equal(pipeline(Batch(x)).verdict.score[:, :5], pipeline(Batch(padded)).verdict.score[:, :5])
+
+
+@pytest.mark.parametrize("side", [3, 5])
+def test_medians_are_those_of_numpy(side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pixel becomes the median of its square, however few images are sorted at once."""
+    x = torch.rand((7, 3, 6, 6), generator=torch.Generator().manual_seed(2))
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (side // 2,) * 2, (side // 2,) * 2), mode="edge")
+    expected = np.median(np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3)), (4, 5))
+    monkeypatch.setattr("guards.detectors.squeeze.VALUES_AT_ONCE", 2 * x[:1].numel() * side * side)
+    assert np.array_equal(squeeze(bits=None, median=side).views(x)[0].numpy(), expected)
+
+
+def test_chunks_of_rows_with_views_are_no_longer_than_others() -> None:
+    """While a bundle is fitted, a pass has no more rows with views than without."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    x = torch.rand((300, 1, 6, 6), generator=torch.Generator().manual_seed(3))
+    model = TorchModel(net, example=x[:4], outputs=3, views=squeeze().views)
+    calls: list[int] = []
+    net.register_forward_hook(lambda _, args, __: calls.append(len(args[0])))
+    found = run_model(model, x)
+    assert max(calls) <= CHUNK
+    assert sum(calls) == 3 * len(x)
+    assert found.views is not None
+    assert found.views.shape == (300, 2, 3)
+
+
+def test_only_the_explained_guard_pays_for_views() -> None:
+    """With gradients the views run only if they are asked for."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    x = torch.rand((4, 1, 6, 6), generator=torch.Generator().manual_seed(4))
+    model = TorchModel(net, example=x, outputs=3, views=squeeze().views)
+    calls: list[int] = []
+    net.register_forward_hook(lambda _, args, __: calls.append(len(args[0])))
+    assert model.output(x).views is None
+    assert model.output(x, views=True).views is not None
+    assert calls == [4, 12]
+
+
+@pytest.mark.parametrize("most", [None, 5])
+def test_layers_are_found_beside_views(most: int | None) -> None:
+    """A search among layers finds the same layers, whether or not views run in the same pass."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3))
+    x = torch.rand((8, 1, 6, 6), generator=torch.Generator().manual_seed(5))
+    plain, viewing = (
+        TorchModel(net, example=x[:4], outputs=3, most_rows=most, views=views) for views in (None, squeeze().views)
+    )
+    found = FeatureLayers(viewing, x)
+    assert found.names == FeatureLayers(plain, x).names
+    assert len(found.names) > 1
