@@ -30,7 +30,7 @@ STARTS = 5
 def main(*, quick: bool, stacks: tuple[str, ...] = STACKS) -> None:
     """Measure on each data set of ``stacks``; print the tables and the JSON document."""
     torch.set_num_threads(1)
-    rows, budget, clients, queries = (4, 60, 2, 100) if quick else (40, 3_000, 40, 500)
+    rows, budget, clients, queries = (4, 60, 2, 100) if quick else (30, 2_000, 40, 500)
     document: dict[str, Any] = {}
     for subject in subjects(stacks[:1] if quick else stacks, quick=quick):
         guard = fitted(subject)

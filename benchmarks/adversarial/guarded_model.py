@@ -1,6 +1,7 @@
-"""A model behind the guard with memory, as attacks ask it, with one history for each attack."""
+"""A model behind the guard with memory, as attacks ask it, with a history of its own for each account of each attack."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,22 +26,22 @@ class GuardedModel:
     guard: MemoryGuard
     shows_flags: bool = False
     blur: bool = False
-    _watches: dict[str, Watch] = field(default_factory=dict)
+    _watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Forget the crowd: an attack on one row must not depend on attacks on other rows."""
+        self.guard = deepcopy(self.guard)
+        self.guard.params = self.guard.params.model_copy(update={"crowd": 0})
+        self.forget()
 
     @torch.inference_mode()
     def ask(self, x: npt.NDArray[np.float32], clients: Sequence[Client]) -> Answers:
         """Answer rows (n, ...), in order."""
         rows = torch.from_numpy(x)
         probabilities = self.subject.probabilities(rows)
-        places: dict[str, list[int]] = {}
-        for place, client in enumerate(clients):
-            places.setdefault(client.attack, []).append(place)
-        flagged = np.zeros(len(x), np.bool_)
-        for attack, mine in places.items():
-            watch = self._watches.setdefault(attack, Watch([self.guard]))
-            judgement = watch.judge(Batch(rows[mine]), [str(clients[place].account) for place in mine])
-            watch.remember(judgement, 0, len(mine))
-            flagged[mine] = judgement.guards[0].flagged
+        judgement = self._watch.judge(Batch(rows), [f"{client.attack} {client.account}" for client in clients])
+        self._watch.remember(judgement, 0, len(rows))
+        flagged = judgement.guards[0].flagged
         if self.blur:
             probabilities = torch.where(torch.from_numpy(flagged)[:, None], blurred(probabilities), probabilities)
         withheld = flagged & self.shows_flags
@@ -54,4 +55,4 @@ class GuardedModel:
 
     def forget(self) -> None:
         """Forget all attacks so far."""
-        self._watches.clear()
+        self._watch = Watch([self.guard])

@@ -1,6 +1,6 @@
 """Detects attacks by queries: many rows of one client that are alike, and that do not drift as a film's frames do."""
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,6 @@ class QuerySimilarity(MemoryGuard):
         self.register_buffer("distances", torch.empty(0, dtype=torch.float64))
         self.register_buffer("drift", torch.tensor(1.0, dtype=torch.float64))
         self._tables: tuple[Floats, float] | None = None
-        self.register_load_state_dict_post_hook(lambda *_: self._keep(None))
 
     @property
     def width(self) -> int:
@@ -97,7 +96,7 @@ class QuerySimilarity(MemoryGuard):
         drift = 1.0
         while not all(_kept(clients[kind], distances, drift) for kind in DRIFTING):
             drift -= STRICTER
-        self._keep((distances, drift))
+        self._tables = distances, drift
         self.distances = torch.from_numpy(distances).to(clean.x.device)
         self.drift = torch.tensor(drift, dtype=torch.float64, device=clean.x.device)
         return self
@@ -110,8 +109,7 @@ class QuerySimilarity(MemoryGuard):
     def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
         """Weigh one query by its likeness to the client's earlier queries."""
         if self._tables is None:
-            self._keep((self.distances.cpu().numpy(), float(self.drift)))
-        assert self._tables is not None  # noqa: S101
+            self._tables = self.distances.cpu().numpy(), float(self.drift)
         distances, drift = self._tables
         enough = float(distances[-2])  # a p-value of 1, whatever the drift
         like = likeness(code, trace.codes, self.params.neighbours, enough)
@@ -123,8 +121,9 @@ class QuerySimilarity(MemoryGuard):
         """Give the Shiryaev-Roberts sum of the client's e-values."""
         return float(state[0])
 
-    def _keep(self, tables: tuple[Floats, float] | None) -> None:
-        self._tables = tables
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - torch's own
+        super()._load_from_state_dict(*arguments, **named)
+        self._tables = None
 
     def _honest_clients(self, kind: str, seed: int, rows: Tensor) -> Floats:
         """Give the likenesses (clients, n, 2) of the queries of made clients of a kind."""
