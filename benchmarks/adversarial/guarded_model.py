@@ -1,4 +1,4 @@
-"""A model behind the guard with memory, as attacks ask it, with a history of its own for each account of each attack."""
+"""A model behind the guard with memory, as attacks ask it: each account of each attack has a history of its own."""
 
 from collections.abc import Sequence
 from copy import deepcopy

@@ -30,8 +30,8 @@ def test_those_that_the_documents_name_are_there() -> None:
     """The benchmarks that the documentation and RESULTS.md tell a reader to run exist."""
     named = {
         "serving", "fronts", "memory", "store", "flood", "capacity", "gpu", "drift", "explanation", "fairness",
-        "recent", "row_cost", "check", "intervals", "input_quality", "detection", "confidence", "suitability", "adversarial",
-        "soak",
+        "recent", "row_cost", "check", "intervals", "input_quality", "detection", "confidence", "suitability",
+        "soak", "adversarial",
     }  # fmt: skip
     assert named <= BENCHMARKS.keys()
 
