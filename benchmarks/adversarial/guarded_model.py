@@ -1,4 +1,4 @@
-"""A model behind the guard with memory, as attacks ask it; each account of each attack has a history of its own."""
+"""A model behind the guard with memory, as attacks ask it: each account of each attack has a history of its own."""
 
 from collections.abc import Sequence
 from copy import deepcopy
