@@ -97,7 +97,7 @@ def attacked(  # noqa: PLR0913 - what is asked of an attack
     with torch.inference_mode():
         right = subject.probabilities(subject.test).argmax(1) == subject.labels
     if subject.schema.kind == "tabular":
-        right &= subject.test.isfinite().all(1) & (subject.test[:, subject.schema.categorical] >= 0).all(1)
+        right = right & subject.test.isfinite().all(1) & (subject.test[:, subject.schema.categorical] >= 0).all(1)
     x, y = subject.test[right], subject.labels[right]
     starts = [x[y != label][:STARTS].numpy() for label in y[:rows]]
     space = Space.of(subject.schema, subject.test.numpy())
