@@ -5,6 +5,7 @@ send bytes slowly or nothing; and the file of keys changes all the time. The fir
 heaps and timers to fill. Over the rest, a line is drawn through each figure (:mod:`benchmarks.harness.trend`).
 """
 
+import random
 import socket
 import tempfile
 import threading
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,8 @@ SAMPLES = 180
 """How often the figures are read."""
 WARM_SHARE = 0.2
 MODEL = "/v1/models/bench"
-EXPLAIN = {"rate": 1e6, "burst": 10**6}
+EXPLAIN = {"rate": 1e6, "burst": 10**6, "keep_seconds": 60, "cache_bytes": 1 << 20}
+"""Jobs and answers are kept so shortly that they come and go, and the explanation process never rests."""
 SLOW_CONNECTIONS = 20
 BROKEN = "no answer"
 Act = Callable[[httpx.Client, int, int], httpx.Response | None]
@@ -110,7 +113,8 @@ class Traffic:
         return client.post(f"{MODEL}:feedback", json={"outcomes": outcomes}) if outcomes else None
 
     def _explain(self, client: httpx.Client, _: int, turn: int) -> httpx.Response:
-        row = self._many[turn % len(self._many)]
+        row = deepcopy(self._many[turn % len(self._many)])
+        row[0][0][0] = turn / 2**20  # a row that no cache knows
         later = {"Prefer": "respond-async"} if turn % 4 == 0 else {}
         return client.post(f"{MODEL}:explain", json={"instances": [row]}, headers=later)
 
@@ -161,10 +165,11 @@ def main(*, quick: bool, seconds: float | None = None) -> None:
             traffic = Traffic(server, keys)
             samples: list[tuple[float, dict[str, float]]] = []
             with traffic.running():
-                started = time.monotonic()
+                started, moments = time.monotonic(), random.Random(0)  # noqa: S311 - no secret
                 while (now := time.monotonic() - started) < seconds:
                     samples.append((now, _figures(server)))
-                    time.sleep(seconds / SAMPLES)
+                    # At random moments: otherwise the samples may keep step with the clients.
+                    time.sleep(seconds / SAMPLES * moments.uniform(0.5, 1.5))
                     if len(samples) % (SAMPLES // 6) == 0:
                         console.print(f"{now:.0f} s: {samples[-1][1]}", highlight=False)
     warm = [sample for sample in samples if sample[0] >= WARM_SHARE * seconds]

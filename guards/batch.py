@@ -15,24 +15,29 @@ class ModelOutput:
     """One forward pass: ``logits`` (n, k), or values (n, 1) for regression; ``features`` (n, d); float32.
 
     ``early`` (n, e) are pooled outputs of early layers; None if no guard reads them, or if the model has no such layer.
+    ``views`` (n, v, k) are the logits of v views of each row; None if no guard reads views.
     """
 
     logits: Tensor
     features: Tensor
     early: Tensor | None = None
+    views: Tensor | None = None
 
     def __getitem__(self, rows: slice | Tensor) -> "ModelOutput":
         """Take some of the rows: a slice, or an index (m,)."""
-        return ModelOutput(self.logits[rows], self.features[rows], None if self.early is None else self.early[rows])
+        early, views = (None if part is None else part[rows] for part in (self.early, self.views))
+        return ModelOutput(self.logits[rows], self.features[rows], early, views)
 
     @classmethod
     def join(cls, parts: "Sequence[ModelOutput]") -> "ModelOutput":
-        """Concatenate outputs, in order; either all outputs have early features, or none has."""
+        """Concatenate outputs, in order; either all outputs have early features, or none has; the same with views."""
         early = [part.early for part in parts if part.early is not None]
+        views = [part.views for part in parts if part.views is not None]
         return cls(
             torch.cat([part.logits for part in parts]),
             torch.cat([part.features for part in parts]),
             torch.cat(early) if early else None,
+            torch.cat(views) if views else None,
         )
 
 

@@ -20,6 +20,9 @@ TEMPLATED = {
     "  storageClassName: HELM_STORAGE_CLASS\n": (
         "{{- with .Values.storageClass }}\n  storageClassName: {{ . | quote }}\n{{- end }}\n"
     ),
+    "        - name: metrics\n          containerPort: HELM_METRICS_PORT\n": (
+        "{{- with .Values.metricsPort }}\n        - name: metrics\n          containerPort: {{ . | int }}\n{{- end }}\n"
+    ),
 }
 """Expressions by the text that they replace in the objects; a text comes before any text that is its beginning."""
 
@@ -37,7 +40,8 @@ _Dumper.add_representer(str, _text)
 
 def template(objects: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """Return the objects as a template, and the values with which the template renders the same objects."""
-    values: dict[str, Any] = {"image": None, "bundle": None, "storageClass": "", "resources": None, "config": None}
+    values: dict[str, Any] = dict.fromkeys(("image", "bundle", "storageClass", "metricsPort", "resources", "config"))
+    values["storageClass"] = ""
     names = {}
     for each in objects:
         kind, name = each["kind"], each["metadata"]["name"]
@@ -52,6 +56,7 @@ def template(objects: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
             (gateway,) = pod["containers"]
             values["image"], values["resources"] = gateway["image"], gateway["resources"]
             gateway["resources"] = "HELM_RESOURCES"
+            gateway["ports"].append({"name": "metrics", "containerPort": "HELM_METRICS_PORT"})
             for container in (gateway, *pod["initContainers"]):
                 container["image"] = "HELM_IMAGE"
     text = yaml.safe_dump_all(objects, sort_keys=False, width=1000)
@@ -78,6 +83,7 @@ NOTES = """#
 #   image         by tag, or by digest: registry.example/guardhouse@sha256:...
 #   bundle        what deploy/load-bundle.sh prints
 #   storageClass  of both claims; empty: the cluster's default
+#   metricsPort   `server.metrics_port` of the config, as the container's port `metrics`; null: no such port
 #   config        files beside each other: --set-file 'config.gateway\\.yaml=gateway.yaml'
 """
 

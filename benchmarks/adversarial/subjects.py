@@ -75,10 +75,10 @@ def _pictures(name: str, x: Tensor, y: Tensor, sizes: _Sizes, *, eps: _Bounds, r
         *(nn.Flatten(), nn.Linear(numbers, 64), nn.ReLU(), nn.Linear(64, 10)),
     )
     first, last = sizes.trained, sizes.trained + sizes.calibration
-    net = trained(net, x[:first], y[:first], epochs=sizes.epochs, rate=RATE, batch=BATCH, seed=0)
+    fitted = trained(net, x[:first], y[:first], epochs=sizes.epochs, rate=RATE, batch=BATCH, seed=0)
     schema = InputSchema(kind="image", shape=tuple(x.shape[1:]))
     return Subject(
-        name, schema, lambda rows: net(rows).softmax(1), x[:first], x[first:last], x[last:], y[last:], eps, rms
+        name, schema, lambda rows: fitted(rows).softmax(1), x[:first], x[first:last], x[last:], y[last:], eps, rms
     )
 
 

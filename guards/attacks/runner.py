@@ -20,10 +20,10 @@ __all__ = ["ACCOUNTS", "ATTACKS", "MODES", "Mode", "Trace", "run"]
 ATTACKS: dict[str, QueryAttack] = {
     "nes": Nes(), "square": Square(), "boundary": Boundary(), "hop_skip_jump": HopSkipJump()
 }  # fmt: skip
-Mode = Literal["plain", "adaptive", "accounts"]
-MODES: tuple[Mode, ...] = ("plain", "adaptive", "accounts")
+Mode = Literal["plain", "adaptive", "accounts", "adaptive_accounts"]
+MODES: tuple[Mode, ...] = ("plain", "adaptive", "accounts", "adaptive_accounts")
 ACCOUNTS = 10
-"""How many accounts take turns in the mode ``accounts``."""
+"""How many accounts take turns in the modes with accounts."""
 TOLERANCE = 1e-6
 """By so much, relatively, a change may be longer than eps: rows are float32."""
 
@@ -97,7 +97,7 @@ def run(  # noqa: PLR0913 - what is asked of an attack
     for place, (row, label) in enumerate(zip(x, y, strict=True)):
         low, high = space.bounds(row)
         attacked = AttackedRow(label, low, high, space.sizes(), space.between(row, starts[place]), budget)
-        spacing = Spacing(adaptive=mode == "adaptive", oracle=target.shows_flags, widest=attack.widest)
+        spacing = Spacing(adaptive=mode.startswith("adaptive"), oracle=target.shows_flags, widest=attack.widest)
         rng = np.random.default_rng([seed, place, *name.encode()])
         queries = attack(attacked, max(epses), spacing, rng)
         running.append(
@@ -105,7 +105,7 @@ def run(  # noqa: PLR0913 - what is asked of an attack
         )
         if budget and len(low):
             running[-1].wanted = next(queries)
-    accounts = ACCOUNTS if mode == "accounts" else 1
+    accounts = ACCOUNTS if mode.endswith("accounts") else 1
     active = [each for each in running if len(each.wanted)]
     advance(len(running) - len(active))
     while active:

@@ -7,6 +7,7 @@ from guards.bundle.false_alarms import FalseAlarms, GuardReport
 from guards.calibration.prediction_sets import Predictor
 from guards.config.heldout_rows import guard_without_turn
 from guards.memory.staircase import brier_scores
+from guards.model.views_cost import views_cost
 from guards.notices import Notices
 
 __all__ = ["fit_notices"]
@@ -20,10 +21,12 @@ def fit_notices(
     *,
     probabilities: Tensor | None,
     labels: Tensor | None,
+    rows: Tensor,
 ) -> Notices:
     """Collect warnings of rows that break a bound, of guards that cannot flag, of small strata, and of the monitors.
 
-    ``probabilities`` (n, k) and ``labels`` (n,) are of the calibration rows.
+    ``probabilities`` (n, k) and ``labels`` (n,) are of the calibration rows. The cost of views is measured on ``rows``
+    (m, ...), some of these rows.
     """
     config, notices = bundle.config, Notices()
     if violations.flagged:
@@ -55,6 +58,7 @@ def fit_notices(
             f"guards: {', '.join(blind)} judges without early features, because the model gives none: "
             "noise and inversion may hide from the last features"
         )
+    _tell_of_views(bundle, rows, notices)
     if not config.guards:
         notices.warn("no guards are configured: every row will be allowed")
     return notices
@@ -69,3 +73,15 @@ def _tell_of_blur(bundle: Bundle, probabilities: Tensor | None, labels: Tensor |
             f"{', '.join(blurring)}: while the evidence against a client stands, its probabilities are coarse: their "
             f"Brier score is {coarse:.4f} on calibration rows, of the exact ones {exact:.4f} (0 is best); labels stay"
         )
+
+
+def _tell_of_views(bundle: Bundle, rows: Tensor, notices: Notices) -> None:
+    """Say how much longer the model takes because a guard reads views."""
+    if bundle.model.views is None:
+        return
+    guards = zip(bundle.config.guards, bundle.detectors, strict=True)
+    name = next(spec.name for spec, detector in guards if detector.reads_views)
+    notices.note(
+        f"guards: {name} runs the model on {bundle.model.rows_each - 1} more views of each row: a batch of {len(rows)} "
+        f"rows takes the model {views_cost(bundle.model, rows):.1f} times as long as without"
+    )

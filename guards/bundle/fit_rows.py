@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     # The module of Quality needs scipy, which the library alone does not install.
     from guards.bundle.model_quality.quality import Quality
 
+MOST_TIMED = 64
+"""The most rows on which the cost of views is measured."""
 __all__ = ["Fitted", "fit_examined", "fit_rows", "places_set_aside"]
 
 
@@ -183,7 +185,13 @@ def fit_examined(  # noqa: PLR0913
         any_guard=any_guard,
         violations=violations,
         notices=fit_notices(
-            bundle, predictor, reports, violations, probabilities=judged.prediction.probabilities, labels=calibration.y
+            bundle,
+            predictor,
+            reports,
+            violations,
+            probabilities=judged.prediction.probabilities,
+            labels=calibration.y,
+            rows=calibration.x[:MOST_TIMED],
         ),
     )
 

@@ -1,6 +1,6 @@
 """Makes a config's model from a builder and its weights, or from a ``torch.export`` program; never from a pickle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from guards.bundle.construction import make_detector
 from guards.config.config import Config
 from guards.config.plugins import registered
 from guards.detectors.base import Detector
@@ -21,6 +22,7 @@ from guards.model.program import layers_of, row_bounds, unflatten
 from guards.model.torch_model import TorchModel, resolve_device
 from guards.model.weights import load_weights
 from guards.notices import Notices
+from guards.types import Mistake
 
 __all__ = ["make_model"]
 
@@ -92,8 +94,26 @@ def make_model(  # noqa: PLR0913
         meaning=meaning,
         least_rows=least,
         most_rows=most,
+        views=_views(config),
         notices=notices,
     )
+
+
+def _views(config: Config) -> Callable[[Tensor], Tensor] | None:
+    """Return what makes the views that a guard reads; None if no guard reads views.
+
+    Raises:
+        Mistake: two guards read views.
+    """
+    reading = [
+        (place, detector) for place, detector in enumerate(map(make_detector, config.guards)) if detector.reads_views
+    ]
+    if len(reading) > 1:
+        place = reading[1][0]
+        raise Mistake(
+            f"guards.{place}: {config.guards[reading[0][0]].name} reads views already: leave one of the two out"
+        )
+    return reading[0][1].views if reading else None
 
 
 def _early_layers(config: Config, program: ExportedProgram | None, notices: Notices) -> Sequence[str] | bool:

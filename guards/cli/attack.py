@@ -119,7 +119,7 @@ def _possible(server: Server | None, keys: list[str]) -> list[Attack]:
     if server is None:
         return [*OF_WHITE_BOX, *BY_QUERIES]
     several = len(keys) > 1 or server.header is not None
-    return [(name, mode) for name, mode in BY_QUERIES if several or mode != "accounts"]
+    return [(name, mode) for name, mode in BY_QUERIES if several or not mode.endswith("accounts")]
 
 
 def _keys(server: Server) -> list[str]:
@@ -149,13 +149,13 @@ def show(result: Attacked, console: Console) -> None:
         f"{result['budget']} queries each; an eps of 1 is {result['unit']}; below each share its 95 % interval"
     )
     grid = Grid(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    grid.add_column("attack", no_wrap=True)
+    grid.add_column("attack", max_width=max(map(len, result["attacks"])))
     for heading in ("eps", "success", "passed", "undetected", f"flagged\nin {SOON}", "first\nflag", "queries"):
         grid.add_column(heading, justify="right", no_wrap=True)
     for name, modes in result["attacks"].items():
         for mode, by_eps in modes.items():
             for place, (key, figures) in enumerate(by_eps.items()):
-                label = "" if place else f"{name}\n{mode}"
+                label = "" if place else f"{name}\n{mode.replace('_', ' + ')}"
                 grid.add_row(label, key.removeprefix("eps_"), *_cells(figures))
     console.print(grid)
     console.print(MEANINGS, highlight=False)

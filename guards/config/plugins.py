@@ -31,6 +31,7 @@ from guards.detectors.image_quality import ImageQuality
 from guards.detectors.knn import Knn
 from guards.detectors.mahalanobis import Mahalanobis
 from guards.detectors.ranges import Ranges
+from guards.detectors.squeeze import Squeeze
 from guards.explainers.base import Explainer
 from guards.explainers.deep_lift import DeepLift
 from guards.explainers.feature_ablation import FeatureAblation
@@ -57,7 +58,7 @@ Plugin = type[Detector] | type[MemoryGuard] | type[Monitor] | type[Explainer]
 
 # The built-in classes are listed here, since a bento has the sources without the metadata that names entry points.
 BUILT_IN: dict[Group, tuple[Plugin, ...]] = {
-    "detectors": (Ranges, ImageQuality, Gaussian, Mahalanobis, Knn, Energy, Fdbd, Gen, Confidence),
+    "detectors": (Ranges, ImageQuality, Gaussian, Mahalanobis, Knn, Energy, Fdbd, Gen, Confidence, Squeeze),
     "memory_guards": (QuerySimilarity,),
     "monitors": (Groups, Bins, Sequential, Accuracy, Suitability, *ALIBI),
     "explainers": (

@@ -55,7 +55,10 @@ class ServerConfig(Section):
 
     max_batch_rows: int = Field(default=64, ge=1, le=65536, description="the most rows that the model gets at once")
     max_queue_rows: int = Field(
-        default=1024, ge=1, description="the most rows that wait for the model; further requests are answered 503"
+        default=1024,
+        ge=1,
+        description="the most rows that wait for the model; further requests are answered 503, but short requests (at "
+        "most a quarter of a batch) have a quarter more room",
     )
     max_rows_per_request: int = Field(default=1024, ge=1, description="the most rows of one request")
     max_body_bytes: int = Field(

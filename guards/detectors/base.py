@@ -33,6 +33,8 @@ class Detector(nn.Module, ABC):
     """Whether ``score`` reads ``batch.output``, and so has to wait for the model."""
     reads_early: ClassVar[bool] = False
     """Whether ``score`` reads ``batch.output.early``, which is computed only if a guard reads it, and may be None."""
+    reads_views: ClassVar[bool] = False
+    """Whether ``score`` reads ``batch.output.views``, the model's answers to what :meth:`views` makes of the rows."""
     differentiable: ClassVar[bool] = False
     """Whether gradients of ``score`` explain the score: it has no jumps, and is not flat where inputs matter."""
     blind_spots: ClassVar[str] = ""
@@ -56,6 +58,14 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def score(self, batch: Batch) -> Tensor:
         """Score each row: (n,) float32, larger is stranger, NaN if the row cannot be judged."""
+
+    def views(self, x: Tensor) -> Tensor:
+        """Make views of rows (n, ...), the model's input: (v, n, ...). They do not depend on what was fitted.
+
+        The views ride in the model's pass over a batch, so that an exception here fails the batch, as one of the model
+        does. A row's views depend on this row alone. At most one guard of a config may read views.
+        """
+        raise NotImplementedError("reads_views is true, and views() is not there")
 
     def examine(self, batch: Batch, *, causes: bool) -> Finding:
         """Score rows, and mark their violations and, if ``causes`` is true, their causes.

@@ -69,7 +69,8 @@ class Subject(nn.Module):
         self.checkpoint()
         with self._replaced(embedded):
             if self.detector is not None:
-                return self.detector.score(Batch(self.as_sent(prepared), output=self.model.output(prepared)))
+                output = self.model.output(prepared, views=self.detector.reads_views)
+                return self.detector.score(Batch(self.as_sent(prepared), output=output))
             logits = self.model.logits(prepared)
         if self.model.binary:  # logits are [0, z]: the log odds of either class are z or -z
             return torch.where(target == 1, logits[:, 1], -logits[:, 1])

@@ -51,9 +51,6 @@ class MemoryGuardParams(Params):
         default=1e5, ge=100, description="queries of an honest client, on average, until its first false alarm"
     )
     window: int = Field(default=64, ge=8, le=1024, description="how many of a client's last queries are remembered")
-    crowd: int = Field(
-        default=4096, ge=0, le=65536, description="how many of the last queries of all clients are remembered"
-    )
 
     @property
     def flag_action(self) -> Action:
@@ -138,12 +135,8 @@ class MemoryGuard(nn.Module, ABC):
         """Give the code of each row: (n, w) float32. A row's code depends on this row alone."""
 
     @abstractmethod
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:
-        """Weigh one query of a client whose earlier queries are ``trace``. Nothing is remembered here.
-
-        ``elsewhere`` is the Euclidean distance from ``code`` (w,) to the nearest remembered query of another client,
-        infinite if there is none.
-        """
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
+        """Weigh one query of a client whose earlier queries are ``trace``. Nothing is remembered here."""
 
     @abstractmethod
     def evidence(self, state: npt.NDArray[np.float64]) -> float:

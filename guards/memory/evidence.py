@@ -19,7 +19,8 @@ def _e_values(p: Floats) -> Floats:
     combination and applications".
     """
     c = LARGEST_E_VALUE * (1 - (1 - 1 / LARGEST_E_VALUE) ** 0.5)
-    return np.minimum(LARGEST_E_VALUE, c / np.sqrt(p))
+    e: Floats = np.minimum(LARGEST_E_VALUE, c / np.sqrt(p))
+    return e
 
 
 E_VALUES = _e_values(LEVELS)

@@ -1,4 +1,4 @@
-"""What guards with memory remember: the last queries of each client, and of all clients, within bounds."""
+"""What guards with memory remember: the last queries of each client, within bounds."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from guards.memory.base import MemoryGuard, Trace
 
-__all__ = ["MOST_ENTRIES", "Crowd", "History", "LocalHistory"]
+__all__ = ["MOST_ENTRIES", "History", "LocalHistory"]
 
 MOST_ENTRIES = 65536
 """How many queries all traces of a guard hold together, at most; the clients that were silent longest are forgotten."""
@@ -61,60 +61,3 @@ class LocalHistory:
         while self._entries > self._most:
             _, oldest = self._traces.popitem(last=False)
             self._entries -= len(oldest.codes)
-
-
-class Crowd:
-    """The last queries of all clients of a process, so that an attack from several accounts is seen as one."""
-
-    def __init__(self, guard: MemoryGuard) -> None:
-        self._codes = np.zeros((guard.params.crowd, guard.width), np.float32)
-        self._squares = np.zeros(guard.params.crowd, np.float32)
-        self._owners = np.zeros(guard.params.crowd, np.int64)
-        self._next = self._held = 0
-
-    def __len__(self) -> int:
-        """Count the remembered queries."""
-        return self._held
-
-    def elsewhere(self, codes: Codes, clients: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Give the distance of each row (n, w) to the nearest query of another client, infinite if there is none.
-
-        Those queries are the remembered ones, and the rows before it in the batch.
-        """
-        owners = np.array([_owner(client) for client in clients], np.int64)
-        squares = np.einsum("ij,ij->i", codes, codes)
-        within = _squared(codes, squares, codes, squares, owners[:, None] == owners)
-        within[np.triu(np.ones(within.shape, np.bool_))] = np.inf
-        held = slice(self._held)
-        before = _squared(codes, squares, self._codes[held], self._squares[held], owners[:, None] == self._owners[held])
-        least = np.minimum(before.min(1, initial=np.inf), within.min(1, initial=np.inf))
-        nearest: npt.NDArray[np.float64] = np.sqrt(np.maximum(least, 0.0)).astype(np.float64)
-        return nearest
-
-    def add(self, codes: Codes, clients: Sequence[str]) -> None:
-        """Remember queries (m, w); the oldest are forgotten."""
-        size = len(self._codes)
-        if not size:
-            return
-        codes, clients = codes[-size:], clients[-size:]
-        at = (self._next + np.arange(len(codes))) % size
-        self._codes[at], self._owners[at] = codes, [_owner(client) for client in clients]
-        self._squares[at] = np.einsum("ij,ij->i", codes, codes)
-        self._next = (self._next + len(codes)) % size
-        self._held = min(size, self._held + len(codes))
-
-
-def _owner(client: str) -> int:
-    return hash(client)
-
-
-def _squared(
-    codes: Codes, squares: Codes, others: Codes, their_squares: Codes, same: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float32]:
-    """Give the squared distances of codes (n, w) to others (m, w), infinite where both are the same client's."""
-    found: npt.NDArray[np.float32] = codes @ others.T
-    found *= -2
-    found += their_squares
-    found += squares[:, None]
-    found[same] = np.inf
-    return found

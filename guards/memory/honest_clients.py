@@ -59,7 +59,7 @@ def _slow_change(rows: Tensor, codes: RowCodes, length: int, generator: torch.Ge
         noise = FILM_NOISE * _spread(rows) * float(torch.rand(1, generator=generator))
         mixed = mixed + noise * torch.randn(mixed.shape, generator=generator).to(rows.device)
     if rows.ndim == 2 and len(codes.source):  # noqa: PLR2004 - a table's categories change at once
-        names = codes.source[~codes.category.isnan()].unique()
+        names = codes.source[~codes.category.isnan()].unique()  # type: ignore[no-untyped-call] # torch declares no types here
         mixed[:, names] = torch.where(share < 0.5, before, after)[:, names]  # noqa: PLR2004
     return mixed
 

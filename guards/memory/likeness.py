@@ -72,7 +72,8 @@ def _drifts(ways: Floats) -> npt.NDArray[np.float64]:
 def _steps_and_times(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Give the matrix (n, n) that turns n points before zero into n steps, and centred times (n,) of unit length."""
     times = np.arange(count + 1) - count / 2
-    return np.eye(count, k=1) - np.eye(count), times[:-1] / float(np.linalg.norm(times))
+    unit: npt.NDArray[np.float64] = (times[:-1] / float(np.linalg.norm(times))).astype(np.float64)
+    return np.eye(count, k=1) - np.eye(count), unit
 
 
 def likenesses(codes: Floats, window: int, neighbours: int) -> npt.NDArray[np.float64]:

@@ -106,7 +106,7 @@ class QuerySimilarity(MemoryGuard):
         codes: Tensor = self.codes(batch.x)
         return codes
 
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:  # noqa: ARG002
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
         """Weigh one query by its likeness to the client's earlier queries."""
         if self._tables is None:
             self._tables = self.distances.cpu().numpy(), float(self.drift)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from guards.memory.base import MemoryGuard
-from guards.memory.history import Crowd, History, LocalHistory
+from guards.memory.history import History, LocalHistory
 from guards.memory.staircase import blurred
 from guards.types import Batch, Result
 
@@ -68,13 +68,12 @@ class Watch:
         """Judge by ``guards``, each with a ``history`` of its own. With ``shadow`` no answer changes."""
         self.guards, self._shadow = tuple(guards), shadow
         self._histories = [history(guard) for guard in self.guards]
-        self._crowds = [Crowd(guard) for guard in self.guards]
 
     @property
     def entries(self) -> dict[str, int]:
         """How many queries each guard remembers of all clients, by the guard's name."""
-        named = zip(self.guards, self._histories, self._crowds, strict=True)
-        return {guard.name: history.entries + len(crowd) for guard, history, crowd in named}
+        named = zip(self.guards, self._histories, strict=True)
+        return {guard.name: history.entries for guard, history in named}
 
     def judge(self, batch: Batch, clients: Sequence[str]) -> Judgement:
         """Judge rows with the model's output, in the order in which they were asked; remember nothing yet."""
@@ -92,7 +91,6 @@ class Watch:
         self, place: int, guard: MemoryGuard, batch: Batch, clients: Sequence[str], digests: Sequence[int]
     ) -> Judged:
         codes = guard.encode(batch).cpu().numpy()
-        elsewhere = self._crowds[place].elsewhere(codes, clients)
         most = guard.params.average_run_length
         traces = dict(self._histories[place].read(sorted(set(clients))))
         score, evidence = np.zeros(len(codes)), np.zeros(len(codes))
@@ -102,7 +100,7 @@ class Watch:
             if digest in trace.digests:
                 repeats[row], states[row] = True, trace.state
             else:
-                step = guard.step(codes[row], trace, float(elsewhere[row]))
+                step = guard.step(codes[row], trace)
                 score[row], states[row] = step.score, step.state
                 traces[client] = trace.after(codes[row], digest, step.state, guard.params.window)
             evidence[row] = guard.evidence(states[row])
@@ -119,8 +117,6 @@ class Watch:
             for client, asked in by_client.items():
                 digests = [judgement.digests[row] for row in asked]
                 self._histories[place].write(client, judged.codes[asked], digests, judged.states[asked[-1]])
-            if rows:
-                self._crowds[place].add(judged.codes[rows], [judgement.clients[row] for row in rows])
 
     def conclude(self, result: Result, judgement: Judgement) -> Result:
         """Add what the guards with memory say to the pipeline's result for the same rows."""

@@ -25,8 +25,9 @@ def run_model(
     Raises:
         Mistake: the model raises for some of the rows.
     """
-    starts = track(range(0, len(x), CHUNK))
-    return ModelOutput.join([_run(model, x[start : start + CHUNK].to(model.device)) for start in starts])
+    chunk = CHUNK // model.rows_each or 1  # views ride in the same pass, and need memory as rows do
+    starts = track(range(0, len(x), chunk))
+    return ModelOutput.join([_run(model, x[start : start + chunk].to(model.device)) for start in starts])
 
 
 def chunks_of(batch: Batch) -> Iterator[Batch]:

@@ -51,7 +51,8 @@ class TorchModel(nn.Module):
     ``early`` names the submodules whose pooled outputs are the early features; true: they are found; false: there are
     none. ``meaning`` says what the outputs are; this class turns them into logits. If the module takes at least
     ``least_rows`` and at most ``most_rows`` rows at once, a larger batch is split, and a smaller batch is padded with
-    its last row.
+    its last row. If a guard reads them, ``views`` makes views (v, n, ...) of rows, which run in the same pass:
+    the module gets ``rows_each`` = 1 + v rows for each row.
     """
 
     def __init__(  # noqa: PLR0913
@@ -70,6 +71,7 @@ class TorchModel(nn.Module):
         meaning: Meaning = "logits",
         least_rows: int = 1,
         most_rows: int | None = None,
+        views: Callable[[Tensor], Tensor] | None = None,
         notices: Notices | None = None,
     ) -> None:
         """Wrap ``net``, and try it on ``example`` (n, ...).
@@ -83,7 +85,7 @@ class TorchModel(nn.Module):
         super().__init__()
         self.device, self.precision, self.compiled = torch.device(device), precision, compiled
         self.meaning, self.least_rows, self.most_rows = meaning, least_rows, most_rows
-        self.binary = False
+        self.binary, self.views = False, views
         self.imputation = None if imputation is None else imputation.to(self.device)
         if not isinstance(net, torch.export.UnflattenedModule):  # a program has no training mode
             net.eval()
@@ -95,6 +97,7 @@ class TorchModel(nn.Module):
         trial = Trial.of(net, self._cast, prepared)
         self._prints, self._changes_input = trial.prints, trial.changes_input
         trial.tell(notices)
+        self.rows_each = 1 if views is None else 1 + len(views(prepared[:1]))
         self.head = find_head(net, last_linear or trial.last_linear)
         self.tap = Tap(net, feature_layer, last_linear or trial.last_linear)
         self.early = self._early(prepared, early, notices)
@@ -108,7 +111,7 @@ class TorchModel(nn.Module):
         if not torch.is_inference_mode_enabled():  # the pipeline is in inference mode already
             with torch.inference_mode():
                 return self.forward(x)
-        return ModelOutput(*self._run(self.prepare(x)))
+        return self._judged(self.prepare(x), self._run)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Turn rows into the module's input: missing values are filled, and columns are scaled."""
@@ -122,15 +125,30 @@ class TorchModel(nn.Module):
         """
         return self._in_pieces(prepared, lambda piece: (self._as_logits(self.raw(piece)),))[0]
 
-    def output(self, prepared: Tensor) -> ModelOutput:
+    def output(self, prepared: Tensor, *, views: bool = False) -> ModelOutput:
         """Run the module on prepared rows with gradients that reach the features too, for explaining a guard's score.
 
+        Views run only if ``views`` is true, that is, if the explained guard reads them.
         The taps listen in this thread alone, so that a pipeline in another thread is not disturbed.
         """
         with ExitStack() as listening:
             late = listening.enter_context(self.tap.traced())
             early = [] if self.early is None else listening.enter_context(self.early.traced())
-            return ModelOutput(*self._in_pieces(prepared, lambda piece: self._piece(piece, late, early)))
+
+            def run(rows: Tensor) -> tuple[Tensor, ...]:
+                return self._in_pieces(rows, lambda piece: self._piece(piece, late, early))
+
+            return self._judged(prepared, run) if views else ModelOutput(*run(prepared))
+
+    def _judged(self, prepared: Tensor, run: Callable[[Tensor], tuple[Tensor, ...]]) -> ModelOutput:
+        """Run prepared rows, and their views behind them."""
+        if self.views is None:
+            return ModelOutput(*run(prepared))
+        n, views = prepared.shape[0], self.views(prepared)
+        found = run(torch.cat([prepared, views.flatten(0, 1)]))
+        seen = found[0][n:].reshape(len(views), n, found[0].shape[1]).transpose(0, 1)
+        logits, features, *early = (part[:n] for part in found)
+        return ModelOutput(logits, features, early[0] if early else None, seen)
 
     def eager(self, prepared: Tensor) -> tuple[Tensor, ...]:
         """Run the module on prepared rows without compiling it: logits (n, k), features (n, d), early features (n, e).

@@ -152,6 +152,22 @@ class DetectorChecks:
             early = replace(rows, output=None, groups={})
             require(equal(_score(detector, rows), _score(detector, early)), "the score depends on the model's output")
 
+    def views_are_made_of_each_row_alone(self) -> None:
+        """Views are (v, n, ...) float32 like the rows, and a row's views depend on this row alone."""
+        if not self._detector.reads_views:
+            return
+        x = self._example().rows.x
+        views = self._detector(self._params).views(x)
+        shape = tuple(views.shape[1:])
+        require(shape == tuple(x.shape) and views.dtype == x.dtype, f"views (v, n, ...) of {shape} and {views.dtype}")
+        require(equal(views, self._detector(self._params).views(x)), "the same rows have other views the second time")
+        for cuts in BOUNDARIES:
+            pieces = [self._detector(self._params).views(x[a:b]) for a, b in pairwise(cuts)]
+            require(equal(views, torch.cat(pieces, 1)), "a row's views depend on the batch it comes in")
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+        again = self._detector(self._params).views(x[order])
+        require(equal(views[:, order], again), "a row's views depend on its place")
+
     def params_are_closed(self) -> None:
         """The parameters refuse an unknown key, and are the same after a round trip through JSON."""
         check_params(self._params)

@@ -102,7 +102,9 @@ def example(kind: Kind, task: Task = "classification", *, count: int = ROWS, see
         features = torch.tanh(x.nan_to_num(0.0).flatten(1) @ mixing)
         region = torch.randint(LEVELS, (count,), generator=generator)
         early = torch.sin(x.nan_to_num(0.0).flatten(1) @ below)
-        return Batch(x, {"region": region}, ModelOutput(head(features), features, early))
+        blurred = torch.tanh(x.nan_to_num(0.0).round(decimals=1).flatten(1) @ mixing)
+        views = torch.stack([head(blurred), head(0.9 * features)], 1)
+        return Batch(x, {"region": region}, ModelOutput(head(features), features, early, views))
 
     batch, calibration, fresh = rows(0.0), rows(UNSEEN), rows(UNSEEN)
     assert batch.output is not None  # noqa: S101

@@ -46,7 +46,7 @@ class MemoryGuardChecks:
     _params: MemoryGuardParams
     _kind: Kind
     _task: Task
-    _fits: dict[int, MemoryGuard] = field(default_factory=dict, compare=False)
+    _fits: list[MemoryGuard] = field(default_factory=list, compare=False)
 
     def constructor_takes_params(self) -> None:
         """The constructor takes the parameters, and needs nothing else."""
@@ -127,9 +127,9 @@ class MemoryGuardChecks:
         codes = _codes(guard, rows).numpy()
         trace = Trace(codes[:FEW], tuple(range(FEW)), np.zeros(guard.state_size))
         before = trace.codes.copy(), trace.state.copy()
-        first = guard.step(codes[FEW], trace, np.inf)
-        guard.step(codes[FEW + 1], trace, np.inf)
-        second = guard.step(codes[FEW], trace, np.inf)
+        first = guard.step(codes[FEW], trace)
+        guard.step(codes[FEW + 1], trace)
+        second = guard.step(codes[FEW], trace)
         require(first.score == second.score, "a query has another score the second time: step remembers")
         require(np.array_equal(first.state, second.state), "a query gives another state the second time")
         require(first.state.shape == (guard.state_size,), f"a state of shape {first.state.shape}")
@@ -153,8 +153,8 @@ class MemoryGuardChecks:
         _require_same(once, again[1::2], "an exact repeat of a row changes the evidence against its client")
 
     def other_clients_change_nothing(self) -> None:
-        """Without a crowd, the evidence against a client does not depend on other clients, nor on their order."""
-        guard, rows = self._fitted(crowd=0)
+        """The evidence against a client does not depend on other clients, nor on their order."""
+        guard, rows = self._fitted()
         alone = _evidence(_asked(guard, rows[:FEW], [ONE] * FEW))
         mixed = take(rows, torch.arange(FEW).repeat_interleave(2))
         for names in ([ONE, "other"] * FEW, [name for i in range(FEW) for name in (ONE, f"other {-i}")]):
@@ -183,8 +183,7 @@ class MemoryGuardChecks:
         require(bool(judged.flagged[-1]), f"{ATTACK} queries about nearly the same row are no evidence")
         require(bool(np.isfinite(judged.evidence).all()), "the evidence becomes infinite")
         spread = _asked(guard, attack, [str(row) for row in range(ATTACK)])[-1]
-        spared = guard.params.crowd > 0 or not spread.flagged.any()
-        require(spared, "clients that each ask one row are flagged although the guard has no crowd")
+        require(not spread.flagged.any(), "clients that each ask one row are flagged")
 
     def evidence_fades(self) -> None:
         """After an attack, clean rows that are unlike lower the evidence against the client."""
@@ -213,14 +212,13 @@ class MemoryGuardChecks:
     def _example(self) -> Example:
         return example(self._kind, self._task)
 
-    def _fitted(self, crowd: int | None = None) -> tuple[MemoryGuard, Batch]:
+    def _fitted(self) -> tuple[MemoryGuard, Batch]:
         """Give a guard that is fitted once for all checks that do not fit it themselves, and the rows."""
-        crowd, made = self._params.crowd if crowd is None else crowd, self._example()
-        if crowd not in self._fits:
-            params = self._params.model_copy(update={"crowd": crowd})
+        made = self._example()
+        if not self._fits:
             with torch.no_grad():
-                self._fits[crowd] = self._guard(params).fit(made.reference).calibrate(made.calibration)
-        return self._fits[crowd], made.rows
+                self._fits.append(self._guard(self._params).fit(made.reference).calibrate(made.calibration))
+        return self._fits[0], made.rows
 
     def _attack(self, rows: Batch) -> Batch:
         """Make copies of one row, with a little noise in each number; a category stays."""

@@ -138,7 +138,7 @@ class Batcher:
             self._queue.forget(source)
             self._sources.forget(source)
             return
-        self._queue.add(jobs)
+        self._queue.add(jobs, self.max_batch_rows)
         if withdrawn:
             self._queue.withdraw(source, withdrawn)
 

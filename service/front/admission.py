@@ -8,7 +8,9 @@ from service.front.budgets import Budgets
 from service.front.protocols.problem import Problem
 from service.keys.keyring import Keyring
 from service.keys.principal import Principal, Scope
-from service.quotas.budget import Budget
+from service.messages.refused import Refused
+from service.quotas.budget import Connection
+from service.telemetry.request_record import Exchange
 
 __all__ = ["KEY_CODES", "QUOTA_CODES", "Admission", "Needs", "need"]
 
@@ -48,9 +50,22 @@ class Admission:
             raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers=CHALLENGE)
         return principal
 
-    def budget(self, principal: Principal | None) -> Budget | None:
-        """Return what a principal may use; None if nothing bounds it."""
-        return None if self._budgets is None else self._budgets.of(principal)
+    async def charge(self, exchange: Exchange, connection: Connection | None) -> None:
+        """Count a request, and the connection on which it came, as its principal's.
+
+        Raises:
+            Refused: the principal has used up its requests, or has too many connections.
+        """
+        exchange.budget = None if self._budgets is None else self._budgets.of(exchange.principal)
+        if exchange.budget is None:
+            return
+        if connection is not None:
+            try:
+                exchange.budget.use(connection)
+            except Refused:
+                exchange.ends_connection = True
+                raise
+        await exchange.budget.spend("requests")
 
 
 def need(principal: Principal | None, needs: Needs) -> None:

@@ -59,6 +59,10 @@ class BoundedConnection(RequestReader):
             raise _too_many()
         self._connections.works(self)
 
+    def is_over(self) -> bool:
+        """Return whether the connection is closed or being closed."""
+        return self.transport.is_closing()
+
     def may_end(self, *, fresh_too: bool = False) -> bool:
         """Return whether no request is under way: none was begun or answered just now, and no byte has arrived.
 

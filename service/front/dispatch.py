@@ -17,7 +17,6 @@ from service.front.protocols.problem import PROBLEM, Problem, unavailable
 from service.front.request_id import known_or_new
 from service.front.server_timing import ask, timing
 from service.front.trusted_proxies import TrustedProxies
-from service.messages.refused import Refused
 from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 
 __all__ = ["COMMON_CODES", "CONNECTION", "POST_CODES", "UNMATCHED", "WAITED", "Limits"]
@@ -159,8 +158,10 @@ class Limits:
             deadline = asyncio.get_running_loop().time() - head.waited + self._timeout(headers)
             call = Call(method, head.path, headers, request_id, deadline, query=head.query, client=exchange.client)
             with self._deadlines.until(deadline):
-                if exchange.principal is not None:
-                    await self._charge(exchange, head, body)
+                if self._admission is not None:
+                    await self._admission.charge(exchange, head.connection)
+                    if isinstance(body, Incoming):
+                        body.budget = exchange.budget
                 if method == "POST":
                     check_head(headers, self.max_body_bytes, binary=binary)
                     call.body = body if isinstance(body, bytes) else await body.read(self.max_body_bytes)
@@ -170,26 +171,6 @@ class Limits:
             if problem.reason is not None:
                 self.metrics.shed.add(problem.reason)
             return _problem(problem, request_id, head.path)
-
-    async def _charge(self, exchange: Exchange, head: Head, body: bytes | Incoming) -> None:
-        """Count a request as its principal's.
-
-        Raises:
-            Refused: the principal has used up its requests, or has too many connections.
-        """
-        assert self._admission is not None  # noqa: S101 - it found the principal
-        exchange.budget = self._admission.budget(exchange.principal)
-        if exchange.budget is None:
-            return
-        if isinstance(body, Incoming):
-            body.budget = exchange.budget
-        if head.connection is not None:
-            try:
-                exchange.budget.use(head.connection)
-            except Refused:
-                exchange.ends_connection = True
-                raise
-        await exchange.budget.spend("requests")
 
     def _timeout(self, headers: Mapping[bytes, bytes]) -> float:
         given = headers.get(b"x-request-timeout")

@@ -2,44 +2,37 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
-from google.protobuf.json_format import ParseDict
 
 from guards.errors import Mistake
-from guards.version import __version__
 from service.front.admission import Admission
+from service.front.calling_connections import CallingConnections
 from service.front.deadlines import Deadlines
 from service.front.faults import problem_of
 from service.front.grpc_admission import CALLER, CallAdmission
+from service.front.grpc_methods import Method, RpcMethods
 from service.front.grpc_options import grpc_options
 from service.front.grpc_receiving import Reception
-from service.front.grpc_routes import CHECK, METHODS, NEEDS, PROBES, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, refuse
-from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect, written
+from service.front.grpc_routes import CHECK, NEEDS, PROBES, REFLECT, ROUTE_OF, STATUS, WATCH, Metadata, refuse
+from service.front.grpc_standard_services import HEALTH, REFLECTION, SERVICE, Health, reflect
 from service.front.memory_room import BODIES
-from service.front.prediction import Asked, Prediction
-from service.front.protocols import grpc_predict_v2_pb2 as messages
-from service.front.protocols import v2_grpc
+from service.front.prediction import Prediction
 from service.front.protocols.problem import Problem
-from service.front.protocols.v2_outputs import inputs_of, outputs_of
 from service.front.readiness import Readiness
 from service.front.request_id import known_or_new
-from service.front.triton_routes import Triton, read_only
-from service.front.v2_routes import EXTENSIONS, SERVER, asked
+from service.front.triton_routes import Triton
 from service.messages.served_model import ServedModel
-from service.telemetry.request_record import CLIENT_LEFT, Exchanges
+from service.telemetry.request_record import CLIENT_LEFT, Exchange, Exchanges
 from service.telemetry.tracing import GRPC
 
 __all__ = ["RpcServer"]
 
 MAX_STREAMS = 64
 """The most open streams: watches of health, and reflection. A client may keep a stream open as long as it likes."""
-LARGE_MESSAGE = 65536
-Method = Callable[[bytes, str, float, Metadata], Awaitable[bytes]]
 
 
 class RpcServer:
@@ -61,20 +54,15 @@ class RpcServer:
         Without ``admission`` every caller may enter.
         """
         self.served, self.exchanges = served, exchanges
-        self._readiness, self._prediction, self._triton = readiness, prediction, triton
         self._admission = admission
         inside = [] if admission is None else [CallAdmission(admission, NEEDS, self._refuse)]
         options = grpc_options(served.server, share_port=share_port)
         self._server = grpc.aio.server(options=options, interceptors=inside)
         self._health, self._streams, self._reception = Health(readiness.trouble), 0, Reception()
-        self._deadlines = Deadlines()
-        methods: tuple[Method, ...] = (
-            self._live, self._ready, self._model_ready, self._metadata, self._model, self._infer,
-            self._config, self._statistics, self._index, self._change, self._change,
-        )  # fmt: skip
+        self._deadlines, self._calling = Deadlines(), CallingConnections()
         handlers = {
             name: grpc.stream_unary_rpc_method_handler(self._handler(f"grpc:{name}", method))
-            for name, method in zip(METHODS, methods, strict=True)
+            for name, method in RpcMethods(served, readiness, prediction, triton).by_name().items()
         }
         health = {
             "Check": grpc.stream_unary_rpc_method_handler(self._handler(CHECK, self._health.check)),
@@ -126,11 +114,9 @@ class RpcServer:
             exchange = self.exchanges.begin(route, GRPC, request_id, fields)
             exchange.principal, exchange.client = CALLER.get(), address_of(context.peer())
             try:
-                with self._deadlines.until(deadline):
+                with self._calling.call(context.peer()) as connection, self._deadlines.until(deadline):
                     if self._admission is not None:
-                        exchange.budget = self._admission.budget(exchange.principal)
-                    if exchange.budget is not None:
-                        await exchange.budget.spend("requests")
+                        await self._admission.charge(exchange, connection)
                     answer = await answered(context, request_id, deadline, trailing)
                 code = int(HTTPStatus.OK)
             except asyncio.CancelledError:
@@ -166,80 +152,24 @@ class RpcServer:
             try:
                 if self._streams > MAX_STREAMS:
                     raise Problem(HTTPStatus.TOO_MANY_REQUESTS, f"{MAX_STREAMS} such calls are open already")  # noqa: TRY301
-                async for answer in method(asked):
-                    yield answer
+                with self._calling.call(context.peer()) as connection:
+                    if self._admission is not None:
+                        exchange = Exchange(route, GRPC, "", (), principal=CALLER.get())
+                        await self._admission.charge(exchange, connection)
+                    async for answer in method(asked):
+                        yield answer
                 code = int(HTTPStatus.OK)
             except Exception as fault:  # noqa: BLE001 - this is the layer that catches everything
                 problem = problem_of(fault, "of a stream")
                 code = int(problem.status)
+                if problem.reason is not None:
+                    self.exchanges.metrics.shed.add(problem.reason)
                 await context.abort(STATUS[problem.status], problem.sentence)
             finally:
                 self._streams -= 1
                 self.exchanges.metrics.requests.add(route, str(code))
 
         return handle
-
-    async def _live(self, *_: object) -> bytes:
-        return written(messages.ServerLiveResponse(live=True))
-
-    async def _ready(self, *_: object) -> bytes:
-        return written(messages.ServerReadyResponse(ready=self._readiness.trouble() is None))
-
-    async def _model_ready(self, body: bytes, *_: object) -> bytes:
-        request = v2_grpc.parse("ModelReadyRequest", body)
-        v2_grpc.check_model(request.name, request.version, self.served)
-        return written(messages.ModelReadyResponse(ready=self._readiness.trouble() is None))
-
-    async def _metadata(self, *_: object) -> bytes:
-        return written(messages.ServerMetadataResponse(name=SERVER, version=__version__, extensions=EXTENSIONS))
-
-    async def _model(self, body: bytes, *_: object) -> bytes:
-        request = v2_grpc.parse("ModelMetadataRequest", body)
-        v2_grpc.check_model(request.name, request.version, self.served)
-        tensor = messages.ModelMetadataResponse.TensorMetadata
-        inputs, outputs = (
-            [tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs]
-            for specs in (inputs_of(self.served.rows), outputs_of(self.served))
-        )
-        return written(
-            messages.ModelMetadataResponse(
-                name=self.served.name,
-                versions=[self.served.version],
-                platform=self.served.platform,
-                inputs=inputs,
-                outputs=outputs,
-            )
-        )
-
-    async def _config(self, body: bytes, *_: object) -> bytes:
-        request = v2_grpc.parse("ModelConfigRequest", body)
-        v2_grpc.check_model(request.name, request.version, self.served)
-        return written(ParseDict({"config": self._triton.model_config()}, messages.ModelConfigResponse()))
-
-    async def _statistics(self, body: bytes, *_: object) -> bytes:
-        request = v2_grpc.parse("ModelStatisticsRequest", body)
-        v2_grpc.check_model(request.name or self.served.name, request.version, self.served)
-        return written(ParseDict(self._triton.statistics(), messages.ModelStatisticsResponse()))
-
-    async def _index(self, body: bytes, *_: object) -> bytes:
-        request = v2_grpc.parse("RepositoryIndexRequest", body)
-        models = self._triton.index(ready=request.ready)
-        return written(ParseDict({"models": models}, messages.RepositoryIndexResponse()))
-
-    async def _change(self, *_: object) -> bytes:
-        raise read_only()
-
-    async def _infer(self, body: bytes, _: str, deadline: float, trailing: Metadata) -> bytes:
-        predicted = await self._prediction.predict(
-            partial(self._read, body),
-            deadline=deadline,
-            slow=len(body) > LARGE_MESSAGE or (self.served.rows.kind == "image" and b"BYTES" in body),
-        )
-        trailing += [(name.lower(), value) for name, value in predicted.headers.items()]
-        return predicted.body
-
-    def _read(self, body: bytes) -> Asked[bytes]:
-        return asked(v2_grpc.decode(v2_grpc.parse("ModelInferRequest", body), self.served), v2_grpc.encode)
 
 
 def address_of(peer: str) -> str:

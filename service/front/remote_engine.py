@@ -21,6 +21,7 @@ from service.messages.refused import STARTING, Refused
 from service.messages.scope import Scope
 from service.messages.seat import Seat
 from service.messages.served_model import ServedModel
+from service.messages.short_requests import is_short, room
 from service.messages.stage import Stage
 
 __all__ = ["RemoteEngine"]
@@ -91,7 +92,8 @@ class RemoteEngine:
             raise Refused("loading", trouble, retry_after=2)
         assert self._rows is not None  # noqa: S101 - it is ready
         queued = self._board.queued_rows
-        if queued + rows > self._served.result().server.max_queue_rows or rows > self._rows.free:
+        most = room(self._served.result().server.max_queue_rows, short=is_short(rows, self._board.batch_rows))
+        if queued + rows > most or rows > self._rows.free:
             raise Refused("queue_full", "the queue is full", retry_after=self._wait(queued))
         return self._rows, queued
 
@@ -192,7 +194,7 @@ class RemoteEngine:
 
     async def _open(self) -> None:
         served = self._served.result()
-        count = served.server.max_queue_rows + served.server.max_rows_per_request + SPARE_ROWS
+        count = room(served.server.max_queue_rows, short=True) + served.server.max_rows_per_request + SPARE_ROWS
         try:
             while self._state["state"] == "ready":
                 try:

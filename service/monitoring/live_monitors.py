@@ -1,6 +1,5 @@
 """Passes each answered batch to the monitors, and reads the monitors' states, reports and series for other parts."""
 
-import datetime as dt
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from guards.statistics.recent_blocks import windows_of
 from guards.types import Batch, Result
 from service.messages.monitor_changes import Change
 from service.monitoring.counts import tally
+from service.monitoring.current_states import CurrentStates
 from service.monitoring.exported_series import ExportedSeries
 from service.monitoring.monitor_readings import (
     Arrays,
@@ -30,7 +30,6 @@ from service.monitoring.monitor_readings import (
 )
 from service.monitoring.outcome_lot import OutcomeLot
 from service.monitoring.resets import Resets
-from service.monitoring.state_log import StateLog
 from service.monitoring.sums import Sums, Tallies, judged, totals_of
 from service.monitoring.teaching import Without, counted
 from service.monitoring.worker_client import Worker
@@ -63,17 +62,16 @@ class Monitoring:
         self._smallest_count, self._lot = smallest_count, OutcomeLot(smallest_count)
         self.batches = self.outcomes = 0
         """How many batches, and how many sets of outcomes, were counted; if it grows, :class:`Watch` judges again."""
-        self._lock, self._entering = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._judging, self._resetting = threading.Lock(), threading.Lock()
         """Held while counting monitors are judged. Judging uses copies of their counts, so no batch waits for it."""
         self._counting = {monitor.name: monitor for monitor in self.monitors if isinstance(monitor, HasCounts)}
         self._slow = {monitor.name: monitor for monitor in self.monitors if isinstance(monitor, HasSlowWork)}
         self.worker = Worker(tuple(self._slow.values()), self._lock)
-        self._states: dict[str, tuple[State, str]] = {}
         self._exported, self._scraping = exported or ExportedSeries(), threading.Lock()
-        self._changes = StateLog()
+        self._states = CurrentStates()
         for monitor in self.monitors:
-            self._states[monitor.name] = (self._state(monitor), _now())
+            self._states.begin(monitor.name, self._state(monitor))
         self.resets = Resets(self.monitors)
 
     def observe(self, batch: Batch, result: Result, without: Without = NOTHING) -> None:
@@ -157,7 +155,7 @@ class Monitoring:
         for monitor in self.monitors:
             if monitor.name not in self._counting:
                 self._enter(monitor, self._state(monitor))
-        return dict(self._states)
+        return self._states.all()
 
     def states(self) -> dict[str, tuple[str, State]]:
         """Map each monitor's name to its kind and its state, as :meth:`look` returns the state."""
@@ -198,7 +196,8 @@ class Monitoring:
                 restore_snapshot(monitor, before)
                 raise
             self._exported.restored(name, series)
-            self._states[name] = (found, since if found == state else _now())
+        # Without the lock, which a state's cause needs while the states are locked.
+        self._states.begin(name, found, since if found == state else None)
 
     def reset(self, last: Mapping[str, Change]) -> None:
         """Reset every monitor that has not followed its ``last`` reset yet; ``last`` has a reset by monitor's name."""
@@ -230,14 +229,8 @@ class Monitoring:
         return self._ask(monitor, "state", lambda each: each.state()) or "insufficient_data"
 
     def _enter(self, monitor: Monitor, state: State) -> tuple[State, str]:
-        """Record a monitor's state, and log the state if it differs from the state that was logged last."""
-        with self._entering:
-            before, since = self._states[monitor.name]
-            if before != state:
-                since = _now()
-                self._states[monitor.name] = (state, since)
-            self._changes.note(monitor.name, state, before, lambda: self._ask(monitor, "cause", cause_of))
-        return state, since
+        """Record a monitor's state, and return the state with the time at which it began."""
+        return self._states.enter(monitor.name, state, lambda: self._ask(monitor, "cause", cause_of))
 
     def _ask(self, monitor: M, what: str, question: Callable[[M], T]) -> T | None:
         try:
@@ -247,7 +240,3 @@ class Monitoring:
         except Exception as crash:  # noqa: BLE001 - a plug-in's code may raise anything
             LOG.error("monitor %s crashed in %s: %s", monitor.name, what, type(crash).__name__)  # noqa: TRY400
             return None
-
-
-def _now() -> str:
-    return dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds")

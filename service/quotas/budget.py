@@ -24,19 +24,11 @@ Ask = Callable[[str, Rate, float], Awaitable[float]]
 """Asks the server's keeper for tokens: the bucket's key, its rate, how many. Gives 0, or the seconds to wait."""
 
 
-class Transport(Protocol):
-    """What :class:`Budget` needs of a transport."""
-
-    def is_closing(self) -> bool:
-        """Return whether the connection is closed or being closed."""
-
-
 class Connection(Protocol):
     """What :class:`Budget` needs of a connection."""
 
-    @property
-    def transport(self) -> Transport:
-        """The transport of the connection."""
+    def is_over(self) -> bool:
+        """Return whether the connection counts no more, for example because it is closed."""
 
 
 class Budget:
@@ -86,7 +78,7 @@ class Budget:
         if most is None or connection in self._connections:
             return
         if len(self._connections) >= most:
-            self._connections = {each for each in self._connections if not each.transport.is_closing()}
+            self._connections = {each for each in self._connections if not each.is_over()}
         if len(self._connections) >= most:
             raise Refused("quota", f"this key may have {most} connections")
         self._connections.add(connection)

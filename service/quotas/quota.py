@@ -27,7 +27,9 @@ class Quotas(Section):
     stored_bytes_per_day: Amount = Field(default=None, description="bytes of predictions that the store keeps")
     explain_seconds_per_hour: Amount = Field(default=None, description="seconds of work on explanations")
     explanations_kept: Count = Field(default=None, description="explanations that are waiting or kept for later")
-    connections: Count = Field(default=None, description="HTTP connections to one front")
+    connections: Count = Field(
+        default=None, description="connections to one front; gRPC connections count while a call is under way"
+    )
     body_bytes: Count = Field(default=None, description="bytes of bodies that one front receives at one time")
 
     def rate(self, kind: Kind) -> Rate | None:

@@ -73,13 +73,15 @@ class Statements:
         rows = _given(dialect, WRITTEN).add_columns(model, edition, era)
         writing = insert(PREDICTIONS).from_select([*WRITTEN, "model", "edition", "era"], rows).on_conflict_do_nothing()
         self.predictions = writing.returning(PREDICTIONS.c.id)
-        given = _given(dialect, AGAIN).subquery("again")
-        self.repeated = (
-            update(PREDICTIONS)
-            .values(repeated=1)
-            .where(PREDICTIONS.c.model == bindparam("whose", type_=Text()), PREDICTIONS.c.id == given.c.id)
-            .where(PREDICTIONS.c.time.is_distinct_from(given.c.time))
+        given, stored = _given(dialect, AGAIN).subquery("again"), PREDICTIONS.alias("stored")
+        # One search of the index for each given row. A join would let SQLite read every prediction for each of them.
+        repeated = select(stored.c.prediction).where(
+            stored.c.model == bindparam("whose", type_=Text()),
+            stored.c.id == given.c.id,
+            stored.c.time.is_distinct_from(given.c.time),
         )
+        found = select(repeated.scalar_subquery()).select_from(given)
+        self.repeated = update(PREDICTIONS).values(repeated=1).where(PREDICTIONS.c.prediction.in_(found))
         rows = _given(dialect, DECIDED).add_columns(model, edition)
         deciding = insert(DECISIONS).from_select([*DECIDED, "model", "edition"], rows)
         self.decisions = deciding.on_conflict_do_nothing()

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from v2_client import speak
 
 if TYPE_CHECKING:
     from conftest import Bundles
     from gateways import Gateway
+    from v2_client import Speaker
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -33,3 +35,21 @@ def serve(bundles: "Bundles") -> Iterator[Callable[..., "Gateway"]]:
     yield start
     for gateway in started:
         gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def two_fronts(bundles: "Bundles", request: pytest.FixtureRequest) -> Iterator["Speaker"]:
+    """Serve the values by two fronts, over HTTP and gRPC; each test leaves a server that serves.
+
+    The module names the other keys of the section ``server`` in ``SERVER``, and log lines to expect in ``EXPECTED``.
+    """
+    for speaker in speak(bundles, "values", fronts=2, **request.module.SERVER):
+        speaker.gateway.expected += request.module.EXPECTED
+        yield speaker
+
+
+@pytest.fixture
+def gateway(two_fronts: "Speaker") -> "Gateway":
+    """Give the server of two fronts once both of them listen."""
+    two_fronts.gateway.wait_fronts(2)
+    return two_fronts.gateway.wait_ready()

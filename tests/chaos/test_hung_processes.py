@@ -2,14 +2,13 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
 import psutil
 import pytest
-import yaml
 from fresh_client import FRESH
 from gateways import STALL_SECONDS, gone
 from waiting import until
@@ -18,11 +17,10 @@ from service.lifecycle.heartbeat import BEAT_SECONDS, SILENT_BEATS
 from service.lifecycle.process_names import SERVING
 
 if TYPE_CHECKING:
-    from conftest import Bundles
     from gateways import Gateway
 
 ROW = {"instances": [[1, 1, 1]]}
-TIMEOUT = 3
+SERVER = {"timeout_seconds": 3}
 HEARD_SECONDS = 10
 """The age at which the supervisor has surely heard of a process: who was never heard may take all time to start."""
 EXPECTED = [
@@ -35,27 +33,6 @@ WATCHED: dict[str, Callable[["Gateway"], list[psutil.Process]]] = {
     "front": lambda gateway: gateway._listening_fronts(),
     "store": lambda gateway: gateway.store_processes,
 }
-
-
-@pytest.fixture(scope="module")
-def running(bundles: "Bundles") -> Iterator["Gateway"]:
-    """Serve the values by two fronts, with a short deadline."""
-    original = bundles.config("values")
-    config = yaml.safe_load(original.read_text())
-    config["server"] |= {"fronts": 2, "timeout_seconds": TIMEOUT}
-    changed = original.with_name("short_deadline.yaml")
-    changed.write_text(yaml.safe_dump(config))
-    gateway = bundles.serve("values", config=changed)
-    gateway.expected += EXPECTED
-    yield gateway.wait_ready()
-    gateway.stop()
-
-
-@pytest.fixture
-def gateway(running: "Gateway") -> "Gateway":
-    """Give the server once both of its fronts listen."""
-    running.wait_fronts(2)
-    return running.wait_ready()
 
 
 def ask(gateway: "Gateway") -> int:

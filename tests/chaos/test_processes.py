@@ -12,21 +12,24 @@ import grpc
 import httpx
 import psutil
 import pytest
-import yaml
 from fresh_client import FRESH
-from gateways import BENTOML_BANNER, STALL_SECONDS, free_port, gone
+from gateways import BENTOML_BANNER, STALL_SECONDS, gone
 from waiting import until
 
 from service.lifecycle.shutdown import LAST_SECONDS
 
 if TYPE_CHECKING:
-    from conftest import Bundles
     from gateways import Gateway
+    from v2_client import Speaker
 
 LOST = "has ended and is started again"
 GONE = "the engine's process is gone: the supervisor restarts it"
 SILENT = "does not answer"
 LATE = "late"
+READY_SECONDS = 5.0
+"""From the death of the engine until the server is ready, with a model that loads in no time."""
+SERVER: dict[str, int] = {}
+EXPECTED = [LOST, "connection for rows", GONE, SILENT, "the engine has ended several times"]
 
 
 class Load:
@@ -38,10 +41,12 @@ class Load:
     """
 
     def __init__(self, gateway: "Gateway", clients: int = 8) -> None:
-        self.gateway, self.codes = gateway, Counter[str]()
+        self.gateway, self.clients, self.codes = gateway, clients, Counter[str]()
         self.details: set[str] = set()
         self.crossed: list[Any] = []
         self.answered: list[str] = []
+        self.failed: list[tuple[float, str]] = []
+        """When each request that was not answered with 200 began, and its code."""
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
@@ -54,6 +59,7 @@ class Load:
             value = round((value + 0.137) % 1, 3)
             name = f"{number}-{asked}"
             body = {"instances": [{"a": value, "b": 1, "c": 0.5}], "ids": [name]}
+            began = time.monotonic()
             try:
                 response = client.post("/predict", json=body)
             except httpx.TransportError as failure:
@@ -75,6 +81,7 @@ class Load:
             with self._lock:
                 self.codes[code] += 1
             if code != "200":
+                self.failed.append((began, code))
                 time.sleep(0.02)
         client.close()
 
@@ -99,35 +106,29 @@ def is_ready(gateway: "Gateway") -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def grpc_port() -> int:
-    """Find a port for gRPC."""
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def running(bundles: "Bundles", grpc_port: int) -> Iterator["Gateway"]:
-    """Serve the values by two fronts, over HTTP and gRPC; each test leaves a server that serves."""
-    original = bundles.config("values")
-    config = yaml.safe_load(original.read_text())
-    config["server"] |= {"fronts": 2, "grpc_port": grpc_port}
-    changed = original.with_name("two_fronts.yaml")
-    changed.write_text(yaml.safe_dump(config))
-    gateway = bundles.serve("values", config=changed)
-    gateway.expected += [LOST, "connection for rows", GONE, SILENT]
-    yield gateway.wait_ready()
-    gateway.stop()
-
-
-@pytest.fixture
-def gateway(running: "Gateway") -> "Gateway":
-    """Give the server once both of its fronts listen."""
-    running.wait_fronts(2)
-    return running.wait_ready()
+def kill_the_engine(gateway: "Gateway", load: Load) -> float:
+    """Kill the engine under load, wait until all is well, and return after how many seconds the server was ready."""
+    gateway.wait_spare()
+    begun, served = len(load.failed), load.codes["200"]
+    until(lambda: load.codes["200"] > served + 50)
+    engine, killed = gateway.engine, time.monotonic()
+    engine.kill()
+    gateway.wait_restarted(engine)
+    seconds = time.monotonic() - killed
+    until(lambda: all(is_ready(gateway) for _ in range(20)))  # each of the two fronts says so
+    ready, served = time.monotonic(), load.codes["200"]
+    until(lambda: load.codes["200"] > served + 50)
+    failed = [began for began, code in load.failed[begun:] if code != SILENT]
+    assert sum(began < killed for began in failed) <= load.clients, "a client has one request in flight"
+    assert not [began for began in failed if began > ready]
+    return seconds
 
 
 def test_a_killed_engine(gateway: "Gateway") -> None:
-    """Requests in flight get 503 and a word, the fronts stay, and the server is ready again soon; no label is lost."""
+    """Requests in flight get 503 and a word, the fronts stay, and the server is ready within 5 s; no label is lost.
+
+    From the kill until the server is ready, requests are refused; before and afterwards none is.
+    """
     fronts = {front.pid for front in gateway.fronts}
     row = {"instances": [{"a": 0.5, "b": 1, "c": 0.5}], "ids": ["labelled"]}
     assert gateway.post(row, "/predict").status_code == 200
@@ -135,15 +136,15 @@ def test_a_killed_engine(gateway: "Gateway") -> None:
     feedback = f"/v1/models/{gateway.name}:feedback"
     assert gateway.post(label, feedback).json()["accepted"] == 1
     before = gateway._scrape()
+    gateway.wait_spare()
     with Load(gateway).running() as load:
-        until(lambda: load.codes["200"] > 50)
-        engine = gateway.engine
-        engine.kill()
-        gateway.wait_restarted(engine)
-        enough = load.codes["200"] + 50
-        until(lambda: load.codes["200"] > enough)
+        for _ in range(3):  # a process may stall, but not every time
+            if kill_the_engine(gateway, load) <= READY_SECONDS:
+                break
+        else:
+            pytest.fail(f"the server is not ready {READY_SECONDS:g} s after its engine was killed")
     assert not load.crossed
-    assert set(load.codes) - {SILENT} == {"200", "503"}
+    assert set(load.codes) - {SILENT} == {"200", "503"}, "every request has an answer"
     assert any(LOST in detail for detail in load.details)
     assert {front.pid for front in gateway.fronts} == fronts
     assert gateway.post(label, feedback).json()["duplicate"] == ["labelled"]
@@ -162,13 +163,15 @@ def test_a_killed_front(gateway: "Gateway") -> None:
     with Load(gateway).running() as load:
         until(lambda: load.codes["200"] > 50)
         before = gateway._scrape()
+        in_flight = connections(killed)
         killed.kill()
         until(lambda: killed not in gateway.wait_fronts(2))
         enough = load.codes["200"] + 100
         until(lambda: load.codes["200"] > enough)
     assert not load.crossed
     assert load.codes["503"] == 0
-    assert sum(number for code, number in load.codes.items() if code not in {"200", SILENT}) <= 8
+    failed = sum(number for code, number in load.codes.items() if code not in {"200", SILENT})
+    assert failed <= in_flight, "a client has one request in flight on its connection"
     assert gateway.engine.pid == engine
     assert other.is_running()
     until(lambda: gateway._scrape()["guardhouse_queue_rows"] == 0)
@@ -334,10 +337,10 @@ def connections(front: psutil.Process) -> int:
 
 
 @pytest.mark.usefixtures("gateway")
-def test_two_fronts_share_the_port_of_grpc(grpc_port: int) -> None:
+def test_two_fronts_share_the_port_of_grpc(two_fronts: "Speaker") -> None:
     """With several fronts every call is answered, whichever front gets it."""
     for _ in range(20):
-        with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+        with grpc.insecure_channel(two_fronts.rpc) as channel:
             alive = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
             assert alive(b"", timeout=STALL_SECONDS) == b"\x08\x01"
 

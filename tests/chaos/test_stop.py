@@ -202,7 +202,7 @@ def listening_ports(processes: Iterable[psutil.Process]) -> set[int]:
     return {one.laddr.port for several in connections for one in several if one.status == psutil.CONN_LISTEN}
 
 
-SOCKETS = {"control", "rows", "circus-control", "circus-events"}
+SOCKETS = {"control", "rows", "store", "circus-control", "circus-events"}
 CHECKOUT = ["-m", "bentoml", "serve", "service.app:Gateway", "--working-dir", str(ROOT)]
 
 

@@ -15,6 +15,7 @@ import pytest
 from feedback_totals import FEEDBACK, MONITORS, NO, YES, confusion, feedback, outcomes, report
 from fresh_client import FRESH
 from gateways import STALL_SECONDS
+from waiting import until
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -65,7 +66,8 @@ class Client:
             self.predicted |= {one["id"]: one["label"] for one in response.json()["predictions"]}
         return response.status_code == 200
 
-    def _tell(self, client: httpx.Client, ids: list[str]) -> None:
+    def _tell(self, client: httpx.Client, ids: list[str]) -> bool:
+        """Send outcomes, and say whether they were taken."""
         truth = {name: truth_of(name) for name in ids}
         body = {"outcomes": [{"id": name, "label": label} for name, label in truth.items()]}
         response = client.post(FEEDBACK, json=body)
@@ -74,6 +76,7 @@ class Client:
             assert not said["conflicting"]
             unknown = set(said["unknown"])
             self.acknowledged |= {name: label for name, label in truth.items() if name not in unknown}
+        return response.status_code == 200
 
     def finish(self) -> None:
         """Stop, and send everything again until it is there: predictions that a crash took with it, too."""
@@ -82,8 +85,8 @@ class Client:
         with httpx.Client(base_url=self.url, timeout=180) as client:
             ids = [*self.sent]
             for start in range(0, len(ids), 500):
-                self._predict(client, ids[start : start + 500])
-                self._tell(client, ids[start : start + 500])
+                until(lambda some=ids[start : start + 500]: self._predict(client, some))
+                until(lambda some=ids[start : start + 500]: self._tell(client, some))
         assert self.acknowledged == self.sent
 
 

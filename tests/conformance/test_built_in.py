@@ -23,6 +23,9 @@ REFUSED = {
     ("suitability", "tensor"): "compares the columns of a table",
     ("alibi_chi2", "regression"): "a regression predicts no class",
     ("alibi_tabular", "image"): "compares columns, and the input is of kind image",
+    ("squeeze", "regression"): "compares probabilities of labels",
+    ("squeeze", "tabular"): "squeeze judges images",
+    ("squeeze", "tensor"): "squeeze judges images",
     ("alibi_tabular", "tensor"): "compares columns, and the input is of kind tensor",
 }
 OF_ALIBI = {"name": "w", "window": 60, "average_run_length": 600, "reference_rows": 100}
@@ -43,6 +46,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     ],
     "mahalanobis": [{"normalise": "both"}, {"normalise": True, "shrinkage": 0.1}, {"normalise": False}],
     "knn": [{}, {"rows": 20, "neighbours": 3}],
+    "squeeze": [{}, {"bits": None, "median": 5}],
     "gen": [{}, {"top": 2, "gamma": 0.5}],
     "kernel_shap": [{"samples": 256}, {"samples": 64, "groups": 5}],
     "occlusion": [{}, {"window": 2, "positions": 9}],

@@ -31,6 +31,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "config": CONFIG,
         "resources": RESOURCES,
         "storageClass": "fast",
+        "metricsPort": 9100,
         "bundle": "sha256-ba9876543210",
     },
 }
@@ -70,6 +71,10 @@ def by_kustomize(folder: Path, values: dict[str, Any]) -> list[Object]:
     if "resources" in values:
         path = "/spec/template/spec/containers/0/resources"
         patch = json.dumps([{"op": "replace", "path": path, "value": values["resources"]}])
+        content["patches"] += [{"target": {"kind": "Deployment"}, "patch": patch}]
+    if "metricsPort" in values:
+        value = {"name": "metrics", "containerPort": values["metricsPort"]}
+        patch = json.dumps([{"op": "add", "path": "/spec/template/spec/containers/0/ports/-", "value": value}])
         content["patches"] += [{"target": {"kind": "Deployment"}, "patch": patch}]
     if "storageClass" in values:
         patch = json.dumps([{"op": "add", "path": "/spec/storageClassName", "value": values["storageClass"]}])

@@ -8,12 +8,26 @@ from pathlib import Path
 
 import pytest
 import yaml
-from manifests import BUILDS, DEPLOY, ROOT, Object, config, gateways, of_kind, only, rendered, selects, workloads
+from manifests import (
+    BUILDS,
+    DEPLOY,
+    ROOT,
+    Object,
+    config,
+    gateways,
+    of_kind,
+    only,
+    refusal,
+    rendered,
+    selects,
+    workloads,
+)
 
 from guards.config.config import parse
+from guards.config.server import ServerConfig
 
 RULES = DEPLOY / "prometheus"
-MONITORED = [build for build, names in BUILDS.items() if "monitoring" in names]
+MONITORED = [build for build, names in BUILDS.items() if {"monitoring", "metrics-port"} & set(names)]
 
 pytestmark = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kubectl, which renders the manifests, is absent"
@@ -64,15 +78,49 @@ def test_the_route_leads_to_a_service() -> None:
         assert all(ports[each["name"]] == each["port"] for each in rule["backendRefs"])
 
 
+def configured(component: str) -> ServerConfig:
+    """Return the section `server` with the key that the comment of a component names."""
+    objects = rendered("base")
+    (server,) = re.findall(
+        r"`server: (\{.*?\})`", (DEPLOY / "components" / component / "kustomization.yaml").read_text()
+    )
+    return parse(config(objects, gateways(objects)[0]) | {"server": yaml.safe_load(server)}).server
+
+
 def test_grpc_has_the_port_that_the_config_is_told() -> None:
     """With the key from the component's comment, the gateway listens on the port of container, Service and policy."""
     objects = rendered("base + grpc")
-    text = (DEPLOY / "components" / "grpc" / "kustomization.yaml").read_text()
-    (server,) = re.findall(r"`server: (\{.*?\})`", text)
     (workload,) = gateways(objects)
-    wanted = parse(config(objects, workload) | {"server": yaml.safe_load(server)}).server.grpc_port
+    wanted = configured("grpc").grpc_port
     assert wanted == workload.container["ports"][1]["containerPort"]
     assert wanted == only(objects, "Service")["spec"]["ports"][1]["port"]
+
+
+@pytest.mark.parametrize("build", ["base + metrics-port", "canary + all"])
+def test_the_metrics_have_the_port_that_the_config_is_told(build: str) -> None:
+    """With the key from the comment, the gateway listens on the container's port, which Prometheus alone reaches."""
+    objects = rendered(build)
+    wanted = configured("metrics-port").metrics_port
+    for workload in gateways(objects):
+        ports = {port["name"]: port["containerPort"] for port in workload.container["ports"]}
+        assert ports["metrics"] == wanted
+        assert workload.container["ports"][0]["name"] == "http", "the first port is KServe's"
+    (endpoint,) = only(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == "metrics"
+    opened = {
+        each["metadata"]["name"]: {port["port"] for rule in each["spec"].get("ingress", []) for port in rule["ports"]}
+        for each in of_kind(objects, "NetworkPolicy")
+    }
+    assert opened["guardhouse-from-prometheus"] == {wanted}
+    assert [name for name, ports in opened.items() if wanted in ports] == ["guardhouse-from-prometheus"]
+    for service in of_kind(objects, "Service"):
+        assert {wanted, "metrics"}.isdisjoint(port["targetPort"] for port in service["spec"]["ports"])
+
+
+@pytest.mark.parametrize("components", [("monitoring", "metrics-port"), ("metrics-port", "monitoring")])
+def test_the_metrics_port_is_used_in_place_of_monitoring(components: tuple[str, str]) -> None:
+    """Both components together do not build, in either order: nobody gets a PodMonitor with the wrong port."""
+    assert "guardhouse-from-prometheus" in refusal("base", *components)
 
 
 # What Prometheus is told

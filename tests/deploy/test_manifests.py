@@ -268,7 +268,7 @@ class TestGateway:
         return gateways(all_objects)
 
     def test_every_port_is_the_containers(self, all_objects: list[Object], found: list[Workload]) -> None:
-        """Probes name the container's first port, which the command listens on; the policy admits all of its ports."""
+        """Probes name the container's first port, which the command listens on; clients reach all ports but metrics."""
         for workload in found:
             container = workload.container
             declared, *_ = container["ports"]
@@ -284,7 +284,9 @@ class TestGateway:
                     assert selects(policy["spec"]["podSelector"]["matchLabels"], workload.labels)
                     (rule,) = policy["spec"]["ingress"]
                     assert rule["ports"] == [
-                        {"protocol": "TCP", "port": port["containerPort"]} for port in container["ports"]
+                        {"protocol": "TCP", "port": port["containerPort"]}
+                        for port in container["ports"]
+                        if port["name"] != "metrics"
                     ]
 
     def test_probes_ask_the_right_question(self, found: list[Workload]) -> None:

@@ -11,6 +11,7 @@ from gateways import ROOT
 CONFIG, BUNDLE = "examples/digits/gateway.yaml", "bundles/digits"
 PAGES = (
     "README.md",
+    "docs/attacks.md",
     "docs/batch.md",
     "docs/choosing-guards.md",
     "docs/report.md",

@@ -1,5 +1,7 @@
 """Quotas of principals over HTTP and gRPC: what one principal has used up, another still has."""
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +13,10 @@ from feedback_totals import YES
 from fresh_client import FRESH
 from gateways import read_answer
 from v2_client import start
+from waiting import until
 
-from service.front.grpc_standard_services import SERVICE
+from service.front.grpc_standard_services import REFLECTION, SERVICE
+from service.front.protocols.grpc_reflection_v1_pb2 import ServerReflectionRequest
 from service.keys.key_file import add_key
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ QUOTAS: dict[str, dict[str, float]] = {
     "explaining": {"explain_seconds_per_hour": 0.001},
     "jobs": {"explanations_kept": 2},
     "connecting": {"connections": 2},
+    "calling": {"connections": 2},
     "free": {},
 }
 SCOPES: Any = ["predict", "feedback", "explain", "monitors", "metrics"]
@@ -82,11 +87,12 @@ def _call(bounded: Bounded, who: str) -> grpc.StatusCode:
 
 
 def test_requests_are_counted_by_every_door(bounded: Bounded) -> None:
-    """Refused rows count as requests, too; HTTP and gRPC share the quota, and nobody else feels it."""
+    """Refused rows count as requests, too; HTTP and gRPC, its streams too, share the quota."""
     answers = [bounded.post("requests", "predict", {}) for _ in range(12)]
     assert answers[0].status_code == 422
     _refused(next(answer for answer in answers if answer.status_code == 429), "requests")
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in {_call(bounded, "requests") for _ in range(12)}
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED in _calls_on_connections(bounded, "requests", 12)
     assert bounded.predict("free").status_code == 200
     assert _call(bounded, "free") == grpc.StatusCode.OK
 
@@ -141,6 +147,43 @@ def test_connections_are_counted(bounded: Bounded) -> None:
         assert read_answer(again).status == 200
     for connection in opened[1:]:
         connection.close()
+
+
+def _calls_on_connections(bounded: Bounded, who: str, number: int) -> list[grpc.StatusCode | None]:
+    """Begin a call on each of some gRPC connections, all at once; give the codes, None for a call that goes on."""
+    metadata = [("x-api-key", bounded.keys[who])]
+    with contextlib.ExitStack() as stack:
+        send = threading.Event()
+        stack.callback(send.set)
+        calls = []
+        for _ in range(number):
+            own = [("grpc.use_local_subchannel_pool", 1)]
+            channel = stack.enter_context(grpc.insecure_channel(bounded.rpc, options=own))
+            reflect = channel.stream_stream(f"/{REFLECTION[0]}/ServerReflectionInfo")
+
+            def asked() -> Iterator[bytes]:
+                yield ServerReflectionRequest(list_services="").SerializeToString()
+                send.wait(60)
+
+            calls.append(reflect(asked(), metadata=metadata, timeout=60))
+        return [_first(call) for call in calls]
+
+
+def _first(call: Any) -> grpc.StatusCode | None:
+    """Wait for the first answer of a stream, or for the end of the call; give the code if the call has ended."""
+    try:
+        next(call)
+    except grpc.RpcError as refused:
+        code: grpc.StatusCode = refused.code()
+        return code
+    return None
+
+
+def test_grpc_connections_count_while_they_have_calls(bounded: Bounded) -> None:
+    """More connections than the quota may not have calls at one time; when the calls have ended, there is room."""
+    codes = _calls_on_connections(bounded, "calling", 3)
+    assert sorted(codes, key=str) == [None, None, grpc.StatusCode.RESOURCE_EXHAUSTED]
+    until(lambda: _calls_on_connections(bounded, "calling", 2) == [None, None])
 
 
 def test_refusals_are_counted_as_quotas(bounded: Bounded) -> None:

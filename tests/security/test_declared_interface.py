@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from gateways import clean_environment
+from example_folders import IMAGE_CONFIG
+from fresh_client import FRESH
+from gateways import STALL_SECONDS, clean_environment
 
 from service.keys.key_file import add_key
 from service.keys.principal import SCOPES
@@ -25,12 +27,13 @@ SEED = 1
 QUICK, LONG = (3, "examples,fuzzing"), (150, "examples,coverage,fuzzing,stateful")
 """How many requests are made for each operation, and in which phases."""
 BEYOND_SCHEMA = {
-    ":predict|^/predict": ["422"],  # two lists have one length: ids and groups, one for each instance
-    ":explain": ["422"],  # the same; a target that the method can explain; few rows for a picture
+    ":predict|^/predict": ["413", "422"],  # a body has few bytes; ids and groups: as many as instances
+    ":explain": ["413", "422"],  # the same; a target that the method can explain; few rows for a picture
     "/monitors:": ["422"],  # a reason is printable, which Unicode knows and no pattern says; the monitor's kind fits
     "/v1/explanations/": ["422"],  # what the job has found: its row has no answer that could be explained
-    ":feedback": ["422"],  # an outcome fits the model's task
-    "/infer": ["400", "422"],  # the bytes of a binary request follow its head, and a tensor's data follows its shape
+    ":feedback": ["413", "422"],  # a body has few bytes; an outcome fits the model's task
+    # a body has few bytes; the bytes of a binary request follow its head, and a tensor's data follows its shape
+    "/infer": ["400", "413", "422"],
 }
 """Operations that may refuse a request that follows its schema, with what status, and what no schema can say."""
 GENERAL = """
@@ -71,9 +74,11 @@ def schemathesis(
         "--no-color", "--suppress-health-check", "all", "--warnings", "off",
         *([] if key is None else ["--header", f"Authorization: Bearer {key}"]),
     ]  # fmt: skip
-    return subprocess.run(
+    found = subprocess.run(
         list(map(str, command)), cwd=folder, env=clean_environment(), capture_output=True, text=True, check=False
     )
+    print(found.stdout.rpartition(" SUMMARY ")[2])  # noqa: T201
+    return found
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
@@ -85,6 +90,25 @@ def test_a_server_is_as_its_document_says(
     gateway: Gateway = request.getfixturevalue(model)
     found = schemathesis(gateway, tmp_path, effort)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("route", ["/predict", ":predict", ":explain", ":feedback", "/infer"])
+def test_a_body_is_too_large_by_its_bytes_alone(route: str, images: "Gateway") -> None:
+    """One document, with more space around it, is answered as before up to the limit, and with 413 beyond it."""
+    limit = IMAGE_CONFIG["server"]["max_body_bytes"]
+    path = {"/predict": route, "/infer": f"/v2/models/{images.name}{route}"}.get(
+        route, f"/v1/models/{images.name}{route}"
+    )
+    document = {":feedback": b'{"outcomes": []}', "/infer": b'{"inputs": []}'}.get(route, b'{"instances": []}')
+
+    def status(size: int) -> int:
+        body = document.ljust(size)
+        head = {"Content-Type": "application/json"}
+        return FRESH.post(images.url + path, content=body, headers=head, timeout=STALL_SECONDS).status_code
+
+    short = status(len(document))
+    assert short in {200, 400, 422}
+    assert [status(limit), status(limit + 1)] == [short, 413]
 
 
 @pytest.fixture(scope="module")

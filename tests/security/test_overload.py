@@ -64,3 +64,25 @@ def test_a_crowd_beyond_the_limit_is_refused_at_once(table: "Gateway") -> None:
     shed = 'guardhouse_shed_requests_total{reason="overload"}'
     code = 'guardhouse_requests_total{code="503",route="/predict"}'
     assert after[shed] - before[shed] == after[code] - before[code] == CROWD - taken
+
+
+def test_long_requests_do_not_shut_out_short_ones(table: "Gateway") -> None:
+    """While long requests fill the queue, so that one more is refused, a request of one row waits and is answered."""
+    rows, queue = 1024, 8192
+    long = json.dumps({"instances": [ALLOWED] * rows}).encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(table.connect()) for _ in range(queue // rows + 1)]
+        victim = stack.enter_context(table.connect())
+        table.engine.suspend()
+        try:
+            for connection in crowd:
+                connection.sendall(head % len(long) + long)
+            (refused,) = _readable(crowd, 1)
+            victim.sendall(PREDICT)
+            assert not select.select([victim], [], [], 0.5)[0], "the short request was refused"
+        finally:
+            table.engine.resume()
+        assert read_answer(refused).status == 503
+        assert read_answer(victim).status == 200
+        assert {read_answer(connection).status for connection in crowd if connection is not refused} == {200}

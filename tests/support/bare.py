@@ -14,6 +14,7 @@ import pytest
 
 NEEDS = {
     "service": "prometheus_client",
+    "guards.attacks.campaign": "scipy",
     "guards.cli": "typer",
     "guards.config.load": "yaml",
     "guards.data": "pandas",

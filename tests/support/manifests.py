@@ -52,7 +52,7 @@ BUILDS: dict[str, tuple[str, ...]] = {
     **{
         f"base + {name}": ("base", name)
         for name in (
-            *("namespace", "monitoring", *SHARED, "database", "postgres"),
+            *("namespace", "monitoring", "metrics-port", *SHARED, "database", "postgres"),
             *("bundle-from-image", "bundle-from-object-store", "bundle-from-shared-claim"),
         )
     },
@@ -70,7 +70,7 @@ BUILDS: dict[str, tuple[str, ...]] = {
     "canary + image": ("overlays/canary", "bundle-from-image"),
     "canary + object store": ("overlays/canary", "bundle-from-object-store"),
     "canary + all": (
-        *("overlays/canary", "monitoring", "redis", "tracing", "grpc"),
+        *("overlays/canary", "metrics-port", "redis", "tracing", "grpc"),
         *("database", "bundle-from-object-store", "autoscaling-hpa"),
     ),
     "kserve + all": ("overlays/cpu", "namespace", "monitoring", *SHARED, *SEVERAL, "kserve"),

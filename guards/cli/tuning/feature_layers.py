@@ -100,5 +100,5 @@ def _layers_that_run_once(model: TorchModel, example: Tensor) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    passes, times = model.pieces(len(example)), Counter(ran)
+    passes, times = model.pieces(len(example) * model.rows_each), Counter(ran)
     return [name for (name, sound), count in times.items() if sound and count == passes]

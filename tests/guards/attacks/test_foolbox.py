@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gateways import ROOT, fit_all
 
 from guards import Bundle
 from guards.attacks.chosen_rows import choose
@@ -16,10 +17,8 @@ from guards.attacks.pgd import Pgd
 from guards.attacks.pipeline_target import PipelineTarget
 from guards.attacks.runner import run
 from guards.attacks.space import Space
-from guards.cli.commands import run as guardhouse
 from guards.data.rows import load_rows
 
-ROOT = Path(__file__).parents[3]
 EPS = (0.05, 0.1, 0.15, 0.2, 0.3)
 ROWS = 40
 TOLERANCE = 0.15
@@ -44,10 +43,7 @@ def digits(trained_digits: tuple[Path, str], tmp_path_factory: pytest.TempPathFa
     shutil.copytree(trained_digits[0], folder / "build")
     for name in ("model.py", "gateway.yaml"):
         shutil.copy(ROOT / "examples" / "digits" / name, folder / name)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
-        patch.setattr("sys.argv", ["guardhouse", "fit", str(folder / "gateway.yaml"), "--out", str(folder / "bundle")])
-        guardhouse()
-    assert not left.value.code
+    fit_all({folder / "gateway.yaml": folder / "bundle"})
     return Bundle.load(folder / "bundle", folder=folder)
 
 

@@ -65,7 +65,7 @@ def test_rows_do_not_depend_on_their_company(name: str) -> None:
 
 
 def test_accounts_take_turns() -> None:
-    """In the mode `accounts` ten accounts ask in turns; in the other modes one account asks everything."""
+    """In the modes with accounts ten accounts ask in turns; in the other modes one account asks everything."""
     target = PlaneTarget()
     x, y, starts = toy_targets.plane_rows(target, 2)
     options: dict[str, Any] = {"epses": (1e-6,), "budget": 105, "seed": 0}

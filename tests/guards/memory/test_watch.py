@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from guards.memory.base import MemoryGuard, MemoryGuardParams, Step, Trace
-from guards.memory.history import Crowd, LocalHistory
+from guards.memory.history import LocalHistory
 from guards.memory.watch import Judgement, Watch
 from guards.types import Action, Batch, ModelOutput, Prediction, Reference, Result, Verdict
 
@@ -38,8 +38,8 @@ class Close(MemoryGuard):
             raise ZeroDivisionError
         return batch.x
 
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:
-        near = min(float(np.abs(trace.codes - code).min(initial=np.inf)), elsewhere)
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
+        near = float(np.abs(trace.codes - code).min(initial=np.inf))
         return Step(-near, (trace.state + 1) * (10.0 if near < 0.5 else 0.5))
 
     def evidence(self, state: npt.NDArray[np.float64]) -> float:
@@ -96,7 +96,7 @@ def test_nothing_is_remembered_before_the_answer_is_out() -> None:
 
 def test_only_rows_whose_answers_left_are_remembered() -> None:
     """Of a batch, the rows of a client that has left are forgotten."""
-    watched = watch(crowd=0)
+    watched = watch()
     judgement = watched.judge(rows(0.0, 5.0, 9.0), "aba")
     watched.remember(judgement, 0, 1)
     assert watched.entries == {"close": 1}
@@ -105,26 +105,23 @@ def test_only_rows_whose_answers_left_are_remembered() -> None:
 
 def test_a_repeated_row_is_no_evidence() -> None:
     """An exact repeat leaves the evidence as it is; a row that differs in the last bit does not."""
-    watched = watch(crowd=0)
+    watched = watch()
     once = evidence(ask(watched, [0.3], "a"))
     assert evidence(ask(watched, [0.3, 0.3], "aa")) == once * 2
     assert evidence(ask(watched, [float(np.nextafter(np.float32(0.3), 1))], "a")) > once
     assert watched.entries == {"close": 2}
 
 
-def test_clients_are_judged_apart_but_for_the_crowd() -> None:
-    """Without a crowd, a client's evidence does not depend on others; with a crowd, a near row of another counts."""
-    alone, crowded = watch(crowd=0), watch(crowd=10)
-    for watched in (alone, crowded):
-        ask(watched, [0.0], "a")
-    assert evidence(alone.judge(rows(0.1), "b")) == [0.5]
-    assert evidence(crowded.judge(rows(0.1), "b")) == [10.0]
-    assert evidence(crowded.judge(rows(0.1, 50.0), "ba"))[1] < 1
+def test_clients_are_judged_apart() -> None:
+    """A client's evidence does not depend on what others ask."""
+    watched = watch()
+    ask(watched, [0.0], "a")
+    assert evidence(watched.judge(rows(0.1, 0.1), "ba")) == [0.5, 15.0]
 
 
 def test_flags_join_the_verdict_and_act() -> None:
     """While the evidence stands, rows get the guard's action, unless they got a stricter one, and its p-value."""
-    watched = watch(action="abstain", crowd=0)
+    watched = watch(action="abstain")
     batch = rows(0.0, 0.1, 0.2, 0.3)
     for before, after in ((Action.ALLOW, Action.ABSTAIN), (Action.REJECT, Action.REJECT)):
         found = watched.conclude(result(batch, action=before), watched.judge(batch, "aaaa")).verdict
@@ -139,7 +136,7 @@ def test_flags_join_the_verdict_and_act() -> None:
 
 def test_blur_touches_only_rows_under_evidence() -> None:
     """Of a batch, the rows of the client under evidence get coarse probabilities, and all others their own bits."""
-    watched = watch(on_evidence="blur", crowd=0)
+    watched = watch(on_evidence="blur")
     ask(watched, [0.0, 0.1, 0.2], "aaa")
     batch = rows(0.3, 0.3)
     plain = result(batch)
@@ -153,7 +150,7 @@ def test_blur_touches_only_rows_under_evidence() -> None:
 
 def test_a_repeat_under_evidence_is_blurred_too() -> None:
     """A client under evidence cannot have the exact probabilities of a row that it asked before."""
-    watched = watch(on_evidence="blur", crowd=0)
+    watched = watch(on_evidence="blur")
     ask(watched, [0.0, 0.1, 0.2], "aaa")
     batch = rows(0.0)
     found = watched.conclude(result(batch), watched.judge(batch, "a")).prediction.probabilities
@@ -195,14 +192,3 @@ def test_the_history_is_bounded() -> None:
     assert traces["c"].codes[:, 0].tolist() == list(range(4, 12))
     assert traces["c"].digests == tuple(range(4, 12))
     assert traces["a"].state.tolist() == [0.0]
-
-
-def test_the_crowd_forgets_its_oldest() -> None:
-    """The crowd is a ring; a client does not meet its own queries in it."""
-    crowd = Crowd(Close(Close.Params(name="close", crowd=3)))
-    crowd.add(np.array([[0.0], [1.0]], np.float32), "ab")
-    crowd.add(np.array([[2.0], [3.0]], np.float32), "ba")
-    assert len(crowd) == 3
-    near = crowd.elsewhere(np.array([[0.0], [0.0], [3.0]], np.float32), "cab")
-    assert near.tolist() == pytest.approx([1.0, 0.0, 0.0])
-    assert crowd.elsewhere(np.array([[3.0]], np.float32), "a").tolist() == pytest.approx([1.0])

@@ -226,7 +226,31 @@ class VolunteersCauses(Honest):
         return super().examine(batch, causes=True)
 
 
+class ViewsOfTheBatch(Honest):
+    reads_views = True
+
+    def views(self, x: Tensor) -> Tensor:
+        return (x - x.nan_to_num(0.0).mean(0))[None]
+
+
+class ViewsInAnotherOrder(Honest):
+    reads_views = True
+
+    def views(self, x: Tensor) -> Tensor:
+        return x.flip(0)[None]
+
+
+class ViewsBehindTheRows(Honest):
+    reads_views = True
+
+    def views(self, x: Tensor) -> Tensor:
+        return torch.stack([x, x], 1)
+
+
 CHEATS: dict[type[Detector], str] = {
+    ViewsOfTheBatch: "views_are_made_of_each_row_alone",
+    ViewsInAnotherOrder: "views_are_made_of_each_row_alone",
+    ViewsBehindTheRows: "views_are_made_of_each_row_alone",
     ExaminesOtherwise: "examine_says_what_its_parts_say",
     VolunteersCauses: "examine_says_what_its_parts_say",
     WantsTheSchema: "constructor_takes_params",

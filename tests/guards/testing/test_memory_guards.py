@@ -38,7 +38,7 @@ class Honest(MemoryGuard):
         rows = batch.x.flatten(1).nan_to_num(0.0, 9.0, -9.0).clamp(-9, 9)
         return rows[:, [0, 1, -2]] / self.scale
 
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:  # noqa: ARG002
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
         near = np.linalg.norm(trace.codes - code, axis=1).min(initial=np.inf) < NEAR
         return Step(float(near), np.minimum((trace.state + 1) * (3.0 if near else 0.5), 1e9))
 
@@ -66,15 +66,15 @@ class Broken(Honest):
 class Remembers(Honest):
     asked: ClassVar[list[float]] = []
 
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
         self.asked.append(0.0)
-        step = super().step(code, trace, elsewhere)
+        step = super().step(code, trace)
         return Step(len(self.asked), step.state)
 
 
 class WritesIntoTheTrace(Honest):
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:
-        step = super().step(code, trace, elsewhere)
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
+        step = super().step(code, trace)
         trace.state[:] = step.state
         return step
 
@@ -82,16 +82,16 @@ class WritesIntoTheTrace(Honest):
 class CountsOthers(Honest):
     asked: ClassVar[list[float]] = []
 
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
         """Look at the last query of anybody."""
         self.asked.append(float(code[0]))
-        step = super().step(code, trace, elsewhere)
+        step = super().step(code, trace)
         return Step(step.score, step.state + abs(self.asked[-1] - self.asked[max(0, len(self.asked) - 3)]))
 
 
 class Trusting(Honest):
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:
-        return Step(super().step(code, trace, elsewhere).score, trace.state)
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
+        return Step(super().step(code, trace).score, trace.state)
 
 
 class Suspicious(Honest):
@@ -100,14 +100,14 @@ class Suspicious(Honest):
 
 
 class Unforgiving(Honest):
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:
-        step = super().step(code, trace, elsewhere)
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
+        step = super().step(code, trace)
         return Step(step.score, np.maximum(step.state, trace.state))
 
 
 class Endless(Honest):
-    def step(self, code: npt.NDArray[np.float32], trace: Trace, elsewhere: float) -> Step:
-        step = super().step(code, trace, elsewhere)
+    def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
+        step = super().step(code, trace)
         return Step(step.score, step.state * 1e300 if step.state > 5 else step.state)
 
 

@@ -221,7 +221,23 @@ def test_a_long_request_takes_turns() -> None:
         await first
 
     batches = run(scenario, batch=4).batches
-    assert batches == [[0], [10, 11, 12, 13], [1, 14, 15, 16], [17, 18, 19]]
+    assert batches == [[0], [1, 10, 11, 12], [13, 14, 15, 16], [17, 18, 19]]
+
+
+def test_short_requests_go_before_long_ones_in_half_of_a_batch() -> None:
+    """A request of a quarter of a batch waits for no long request, and a crowd of them takes half of each batch."""
+
+    async def scenario(device: Device, link: Link) -> None:
+        first = await held(device, link, 0)
+        tasks = [asyncio.create_task(submit(link, *values)) for values in (range(10, 16), range(20, 26))]
+        await until(lambda: link.queued_rows == 12)
+        tasks += [asyncio.create_task(submit(link, value, value)) for value in (1, 2, 3)]
+        await until(lambda: link.queued_rows == 18)
+        device.go.set()
+        await asyncio.gather(first, *tasks)
+
+    batches = run(scenario, batch=8).batches
+    assert batches == [[0], [1, 1, 2, 2, 10, 11, 12, 13], [3, 3, 20, 21, 22, 23, 24, 25], [14, 15]]
 
 
 def test_short_requests_are_not_starved_by_two_long_ones() -> None:
@@ -338,7 +354,7 @@ def test_only_the_culprit_fails() -> None:
         await first
 
     device = run(scenario)
-    assert device.batches == [[0], [1, 2, -1, 3], [1], [2, -1], [3]]
+    assert device.batches == [[0], [1, 3, 2, -1], [1], [3], [2, -1]]
     assert [str(fault) for fault in device.faults] == ["a negative row"]
     assert device.counted == [1, 1, 1]
 

@@ -38,7 +38,7 @@ class LastRows(MemoryGuard):
     def encode(self, batch: Batch) -> torch.Tensor:
         raise NotImplementedError
 
-    def step(self, code: object, trace: Trace, elsewhere: float) -> Step:
+    def step(self, code: object, trace: Trace) -> Step:
         raise NotImplementedError
 
     def evidence(self, state: object) -> float:

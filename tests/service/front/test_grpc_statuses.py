@@ -17,6 +17,7 @@ from tiny_models import document, fitted
 import service
 from guards import Bundle
 from guards.config.config import parse
+from service.front.grpc_methods import RpcMethods
 from service.front.grpc_routes import MAX_DETAILS, METHODS, RPC_ROUTES, STATUS
 from service.front.grpc_server import RpcServer
 from service.front.grpc_standard_services import SERVICE
@@ -48,13 +49,13 @@ def asked(
         engine = LocalEngine(bundle())
         served, readiness = served_model_of(engine.bundle), Readiness(engine, lambda: False)
         prediction, triton = Prediction(engine, metrics.stages, idle_limit()), Triton(served, readiness, dict)  # type: ignore[arg-type]
-        RpcServer._infer, own = infer, RpcServer._infer  # type: ignore[method-assign,assignment]
+        RpcMethods._infer, own = infer, RpcMethods._infer  # type: ignore[method-assign,assignment]
         try:
             server = RpcServer(
                 served, readiness=readiness, prediction=prediction, triton=triton, exchanges=Exchanges(metrics)
             )
         finally:
-            RpcServer._infer = own  # type: ignore[method-assign]
+            RpcMethods._infer = own  # type: ignore[method-assign]
         port = server._server.add_insecure_port("127.0.0.1:0")
         await server._server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

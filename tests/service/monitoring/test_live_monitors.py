@@ -240,7 +240,7 @@ def test_the_report_has_the_contracts_shape() -> None:
 def test_since_moves_with_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """`since` says when the state was entered, and stays while it lasts."""
     times = iter(["t0", "t1", "t2"])
-    monkeypatch.setattr("service.monitoring.live_monitors._now", lambda: next(times))
+    monkeypatch.setattr("service.monitoring.current_states._now", lambda: next(times))
     monitor = Count("a")
     monitoring = Monitoring([monitor])
 
@@ -337,7 +337,7 @@ def test_an_alarm_is_known_without_anybody_asking() -> None:
     try:
         observe(monitoring)
         assert asked.wait(60)
-        until(lambda: monitoring._states["a"][0] == "alarm", 10)
+        until(lambda: monitoring._states.all()["a"][0] == "alarm", 10)
     finally:
         watch.close()
     assert not watch._thread.is_alive()

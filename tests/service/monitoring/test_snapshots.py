@@ -99,12 +99,12 @@ def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_a_restart_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts, state and since are the same as before, and counting goes on from them."""
-    monkeypatch.setattr("service.monitoring.live_monitors._now", lambda: "2020-01-01T00:00:00+00:00")
+    monkeypatch.setattr("service.monitoring.current_states._now", lambda: "2020-01-01T00:00:00+00:00")
     first = Kept(tmp_path, "counter", "other").see(7)
     told = first.told
     first.monitors[1].rows[:] = 3
     first.snapshots.close()
-    monkeypatch.setattr("service.monitoring.live_monitors._now", lambda: "2021-01-01T00:00:00+00:00")
+    monkeypatch.setattr("service.monitoring.current_states._now", lambda: "2021-01-01T00:00:00+00:00")
     second = Kept(tmp_path, "counter", "other")
     assert second.rows == [7, 3]
     assert second.monitors[0].total == 0.5

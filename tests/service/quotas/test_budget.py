@@ -108,9 +108,9 @@ class Open:
     """A connection that is open until it is closed."""
 
     def __init__(self) -> None:
-        self.transport, self.closed = self, False
+        self.closed = False
 
-    def is_closing(self) -> bool:
+    def is_over(self) -> bool:
         """Say whether the connection is closed."""
         return self.closed
 
