@@ -51,9 +51,9 @@ def served_model(
             for guard in config.guards
         )
         + tuple(
-            ServedGuard(name=guard.name, visible=guard.visible, acts_on_error=False) for guard in config.memory_guards
+            ServedGuard(name=guard.name, visible=guard.visible, acts_on_error=False, remembers=True)
+            for guard in config.memory_guards
         ),
-        remembers=bool(config.memory_guards),
         groups=tuple(groups_of_requests(config)),
         monitors=tuple(params.name for params in config.all_monitors),
         stores_rows=config.store.enabled,

@@ -26,6 +26,8 @@ class ServedGuard(BaseModel):
     acts_on_error: bool
     optional: bool = False
     causes: tuple[str, ...] = ()
+    remembers: bool = False
+    """Whether it is a guard with memory: no explanation explains its score, because a row alone has none."""
 
 
 class ServedExplainer(BaseModel):
@@ -61,8 +63,7 @@ class ServedModel(BaseModel):
 
     The engine sends the description to every front before it loads the model. So routes, limits and documents are there
     while the model is still loading. ``groups`` are the attributes whose values come with a request, by the names that
-    the request gives them. ``monitors`` are the monitors' names. ``remembers`` is whether there are guards with memory,
-    to which the fronts say who asks.
+    the request gives them. ``monitors`` are the monitors' names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,7 +76,6 @@ class ServedModel(BaseModel):
     classes: tuple[str, ...]
     shadow: bool
     guards: tuple[ServedGuard, ...]
-    remembers: bool = False
     groups: tuple[str, ...]
     monitors: tuple[str, ...]
     stores_rows: bool
@@ -87,6 +87,11 @@ class ServedModel(BaseModel):
     def optional_guards(self) -> tuple[tuple[int, str], ...]:
         """The visible guards that may be left out, each with its place among all guards."""
         return tuple((place, guard.name) for place, guard in self.visible_guards if guard.optional)
+
+    @cached_property
+    def remembers(self) -> bool:
+        """Whether there are guards with memory, to which the fronts say who asks."""
+        return any(guard.remembers for guard in self.guards)
 
     @cached_property
     def visible_guards(self) -> tuple[tuple[int, ServedGuard], ...]:

@@ -22,7 +22,7 @@ def explain_parameters(served: ServedModel) -> Schema:
     """Describe the parameters of a request for explanations."""
     explainers = served.explain.explainers
     stepped = [each.method for each in explainers if "steps" in each.parameters]
-    guards = [f"guard:{guard.name}" for _, guard in served.visible_guards]
+    guards = [f"guard:{guard.name}" for _, guard in served.visible_guards if not guard.remembers]
     parameters: Schema = {
         "method": {"type": "string", "enum": [each.method for each in explainers], "default": served.explain.method},
         "target": {
