@@ -149,7 +149,8 @@ def show(result: Attacked, console: Console) -> None:
         f"{result['budget']} queries each; an eps of 1 is {result['unit']}; below each share its 95 % interval"
     )
     grid = Grid(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    grid.add_column("attack", max_width=max(map(len, result["attacks"])))
+    words = [word for modes in result["attacks"].values() for mode in modes for word in mode.split("_")]
+    grid.add_column("attack", max_width=max(map(len, [*result["attacks"], *words])))
     for heading in ("eps", "success", "passed", "undetected", f"flagged\nin {SOON}", "first\nflag", "queries"):
         grid.add_column(heading, justify="right", no_wrap=True)
     for name, modes in result["attacks"].items():
