@@ -150,7 +150,7 @@ def show(result: Attacked, console: Console) -> None:
     )
     grid = Grid(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     words = [word for modes in result["attacks"].values() for mode in modes for word in mode.split("_")]
-    grid.add_column("attack", max_width=max(map(len, [*result["attacks"], *words])))
+    grid.add_column("attack", max_width=max(map(len, ["attack", *result["attacks"], *words])))
     for heading in ("eps", "success", "passed", "undetected", f"flagged\nin {SOON}", "first\nflag", "queries"):
         grid.add_column(heading, justify="right", no_wrap=True)
     for name, modes in result["attacks"].items():
