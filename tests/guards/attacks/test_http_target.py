@@ -1,6 +1,7 @@
 """The target behind a URL, with a made-up server that answers as the pipeline does."""
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,13 +26,18 @@ class Server:
         self.bodies: list[list[Any]] = []
         self.busy = 0
         self.id = bundle.id
+        self._one_at_a_time = threading.Lock()
 
     def client(self) -> httpx.Client:
         """Give a client that speaks to this server."""
         return httpx.Client(base_url="http://there", transport=httpx.MockTransport(self.answer))
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answer one request."""
+        """Answer one request; accounts ask in parallel, and a pipeline serves one thread."""
+        with self._one_at_a_time:
+            return self._answer(request)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/v1/models/toy:predict"
         if self.busy:
             self.busy -= 1
