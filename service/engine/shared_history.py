@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from guards.errors import Mistake
 from guards.memory.base import MemoryGuard, Trace
 from guards.memory.history import LocalHistory
+from service.quotas.shared_buckets import MALFORMED
 
 __all__ = ["SharedHistory", "connect_blocking"]
 
@@ -113,6 +114,4 @@ def connect_blocking(url: str) -> Redis:
     try:
         return Redis.from_url(url, socket_connect_timeout=SECONDS, socket_timeout=SECONDS)
     except (TypeError, ValueError, RedisError):
-        raise Mistake(
-            "GUARDHOUSE_REDIS_URL: not the URL of a Redis; write it as redis://:PASSWORD@HOST:6379/0"
-        ) from None
+        raise Mistake(MALFORMED) from None

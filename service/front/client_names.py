@@ -26,8 +26,9 @@ class ClientNames:
             return key_client(exchange.principal.name)
         value = None if self._header is None else self._value(exchange)
         if value:
-            digest = blake2b(value.encode(), digest_size=LONGEST // 2).hexdigest()
-            return header_client(value if len(value) < LONGEST else digest)
+            if len(value) >= LONGEST:
+                value = blake2b(value.encode(), digest_size=LONGEST // 2).hexdigest()
+            return header_client(value)
         return address_client(exchange.client) if exchange.client else ALL
 
     def _value(self, exchange: Exchange) -> str | None:

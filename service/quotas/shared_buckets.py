@@ -10,8 +10,10 @@ from redis.exceptions import RedisError
 from guards.errors import Mistake
 from service.quotas.buckets import Buckets, Rate
 
-__all__ = ["SharedBuckets", "connect"]
+__all__ = ["MALFORMED", "SharedBuckets", "connect"]
 
+MALFORMED = "GUARDHOUSE_REDIS_URL: not the URL of a Redis; write it as redis://:PASSWORD@HOST:6379/0"
+"""The refusal of a malformed URL. It does not quote the URL, which may hold a password."""
 SECONDS = 0.1
 """How long Redis may take to answer: a quick answer matters more to a client than an exact count."""
 REST_SECONDS = 1.0
@@ -74,8 +76,6 @@ def connect(url: str) -> Redis:
         redis = Redis.from_url(url, socket_connect_timeout=SECONDS, socket_timeout=SECONDS, decode_responses=True)
         redis.connection_pool.make_connection()  # type: ignore[no-untyped-call] # only checks the options of the query
     except (TypeError, ValueError, RedisError):
-        raise Mistake(
-            "GUARDHOUSE_REDIS_URL: not the URL of a Redis; write it as redis://:PASSWORD@HOST:6379/0"
-        ) from None
+        raise Mistake(MALFORMED) from None
     else:
         return redis

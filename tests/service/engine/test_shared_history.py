@@ -57,7 +57,9 @@ def losses() -> list[None]:
 
 
 @pytest.fixture
-def replica(redis: RedisServer, losses: list[None], monkeypatch: pytest.MonkeyPatch) -> Callable[[], SharedHistory]:
+def replica(
+    redis: RedisServer, losses: list[None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], SharedHistory]]:
     """Make the history of one more replica."""
     monkeypatch.setattr(shared_history, "SECONDS", 60.0)
     guard = LastRows(LastRows.Params(name="rows", window=WINDOW))
@@ -65,7 +67,9 @@ def replica(redis: RedisServer, losses: list[None], monkeypatch: pytest.MonkeyPa
     def lose() -> None:
         losses.append(None)
 
-    return partial(SharedHistory, guard, redis=connect_blocking(redis.url), prefix="model:bundle", on_loss=lose)
+    client = connect_blocking(redis.url)
+    yield partial(SharedHistory, guard, redis=client, prefix="model:bundle", on_loss=lose)
+    client.close()
 
 
 def codes(*first: float) -> np.ndarray:
