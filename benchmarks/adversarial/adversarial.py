@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 
 from benchmarks.adversarial.guarded_model import GuardedModel
-from benchmarks.adversarial.honest import blur_costs, honest_figures, microseconds
+from benchmarks.adversarial.honest import blur_costs, crowd_figures, honest_figures, microseconds
 from benchmarks.adversarial.subjects import Subject, subjects
 from benchmarks.harness.report import print_document, print_table
 from guards.attacks.runner import ATTACKS, Mode, Trace, run
@@ -38,6 +38,8 @@ def main(*, quick: bool, stacks: tuple[str, ...] = STACKS) -> None:
         guard = fitted(subject)
         honest = honest_figures(subject, guard, clients=clients, queries=queries)
         print_table(f"{subject.name}: honest clients", honest)
+        crowd = crowd_figures(subject, guard, clients=clients, queries=queries)
+        print_table(f"{subject.name}: many honest clients together", crowd)
         attacks = {
             f"{name} {eps:g} {way}": attacked(subject, guard, name, mode, eps, shows=shows, rows=rows, budget=budget)
             for name in ATTACKS
@@ -56,6 +58,7 @@ def main(*, quick: bool, stacks: tuple[str, ...] = STACKS) -> None:
         print_table(f"{subject.name}: probabilities in coarse steps once there is evidence", blur)
         document[subject.name] = {
             "honest": honest,
+            "crowd": crowd,
             "attacks": attacks,
             "blur": blur,
             "calibration error": blur_costs(subject),

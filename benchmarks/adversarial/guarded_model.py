@@ -1,7 +1,6 @@
 """A model behind the guard with memory, as attacks ask it: each account of each attack has a history of its own."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,22 +25,21 @@ class GuardedModel:
     guard: MemoryGuard
     shows_flags: bool = False
     blur: bool = False
-    _watch: Watch = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Forget the crowd: an attack on one row must not depend on attacks on other rows."""
-        self.guard = deepcopy(self.guard)
-        self.guard.params = self.guard.params.model_copy(update={"crowd": 0})
-        self.forget()
+    _watches: dict[str, Watch] = field(init=False, default_factory=dict)
 
     @torch.inference_mode()
     def ask(self, x: npt.NDArray[np.float32], clients: Sequence[Client]) -> Answers:
         """Answer rows (n, ...), in order."""
         rows = torch.from_numpy(x)
         probabilities = self.subject.probabilities(rows)
-        judgement = self._watch.judge(Batch(rows), [f"{client.attack} {client.account}" for client in clients])
-        self._watch.remember(judgement, 0, len(rows))
-        flagged = judgement.guards[0].flagged
+        flagged = np.zeros(len(rows), np.bool_)
+        for attack in sorted({client.attack for client in clients}):
+            # An attack on one row does not depend on attacks on other rows.
+            watch = self._watches.setdefault(attack, Watch([self.guard]))
+            asked = [row for row, client in enumerate(clients) if client.attack == attack]
+            judgement = watch.judge(Batch(rows[asked]), [str(clients[row].account) for row in asked])
+            watch.remember(judgement, 0, len(asked))
+            flagged[asked] = judgement.guards[0].flagged
         if self.blur:
             probabilities = torch.where(torch.from_numpy(flagged)[:, None], blurred(probabilities), probabilities)
         withheld = flagged & self.shows_flags
@@ -55,4 +53,4 @@ class GuardedModel:
 
     def forget(self) -> None:
         """Forget all attacks so far."""
-        self._watch = Watch([self.guard])
+        self._watches.clear()

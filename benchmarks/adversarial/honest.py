@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from benchmarks.adversarial.subjects import Subject
-from guards.memory.honest_clients import KINDS, honest_queries
+from guards.memory.honest_clients import KINDS, changed, honest_queries
 from guards.memory.query_similarity import QuerySimilarity
 from guards.memory.row_codes import RowCodes
 from guards.memory.watch import Watch
 from guards.statistics.proportions import proportion
 from guards.types import Batch
 
-__all__ = ["blur_costs", "honest_figures", "microseconds"]
+__all__ = ["blur_costs", "crowd_figures", "honest_figures", "microseconds"]
 
 SEED = 10**6
 BURST = 8
 FILM_NOISE = 0.01
 BINS = 15
+AT_ONCE = 32
 Maker = Callable[[Tensor, RowCodes, int, torch.Generator], Tensor]
 
 
@@ -81,6 +82,49 @@ def honest_figures(subject: Subject, guard: QuerySimilarity, *, clients: int, qu
             "in the calibration": name in KINDS,
         }
     return figures
+
+
+@torch.inference_mode()
+def crowd_figures(subject: Subject, guard: QuerySimilarity, *, clients: int, queries: int) -> dict[str, Any]:
+    """Ask as many clients do in turns, of all kinds that calibration knows; and as clients do that love the same rows.
+
+    Of the popular rows, the r-th is asked in proportion to 1 / r, each time as another copy by another client.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    names = list(KINDS)
+    asked = [
+        honest_queries(names[client % len(names)], subject.test, guard.codes, queries, generator)
+        for client in range(clients)
+    ]
+    order = torch.randperm(clients * queries, generator=generator)
+    turns = (torch.arange(clients).repeat_interleave(queries))[order]
+    places = torch.zeros(clients * queries, dtype=torch.int64)
+    for client in range(clients):
+        places[turns == client] = torch.arange(queries)
+    mixed = torch.stack(asked)[turns, places]
+    ranks = 1 / torch.arange(1, len(subject.test) + 1)
+    popular = subject.test[torch.multinomial(ranks, len(mixed), replacement=True, generator=generator)]
+    copies = changed(popular, guard.codes, generator)
+    strangers = [str(place) for place in range(len(mixed))]
+    return {
+        name: _flagged_share(guard, rows, who)
+        for name, rows, who in (
+            ("clients of all kinds in turns", mixed, [str(int(client)) for client in turns]),
+            ("popular rows, each copy by another client", copies, strangers),
+        )
+    }
+
+
+def _flagged_share(guard: QuerySimilarity, rows: Tensor, clients: list[str]) -> dict[str, Any]:
+    watch, flagged, alarms = Watch([guard]), 0, 0
+    for start in range(0, len(rows), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        judgement = watch.judge(Batch(rows[part]), clients[part])
+        watch.remember(judgement, 0, len(rows[part]))
+        flagged += int(judgement.guards[0].flagged.sum())
+        alarms += int(judgement.guards[0].crossed.sum())
+    share = proportion(flagged, len(rows))
+    return {"queries": len(rows), "flagged": share.value, "flagged, at most": share.high, "alarms": alarms}
 
 
 @torch.inference_mode()

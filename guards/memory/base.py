@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from guards.actions import Action
 from guards.detectors.base import Params
+from guards.memory.crowd import Crowd
+from guards.memory.crowd_evidence import Among
 from guards.types import Batch, Reference
 
 if TYPE_CHECKING:
@@ -137,6 +139,26 @@ class MemoryGuard(nn.Module, ABC):
     @abstractmethod
     def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
         """Weigh one query of a client whose earlier queries are ``trace``. Nothing is remembered here."""
+
+    @property
+    def crowd_size(self) -> int:
+        """How many of the last different queries of all clients ``among`` compares; 0 if there is no ``among``."""
+        return 0
+
+    def among(
+        self,
+        codes: npt.NDArray[np.float32],
+        owners: npt.NDArray[np.uint64],
+        repeats: npt.NDArray[np.bool_],
+        crowd: Crowd,
+    ) -> Among:
+        """Weigh queries (n, w) of several clients by the queries of other clients before them.
+
+        ``owners`` (n,) tell the clients apart, and ``repeats`` (n,) marks exact repeats of any client's query. Nothing
+        is remembered here. The evidence of a guard with a crowd is the mean of this evidence and of the evidence
+        against the client, so that an honest client crosses the average run length as seldom as before.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def evidence(self, state: npt.NDArray[np.float64]) -> float:

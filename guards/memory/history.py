@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guards.memory.base import MemoryGuard, Trace
+from guards.memory.crowd import Crowd, Queries
 
 __all__ = ["MOST_ENTRIES", "History", "LocalHistory"]
 
@@ -24,12 +25,21 @@ class History(Protocol):
         """How many queries are remembered."""
         ...
 
+    @property
+    def crowd(self) -> Crowd:
+        """The last queries of all clients, as they were at the last ``read``; empty if the guard compares none."""
+        ...
+
     def read(self, clients: Sequence[str]) -> Mapping[str, Trace]:
         """Give the trace of each client; the trace of an unknown client is empty."""
         ...
 
     def write(self, client: str, codes: Codes, digests: Sequence[int], state: npt.NDArray[np.float64]) -> None:
         """Remember a client's next queries (m, w), in order, and the state after them."""
+        ...
+
+    def write_crowd(self, queries: Queries) -> None:
+        """Remember queries of all clients, in order."""
         ...
 
 
@@ -42,6 +52,7 @@ class LocalHistory:
         self._window, self._most = guard.params.window, most
         self._traces: OrderedDict[str, Trace] = OrderedDict()
         self._entries = 0
+        self.crowd = Crowd(guard.width, guard.crowd_size)
 
     @property
     def entries(self) -> int:
@@ -61,3 +72,7 @@ class LocalHistory:
         while self._entries > self._most:
             _, oldest = self._traces.popitem(last=False)
             self._entries -= len(oldest.codes)
+
+    def write_crowd(self, queries: Queries) -> None:
+        """Remember queries of all clients, in order."""
+        self.crowd.add(queries)

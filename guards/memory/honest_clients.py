@@ -7,7 +7,7 @@ from torch import Tensor
 
 from guards.memory.row_codes import RowCodes
 
-__all__ = ["DRIFTING", "KINDS", "honest_queries"]
+__all__ = ["DRIFTING", "KINDS", "changed", "honest_queries"]
 
 LARGEST_BURST = 8
 FILM_NOISE, NOISE, BRIGHTNESS, SHIFT = 0.01, 0.05, 0.1, 0.08
@@ -43,7 +43,7 @@ def _copies(rows: Tensor, codes: RowCodes, length: int, generator: torch.Generat
     """Ask for each row several times, slightly changed each time."""
     copies = int(torch.randint(1, LARGEST_BURST + 1, (1,), generator=generator))
     which = _endless(len(rows), length, generator).repeat_interleave(copies)[:length]
-    return _changed(rows[which], codes, generator)
+    return changed(rows[which], codes, generator)
 
 
 def _slow_change(rows: Tensor, codes: RowCodes, length: int, generator: torch.Generator) -> Tensor:
@@ -94,7 +94,7 @@ def _endless(count: int, length: int, generator: torch.Generator) -> Tensor:
     return torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])[:length]
 
 
-def _changed(rows: Tensor, codes: RowCodes, generator: torch.Generator) -> Tensor:
+def changed(rows: Tensor, codes: RowCodes, generator: torch.Generator) -> Tensor:
     """Change each row slightly, as copies of a row differ that a client makes, or that its sensor makes."""
     n = len(rows)
     if len(codes.source):

@@ -9,6 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from guards.memory.base import MemoryGuard, MemoryGuardParams, Step, Trace
+from guards.memory.crowd import Crowd
+from guards.memory.crowd_evidence import Among, CrowdRule, fitted_rule
 from guards.memory.evidence import E_VALUES, LEVELS, detected
 from guards.memory.honest_clients import DRIFTING, KINDS, honest_queries
 from guards.memory.likeness import likeness, likenesses
@@ -20,6 +22,8 @@ __all__ = ["QuerySimilarity", "QuerySimilarityParams"]
 Floats = npt.NDArray[np.float64]
 CLIENTS, QUERIES = 40, 400
 """How many honest clients of each kind are made of the calibration rows, and how many queries each asks."""
+TOGETHER = 20
+"""How many of these clients of each kind ask in turns, to see what the queries of several clients have in common."""
 PLACES = len(LEVELS) - 1
 STRICTER = 0.05
 """By how much the tables become stricter until no made client raises more evidence than it may."""
@@ -33,6 +37,13 @@ class QuerySimilarityParams(MemoryGuardParams):
     kind: Literal["query_similarity"] = "query_similarity"
     neighbours: int = Field(
         default=8, ge=3, le=64, description="how many earlier queries of a client must be alike to be evidence"
+    )
+    crowd: int = Field(
+        default=16,
+        ge=0,
+        le=1024,
+        description="how many queries of other clients, of the last 4,096 queries of all clients, must be alike to be "
+        "evidence; more than clients ask about one popular row with small changes; 0: clients are not compared",
     )
 
 
@@ -55,13 +66,23 @@ class QuerySimilarity(MemoryGuard):
     )
     distances: Tensor
     drift: Tensor
+    crowd_distances: Tensor
+    compared: Tensor
 
     def __init__(self, params: QuerySimilarityParams) -> None:
         super().__init__(params)
         self.codes = RowCodes()
         self.register_buffer("distances", torch.empty(0, dtype=torch.float64))
         self.register_buffer("drift", torch.tensor(1.0, dtype=torch.float64))
+        self.register_buffer("crowd_distances", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("compared", torch.tensor(0, dtype=torch.int64))
         self._tables: tuple[Floats, float] | None = None
+        self._rule: CrowdRule | None = None
+
+    @property
+    def crowd_size(self) -> int:
+        """How many last queries of all clients are compared."""
+        return self._crowd_rule.size
 
     @property
     def width(self) -> int:
@@ -88,7 +109,8 @@ class QuerySimilarity(MemoryGuard):
                 f"query_similarity needs at least {2 * self.params.window} calibration rows, twice its window, but "
                 f"there are {len(clean)}: give more rows, or a smaller `window`"
             )
-        clients = {kind: self._honest_clients(kind, place, clean.x) for place, kind in enumerate(KINDS)}
+        codes = {kind: self._honest_clients(kind, place, clean.x) for place, kind in enumerate(KINDS)}
+        clients = {kind: self._likenesses(asked) for kind, asked in codes.items()}
         apart = [seen for kind, seen in clients.items() if kind not in DRIFTING]
         distances = np.min([np.nanquantile(_finite(seen[..., 0]), LEVELS) for seen in apart], axis=0)
         while not all(_kept(seen, distances, np.inf) for seen in apart):
@@ -99,6 +121,11 @@ class QuerySimilarity(MemoryGuard):
         self._tables = distances, drift
         self.distances = torch.from_numpy(distances).to(clean.x.device)
         self.drift = torch.tensor(drift, dtype=torch.float64, device=clean.x.device)
+        if self.params.crowd:
+            together = np.concatenate([asked[:TOGETHER] for asked in codes.values()])
+            self._rule = fitted_rule(self.codes(clean.x).cpu().numpy(), together, self.params.crowd)
+            self.crowd_distances = torch.from_numpy(self._rule.distances).to(clean.x.device)
+            self.compared = torch.tensor(self._rule.size, device=clean.x.device)
         return self
 
     def encode(self, batch: Batch) -> Tensor:
@@ -117,22 +144,39 @@ class QuerySimilarity(MemoryGuard):
         most = MOST_EVIDENCE * self.params.average_run_length
         return Step(-float(np.log(LEVELS[place])), np.minimum((trace.state + 1) * E_VALUES[place], most))
 
+    def among(
+        self,
+        codes: npt.NDArray[np.float32],
+        owners: npt.NDArray[np.uint64],
+        repeats: npt.NDArray[np.bool_],
+        crowd: Crowd,
+    ) -> Among:
+        """Weigh queries by their likeness to the queries of other clients."""
+        return self._crowd_rule.among(codes, owners, repeats, crowd)
+
+    @property
+    def _crowd_rule(self) -> CrowdRule:
+        if self._rule is None:
+            self._rule = CrowdRule(self.params.crowd, self.crowd_distances.cpu().numpy(), int(self.compared))
+        return self._rule
+
     def evidence(self, state: Floats) -> float:
         """Give the Shiryaev-Roberts sum of the client's e-values."""
         return float(state[0])
 
     def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - torch's own
         super()._load_from_state_dict(*arguments, **named)
-        self._tables = None
+        self._tables = self._rule = None
 
-    def _honest_clients(self, kind: str, seed: int, rows: Tensor) -> Floats:
-        """Give the likenesses (clients, n, 2) of the queries of made clients of a kind."""
+    def _honest_clients(self, kind: str, seed: int, rows: Tensor) -> npt.NDArray[np.float32]:
+        """Give the codes (clients, n, w) of the queries of made clients of a kind."""
         generator = torch.Generator().manual_seed(seed)
-        seen = []
-        for _ in range(CLIENTS):
-            codes = self.codes(honest_queries(kind, rows, self.codes, QUERIES, generator)).cpu().numpy()
-            seen.append(likenesses(codes, self.params.window, self.params.neighbours))
-        return np.stack(seen)
+        made = [self.codes(honest_queries(kind, rows, self.codes, QUERIES, generator)) for _ in range(CLIENTS)]
+        return torch.stack(made).cpu().numpy()
+
+    def _likenesses(self, clients: npt.NDArray[np.float32]) -> Floats:
+        """Give the likenesses (clients, n, 2) of queries (clients, n, w)."""
+        return np.stack([likenesses(codes, self.params.window, self.params.neighbours) for codes in clients])
 
 
 def _finite(distances: Floats) -> Floats:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from guards.memory.base import MemoryGuard
+from guards.memory.crowd import Queries, owner
+from guards.memory.crowd_evidence import judged_among
 from guards.memory.history import History, LocalHistory
 from guards.memory.staircase import blurred
 from guards.types import Batch, Result
@@ -30,6 +32,7 @@ class Judged:
 
     ``states`` (n, s) are the states of the rows' clients after each row. ``repeats`` (n,) marks exact repeats of one of
     the client's remembered queries, which are no evidence. ``crossed`` (n,) marks rows that made the evidence stand.
+    ``among`` (n,) is the part of the evidence that comes from queries of other clients; None if the guard has no crowd.
     """
 
     score: Array
@@ -39,6 +42,7 @@ class Judged:
     states: Array
     repeats: Array
     crossed: Array
+    among: Array | None = None
 
     @property
     def p_value(self) -> Array:
@@ -51,6 +55,7 @@ class Judgement:
     """What every guard with memory says of a batch of n rows, and whose rows they are."""
 
     clients: tuple[str, ...]
+    owners: npt.NDArray[np.uint64]
     digests: tuple[int, ...]
     guards: tuple[Judged, ...]
 
@@ -78,23 +83,32 @@ class Watch:
     def judge(self, batch: Batch, clients: Sequence[str]) -> Judgement:
         """Judge rows with the model's output, in the order in which they were asked; remember nothing yet."""
         digests = tuple(_digest(row) for row in batch.x.cpu().numpy())
+        hashes = {client: owner(client) for client in set(clients)}
+        owners = np.array([hashes[client] for client in clients], np.uint64)
         judged = []
         for place, guard in enumerate(self.guards):
             try:
-                judged.append(self._judge(place, guard, batch, clients, digests))
+                judged.append(self._judge(place, guard, batch, clients, owners, digests))
             except Exception as crash:  # noqa: BLE001 - a plug-in may raise anything, and predictions go on
                 LOG.error("guard %s crashed: %s", guard.name, type(crash).__name__)  # noqa: TRY400 - no rows in the log
                 judged.append(_nothing(guard, len(batch)))
-        return Judgement(tuple(clients), digests, tuple(judged))
+        return Judgement(tuple(clients), owners, digests, tuple(judged))
 
     def _judge(
-        self, place: int, guard: MemoryGuard, batch: Batch, clients: Sequence[str], digests: Sequence[int]
+        self,
+        place: int,
+        guard: MemoryGuard,
+        batch: Batch,
+        clients: Sequence[str],
+        owners: npt.NDArray[np.uint64],
+        digests: Sequence[int],
     ) -> Judged:
         codes = guard.encode(batch).cpu().numpy()
         most = guard.params.average_run_length
         traces = dict(self._histories[place].read(sorted(set(clients))))
         score, evidence = np.zeros(len(codes)), np.zeros(len(codes))
-        states, (repeats, crossed) = np.zeros((len(codes), guard.state_size)), np.zeros((2, len(codes)), np.bool_)
+        states, repeats = np.zeros((len(codes), guard.state_size)), np.zeros(len(codes), np.bool_)
+        before = np.zeros(len(codes))
         for row, (client, digest) in enumerate(zip(clients, digests, strict=True)):
             trace = traces[client]
             if digest in trace.digests:
@@ -104,8 +118,14 @@ class Watch:
                 score[row], states[row] = step.score, step.state
                 traces[client] = trace.after(codes[row], digest, step.state, guard.params.window)
             evidence[row] = guard.evidence(states[row])
-            crossed[row] = guard.evidence(trace.state) < most <= evidence[row]
-        return Judged(score, evidence, evidence >= most, codes, states, repeats, crossed)
+            before[row] = guard.evidence(trace.state)
+        among = None
+        if guard.crowd_size:
+            queries = Queries(codes, digests, owners, np.zeros(len(codes)))
+            among, among_before = judged_among(guard.among, queries, self._histories[place].crowd)
+            evidence, before = (evidence + among) / 2, (before + among_before) / 2
+        flagged = evidence >= most
+        return Judged(score, evidence, flagged, codes, states, repeats, flagged & (before < most), among)
 
     def remember(self, judgement: Judgement, start: int, stop: int) -> None:
         """Remember the rows from ``start`` to ``stop``, whose answers are out."""
@@ -117,6 +137,10 @@ class Watch:
             for client, asked in by_client.items():
                 digests = [judgement.digests[row] for row in asked]
                 self._histories[place].write(client, judged.codes[asked], digests, judged.states[asked[-1]])
+            if judged.among is not None and rows:
+                digests = [judgement.digests[row] for row in rows]
+                told = Queries(judged.codes[rows], digests, judgement.owners[rows], judged.among[rows])
+                self._histories[place].write_crowd(told)
 
     def conclude(self, result: Result, judgement: Judgement) -> Result:
         """Add what the guards with memory say to the pipeline's result for the same rows."""

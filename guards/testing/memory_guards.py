@@ -176,14 +176,20 @@ class MemoryGuardChecks:
         require(not flagged.any(), f"{int(flagged.sum())} of {ROWS} clean rows are flagged")
 
     def nearly_the_same_row_is_evidence(self) -> None:
-        """A client that asks nearly the same row again and again is flagged; another client is not flagged for it."""
+        """A client that asks nearly the same row again and again is flagged.
+
+        Clients that each ask nearly this row once are flagged if the guard compares clients, and only then.
+        """
         guard, rows = self._fitted()
         attack = self._attack(rows)
         judged = _asked(guard, attack, [ONE] * ATTACK)[-1]
         require(bool(judged.flagged[-1]), f"{ATTACK} queries about nearly the same row are no evidence")
         require(bool(np.isfinite(judged.evidence).all()), "the evidence becomes infinite")
         spread = _asked(guard, attack, [str(row) for row in range(ATTACK)])[-1]
-        require(not spread.flagged.any(), "clients that each ask one row are flagged")
+        if guard.crowd_size:
+            require(bool(spread.flagged[-1]), f"{ATTACK} clients that each ask nearly the same row are no evidence")
+        else:
+            require(not spread.flagged.any(), "clients that each ask one row are flagged")
 
     def evidence_fades(self) -> None:
         """After an attack, clean rows that are unlike lower the evidence against the client."""
