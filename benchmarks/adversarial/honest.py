@@ -148,22 +148,25 @@ def _calibration_error(probabilities: Tensor, labels: Tensor) -> float:
 
 @torch.inference_mode()
 def microseconds(subject: Subject, guard: QuerySimilarity, *, remembered: int, rounds: int) -> dict[str, float]:
-    """Time judging and remembering a row, with so many queries of 100 clients remembered: the median of rounds."""
+    """Give the processor time for judging and remembering a row, with so many queries remembered: a median of rounds."""
     watch, figures = Watch([guard]), {}
     rows = subject.test[torch.randint(len(subject.test), (remembered,), generator=torch.Generator().manual_seed(0))]
     rows = rows + 1e-3 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(1))
     for start in range(0, remembered, 32):
-        _ask(watch, rows[start : start + 32])
+        _ask(watch, rows[start : start + 32], start)
     for size in (1, 32):
         times = []
         for place in range(rounds):
-            part = rows[place * size % (remembered - size) :][:size] + 1e-3 * (place + 1)
-            began = time.perf_counter()
-            _ask(watch, part)
-            times.append((time.perf_counter() - began) / size * 1e6)
+            start = place * size % (remembered - size)
+            part = rows[start:][:size] + 1e-3 * (place + 1)
+            began = time.process_time()
+            _ask(watch, part, start)
+            times.append((time.process_time() - began) / size * 1e6)
         figures[f"batches of {size}"] = float(np.median(times))
     return {"remembered": watch.entries[guard.name], **figures}
 
 
-def _ask(watch: Watch, rows: Tensor) -> None:
-    watch.remember(watch.judge(Batch(rows), [str(row % 100) for row in range(len(rows))]), 0, len(rows))
+def _ask(watch: Watch, rows: Tensor, start: int) -> None:
+    """Ask as 250 clients do in turns."""
+    clients = [str((start + row) % 250) for row in range(len(rows))]
+    watch.remember(watch.judge(Batch(rows), clients), 0, len(rows))

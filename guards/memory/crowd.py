@@ -32,12 +32,16 @@ class Queries:
 
 
 class Crowd:
-    """The last ``size`` different queries of all clients. A query that one client repeats exactly is held once."""
+    """The last ``size`` different queries of all clients. A row that is asked again in the same bytes is held once.
+
+    ``points`` (size, w) are the queries' codes without the sparseness, and the squares of their lengths in the last
+    column, which is infinite where no query is held.
+    """
 
     def __init__(self, width: int, size: int) -> None:
         """Begin without queries."""
-        self.codes = np.zeros((size, width), np.float32)
-        self.squares = np.full(size, np.inf, np.float32)
+        self.points = np.zeros((size, width), np.float32)
+        self.points[:, -1] = np.inf
         self.owners = np.zeros(size, np.uint64)
         self.evidence = np.zeros(size)
         self.times = np.zeros(size, np.int64)
@@ -58,12 +62,12 @@ class Crowd:
         for row, digest in enumerate(queries.digests):
             if digest in self._places:
                 continue
-            place = self._asked % len(self.codes)
+            place = self._asked % len(self.points)
             if (forgotten := self._digests[place]) is not None:
                 del self._places[forgotten]
-            code = queries.codes[row]
+            point = queries.codes[row, :-1]
             self._places[digest], self._digests[place] = place, digest
-            self.codes[place], self.squares[place] = code, code[:-1] @ code[:-1]
+            self.points[place, :-1], self.points[place, -1] = point, point @ point
             self.owners[place], self.evidence[place] = queries.owners[row], queries.evidence[row]
             self.times[place] = self._asked
             self._asked += 1

@@ -70,15 +70,17 @@ class CrowdRule(NamedTuple):
         evidence, before = np.full(n, E_VALUES[-1]), np.zeros(n)
         if len(crowd) + n <= self.neighbours:
             return Among(evidence, before)
-        points = codes[:, :-1]
-        squares = np.einsum("ij,ij->i", points, points)
-        held = squares[:, None] + crowd.squares - 2 * (points @ crowd.codes[:, :-1].T)
-        asked = squares[:, None] + squares - 2 * (points @ points.T)
-        asked[np.triu_indices(n)] = np.inf
-        asked[:, repeats] = np.inf
-        reach = ((self.distances[-1] * codes[:, -1]) ** 2).astype(np.float32)[:, None]
-        near_held, near_asked = held < reach, asked < reach
-        enough = near_held.sum(1) + near_asked.sum(1) >= self.neighbours
+        points = codes.copy()
+        points[:, -1] = 1.0
+        points[:, :-1] *= -2.0
+        squares = np.einsum("ij,ij->i", codes[:, :-1], codes[:, :-1])
+        reach = ((self.distances[-1] * codes[:, -1]) ** 2).astype(np.float32)
+        # The squared distance is |a|^2 + |b|^2 - 2 a b; |a|^2 stands on the other side of the comparison.
+        limits = (reach - squares)[:, None]
+        held = points @ crowd.points.T
+        asked = points[:, :-1] @ codes[:, :-1].T + squares
+        near_held, near_asked = held < limits, (asked < limits) & np.tri(n, k=-1, dtype=np.bool_) & ~repeats
+        enough = np.count_nonzero(near_held, axis=1) + np.count_nonzero(near_asked, axis=1) >= self.neighbours
         for row in (enough & ~repeats).nonzero()[0]:
             there, here = near_held[row].nonzero()[0], near_asked[row].nonzero()[0]
             there, here = there[crowd.owners[there] != owners[row]], here[owners[here] != owners[row]]
@@ -88,7 +90,8 @@ class CrowdRule(NamedTuple):
             near = near[_first_of_each(np.concatenate([crowd.owners[there], owners[here]]), near, most)]
             if len(near) < self.neighbours:
                 continue
-            farthest = max(float(np.partition(near, self.neighbours - 1)[self.neighbours - 1]), 0.0) ** 0.5
+            nearest = np.partition(near, self.neighbours - 1)[self.neighbours - 1] + squares[row]
+            farthest = max(float(nearest), 0.0) ** 0.5
             place = int(self.distances.searchsorted(farthest / codes[row, -1], side="right"))
             if place == len(self.distances):
                 continue

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from guards.errors import Mistake
 from guards.memory.base import MemoryGuard, Trace
+from guards.memory.crowd import Crowd, Queries
 from guards.memory.history import LocalHistory
 from service.quotas.shared_buckets import MALFORMED
 
@@ -22,6 +23,8 @@ SECONDS = 0.05
 """How long Redis may take to answer: the device's thread waits for the answer."""
 REST_SECONDS = 5.0
 """After Redis did not answer, it is not asked again for this long."""
+AT_ONCE = 512
+"""How many queries of other replicas are read at once, at most: more are read the next time."""
 KEPT_SECONDS = 86400
 """How long Redis keeps the queries of a client that asks nothing."""
 
@@ -29,8 +32,9 @@ KEPT_SECONDS = 86400
 class SharedHistory:
     """The traces of a guard's clients, which every replica reads and extends. Used by one thread.
 
-    A client's trace is a Redis list of fixed-size records: code, digest, and the state after the query. While Redis
-    does not answer, this replica judges by what it has seen itself, and calls ``on_loss`` for each lost question.
+    A client's trace is a Redis list of fixed-size records: code, digest, and the state after the query. The queries of
+    all clients are a Redis stream, of which each replica reads what is new. While Redis does not answer, this replica
+    judges by what it has seen itself, and calls ``on_loss`` for each lost question.
     """
 
     def __init__(self, guard: MemoryGuard, *, redis: Redis, prefix: str, on_loss: Callable[[], None]) -> None:
@@ -40,7 +44,16 @@ class SharedHistory:
         self._record = np.dtype([
             ("code", np.float32, (guard.width,)), ("digest", np.uint64), ("state", np.float64, (guard.state_size,)),
         ])  # fmt: skip
+        self._told = np.dtype([
+            ("code", np.float32, (guard.width,)), ("digest", np.uint64), ("owner", np.uint64), ("evidence", np.float64),
+        ])  # fmt: skip
+        self._stream, self._size, self._last = self._prefix + "all", guard.crowd_size, b"0"
         self._rest_until = 0.0
+
+    @property
+    def crowd(self) -> Crowd:
+        """The last queries of all clients, as they were at the last ``read``."""
+        return self._own.crowd
 
     @property
     def entries(self) -> int:
@@ -56,10 +69,14 @@ class SharedHistory:
             asked = self._redis.pipeline(transaction=False)
             for client in clients:
                 asked.lrange(self._key(client), -self._window, -1)
+            if self._size:
+                asked.xread({self._stream: self._last}, count=AT_ONCE)
             found = asked.execute()
         except (RedisError, OSError):
             self._lose()
             return own
+        if self._size:
+            self._read_crowd(found.pop())
         return {client: self._trace(records) or own[client] for client, records in zip(clients, found, strict=True)}
 
     def write(
@@ -80,6 +97,35 @@ class SharedHistory:
             told.execute()
         except (RedisError, OSError):
             self._lose()
+
+    def write_crowd(self, queries: Queries) -> None:
+        """Remember queries of all clients, in order."""
+        self._own.write_crowd(queries)
+        if not self._asks():
+            return
+        records = np.zeros(len(queries), self._told)
+        records["code"], records["digest"] = queries.codes, queries.digests
+        records["owner"], records["evidence"] = queries.owners, queries.evidence
+        try:
+            told = self._redis.pipeline(transaction=False)
+            for record in records:
+                told.xadd(self._stream, {"query": record.tobytes()}, maxlen=self._size, approximate=True)
+            told.expire(self._stream, KEPT_SECONDS)
+            told.execute()
+        except (RedisError, OSError):
+            self._lose()
+
+    def _read_crowd(
+        self, streams: Sequence[tuple[bytes, Sequence[tuple[bytes, Mapping[bytes, bytes]]]]] | None
+    ) -> None:
+        """Hold what all replicas told since the last time; this replica's own queries are held already."""
+        for _, entries in streams or ():
+            self._last = entries[-1][0]
+            told = [fields.get(b"query", b"") for _, fields in entries]
+            records = [record for record in told if len(record) == self._told.itemsize]
+            found = np.frombuffer(b"".join(records), self._told)
+            digests = found["digest"].tolist()
+            self._own.write_crowd(Queries(found["code"], digests, found["owner"], found["evidence"]))
 
     def _trace(self, records: Sequence[bytes]) -> Trace | None:
         size = self._record.itemsize

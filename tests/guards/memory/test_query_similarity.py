@@ -57,6 +57,33 @@ def test_honest_clients_are_not_flagged(kind: Kind, client: str) -> None:
     assert not asked(guard, rows).flagged.any()
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_an_attack_over_ten_accounts_is_flagged(kind: Kind) -> None:
+    """Nearly the same row from ten accounts in turns is flagged by the 40th query; with `crowd: 0` it is not."""
+    rows = around(example(kind).rows.x[5].nan_to_num(0.0), 60, 0.003, kind)
+    for crowd in (16, 0):
+        with torch.inference_mode():
+            watch = Watch([fitted(kind, crowd=crowd)])
+            flagged = watch.judge(Batch(rows), [str(row % 10) for row in range(60)]).guards[0].flagged
+        assert flagged[39:].all() == bool(crowd)
+        assert not flagged[:16].any()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_many_honest_clients_together_are_not_flagged(kind: Kind) -> None:
+    """Clients of all kinds who ask in turns are flagged for at most 2 rows in 1,000."""
+    guard, generator = fitted(kind), torch.Generator().manual_seed(78)
+    with torch.inference_mode():
+        rows = example(kind, count=600).rows.x
+        asked = [honest_queries(name, rows, guard.codes, 50, generator) for name in list(KINDS) * 4]
+        watch, flagged = Watch([guard]), 0
+        for turn in torch.stack(asked, 1):
+            judgement = watch.judge(Batch(turn), [str(client) for client in range(len(asked))])
+            watch.remember(judgement, 0, len(asked))
+            flagged += int(judgement.guards[0].flagged.sum())
+    assert flagged <= 2
+
+
 def test_a_straight_way_is_no_attack_and_its_rows_in_random_order_are() -> None:
     """The frames of a slow film are not flagged; the same frames in random order, which do not drift, are flagged."""
     guard, rows = fitted("image"), example("image").rows.x

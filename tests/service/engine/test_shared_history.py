@@ -12,6 +12,7 @@ from redis_server import RedisServer, running_redis
 
 from guards.errors import Mistake
 from guards.memory.base import MemoryGuard, MemoryGuardParams, Step, Trace
+from guards.memory.crowd import Queries
 from guards.types import Batch, Reference
 from service.engine import shared_history
 from service.engine.shared_history import SharedHistory, connect_blocking
@@ -25,6 +26,7 @@ class LastRows(MemoryGuard):
 
     state_size = 2
     width = 2
+    crowd_size = 4
 
     class Params(MemoryGuardParams):
         kind: Literal["last_rows"] = "last_rows"
@@ -100,6 +102,57 @@ def test_a_trace_keeps_a_window(replica: Callable[[], SharedHistory]) -> None:
     assert 0 < history._redis.ttl(key) <= shared_history.KEPT_SECONDS
     assert b"rows" in key
     assert not key.endswith(b"a")
+
+
+def asked(*digests: int, client: int = 1) -> Queries:
+    count = len(digests)
+    return Queries(
+        codes(*(digest % 1000 for digest in digests)),
+        digests,
+        np.full(count, client, np.uint64),
+        np.array(digests) * 0.25,
+    )
+
+
+def test_replicas_see_the_queries_of_all_clients(replica: Callable[[], SharedHistory]) -> None:
+    """What one replica tells of all clients, another replica holds after its next read, once, with the same bits."""
+    one, other = replica(), replica()
+    one.write_crowd(asked(1, 2))
+    other.write_crowd(asked(2**64 - 1, client=2**64 - 1))
+    for history in (one, other):
+        history.read([])
+        history.read([])
+        crowd = history.crowd
+        assert len(crowd) == 3
+        place = crowd.place(2**64 - 1)
+        assert crowd.owners[place] == 2**64 - 1
+        assert crowd.evidence[crowd.place(2)] == 0.5
+        assert crowd.points[crowd.place(2)].tolist() == [2.0, 4.0]
+
+
+def test_the_queries_of_all_clients_are_bounded(replica: Callable[[], SharedHistory]) -> None:
+    """A replica holds as many of all queries as the guard compares, and Redis keeps about as many for a day."""
+    history = replica()
+    for start in range(0, 1000, 10):
+        history.write_crowd(asked(*range(start, start + 10)))
+    assert len(history.crowd) == 4
+    (key,) = history._redis.keys()
+    assert history._redis.xlen(key) < 300
+    assert 0 < history._redis.ttl(key) <= shared_history.KEPT_SECONDS
+    late = replica()
+    late.read([])
+    assert sorted(late._own.crowd._places) == [996, 997, 998, 999]
+
+
+def test_a_lost_redis_loses_no_query_of_its_own(
+    redis: RedisServer, replica: Callable[[], SharedHistory], losses: list[None]
+) -> None:
+    """While Redis is gone, a replica holds the queries that it saw itself, and counts the loss."""
+    history = replica()
+    redis.kill()
+    history.write_crowd(asked(7))
+    assert history.crowd.place(7) is not None
+    assert len(losses) == 1
 
 
 def test_a_lost_redis_stops_nobody(
