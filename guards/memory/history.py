@@ -57,7 +57,7 @@ class LocalHistory:
     @property
     def entries(self) -> int:
         """How many queries are remembered."""
-        return self._entries
+        return self._entries + len(self.crowd)
 
     def read(self, clients: Sequence[str]) -> Mapping[str, Trace]:
         """Give the trace of each client; the trace of an unknown client is empty."""

@@ -55,14 +55,16 @@ class QuerySimilarity(MemoryGuard):
     do. The p-values become e-values, and a Shiryaev-Roberts e-detector adds them up. Consecutive queries of an honest
     client are not independent. So the distances that count as near shrink, and what counts as a drift grows, until the
     evidence against honest clients, made of calibration rows, stays within what the average run length promises.
+
+    The queries of all clients together are weighed by :class:`guards.memory.crowd_evidence.CrowdRule`.
     """
 
     Params: ClassVar[type[MemoryGuardParams]] = QuerySimilarityParams
     params: QuerySimilarityParams
     blind_spots: ClassVar[str] = (
         "It sees attacks that need many queries about nearly the same row. It does not see an attack that was prepared "
-        "on another model and needs one query, an attack whose queries are spread over so many accounts that each asks "
-        "only a few, or an attack that hides each query among a dozen unrelated queries."
+        "on another model and needs one query, an attack over many accounts that is less than 1 % of all queries, or "
+        "an attack that hides each query among a dozen unrelated queries."
     )
     distances: Tensor
     drift: Tensor
