@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """What one guard says of n rows. ``evidence`` (n,) is NaN, and nothing is remembered, if the guard crashed.
+    """What one guard says of n rows. ``evidence`` (n,) is NaN, and the row is not remembered, where the guard crashed.
 
     ``states`` (n, s) are the states of the rows' clients after each row. ``repeats`` (n,) marks exact repeats of one of
     the client's remembered queries, which are no evidence. ``crossed`` (n,) marks rows that made the evidence stand.
@@ -85,47 +85,11 @@ class Watch:
         digests = tuple(_digest(row) for row in batch.x.cpu().numpy())
         hashes = {client: owner(client) for client in set(clients)}
         owners = np.array([hashes[client] for client in clients], np.uint64)
-        judged = []
-        for place, guard in enumerate(self.guards):
-            try:
-                judged.append(self._judge(place, guard, batch, clients, owners, digests))
-            except Exception as crash:  # noqa: BLE001 - a plug-in may raise anything, and predictions go on
-                LOG.error("guard %s crashed: %s", guard.name, type(crash).__name__)  # noqa: TRY400 - no rows in the log
-                judged.append(_nothing(guard, len(batch)))
-        return Judgement(tuple(clients), owners, digests, tuple(judged))
-
-    def _judge(
-        self,
-        place: int,
-        guard: MemoryGuard,
-        batch: Batch,
-        clients: Sequence[str],
-        owners: npt.NDArray[np.uint64],
-        digests: Sequence[int],
-    ) -> Judged:
-        codes = guard.encode(batch).cpu().numpy()
-        most = guard.params.average_run_length
-        traces = dict(self._histories[place].read(sorted(set(clients))))
-        score, evidence = np.zeros(len(codes)), np.zeros(len(codes))
-        states, repeats = np.zeros((len(codes), guard.state_size)), np.zeros(len(codes), np.bool_)
-        before = np.zeros(len(codes))
-        for row, (client, digest) in enumerate(zip(clients, digests, strict=True)):
-            trace = traces[client]
-            if digest in trace.digests:
-                repeats[row], states[row] = True, trace.state
-            else:
-                step = guard.step(codes[row], trace)
-                score[row], states[row] = step.score, step.state
-                traces[client] = trace.after(codes[row], digest, step.state, guard.params.window)
-            evidence[row] = guard.evidence(states[row])
-            before[row] = guard.evidence(trace.state)
-        among = None
-        if guard.crowd_size:
-            queries = Queries(codes, digests, owners, np.zeros(len(codes)))
-            among, among_before = judged_among(guard.among, queries, self._histories[place].crowd)
-            evidence, before = (evidence + among) / 2, (before + among_before) / 2
-        flagged = evidence >= most
-        return Judged(score, evidence, flagged, codes, states, repeats, flagged & (before < most), among)
+        judged = tuple(
+            _judged(guard, history, batch, clients, owners, digests)
+            for guard, history in zip(self.guards, self._histories, strict=True)
+        )
+        return Judgement(tuple(clients), owners, digests, judged)
 
     def remember(self, judgement: Judgement, start: int, stop: int) -> None:
         """Remember the rows from ``start`` to ``stop``, whose answers are out."""
@@ -177,10 +141,68 @@ def _rows(found: Sequence[Array], before: Tensor) -> Tensor:
     return torch.cat([before, torch.from_numpy(np.stack(found)).to(before.device, before.dtype)])
 
 
-def _nothing(guard: MemoryGuard, rows: int) -> Judged:
-    nan = np.full(rows, math.nan)
-    no = np.zeros(rows, np.bool_)
-    return Judged(nan, nan, no, np.zeros((rows, guard.width), np.float32), np.zeros((rows, guard.state_size)), no, no)
+def _judged(
+    guard: MemoryGuard,
+    history: History,
+    batch: Batch,
+    clients: Sequence[str],
+    owners: npt.NDArray[np.uint64],
+    digests: Sequence[int],
+) -> Judged:
+    """Judge rows in order. A row on which the guard crashes has NaN; the other rows are judged without that row."""
+    codes, crashes = _codes(guard, batch)
+    most = guard.params.average_run_length
+    traces = dict(history.read(sorted(set(clients))))
+    score, evidence, before = np.zeros((3, len(codes)))
+    states, repeats = np.zeros((len(codes), guard.state_size)), np.zeros(len(codes), np.bool_)
+    for row, (client, digest) in enumerate(zip(clients, digests, strict=True)):
+        trace = traces[client]
+        try:
+            before[row] = guard.evidence(trace.state)
+            if row in crashes or digest in trace.digests:
+                repeats[row], states[row] = True, trace.state
+            else:
+                step = guard.step(codes[row], trace)
+                score[row], states[row] = step.score, step.state
+                traces[client] = trace.after(codes[row], digest, step.state, guard.params.window)
+            evidence[row] = guard.evidence(states[row])
+        except Exception as crash:  # noqa: BLE001 - a plug-in may raise anything, and predictions go on
+            crashes[row] = crash
+    sound = np.array([row not in crashes for row in range(len(codes))])
+    among = None
+    if guard.crowd_size:
+        some = [digest for digest, kept in zip(digests, sound, strict=True) if kept]
+        queries = Queries(codes[sound], some, owners[sound], np.zeros(len(some)))
+        among, among_before = np.zeros((2, len(codes)))
+        try:
+            among[sound], among_before[sound] = judged_among(guard.among, queries, history.crowd)
+        except Exception as crash:  # noqa: BLE001 - as above; nobody knows which row it was
+            crashes, sound = dict.fromkeys(range(len(codes)), crash), np.zeros_like(sound)
+        evidence, before = (evidence + among) / 2, (before + among_before) / 2
+    if crashes:
+        score[~sound] = evidence[~sound] = math.nan
+        kind = type(next(iter(crashes.values()))).__name__
+        LOG.error("guard %s crashed on %d of %d rows: %s", guard.name, len(crashes), len(codes), kind)
+    flagged = evidence >= most
+    return Judged(score, evidence, flagged, codes, states, repeats, flagged & (before < most), among)
+
+
+def _codes(guard: MemoryGuard, batch: Batch) -> tuple[Array, dict[int, Exception]]:
+    """Encode rows: codes (n, w), and the rows that crash the guard; if a batch crashes, each row is tried alone."""
+    crashes: dict[int, Exception] = {}
+    codes = np.zeros((len(batch), guard.width), np.float32)
+    try:
+        codes[:] = guard.encode(batch).cpu().numpy()
+    except Exception:  # noqa: BLE001, S110 - a plug-in may raise anything; the rows tell which one it was
+        pass
+    else:
+        return codes, crashes
+    for row in range(len(batch)):
+        try:
+            codes[row] = guard.encode(batch[row : row + 1]).cpu().numpy()[0]
+        except Exception as crash:  # noqa: BLE001 - as above
+            crashes[row] = crash
+    return codes, crashes
 
 
 def _digest(row: Array) -> int:

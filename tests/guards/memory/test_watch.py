@@ -16,7 +16,7 @@ from guards.types import Action, Batch, ModelOutput, Prediction, Reference, Resu
 
 LENGTH = 100.0
 """The least average run length that a config may ask for."""
-CRASHES = 666.0
+CRASHES, STEP_CRASHES = 666.0, 777.0
 
 
 class Close(MemoryGuard):
@@ -39,6 +39,8 @@ class Close(MemoryGuard):
         return batch.x
 
     def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
+        if code[0] == STEP_CRASHES:
+            raise ZeroDivisionError
         near = float(np.abs(trace.codes - code).min(initial=np.inf))
         return Step(-near, (trace.state + 1) * (10.0 if near < 0.5 else 0.5))
 
@@ -169,15 +171,29 @@ def test_in_shadow_answers_stay_as_they_are() -> None:
     assert found.prediction is plain.prediction
 
 
-def test_a_crash_leaves_rows_unjudged_and_unremembered(caplog: pytest.LogCaptureFixture) -> None:
-    """If the guard crashes, the batch is answered without it, the p-value is NaN, and the log has no row."""
+def test_a_crash_leaves_its_row_alone_unjudged_and_unremembered(caplog: pytest.LogCaptureFixture) -> None:
+    """A row that crashes the guard is answered without it, with a NaN; neighbours are judged; the log has no row."""
     watched = watch(action="reject")
-    judgement = ask(watched, [0.0, CRASHES], "aa")
-    found = watched.conclude(result(rows(0.0, CRASHES)), judgement).verdict
-    assert found.p_value[1].isnan().all()
-    assert found.action.tolist() == [Action.ALLOW] * 2
-    assert watched.entries == {"close": 0}
-    assert caplog.messages == ["guard close crashed: ZeroDivisionError"]
+    ask(watched, [0.0] * 3, "abc")
+    judgement = ask(watched, [0.1, CRASHES, 0.2, 0.3, STEP_CRASHES, 0.4], "abaaca")
+    found = watched.conclude(result(rows(*[0.0] * 6)), judgement).verdict
+    assert found.p_value[1].isnan().tolist() == [False, True, False, False, True, False]
+    assert found.flagged[1].tolist() == [False, False, True, True, False, True]
+    assert watched.entries == {"close": 7}
+    assert caplog.messages == ["guard close crashed on 2 of 6 rows: ZeroDivisionError"]
+
+
+def test_a_crash_of_the_comparison_of_clients_leaves_the_batch_unjudged(caplog: pytest.LogCaptureFixture) -> None:
+    """If the guard crashes while it compares clients, no row of the batch is judged, and all rows are answered."""
+
+    class Crowded(Close):
+        crowd_size = 8
+
+    guard = Crowded(Close.Params(name="close"))
+    judgement = ask(Watch([guard]), [0.0, 1.0], "ab")
+    assert np.isnan(judgement.guards[0].evidence).all()
+    assert not judgement.guards[0].flagged.any()
+    assert caplog.messages == ["guard close crashed on 2 of 2 rows: NotImplementedError"]
 
 
 def test_the_history_is_bounded() -> None:
