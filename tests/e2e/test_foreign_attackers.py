@@ -108,13 +108,17 @@ def test_attackers_who_see_refusals_pass_seldom(python: str, fitted: Callable[[s
     assert foreign_attacks.summary(everything)["undetected"] <= 0.35
 
 
-def test_attackers_who_hide_among_other_rows_are_missed(python: str, fitted: Callable[[str], Attacked]) -> None:
-    """Two unrelated rows before each query keep a client below the guard, as the page on guards with memory says."""
+@pytest.mark.parametrize(("mode", "visible"), [("hidden", False), ("resting", True)])
+def test_attackers_who_ask_other_rows_between_get_through(
+    python: str, fitted: Callable[[str], Attacked], mode: str, visible: bool
+) -> None:
+    """Two unrelated rows before each query, or three after each refusal, let an attack go on: a limit that we state."""
     attacked = fitted("mnist")
-    with serving(attacked) as gateway:
-        found = attacked_by(python, gateway, attacked, "mnist", "hidden", ATTACKS["mnist"], rows=12, budget=200)
+    with serving(attacked, visible=visible, action="reject" if visible else "flag") as gateway:
+        found = attacked_by(python, gateway, attacked, "mnist", mode, ATTACKS["mnist"], rows=12, budget=300)
     everything = [one for each in found.values() for one in each]
-    assert foreign_attacks.summary(everything)["flagged"] < 1
+    assert all(one.others > 0 for one in everything if len(one.flagged) >= LONG)
+    assert foreign_attacks.summary(everything)["flagged" if mode == "hidden" else "undetected"] < 1
 
 
 def ask(gateway: Gateway, rows: Any, client: str | None) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ class Attack:
 
     A new query is none of the ``repeats`` exact repeats, which tell nobody anything. ``success`` is the number, from 1,
     of the first query with a wrong label within the bound, ``passed`` says whether any such query was not flagged.
+    ``others`` are the unrelated rows that the attacker sent besides.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Attack:
     passed: bool
     repeats: int
     refused: int
+    others: int
     stopped: str
 
     @property
@@ -103,6 +105,7 @@ def _of(found: dict[str, Any], flagged: set[str]) -> Attack:
         passed=any(name not in flagged for name in succeeded),
         repeats=sum(found["repeats"]),
         refused=found["refused"],
+        others=found["others"],
         stopped=found["stopped"],
     )
 
@@ -161,6 +164,7 @@ def summary(attacks: list[Attack]) -> dict[str, float]:
         "passed": float(np.mean([each.passed for each in attacks])),
         "queries": float(np.mean([len(each.flagged) for each in attacks])),
         "repeats": float(np.mean([each.repeats for each in attacks])),
+        "others": float(np.mean([each.others for each in attacks])),
     }
 
 

@@ -23,6 +23,8 @@ from art.estimators.classification import BlackBoxClassifier, BlackBoxClassifier
 
 HIDING = 2
 """With the mode ``hidden``, so many unrelated rows come before each query."""
+RESTING, RESTS = 3, 10
+"""With the mode ``resting``, so many unrelated rows follow a refusal, then the same row again; and so often at most."""
 WIDER, NARROWER, WIDEST = 1.5, 0.9, 50.0
 """By how much an adaptive attacker asks farther apart after a refusal, and less after an answer; and at most."""
 MOST_ROWS = 64
@@ -46,7 +48,7 @@ class Victim:
         self.known: set[bytes] = set()
         self.refused = 0
         self.widening, self.others = 1.0, 0
-        self.adapts, self.hides = job["mode"] == "adaptive", job["mode"] == "hidden"
+        self.adapts, self.hides, self.rests = (job["mode"] == mode for mode in ("adaptive", "hidden", "resting"))
 
     def __call__(self, x: Rows) -> Rows:
         """Give probabilities (n, k) of rows (n, ...); of a refused row, those of a row whose attack failed."""
@@ -58,35 +60,44 @@ class Victim:
         left = self.job["budget"] - len(self.ids)
         if left <= 0:
             raise Spent
-        asked = x[:left]
-        instances, mine = [], []
-        for row in asked:
-            if self.hides:
-                for _ in range(HIDING):
-                    instances.append(self.job["others"][self.others % len(self.job["others"])])
-                    self.others += 1
-            mine.append(len(instances))
-            instances.append(self.as_json(row))
-        answers = self.job["server"].predict(self.client, instances)
-        found = np.full((len(asked), len(self.job["classes"])), 0.0)
-        for place, (row, at) in enumerate(zip(asked, mine, strict=True)):
-            answer = answers[at]
-            code = row.tobytes()
-            self.repeats.append(code in self.known)
-            self.known.add(code)
-            self.ids.append(answer["id"])
-            if answer["label"] is None:
-                self.refused += 1
-                self.widening = min(self.widening * WIDER, WIDEST) if self.adapts else 1.0
-                found[place, self.job["classes"].index(self.label)] = 1.0
-                continue
-            self.widening = max(self.widening * NARROWER, 1.0)
-            found[place] = [answer["probabilities"].get(name, 0.0) for name in self.job["classes"]]
-            if answer["label"] != self.label and self.far(row) <= self.bound + 1e-6:
-                self.succeeded.append(len(self.ids))
+        asked, before = x[:left], HIDING if self.hides else 0
+        bodies = [body for row in asked for body in (*self.unrelated(before), self.as_json(row))]
+        answers = self.job["server"].predict(self.client, bodies)[before :: before + 1]
+        found = [self.learn(row, answer) for row, answer in zip(asked, answers, strict=True)]
         if len(asked) < len(x):
             raise Spent
-        return found
+        return np.stack(found)
+
+    def learn(self, row: Rows, answer: dict[str, Any]) -> Rows:
+        """Note an answer; give the probabilities (k,)."""
+        self.note(row, answer)
+        if answer["label"] is None and self.rests:
+            for _ in range(RESTS):
+                *_, answer = self.job["server"].predict(self.client, [*self.unrelated(RESTING), self.as_json(row)])
+                self.note(row, answer)
+                if answer["label"] is not None:
+                    break
+        classes = self.job["classes"]
+        if answer["label"] is None:
+            self.widening = min(self.widening * WIDER, WIDEST) if self.adapts else 1.0
+            return np.array([float(name == self.label) for name in classes])
+        self.widening = max(self.widening * NARROWER, 1.0)
+        return np.array([answer["probabilities"].get(name, 0.0) for name in classes])
+
+    def note(self, row: Rows, answer: dict[str, Any]) -> None:
+        code = row.tobytes()
+        self.repeats.append(code in self.known)
+        self.known.add(code)
+        self.ids.append(answer["id"])
+        self.refused += answer["label"] is None
+        if answer["label"] not in (None, self.label) and self.far(row) <= self.bound + 1e-6:
+            self.succeeded.append(len(self.ids))
+
+    def unrelated(self, count: int) -> list[Any]:
+        """Give the next rows of other people."""
+        pool = self.job["others"]
+        self.others += count
+        return [pool[each % len(pool)] for each in range(self.others - count, self.others)]
 
     def far(self, row: Rows) -> float:
         change = row - self.x
@@ -207,6 +218,7 @@ def main(file: str) -> None:
                 stopped = f"{type(fault).__name__}: {fault}"
             done.append(
                 {
+                    "others": victim.others,
                     "attack": name,
                     "mode": job["mode"],
                     "ids": victim.ids,
