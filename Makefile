@@ -79,15 +79,16 @@ $(CLIENTS)/.installed:
 test-clients: $(STAMP) $(CLIENTS)/.installed
 	GUARDHOUSE_KSERVE=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/python -m pytest $(PYTEST_ARGS) tests/e2e/open_inference/test_v2_clients.py
 
-# foolbox attacks the demo beside this project's own attackers, from an environment of its own.
+# foolbox attacks the demo beside this project's own attackers, and foolbox and ART attack servers over HTTP, from an
+# environment of their own. ART imports packaging and does not ask for it. `PYTEST_ARGS=-rP` shows the figures.
 ATTACKERS := .venv-attackers
 $(ATTACKERS)/.installed: constraints.txt
 	$(PYTHON) -m venv $(ATTACKERS)
-	$(ATTACKERS)/bin/python -m pip install --quiet foolbox==3.3.4 $$(grep -E '^(torch|numpy)==' constraints.txt)
+	$(ATTACKERS)/bin/python -m pip install --quiet foolbox==3.3.4 adversarial-robustness-toolbox==1.20.1 $$(grep -E '^(torch|numpy|scipy|scikit-learn|packaging)==' constraints.txt)
 	touch $@
 
 test-attackers: $(STAMP) $(ATTACKERS)/.installed
-	GUARDHOUSE_FOOLBOX=$(CURDIR)/$(ATTACKERS)/bin/python $(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS) tests/guards/attacks/test_foolbox.py
+	GUARDHOUSE_ATTACKERS=$(CURDIR)/$(ATTACKERS)/bin/python $(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS) tests/guards/attacks/test_foolbox.py tests/e2e/test_foreign_attackers.py
 
 # The library with its own four dependencies and no extra: what needs one is skipped.
 BARE := .venv-bare

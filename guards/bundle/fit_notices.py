@@ -59,7 +59,7 @@ def fit_notices(
             "noise and inversion may hide from the last features"
         )
     _tell_of_views(bundle, rows, notices)
-    if not config.guards:
+    if not config.guards and not config.memory_guards:
         notices.warn("no guards are configured: every row will be allowed")
     return notices
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from guards.errors import Mistake
 from guards.memory.base import MemoryGuard, Trace
 from guards.memory.crowd import Crowd, Queries
-from guards.memory.history import LocalHistory
+from guards.memory.history import MOST_ENTRIES, LocalHistory
 from service.quotas.shared_buckets import MALFORMED
 
 __all__ = ["SharedHistory", "connect_blocking"]
@@ -34,7 +34,9 @@ class SharedHistory:
 
     A client's trace is a Redis list of fixed-size records: code, digest, and the state after the query. The queries of
     all clients are a Redis stream, of which each replica reads what is new. While Redis does not answer, this replica
-    judges by what it has seen itself, and calls ``on_loss`` for each lost question.
+    judges by what it has seen itself, and calls ``on_loss`` for each lost question. The trace of a client that asked
+    meanwhile replaces the client's trace in Redis at the client's next query: an outage of Redis lets no attacker begin
+    anew.
     """
 
     def __init__(self, guard: MemoryGuard, *, redis: Redis, prefix: str, on_loss: Callable[[], None]) -> None:
@@ -49,6 +51,8 @@ class SharedHistory:
         ])  # fmt: skip
         self._stream, self._size, self._last = self._prefix + "all", guard.crowd_size, b"0"
         self._rest_until = 0.0
+        self._ahead = set[str]()
+        """The clients whose last queries this replica remembers and Redis does not."""
 
     @property
     def crowd(self) -> Crowd:
@@ -77,7 +81,9 @@ class SharedHistory:
             return own
         if self._size:
             self._read_crowd(found.pop())
-        return {client: self._trace(records) or own[client] for client, records in zip(clients, found, strict=True)}
+        self._find()
+        known = {client: self._trace(records) for client, records in zip(clients, found, strict=True)}
+        return {client: own[client] if client in self._ahead else known[client] or own[client] for client in clients}
 
     def write(
         self, client: str, codes: npt.NDArray[np.float32], digests: Sequence[int], state: npt.NDArray[np.float64]
@@ -85,18 +91,26 @@ class SharedHistory:
         """Remember a client's next queries (m, w), in order, and the state after them."""
         self._own.write(client, codes, digests, state)
         if not self._asks():
+            self._get_ahead(client)
             return
+        key, told = self._key(client), self._redis.pipeline(transaction=False)
+        if client in self._ahead:
+            trace = self._own.read([client])[client]
+            codes, digests = trace.codes, trace.digests
+            told.delete(key)
         records = np.zeros(len(codes), self._record)
         records["code"], records["digest"], records["state"] = codes, digests, state
-        key = self._key(client)
         try:
-            told = self._redis.pipeline(transaction=False)
             told.rpush(key, *(record.tobytes() for record in records))
             told.ltrim(key, -self._window, -1)
             told.expire(key, KEPT_SECONDS)
             told.execute()
         except (RedisError, OSError):
             self._lose()
+            self._get_ahead(client)
+        else:
+            self._find()
+            self._ahead.discard(client)
 
     def write_crowd(self, queries: Queries) -> None:
         """Remember queries of all clients, in order."""
@@ -143,6 +157,15 @@ class SharedHistory:
             return True
         self._on_loss()
         return False
+
+    def _get_ahead(self, client: str) -> None:
+        if len(self._ahead) < MOST_ENTRIES:
+            self._ahead.add(client)
+
+    def _find(self) -> None:
+        if self._rest_until:
+            LOG.warning("Redis answers again: guards with memory judge by the queries of all replicas")
+            self._rest_until = 0.0
 
     def _lose(self) -> None:
         if not self._rest_until:

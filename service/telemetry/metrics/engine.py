@@ -61,7 +61,7 @@ class EngineMetrics(SeatCounts):
             take=take, locked=True,
         )  # fmt: skip
         self.query_store_errors = Counters(
-            "query_store_errors", "Batches for which Redis did not give or take the queries of guards with memory.",
+            "query_store_errors", "Reads and writes of queries of guards with memory that Redis did not answer.",
             [], [()], take=take,
         )  # fmt: skip
         self.redis_errors = Counters(

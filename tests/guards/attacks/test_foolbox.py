@@ -30,9 +30,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def python() -> str:
     """Give the Python that has foolbox."""
-    path = os.environ.get("GUARDHOUSE_FOOLBOX")
+    path = os.environ.get("GUARDHOUSE_ATTACKERS")
     if path is None:
-        pytest.skip("GUARDHOUSE_FOOLBOX names no Python that has foolbox: make test-attackers")
+        pytest.skip("GUARDHOUSE_ATTACKERS names no Python that has foolbox: make test-attackers")
     return path
 
 

@@ -140,12 +140,14 @@ def test_false_alarms_need_rows() -> None:
 
 
 def test_warning_of_a_guard_that_cannot_flag() -> None:
-    """A guard whose part is less than one rank is named, and so is a config without guards."""
+    """A guard whose part is less than one rank is named, and so is a config without guards of any kind."""
     guards = [ONE[0] | {"share": 1000.0}, QUALITY[0]]
     (warning,) = tiny_models.fitted("tensor", guards=guards).notices.warnings
     assert warning.startswith("guards.1: quality cannot flag by its p-value: its share of the budget needs 22019 rows")
     (warning,) = tiny_models.fitted("tensor", guards=[]).notices.warnings
     assert warning == "no guards are configured: every row will be allowed"
+    remembering = [{"name": "queries", "kind": "query_similarity"}]
+    assert tiny_models.fitted("tensor", guards=[], memory_guards=remembering).notices.warnings == []
 
 
 def test_unlabelled_rows() -> None:

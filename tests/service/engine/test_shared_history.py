@@ -169,7 +169,46 @@ def test_a_lost_redis_stops_nobody(
     redis.start()
     history.write("a", codes(0.3), [3], EMPTY)
     assert len(losses) == 2
-    assert replica().read(["a"])["a"].codes[:, 0].tolist() == pytest.approx([0.3])
+    assert replica().read(["a"])["a"].codes[:, 0].tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_an_outage_lets_no_client_begin_anew(
+    redis: RedisServer, replica: Callable[[], SharedHistory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client asked while Redis did not answer counts afterwards, also if Redis comes back with older queries."""
+    monkeypatch.setattr(shared_history, "REST_SECONDS", 0.0)
+    history = replica()
+    history.write("a", codes(0.1), [1], EMPTY)
+    key = next(iter(history._redis.keys()))
+    older = history._redis.lrange(key, 0, -1)
+    redis.kill()
+    history.write("a", codes(0.2), [2], np.array([7.0, 8.0]))
+    redis.start()
+    history._redis.rpush(key, *older)
+    assert history.read(["a"])["a"].state.tolist() == [7.0, 8.0]
+    history.write("a", codes(0.3), [3], np.array([9.0, 8.0]))
+    for each in (history, replica()):
+        assert each.read(["a"])["a"].digests == (1, 2, 3)
+        assert each.read(["a"])["a"].state.tolist() == [9.0, 8.0]
+
+
+def test_the_log_tells_of_each_outage_once(
+    redis: RedisServer,
+    replica: Callable[[], SharedHistory],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A line when Redis stops answering and a line when Redis answers again, for the second outage as for the first."""
+    monkeypatch.setattr(shared_history, "REST_SECONDS", 0.0)
+    history = replica()
+    for _ in range(2):
+        redis.kill()
+        for _ in range(3):
+            history.read(["a"])
+        redis.start()
+        history.read(["a"])
+    said = [" ".join(record.message.split()[:3]) for record in caplog.records]
+    assert said == ["Redis does not", "Redis answers again:"] * 2
 
 
 def test_records_of_another_form_are_not_read(replica: Callable[[], SharedHistory]) -> None:
