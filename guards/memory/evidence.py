@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["E_VALUES", "LEVELS", "detected"]
+__all__ = ["CAUTIOUS", "E_VALUES", "LEVELS", "detected"]
 
 Floats = npt.NDArray[np.float64]
 LARGEST_E_VALUE = 6.0
@@ -24,6 +24,9 @@ def _e_values(p: Floats) -> Floats:
 
 
 E_VALUES = _e_values(LEVELS)
+CAUTION = 0.05
+"""What a cautious e-detector bets, as a share: unrelated queries between those of an attack cost such a bet little."""
+CAUTIOUS = 1 - CAUTION + CAUTION * E_VALUES
 
 
 def detected(e_values: Floats) -> Floats:

@@ -9,12 +9,12 @@ import numpy.typing as npt
 __all__ = ["Likeness", "likeness", "likenesses"]
 
 Floats = npt.NDArray[np.floating]
-LAST = 2
-"""How many of a client's last queries are compared, as a multiple of k."""
 REACH = 1.25
 """The way goes through queries that are at most this much farther away than the k-th nearest query."""
 STRAIGHT = 0.5
 """By how much a straight line must explain a way better than an angle does to count as the same drift."""
+NOWHERE = -1.0
+"""The drift of a way without length."""
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -31,7 +31,7 @@ class Likeness(NamedTuple):
     drift: float
 
 
-def likeness(code: Floats, earlier: Floats, neighbours: int, enough: float = np.inf) -> Likeness:
+def likeness(code: Floats, earlier: Floats, neighbours: int, enough: float = np.inf, last: int = 2) -> Likeness:
     """Compare the code (w,) of a query with those (m, w) of earlier queries, oldest first; ``neighbours`` is k.
 
     The drift is the larger of two figures. The first is the mean cosine of the angle between consecutive steps ("GWAD",
@@ -41,7 +41,7 @@ def likeness(code: Floats, earlier: Floats, neighbours: int, enough: float = np.
     """
     if len(earlier) < neighbours:
         return Likeness(np.inf, 1.0)
-    way = (earlier[-LAST * neighbours :] - code)[:, :-1]
+    way = (earlier[-last * neighbours :] - code)[:, :-1]
     squares = np.einsum("ij,ij->i", way, way)
     farthest = float(np.partition(squares, neighbours - 1)[neighbours - 1])
     distance = farthest**0.5 / float(code[-1])
@@ -65,7 +65,8 @@ def _drifts(ways: Floats) -> npt.NDArray[np.float64]:
     variance = dots.trace(0, -2, -1) - dots.sum((-2, -1)) / (count + 1)
     explained = ((dots @ times) * times).sum(-1) / np.maximum(variance, TINY)
     drifts: npt.NDArray[np.float64] = np.maximum(cosines.sum(-1) / (count - 1), explained - STRAIGHT)
-    return drifts
+    # Points that are all the same lead nowhere.
+    return np.where(lengths.max(-1) > TINY**0.5, drifts, NOWHERE)
 
 
 @cache
@@ -76,7 +77,7 @@ def _steps_and_times(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
     return np.eye(count, k=1) - np.eye(count), unit
 
 
-def likenesses(codes: Floats, window: int, neighbours: int) -> npt.NDArray[np.float64]:
+def likenesses(codes: Floats, window: int, neighbours: int, last: int = 2) -> npt.NDArray[np.float64]:
     """Compare each of one client's queries (n, w) with the queries before it: (n, 2), each row a :class:`Likeness`.
 
     The first 2 k queries have NaN. An exact repeat of one of the last ``window`` queries, which the watch leaves out,
@@ -84,7 +85,7 @@ def likenesses(codes: Floats, window: int, neighbours: int) -> npt.NDArray[np.fl
     """
     found = np.full((len(codes), 2), np.nan)
     new = _new(codes, window)
-    last = LAST * neighbours
+    last *= neighbours
     if len(new) <= last:
         return found
     codes = codes[new]

@@ -1,5 +1,6 @@
 """Detects attacks by queries: many rows of one client that are alike, and that do not drift as a film's frames do."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from guards.memory.base import MemoryGuard, MemoryGuardParams, Step, Trace
 from guards.memory.crowd import Crowd
 from guards.memory.crowd_evidence import Among, CrowdRule, fitted_rule
-from guards.memory.evidence import E_VALUES, LEVELS, detected
+from guards.memory.evidence import CAUTIOUS, E_VALUES, LEVELS, detected
 from guards.memory.honest_clients import DRIFTING, KINDS, honest_queries
 from guards.memory.likeness import likeness, likenesses
 from guards.memory.row_codes import RowCodes
@@ -20,15 +21,21 @@ from guards.types import Batch, Reference
 __all__ = ["QuerySimilarity", "QuerySimilarityParams"]
 
 Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.float32]
 CLIENTS, QUERIES = 40, 400
 """How many honest clients of each kind are made of the calibration rows, and how many queries each asks."""
 TOGETHER = 20
 """How many of these clients of each kind ask in turns, to see what the queries of several clients have in common."""
 PLACES = len(LEVELS) - 1
+BETS = ((2, E_VALUES, 1e6), (8, CAUTIOUS, 8.0))
+"""Two e-detectors, whose mean is one.
+
+A bold one compares the last 2 k queries. A cautious one compares the last 8 k, so that unrelated queries between those
+of an attack do not hide the attack. The last number bounds the evidence, as a multiple of the average run length, so
+that the evidence fades once an attack is over.
+"""
 STRICTER = 0.05
 """By how much the tables become stricter until no made client raises more evidence than it may."""
-MOST_EVIDENCE = 1e6
-"""Evidence grows no further than this multiple of the average run length, so that it fades once an attack is over."""
 
 
 class QuerySimilarityParams(MemoryGuardParams):
@@ -61,6 +68,7 @@ class QuerySimilarity(MemoryGuard):
 
     Params: ClassVar[type[MemoryGuardParams]] = QuerySimilarityParams
     params: QuerySimilarityParams
+    state_size: ClassVar[int] = len(BETS)
     blind_spots: ClassVar[str] = (
         "It sees attacks that need many queries about nearly the same row. It does not see an attack that was prepared "
         "on another model and needs one query, an attack over many accounts that is less than 1 % of all queries, or "
@@ -74,11 +82,11 @@ class QuerySimilarity(MemoryGuard):
     def __init__(self, params: QuerySimilarityParams) -> None:
         super().__init__(params)
         self.codes = RowCodes()
-        self.register_buffer("distances", torch.empty(0, dtype=torch.float64))
-        self.register_buffer("drift", torch.tensor(1.0, dtype=torch.float64))
+        self.register_buffer("distances", torch.empty((0, 0), dtype=torch.float64))
+        self.register_buffer("drift", torch.ones(len(BETS), dtype=torch.float64))
         self.register_buffer("crowd_distances", torch.empty(0, dtype=torch.float64))
         self.register_buffer("compared", torch.tensor(0, dtype=torch.int64))
-        self._tables: tuple[Floats, float] | None = None
+        self._tables: list[tuple[Floats, float]] | None = None
         self._rule: CrowdRule | None = None
 
     @property
@@ -112,23 +120,27 @@ class QuerySimilarity(MemoryGuard):
                 f"there are {len(clean)}: give more rows, or a smaller `window`"
             )
         codes = {kind: self._honest_clients(kind, place, clean.x) for place, kind in enumerate(KINDS)}
-        clients = {kind: self._likenesses(asked) for kind, asked in codes.items()}
-        apart = [seen for kind, seen in clients.items() if kind not in DRIFTING]
-        distances = np.min([np.nanquantile(_finite(seen[..., 0]), LEVELS) for seen in apart], axis=0)
-        while not all(_kept(seen, distances, np.inf) for seen in apart):
-            distances *= 1 - STRICTER
-        drift = 1.0
-        while not all(_kept(clients[kind], distances, drift) for kind in DRIFTING):
-            drift -= STRICTER
-        self._tables = distances, drift
-        self.distances = torch.from_numpy(distances).to(clean.x.device)
-        self.drift = torch.tensor(drift, dtype=torch.float64, device=clean.x.device)
+        self._tables = [self._table(codes, last, e_values) for last, e_values, _ in BETS]
+        self.distances = torch.from_numpy(np.stack([distances for distances, _ in self._tables])).to(clean.x.device)
+        self.drift = torch.tensor([drift for _, drift in self._tables], dtype=torch.float64, device=clean.x.device)
         if self.params.crowd:
             together = np.concatenate([asked[:TOGETHER] for asked in codes.values()])
             self._rule = fitted_rule(self.codes(clean.x).cpu().numpy(), together, self.params.crowd)
             self.crowd_distances = torch.from_numpy(self._rule.distances).to(clean.x.device)
             self.compared = torch.tensor(self._rule.size, device=clean.x.device)
         return self
+
+    def _table(self, codes: Mapping[str, Codes], last: int, e_values: Floats) -> tuple[Floats, float]:
+        """Find the distances that count as near and the drift of a film, from codes (clients, n, w) of each kind."""
+        seen = {kind: self._likenesses(asked, last) for kind, asked in codes.items()}
+        apart = [each for kind, each in seen.items() if kind not in DRIFTING]
+        distances = np.min([np.nanquantile(_finite(each[..., 0]), LEVELS) for each in apart], axis=0)
+        while not all(_kept(each, distances, np.inf, e_values) for each in apart):
+            distances *= 1 - STRICTER
+        drift = 1.0
+        while not all(_kept(seen[kind], distances, drift, e_values) for kind in DRIFTING):
+            drift -= STRICTER
+        return distances, drift
 
     def encode(self, batch: Batch) -> Tensor:
         """Give the code of each row: (n, w) float32."""
@@ -138,13 +150,15 @@ class QuerySimilarity(MemoryGuard):
     def step(self, code: npt.NDArray[np.float32], trace: Trace) -> Step:
         """Weigh one query by its likeness to the client's earlier queries."""
         if self._tables is None:
-            self._tables = self.distances.cpu().numpy(), float(self.drift)
-        distances, drift = self._tables
-        enough = float(distances[-2])  # a p-value of 1, whatever the drift
-        like = likeness(code, trace.codes, self.params.neighbours, enough)
-        place = PLACES if like.drift > drift else min(int(distances.searchsorted(like.distance)), PLACES)
-        most = MOST_EVIDENCE * self.params.average_run_length
-        return Step(-float(np.log(LEVELS[place])), np.minimum((trace.state + 1) * E_VALUES[place], most))
+            self._tables = list(zip(self.distances.cpu().numpy(), self.drift.tolist(), strict=True))
+        state, score = trace.state.copy(), 0.0
+        for bet, ((last, e_values, most), (distances, drift)) in enumerate(zip(BETS, self._tables, strict=True)):
+            enough = float(distances[-2])  # a p-value of 1, whatever the drift
+            like = likeness(code, trace.codes, self.params.neighbours, enough, last)
+            place = PLACES if like.drift > drift else min(int(distances.searchsorted(like.distance)), PLACES)
+            state[bet] = min((state[bet] + 1) * e_values[place], most * self.params.average_run_length)
+            score = max(score, -float(np.log(LEVELS[place])))
+        return Step(score, state)
 
     def among(
         self,
@@ -163,8 +177,8 @@ class QuerySimilarity(MemoryGuard):
         return self._rule
 
     def evidence(self, state: Floats) -> float:
-        """Give the Shiryaev-Roberts sum of the client's e-values."""
-        return float(state[0])
+        """Give the mean of the Shiryaev-Roberts sums of the client's e-values."""
+        return float(state.mean())
 
     def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - torch's own
         super()._load_from_state_dict(*arguments, **named)
@@ -176,20 +190,21 @@ class QuerySimilarity(MemoryGuard):
         made = [self.codes(honest_queries(kind, rows, self.codes, QUERIES, generator)) for _ in range(CLIENTS)]
         return torch.stack(made).cpu().numpy()
 
-    def _likenesses(self, clients: npt.NDArray[np.float32]) -> Floats:
-        """Give the likenesses (clients, n, 2) of queries (clients, n, w)."""
-        return np.stack([likenesses(codes, self.params.window, self.params.neighbours) for codes in clients])
+    def _likenesses(self, clients: Codes, last: int) -> Floats:
+        """Give the likenesses (clients, n, 2) of queries (clients, n, w) to the last k times so many queries."""
+        window, k = self.params.window, self.params.neighbours
+        return np.stack([likenesses(codes, window, k, last) for codes in clients])
 
 
 def _finite(distances: Floats) -> Floats:
     return np.where(np.isfinite(distances), distances, np.nan)
 
 
-def _kept(seen: Floats, distances: Floats, drift: float) -> bool:
+def _kept(seen: Floats, distances: Floats, drift: float, bets: Floats) -> bool:
     """Say whether evidence against honest clients with likenesses (clients, n, 2) stays below the number of queries.
 
     Evidence that an e-detector's honest clients raise exceeds a value once in so many queries on average, at most.
     """
     places = np.minimum(distances.searchsorted(seen[..., 0]), PLACES)
-    e_values = np.where(np.isnan(seen[..., 0]), np.nan, E_VALUES[np.where(seen[..., 1] > drift, PLACES, places)])
+    e_values = np.where(np.isnan(seen[..., 0]), np.nan, bets[np.where(seen[..., 1] > drift, PLACES, places)])
     return bool(detected(e_values).max() < e_values.size)

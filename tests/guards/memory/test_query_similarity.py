@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from guards.memory.honest_clients import KINDS, honest_queries
-from guards.memory.query_similarity import MOST_EVIDENCE, QuerySimilarity, QuerySimilarityParams
+from guards.memory.query_similarity import BETS, QuerySimilarity, QuerySimilarityParams
 from guards.memory.watch import Judged, Watch
 from guards.testing import example
 from guards.testing.example import Kind
@@ -98,7 +98,7 @@ def test_evidence_ends_within_bounds_and_fades() -> None:
     """However long an attack lasts, its evidence stays within a bound, and fifty honest queries clear the client."""
     guard, rows = fitted("image"), example("image").rows.x
     judged = asked(guard, torch.cat([around(rows[0], 300, 0.01, "image"), rows[1:100]]))
-    assert judged.evidence.max() <= MOST_EVIDENCE * guard.params.average_run_length
+    assert judged.evidence.max() <= BETS[0][2] * guard.params.average_run_length
     assert judged.flagged[299]
     assert not judged.flagged[350:].any()
 
