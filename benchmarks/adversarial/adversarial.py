@@ -105,8 +105,9 @@ def attacked(  # noqa: PLR0913 - what is asked of an attack
     starts = [x[y != label][:STARTS].numpy() for label in y[:rows]]
     space = Space.of(subject.schema, subject.test.numpy())
     traces = run(
-        name, mode, target, space, x[:rows].numpy(), y[:rows].tolist(), starts, epses=(eps,), budget=budget, seed=0
-    )
+        name, mode, target, space, x[:rows].numpy(), y[:rows].tolist(), starts,
+        epses=(eps,), budget=budget, seed=0, others=x[rows:].numpy(),
+    )  # fmt: skip
     return _figures(traces, eps)
 
 

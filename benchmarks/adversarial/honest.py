@@ -148,7 +148,7 @@ def _calibration_error(probabilities: Tensor, labels: Tensor) -> float:
 
 @torch.inference_mode()
 def microseconds(subject: Subject, guard: QuerySimilarity, *, remembered: int, rounds: int) -> dict[str, float]:
-    """Give the processor time for judging and remembering a row, with so many queries remembered: a median of rounds."""
+    """Give the processor time for judging and remembering a row, with so many queries remembered: a median."""
     watch, figures = Watch([guard]), {}
     rows = subject.test[torch.randint(len(subject.test), (remembered,), generator=torch.Generator().manual_seed(0))]
     rows = rows + 1e-3 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(1))

@@ -136,7 +136,7 @@ class Campaign:
                     continue
                 traces = run(
                     name, cast("Mode", mode), self.target, self.space, chosen.x, chosen.y.tolist(), chosen.starts,
-                    epses=some, budget=self.budget, seed=self.seed, advance=ended,
+                    epses=some, budget=self.budget, seed=self.seed, others=chosen.others, advance=ended,
                 )  # fmt: skip
                 for eps in some:
                     figures[key_of(eps)] = of_traces(traces, eps)

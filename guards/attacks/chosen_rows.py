@@ -23,12 +23,14 @@ STARTS = 5
 class ChosenRows:
     """Rows ``x`` (n, ...) with the labels ``y`` (n,), and for each row some rows ``starts`` (s, ...) of other classes.
 
-    ``tried`` rows of the file were asked, and ``right`` of them were classified rightly.
+    ``tried`` rows of the file were asked, and ``right`` of them were classified rightly. ``others`` (m, ...) are the
+    rows among them that are not attacked, or all of them if nearly all are attacked.
     """
 
     x: Rows
     y: Ints
     starts: tuple[Rows, ...]
+    others: Rows
     tried: int
     right: int
 
@@ -57,6 +59,7 @@ def choose(rows: FileRows, schema: InputSchema, target: PipelineTarget, *, count
         )
     starts = []
     for label in y[:count]:
-        others = np.flatnonzero(y != label)
-        starts.append(x[rng.permutation(others)[:STARTS]])
-    return ChosenRows(x[:count], y[:count], tuple(starts), len(order), len(x))
+        wrong = np.flatnonzero(y != label)
+        starts.append(x[rng.permutation(wrong)[:STARTS]])
+    others = x[count:] if len(x) >= count + STARTS else x
+    return ChosenRows(x[:count], y[:count], tuple(starts), others, len(order), len(x))

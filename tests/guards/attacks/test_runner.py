@@ -16,7 +16,7 @@ FAR = 0.6
 def attacked(target: PlaneTarget, name: str, mode: Mode = "plain", **changes: Any) -> list[Trace]:
     x, y, starts = toy_targets.plane_rows(target)
     options = {"epses": (0.1, FAR) if ATTACKS[name].minimises else (FAR,), "budget": 1500, "seed": 3} | changes
-    return run(name, mode, target, toy_targets.plane_space(), x, y, starts, **options)
+    return run(name, mode, target, toy_targets.plane_space(), x, y, starts, others=np.flip(x, 1), **options)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -62,6 +62,21 @@ def test_rows_do_not_depend_on_their_company(name: str) -> None:
     alone = run(name, "adaptive", target, toy_targets.plane_space(), x[:1], y[:1], starts[:1], **options)
     assert (alone[0].queries, alone[0].first_flag) == (together[0].queries, together[0].first_flag)
     assert alone[0].successes == together[0].successes
+
+
+def test_a_hidden_attack_sends_unrelated_rows_before_each_query() -> None:
+    """Each query of the mode `hidden` comes after two rows of others, from the same account; all sent rows count."""
+    target = PlaneTarget()
+    x, y, starts = toy_targets.plane_rows(target, 1)
+    others = np.full((2, *x.shape[1:]), 0.25, np.float32)
+    seen: list[Any] = []
+    target.forget = lambda: seen.extend(target.seen.values())  # type: ignore[method-assign]
+    options: dict[str, Any] = {"epses": (1e-6,), "budget": 100, "seed": 0, "others": others}
+    (trace,) = run("nes", "hidden", target, toy_targets.plane_space(), x, y, starts, **options)
+    (rows,) = seen
+    hidden = (np.stack(list(rows)) == 0.25).reshape(len(rows), -1).all(1)
+    assert trace.queries == len(rows) == 99
+    assert hidden.tolist() == [True, True, False] * 33
 
 
 def test_accounts_take_turns() -> None:
