@@ -72,7 +72,7 @@ class QuerySimilarity(MemoryGuard):
     blind_spots: ClassVar[str] = (
         "It sees attacks that need many queries about nearly the same row. It does not see an attack that was prepared "
         "on another model and needs one query, an attack over many accounts that is less than 1 % of all queries, or "
-        "an attack that hides each query among a dozen unrelated queries."
+        "an attack that hides each query among many unrelated queries."
     )
     distances: Tensor
     drift: Tensor
