@@ -94,7 +94,7 @@ def test_a_lost_redis_stops_no_prediction_and_forgets_no_attacker(remembering: R
     remembering.redis.kill()
     assert remembering.flags("attacker", 10) == 10
     assert remembering.flags("newcomer", ENOUGH) > 0
-    assert remembering.errors == errors + 2 * (10 + ENOUGH)  # one read and one write for each query
+    assert remembering.errors == errors + 3 * (10 + ENOUGH)  # a read and two writes for each query
     assert remembering.gateway.log().count(LOST) == said + 1
     remembering.redis.start()
     remembering.wait_for_redis()
