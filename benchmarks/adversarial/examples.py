@@ -76,7 +76,7 @@ def trained_on_mnist(folder: Path) -> Path:
     config.write_text(yaml.safe_dump(document), encoding="utf-8")
     x, y = (read(data_folder() / "mnist" / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    parts = dict(zip(MNIST, order.split(list(MNIST.values())), strict=True))
+    parts = dict(zip(MNIST, torch.split(order, list(MNIST.values())), strict=True))
     for name, part in parts.items():
         np.savez(to / "build" / f"{name}.npz", x=x[part][:, None].numpy().astype(np.float32) / 255, y=y[part].numpy())
     spec = importlib.util.spec_from_file_location("mnist_model", to / "model.py")
@@ -124,7 +124,7 @@ class Defended:
     @torch.inference_mode()
     def p_values(self, x: Rows) -> dict[str, NDArray[np.float64]]:
         """Give the p-values (n,) of rows (n, ...) by guard."""
-        parts = torch.from_numpy(x).split(CHUNK)
+        parts = torch.split(torch.from_numpy(x), CHUNK)
         found = [self.target.pipeline(Batch(part), causes=False).verdict.p_value for part in parts]
         return dict(zip(self.target.pipeline.names, torch.cat(found, 1).double().numpy(), strict=True))
 

@@ -27,7 +27,7 @@ STACKS = ("digits", "fashion")
 ROWS = {"digits": 128, "fashion": 64}
 EPS = {"digits": (0.05, 0.1, 0.15, 0.2, 0.6), "fashion": (0.05, 0.1, 0.2, 0.6)}
 """The last is so large that every model must fall: a sanity check."""
-Shares = dict[str, Proportion]
+Shares = dict[str, Proportion | None]
 
 
 def main(*, quick: bool, stacks: tuple[str, ...] = STACKS) -> None:
@@ -84,7 +84,7 @@ def _attacks(
 def _shares(crafted: Mapping[str, Crafted]) -> Shares:
     """Give the share of rows that deceive the model, and of rows that also pass the guards, each with its interval."""
     alone = np.logical_or.reduce([each.success for each in crafted.values()])
-    shares = {"alone": share_of(alone)}
+    shares: Shares = {"alone": share_of(alone)}
     for name, each in crafted.items():
         if not name.startswith("no guard"):
             shares[f"{name}: success"] = share_of(each.success)
@@ -94,5 +94,6 @@ def _shares(crafted: Mapping[str, Crafted]) -> Shares:
 
 def _on_clean_rows(defended: Defended) -> Shares:
     answers = defended.target.alone(defended.rows.x.numpy())
-    right = answers.labels == defended.rows.y.numpy()  # type: ignore[union-attr] - the examples have labels
+    assert defended.rows.y is not None  # noqa: S101 - the examples have labels
+    right = answers.labels == defended.rows.y.numpy()
     return {"accuracy": share_of(right), "false alarms": share_of(answers.flagged)}

@@ -36,7 +36,7 @@ def test_guards_are_never_worse_than_the_model_alone(example: Path) -> None:
         for guards in ("guards", "guards + squeeze"):
             known, unknown = (hits[f"{guards}, {who}: undetected"] for who in ("aware", "oblivious"))
             assert unknown <= known <= hits["alone"]
-    assert table["eps 1"]["alone"].value == 1  # type: ignore[union-attr] - a change so large always succeeds
+    assert table["eps 1"]["alone"].value == 1  # type: ignore[union-attr]
 
 
 def test_found_rows_are_counted_by_guard(example: Path) -> None:
