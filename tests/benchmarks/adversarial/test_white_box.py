@@ -31,12 +31,12 @@ def test_guards_are_never_worse_than_the_model_alone(example: Path) -> None:
     assert clean.keys() == {"no guard", "guards", "guards + squeeze"}
     assert clean["no guard"]["false alarms"].hits == 0  # type: ignore[union-attr]
     assert clean["guards"]["accuracy"] == clean["guards + squeeze"]["accuracy"]
-    for row in table.values():
-        hits = {name: share.hits for name, share in row.items() if share is not None}
+    for eps in ("eps 0.1", "eps 1"):
+        hits = {name: share.hits for name, row in table.items() if (share := row[eps]) is not None}
         for guards in ("guards", "guards + squeeze"):
             known, unknown = (hits[f"{guards}, {who}: undetected"] for who in ("aware", "oblivious"))
             assert unknown <= known <= hits["alone"]
-    assert table["eps 1"]["alone"].value == 1  # type: ignore[union-attr]
+    assert table["alone"]["eps 1"].value == 1  # type: ignore[union-attr]
 
 
 def test_found_rows_are_counted_by_guard(example: Path) -> None:
