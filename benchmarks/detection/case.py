@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from guards.detectors.squeeze import Squeeze, SqueezeParams
 from guards.input.schema import InputSchema
 from guards.model.chunked_run import run_model
 from guards.model.torch_model import TorchModel
@@ -54,10 +55,10 @@ def trained(net: nn.Module, x: Tensor, y: Tensor, *, epochs: int, rate: float, b
 
 
 def make_case(net: nn.Module, split: Split, suspects: Mapping[str, Tensor]) -> Case:
-    """Run a trained network on all rows, as a gateway would."""
+    """Run a trained network on all rows, as a gateway would that has every detector, also one that reads views."""
     x, y = split.train
     schema = InputSchema(kind="image", shape=tuple(x.shape[1:]))
-    model = TorchModel(net, example=x[:4], outputs=int(y.max()) + 1, early=True)
+    model = TorchModel(net, example=x[:4], outputs=int(y.max()) + 1, early=True, views=Squeeze(SqueezeParams()).views)
 
     def batch(rows: Tensor) -> Batch:
         return Batch(rows, output=run_model(model, rows))

@@ -19,14 +19,16 @@ from guards.types import Batch, ModelOutput
 __all__ = ["DETECTORS", "Scorer", "ablations", "costs", "detectors", "judged", "mean_of"]
 
 DETECTORS = ("gaussian", "mahalanobis", "knn", "energy", "fdbd", "gen", "confidence")
+OF_IMAGES = ("squeeze",)
 LEVELS = (0.01, 0.05)
 ROWS, ROUNDS = 32, 50
 Scorer = Callable[[Batch], Tensor]
 
 
 def detectors(case: Case) -> dict[str, Scorer]:
-    """Fit every detector, each with its defaults."""
-    kinds = {name: cast("type[Detector]", registered("detectors")[name]) for name in DETECTORS}
+    """Fit every detector that judges such rows, each with its defaults."""
+    names = (*DETECTORS, *(OF_IMAGES if case.reference.schema.kind == "image" else ()))
+    kinds = {name: cast("type[Detector]", registered("detectors")[name]) for name in names}
     return {
         name: kind(kind.Params.model_validate({"kind": name})).fit(case.reference).score for name, kind in kinds.items()
     }
@@ -103,10 +105,13 @@ def mean_of(found: Sequence[dict[str, dict[str, dict[str, float]]]]) -> dict[str
 
 @torch.inference_mode()
 def costs(case: Case, scorers: Mapping[str, Scorer]) -> dict[str, float]:
-    """Measure the processor time of each scorer in batches of 32, in microseconds a row: the median of rounds."""
+    """Measure the processor time of each scorer in batches of 32, in microseconds a row: the median of rounds.
+
+    The time of the model is not part of it, and neither is that of the views, which ride in the model's pass.
+    """
     batch = case.clean[:ROWS]
     assert batch.output is not None  # noqa: S101
-    fixed = Batch(batch.x, output=ModelOutput(*(part.clone() for part in _parts(batch.output))))
+    fixed = Batch(batch.x, output=_copy(batch.output))
     spent: dict[str, list[float]] = {name: [] for name in scorers}
     for _ in range(ROUNDS):
         for name, scorer in scorers.items():
@@ -122,8 +127,9 @@ def _surprises(gaussian: Gaussian, batch: Batch) -> Tensor:
     return gaussian.surprises(batch.output)
 
 
-def _parts(output: ModelOutput) -> list[Tensor]:
-    return [part for part in (output.logits, output.features, output.early) if part is not None]
+def _copy(output: ModelOutput) -> ModelOutput:
+    parts = (output.logits, output.features, output.early, output.views)
+    return ModelOutput(*(None if part is None else part.clone() for part in parts))  # type: ignore[arg-type]
 
 
 def _share(marked: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""How far rows are above the thresholds of differentiable guards: what an attacker who knows the guards pushes down."""
+"""How far rows are above the thresholds of guards with gradients: what an attacker who knows the guards pushes down."""
 
 import math
 
@@ -15,7 +15,8 @@ __all__ = ["GuardExcess"]
 class GuardExcess:
     """The largest excess of a score over its guard's threshold, in standard deviations of the guard's clean scores.
 
-    ``blind`` names the guards that flag without a gradient: their scores are not differentiable.
+    ``blind`` names the guards that flag without a gradient: their scores are not differentiable. Of a guard that reads
+    views, the views' gradient is taken, however roughly it tells how the score changes.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -23,7 +24,7 @@ class GuardExcess:
         self.blind: list[str] = []
         scores = None if pipeline.calibration is None else pipeline.calibration.scores
         for place, (guard, rank) in enumerate(zip(pipeline.guards, pipeline.max_ranks, strict=True)):
-            if not guard.detector.differentiable:
+            if not (guard.detector.differentiable or guard.detector.reads_views):
                 self.blind.append(guard.name)
                 continue
             assert scores is not None  # noqa: S101 - a pipeline with guards is calibrated
@@ -36,6 +37,11 @@ class GuardExcess:
     def __len__(self) -> int:
         """Count the guards with a gradient."""
         return len(self._guards)
+
+    @property
+    def reads_views(self) -> bool:
+        """Whether a guard with a gradient reads views of the rows."""
+        return any(detector.reads_views for detector, _, _ in self._guards)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Give the largest excess (n,), positive if a guard flags the row, with gradients."""

@@ -49,6 +49,8 @@ class Pgd:
     also takes the steps of Bryniarski et al. 2021, "Evading adversarial example detection defenses with orthogonal
     projected gradient descent": selective steps follow the gradient of what is not achieved yet; orthogonal steps
     leave out the part of this gradient that would undo the other. So ``aware`` never achieves less than ``oblivious``.
+    If a guard reads views of the rows, selective steps lower the lead in all views (He et al. 2017, "Adversarial
+    example defenses: ensembles of weak defenses are not strong"): where the model is sure, the score has no gradient.
     """
 
     def __init__(self, target: PipelineTarget, space: Space, *, steps: int = 100, restarts: int = 4) -> None:
@@ -109,7 +111,7 @@ class Pgd:
 
     def _direction(self, steps: str, ball: Ball, points: Tensor, label: Tensor, aim: Tensor | None) -> Tensor:
         """Give the direction (n, w) against which a step goes."""
-        margin, down, aside = self._gradients(ball, points, label, aim, guards=steps != "oblivious")
+        margin, down, aside = self._gradients(steps, ball, points, label, aim)
         if aside is None:
             return down
         if steps == "orthogonal":
@@ -117,16 +119,16 @@ class Pgd:
         return torch.where(margin[:, None] < -SURE, aside, down)
 
     def _gradients(
-        self, ball: Ball, points: Tensor, label: Tensor, aim: Tensor | None, *, guards: bool
+        self, steps: str, ball: Ball, points: Tensor, label: Tensor, aim: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Give the lead of the true label (n,), its gradient (n, w), and the gradient of the guards' excess."""
-        points = points.detach().requires_grad_()
+        points, guards = points.detach().requires_grad_(), steps != "oblivious"
         with torch.enable_grad():
             rows = ball.rows(points)
-            output = self._model.output(self._model.prepare(rows))
-            true = output.logits.gather(1, label[:, None])[:, 0]
-            others = output.logits.scatter(1, label[:, None], -torch.inf)
-            margin = true - (others.amax(1) if aim is None else others.gather(1, aim[:, None])[:, 0])
+            output = self._model.output(self._model.prepare(rows), views=guards and self.excess.reads_views)
+            margin = _lead(output.logits, label, aim)
+            if output.views is not None and steps == "selective":
+                margin = torch.stack([margin, *(_lead(view, label, aim) for view in output.views.unbind(1))]).amax(0)
             excess = self.excess(Batch(rows, output=output)) if guards and len(self.excess) else None
         if not margin.requires_grad:
             raise Mistake("attack pgd: the model gives no gradient of its inputs; leave pgd out of --attacks")
@@ -142,6 +144,14 @@ class Pgd:
         now = wrong.astype(np.int64) + (wrong & ~answers.flagged)
         better = now > reached
         best[better], reached[better] = rows[better], now[better]
+
+
+def _lead(logits: Tensor, label: Tensor, aim: Tensor | None) -> Tensor:
+    """Give the lead (n,) of the true label over the label ``aim``, or over any other label."""
+    others = logits.scatter(1, label[:, None], -torch.inf)
+    return logits.gather(1, label[:, None])[:, 0] - (
+        others.amax(1) if aim is None else others.gather(1, aim[:, None])[:, 0]
+    )
 
 
 def _gradient(values: Tensor, points: Tensor, *, keep: bool) -> Tensor:

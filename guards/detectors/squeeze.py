@@ -74,11 +74,16 @@ class Squeeze(Detector):
         return self
 
     def views(self, x: Tensor) -> Tensor:
-        """Squeeze images (n, c, h, w) with values from 0 to 1: (v, n, c, h, w)."""
+        """Squeeze images (n, c, h, w) with values from 0 to 1: (v, n, c, h, w).
+
+        Backwards, fewer bits count as the identity, since an attacker would do so (Athalye et al. 2018, "Obfuscated
+        gradients give a false sense of security").
+        """
         made = []
         if self.params.bits is not None:
             levels = 2**self.params.bits - 1
-            made.append((x * levels).round() / levels)
+            kept = (x * levels).round() / levels
+            made.append(kept.detach() + (x - x.detach()))  # see `views`
         if self.params.median is not None:
             made.append(_median(x, self.params.median))
         return torch.stack(made)

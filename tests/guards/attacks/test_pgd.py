@@ -109,10 +109,30 @@ def test_excess_is_positive_where_a_guard_flags(fitted: Fitted, kind: str) -> No
     assert 0 < int(found.sum()) < 300
 
 
+def test_a_guard_that_reads_views_has_a_gradient() -> None:
+    """The attacker sees through `squeeze`, although its score has jumps."""
+    guards = [{"name": "squeezed", "detector": {"kind": "squeeze"}}]
+    pipeline = tiny_models.fitted("image", guards=guards).bundle.pipeline()
+    excess, x = GuardExcess(pipeline), tiny_models.inputs("image", 100, 5).requires_grad_()
+    assert (len(excess), excess.reads_views, excess.blind) == (1, True, [])
+    scores = excess(Batch(x, output=pipeline.model.output(x, views=True)))
+    (gradient,) = torch.autograd.grad(scores.sum(), x)
+    assert gradient.isfinite().all()
+    assert (gradient.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_an_attacker_who_knows_squeeze_passes_it_more_often() -> None:
+    """The aware attack gets more rows past `squeeze` than the attack that does not know of the views."""
+    guards = [{"name": "squeezed", "detector": {"kind": "squeeze", "bits": 3}}]
+    scene = Scene(tiny_models.fitted("image", guards=guards, false_alarm_budget=0.2), "image", count=30)
+    oblivious, aware = scene.craft("oblivious", eps=0.3), scene.craft("aware", eps=0.3)
+    assert aware.undetected.sum() > oblivious.undetected.sum()
+
+
 def test_a_model_without_a_gradient_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the model's outputs have no gradient, the sentence says to leave the white box out."""
     scene = Scene(tiny_models.fitted("tensor"), "tensor")
     model = scene.target.pipeline.model
-    monkeypatch.setattr(type(model), "output", lambda self, x: self(x.detach()))
+    monkeypatch.setattr(type(model), "output", lambda self, x, **_: self(x.detach()))
     with pytest.raises(Mistake, match="leave pgd out of --attacks"):
         scene.craft("oblivious")

@@ -39,6 +39,17 @@ def test_views_are_what_the_paper_says() -> None:
     assert squeeze(bits=None, median=5).views(x).shape == (1, 1, 1, 3, 3)
 
 
+def test_backwards_fewer_bits_are_the_identity() -> None:
+    """An attacker gets the gradient of the row itself through the view of fewer bits, whose values are as without."""
+    x = torch.rand((3, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    traced = x.clone().requires_grad_()
+    view = squeeze(bits=2, median=None).views(traced)[0]
+    assert torch.equal(view, (x * 3).round() / 3)
+    weights = torch.rand(x.shape, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad((weights * view).sum(), traced)
+    assert torch.equal(gradient, weights)
+
+
 def test_the_score_is_the_largest_distance_of_probabilities() -> None:
     """A view that answers as the image does gives 0, a view that is sure of another label gives 2."""
     logits = torch.tensor([[50.0, 0.0]]).repeat(2, 1)

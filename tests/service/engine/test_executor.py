@@ -74,6 +74,33 @@ def test_optional_guards_are_left_out_in_a_hurry() -> None:
     assert counted.p_value.total("ood") == (0, 0.0)
 
 
+def test_a_warm_up_runs_the_views_of_its_largest_batch() -> None:
+    """The batches that are measured have views behind their rows; the module gets no longer batch afterwards."""
+    bundle = tiny_models.fitted("image", guards=[{"name": "squeezed", "detector": {"kind": "squeeze"}}]).bundle
+    executor, got = Executor(bundle, bundle.pipeline(), max_batch_rows=32), list[int]()
+    bundle.model.net.register_forward_hook(lambda _, args, __: got.append(len(args[0])))
+    executor.warm_up()
+    assert {3 * size for size in (1, 2, 4, 8, 16, 32)} == set(got)
+    got.clear()
+    for rows in (1, 3, 32):
+        computed = executor.compute(tiny_models.inputs("image", rows, 3).numpy(), {}, [""] * rows, causes=False)
+        assert (computed.answer.p_value > 0).all()
+    assert got == [3 * 1, 3 * 4, 3 * 32]
+
+
+def test_an_optional_guard_saves_its_score_and_not_its_views() -> None:
+    """In a hurry `squeeze` judges nothing, and the model gets the views all the same: shapes of batches stay few."""
+    guards = [{"name": "squeezed", "detector": {"kind": "squeeze"}, "optional": True}]
+    bundle = tiny_models.fitted("image", guards=guards).bundle
+    executor, got = Executor(bundle, bundle.pipeline(), max_batch_rows=8), list[int]()
+    bundle.model.net.register_forward_hook(lambda _, args, __: got.append(len(args[0])))
+    x = tiny_models.inputs("image", 8, 3).numpy()
+    calm, hurried = (executor.compute(x, {}, [""] * 8, causes=False, hurried=hurried) for hurried in (False, True))
+    assert (hurried.answer.p_value == LEFT_OUT).all()
+    assert (calm.answer.probabilities == hurried.answer.probabilities).all()
+    assert got == [24, 24]
+
+
 @pytest.mark.parametrize("more", [{"on_error": "reject"}, {"action": "abstain", "target_error": 0.05}])
 def test_a_guard_that_must_judge_every_row_is_not_optional(more: dict[str, object]) -> None:
     """The config is refused with a sentence if a guard is both optional and indispensable."""
