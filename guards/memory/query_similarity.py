@@ -37,6 +37,9 @@ that the evidence fades once an attack is over.
 STRICTER = 0.05
 """By how much the tables become stricter until no made client raises more evidence than it may."""
 
+MARGIN = 0.1
+"""By how much less than in the made films a way must drift to be no film: few films are made, and others are noisier."""
+
 
 class QuerySimilarityParams(MemoryGuardParams):
     """Parameters of the guard that compares a client's queries."""
@@ -140,7 +143,7 @@ class QuerySimilarity(MemoryGuard):
         drift = 1.0
         while not all(_kept(seen[kind], distances, drift, e_values) for kind in DRIFTING):
             drift -= STRICTER
-        return distances, drift
+        return distances, drift - MARGIN
 
     def encode(self, batch: Batch) -> Tensor:
         """Give the code of each row: (n, w) float32."""
