@@ -38,7 +38,7 @@ STRICTER = 0.05
 """By how much the tables become stricter until no made client raises more evidence than it may."""
 
 MARGIN = 0.1
-"""By how much less than in the made films a way must drift to be no film: few films are made, and others are noisier."""
+"""By how much less than in the made films a way must drift to be no film: few films are made, others are noisier."""
 
 
 class QuerySimilarityParams(MemoryGuardParams):
