@@ -28,6 +28,8 @@ CLIENTS = 4
 STRICTER = 0.05
 """By how much the distances become smaller until the calibration rows raise no more evidence than they may."""
 MOST_ROWS = 2000
+MOST_NEAR = 256
+"""So many near queries of other clients are looked at, at most, the latest ones: an attack may not make this slow."""
 MOST_EVIDENCE = 1e300
 """Evidence grows no further than this, so that it stays finite."""
 
@@ -86,6 +88,8 @@ class CrowdRule(NamedTuple):
             there, here = there[crowd.owners[there] != owners[row]], here[owners[here] != owners[row]]
             if len(there) + len(here) < self.neighbours:
                 continue
+            if len(there) > MOST_NEAR:
+                there = there[np.argpartition(crowd.times[there], -MOST_NEAR)[-MOST_NEAR:]]
             near = np.concatenate([held[row, there], asked[row, here]])
             near = near[_first_of_each(np.concatenate([crowd.owners[there], owners[here]]), near, most)]
             if len(near) < self.neighbours:
@@ -116,15 +120,15 @@ def judged_among(
     return Among(evidence, before)
 
 
-def _first_of_each(owners: npt.NDArray[np.uint64], distances: npt.NDArray[np.float32], most: int) -> list[int]:
+def _first_of_each(
+    owners: npt.NDArray[np.uint64], distances: npt.NDArray[np.float32], most: int
+) -> npt.NDArray[np.intp]:
     """Give the places of the nearest queries (n,), at most so many of each owner."""
-    kept, counts = [], dict.fromkeys(owners.tolist(), 0)
-    for place in distances.argsort(kind="stable").tolist():
-        name = int(owners[place])
-        if counts[name] < most:
-            counts[name] += 1
-            kept.append(place)
-    return kept
+    order = np.lexsort((distances, owners))
+    grouped = owners[order]
+    first = np.flatnonzero(np.append(True, grouped[1:] != grouped[:-1]))
+    rank = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
+    return order[rank < most]
 
 
 def fitted_rule(rows: Codes, clients: Codes, neighbours: int) -> CrowdRule:
