@@ -109,16 +109,17 @@ def test_attackers_who_see_refusals_pass_seldom(python: str, fitted: Callable[[s
 
 
 @pytest.mark.parametrize(("mode", "visible"), [("hidden", False), ("resting", True)])
-def test_attackers_who_ask_other_rows_between_get_through(
+def test_attackers_who_ask_other_rows_between_are_flagged(
     python: str, fitted: Callable[[str], Attacked], mode: str, visible: bool
 ) -> None:
-    """Two unrelated rows before each query, or three after each refusal, let an attack go on: a limit that we state."""
+    """Two unrelated rows before each query, or three after each refusal, hide no long attack, except Square's."""
     attacked = fitted("mnist")
     with serving(attacked, visible=visible, action="reject" if visible else "flag") as gateway:
         found = attacked_by(python, gateway, attacked, "mnist", mode, ATTACKS["mnist"], rows=12, budget=300)
     everything = [one for each in found.values() for one in each]
     assert all(one.others > 0 for one in everything if len(one.flagged) >= LONG)
-    assert foreign_attacks.summary(everything)["flagged" if mode == "hidden" else "undetected"] < 1
+    del found["art.square"]  # its queries lie far apart: a limit that we state
+    assert all(foreign_attacks.summary(each)["flagged"] == 1 for each in found.values())
 
 
 def ask(gateway: Gateway, rows: Any, client: str | None) -> list[dict[str, Any]]:
