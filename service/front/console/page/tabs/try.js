@@ -27,7 +27,7 @@ class Trial {
     this.nudge = { ...STILL };
     this.groups = {};
     this.sent = null; // the row of the last request
-    this.thresholds = null;
+    this.thresholds = {};
     this.ended = false;
     this.ask = newestOf(() => this.predict());
     this.isImage = model.rows.kind === "image";
@@ -166,7 +166,7 @@ class Trial {
       if (this.isImage && chosen.values && !isStill(this.nudge)) this.sent = await rowOf(this.pixels, model.rows.shape);
       else this.sent = this.row;
       const { unchanged } = this;
-      this.thresholds ??= (await api.get("/console/data/now")).thresholds;
+      if (!Object.keys(this.thresholds).length) this.thresholds = (await api.get("/console/data/now")).thresholds;
       this.show(isStill(this.nudge) ? this.words.textContent : `${chosen.words}, changed`);
       const { predictions: [prediction] } = await api.post(`/v1/models/${encodeURIComponent(model.name)}:predict`, this.body);
       if (this.ended || chosen !== this.chosen) return;
