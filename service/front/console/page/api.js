@@ -14,6 +14,8 @@ export class ApiError extends Error {
   }
 }
 
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
 export const useKey = (key) => sessionStorage.setItem(KEY, key);
 
 export const whenKeyIsNeeded = (listener) => { onNeedOfKey = listener; };
