@@ -59,7 +59,7 @@ def test_labels_follow_their_answers(play: ModuleType, folder: Path, monkeypatch
     asked = {id_: at for at, path, body in came if path.endswith(":predict") for id_ in body["ids"]}
     labelled = [(at, each["id"]) for at, path, body in came if path.endswith(":feedback") for each in body["outcomes"]]
     assert 0.4 * len(asked) < len(labelled) == len({name for _, name in labelled}) < 0.9 * len(asked)
-    assert all(at - asked[name] >= play.LABEL_AFTER for at, name in labelled)
+    assert all(at - asked[name] >= play.LABEL_AFTER - 1e-6 for at, name in labelled)
 
 
 def test_rows_darken_after_a_minute(play: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
