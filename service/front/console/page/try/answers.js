@@ -5,6 +5,7 @@ import { element } from "./elements.js";
 import { ladder, scaleOf } from "./ladder.js";
 
 const SHOWN = 10;
+const LEAST = 0.0001;
 const ACTIONS = {
   allow: "The gateway answers.",
   flag: "The gateway answers, and marks the answer as doubtful.",
@@ -75,11 +76,14 @@ function probabilities(prediction, model) {
     element("h3", {}, `Probabilities${many}`),
     element("table", { class: "try-bars" },
       element("tbody", {}, shown.map(([label, share]) => element("tr", {},
-        element("th", { scope: "row" }, label),
+        element("th", { scope: "row", title: label }, label),
         element("td", { class: "try-bar" }, bar(share, member.has(label) ? "member" : "")),
-        element("td", {}, percent(share)))))),
+        element("td", {}, shareOf(share)))))),
     member.size ? element("p", { class: "soft" }, "Full bars are in the prediction set.") : null);
 }
+
+/** A share as text; a small share is never shown as none. */
+const shareOf = (share) => (share > 0 && share < LEAST ? `< ${percent(LEAST)}` : percent(share));
 
 /** A bar from the left, over a share of the width. */
 function bar(share, kind) {
