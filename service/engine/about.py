@@ -38,7 +38,7 @@ def about(config: Config, rows: Sequence[Any]) -> dict[str, Any]:
         ],
         "neighbours": config.explain.neighbours is not None,
         "known_rows": list(rows),
-        "config": yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
+        "config": yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False),
     }
 
 
