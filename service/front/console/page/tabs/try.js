@@ -47,7 +47,7 @@ class Trial {
   build(place, model) {
     const { rows } = model;
     const report = (fault) => this.report(fault);
-    this.alert = element("p", { class: "trouble", role: "alert", hidden: true });
+    this.alert = element("p", { class: "trouble try-alert", role: "alert", hidden: true });
     this.offer = element("p", { hidden: true });
     this.words = element("p", { class: "soft", id: "try-words" }, "No row is chosen yet.");
     this.picture = this.isImage ? pictureOf(new Float64Array(rows.shape.reduce((a, b) => a * b)), rows.shape, { class: "try-picture", hidden: true, "aria-label": "the image that is sent" }) : null;
