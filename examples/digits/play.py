@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-Images = NDArray[np.float32]
+Images, Flags = NDArray[np.float32], NDArray[np.bool_]
 MODEL = "/v1/models/digits"
 PAUSE = 0.1
 """Seconds from one request to the next."""
@@ -29,7 +29,7 @@ LABEL_AFTER, LABELLED = 10.0, 0.7
 """The seconds from an answer to its label, and the share of answers that get one."""
 
 
-def spoil(images: Images, foreign: Images, rng: np.random.Generator, *, drift: bool) -> tuple[Images, NDArray[np.bool_]]:
+def spoil(images: Images, foreign: Images, rng: np.random.Generator, *, drift: bool) -> tuple[Images, Flags]:
     """Make some of the images (n, 1, 8, 8) noisy, replace others, and darken all if there is ``drift``.
 
     Returns the rows, and which of them still show their digit.

@@ -6,7 +6,7 @@ const missing = (x) => x === null || x === undefined || Number.isNaN(x);
 export function number(x) {
   if (missing(x)) return NOTHING;
   if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
-  if (x !== 0 && Math.abs(x) < 0.001) return x.toExponential(1).replace("-", "−");
+  if (x !== 0 && Math.abs(x) < 0.001) return x.toExponential(1).replaceAll("-", "−");
   const digits = Math.abs(x) >= 1000 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 };
   return x.toLocaleString("en", digits).replace("-", "−");
 }
