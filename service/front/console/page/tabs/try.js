@@ -30,6 +30,7 @@ class Trial {
     this.groups = {};
     this.sent = null; // the row of the last request
     this.thresholds = {}; // the server has them a moment after its start
+    this.withheld = null; // why the key may not see p-values
     this.draw = () => {}; // shows the last answer again
     this.ended = false;
     this.ask = newestOf(() => this.predict());
@@ -174,7 +175,10 @@ class Trial {
     return isStill(this.nudge) ? values : nudged(values, this.context.model.rows.shape, this.nudge);
   }
 
-  get body() { return bodyOf(this.sent, { groups: this.groups, top: topOf(this.context.model.classes) }); }
+  get body() {
+    const parameters = this.withheld === null ? { detail: true } : {};
+    return bodyOf(this.sent, { groups: this.groups, top: topOf(this.context.model.classes), parameters });
+  }
 
   isChosen() {
     if (this.chosen === null) this.report(new Error("Choose a row first."));
@@ -195,12 +199,17 @@ class Trial {
       else this.sent = this.row;
       const { unchanged } = this;
       this.show(isStill(this.nudge) ? this.words.textContent : `${chosen.words}, changed`);
-      const { predictions: [prediction] } = await api.post(`/v1/models/${encodeURIComponent(model.name)}:predict`, this.body);
+      const path = `/v1/models/${encodeURIComponent(model.name)}:predict`;
+      const { predictions: [prediction] } = await api.post(path, this.body).catch((fault) => {
+        if (fault.status !== 403 || this.withheld !== null) throw fault;
+        this.withheld = fault.detail; // the key may perhaps predict, but not see p-values
+        return api.post(path, this.body);
+      });
       if (this.ended || chosen !== this.chosen) return;
       if (unchanged) chosen.prediction = prediction;
       this.say(null);
       const before = unchanged ? null : chosen.prediction;
-      this.draw = () => this.answer.replaceChildren(answerOf(prediction, { before, model, thresholds: this.thresholds }));
+      this.draw = () => this.answer.replaceChildren(answerOf(prediction, { before, model, thresholds: this.thresholds, withheld: this.withheld }));
       this.draw();
     } catch (fault) {
       if (this.ended) return;

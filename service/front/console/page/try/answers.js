@@ -20,13 +20,14 @@ export const topOf = (classes) => (classes.length > 2 * SHOWN ? SHOWN : null);
  * Show an answer.
  *
  * `prediction` is a row of a v1 answer, `before` the answer before the nudge or null, `model` what the server says of
- * itself, `thresholds` the p-value of each guard at and under which the guard flags.
+ * itself, `thresholds` the p-value of each guard at and under which the guard flags, `withheld` why there are no p-values or null.
  */
-export function answerOf(prediction, { before, model, thresholds }) {
+export function answerOf(prediction, { before, model, thresholds, withheld }) {
   return element("div", { class: "try-answer" },
     headline(prediction, model),
     probabilities(prediction, model),
-    guards(prediction, before, model, thresholds),
+    withheld === null ? guards(prediction, before, model, thresholds)
+      : element("p", { class: "soft" }, `The server shows no p-values: ${withheld}.`),
   );
 }
 
@@ -111,13 +112,14 @@ function guards(prediction, before, model, thresholds) {
 function guard(name, finding, { before, model, threshold, scale }) {
   const about = model.guards.find((each) => each.name === name);
   const p = finding.p_value;
+  const isColumn = (cause) => model.rows.columns.some((column) => column.name === cause);
   return element("div", { class: finding.flagged ? "try-guard flags" : "try-guard" },
     element("p", {},
       element("strong", {}, name), about ? ` (${about.kind}) ` : " ",
       element("span", { class: finding.flagged ? "act" : "good" }, finding.flagged ? `flags: ${about?.action ?? "flag"}` : "does not flag")),
     p === null ? element("p", { class: "soft" }, absence(finding))
       : [element("p", { class: "try-p" }, sentenceOf(p, threshold)), ladder(name, { p, before, threshold, scale })],
-    finding.causes?.length ? element("ul", { class: "try-causes" }, finding.causes.map((cause) => element("li", {}, cause))) : null);
+    finding.causes?.length ? element("ul", { class: "try-causes" }, finding.causes.map((cause) => element("li", {}, isColumn(cause) ? `column ${cause}` : cause))) : null);
 }
 
 function absence(finding) {
