@@ -23,6 +23,7 @@ from benchmarks.harness.servers import GUARDS, Server, gateway, running
 ROUNDS, SECONDS, WARM_UP_SECONDS = 7, 6.0, 1.0
 QUICK_SECONDS = 1.0
 CLIENTS = (1, 64)
+FIGURES: Mapping[str, str] = {"rows/s": "rows_per_second", "rows per core-second": "rows_per_core_second"}
 OPEN, CLOSED, WITHOUT = "page open", "page closed", "no console"
 ASKED: Mapping[str, float] = {"/console/data/now": 2.0, "/console/data/model": 5.0, "/console/data/monitors": 5.0}
 """How many seconds pass between two questions for each document, if the tabs Now and Drift are open in two windows."""
@@ -62,15 +63,16 @@ def main(*, quick: bool, rounds: int | None = None) -> None:
     found = {load.name: {case: [each[load.name][case] for each in measured] for case in cases} for load in sent}
     compared = {
         name: {
-            f"{OPEN} / {beside}": ratios(
-                [each.rows_per_second for each in by_case[OPEN]], [each.rows_per_second for each in by_case[beside]]
+            f"{figure}, {OPEN} / {beside}": ratios(
+                [getattr(each, field) for each in by_case[OPEN]], [getattr(each, field) for each in by_case[beside]]
             )
+            for figure, field in FIGURES.items()
             for beside in (CLOSED, WITHOUT)
         }
         for name, by_case in found.items()
     }
     print_table(
-        f"rows/s, round by round: median [least, greatest] of {rounds}",
+        f"round by round: median [least, greatest] of {rounds}",
         {name: {key: str(each) for key, each in row.items()} for name, row in compared.items()},
     )
     print_document(
