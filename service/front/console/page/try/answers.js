@@ -104,7 +104,8 @@ function guards(prediction, before, model, thresholds) {
       before: before?.guards?.[name]?.p_value, model, threshold: thresholds[name], scale,
     })),
     found.length ? element("p", { class: "soft" },
-      "A p-value is the share of ordinary rows that are at least as strange. The shaded part is where the guard flags.",
+      "A p-value is the share of ordinary rows that are at least as strange.",
+      Object.keys(thresholds).length ? " The shaded part is where the guard flags." : " The server does not say yet where its guards flag.",
       before ? " A ring is the p-value before the change." : "") : null,
     hidden ? element("p", { class: "soft" }, `${hidden} ${hidden === 1 ? "guard judges" : "guards judge"} without being shown in answers.`) : null);
 }
