@@ -28,7 +28,7 @@ export class EstimateTable {
     if (last) heads.push(make("th", { scope: "col", class: "name" }, last));
     const table = make("table", { class: "estimates" }, make("thead", {}, make("tr", {}, heads)), this.body);
     this.scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table);
-    this.element = make("section", { class: "estimate" }, make("h4", {}, title), this.note, this.scroll);
+    this.element = make("div", { class: "estimate" }, make("h4", {}, title), this.note, this.scroll);
   }
 
   /** Draw `rows` of {name, value, interval, n, last, tone}; `band` is a shaded range, `mark` a value to compare with. */
@@ -96,7 +96,7 @@ function axis(scale, format) {
     const anchor = parseFloat(at) < 8 ? "start" : parseFloat(at) > 92 ? "end" : "middle";
     return draw("text", { x: at, y: 11, "text-anchor": anchor }, format(tick));
   });
-  return [make("span", { class: "unseen" }, "drawn"), draw("svg", { class: "ticks", "aria-hidden": "true" }, marks)]
+  return [make("span", { class: "visually-hidden" }, "drawn"), draw("svg", { class: "ticks", "aria-hidden": "true" }, marks)]
     .reduce((both, child) => (both.append(child), both), document.createDocumentFragment());
 }
 

@@ -23,7 +23,7 @@ def test_every_file_has_a_media_type() -> None:
 
 
 def test_no_other_host_and_nothing_inline() -> None:
-    """No file of ours names another host (SVG has a name like one), and the page has no script and no style inside, which the policy forbids."""
+    """No file of ours names another host (save SVG's name), and the page has no script and no style of its own."""
     assert not [path for path, text in OURS.items() if re.search(r"https?://(?!www\.w3\.org/)", text)]
     assert re.findall(r"<script[^>]*>", INDEX) == ['<script type="module" src="console/app.js">']
     assert not re.search(r"<style|\sstyle=|\son\w+=", INDEX)

@@ -6,29 +6,39 @@ import { number } from "../format.js";
 const PLATFORMS = { pytorch_module: "a PyTorch module, built by code of the bundle", pytorch_export: "a program exported by torch.export" };
 const NAMED = 12;
 
-/** List what is served. */
-export function served(model) {
-  const trouble = model.ready ? "yes" : `no: ${model.trouble}`;
-  return make(
-    "section",
-    { "aria-label": "What is served" },
-    make("h3", {}, "What is served"),
-    make(
-      "dl",
-      { class: "facts" },
-      ...fact("Model", `${model.name}, version ${model.version}`),
-      ...fact("Ready", make("span", { class: model.ready ? "good" : "act" }, trouble)),
-      ...fact("Bundle", make("code", {}, model.bundle), " ", copyButton("the bundle id", () => model.bundle)),
-      ...fact("Form", PLATFORMS[model.platform] ?? model.platform),
-      ...fact("Task", task(model)),
-      ...fact("Rows", rows(model)),
-      ...fact("Limit", `${number(model.max_rows_per_request)} rows in a request`),
-      ...fact("Mode", model.shadow ? "shadow: guards judge and are counted, and no answer changes" : "enforce: guards act on rows"),
-      ...fact("Explanations", model.explain.allowed.length ? `${model.explain.allowed.join(", ")}; default ${model.explain.method}` : "none allowed"),
-      ...fact("Store", stored(model)),
-    ),
-    ...columns(model),
-  );
+/** The list of what is served. */
+export class ServedView {
+  constructor(model) {
+    this.ready = make("dd");
+    this.element = make(
+      "section",
+      { "aria-label": "What is served" },
+      make("h3", {}, "What is served"),
+      make(
+        "dl",
+        { class: "facts" },
+        ...fact("Model", `${model.name}, version ${model.version}`),
+        make("dt", {}, "Ready"),
+        this.ready,
+        ...fact("Bundle", make("code", {}, model.bundle), " ", copyButton("the bundle id", () => model.bundle)),
+        ...fact("Form", PLATFORMS[model.platform] ?? model.platform),
+        ...fact("Task", task(model)),
+        ...fact("Rows", rows(model)),
+        ...fact("Limit", `${number(model.max_rows_per_request)} rows in a request`),
+        ...fact("Mode", model.shadow ? "shadow: guards judge and are counted, and no answer changes" : "enforce: guards act on rows"),
+        ...fact("Explanations", explanations(model.explain)),
+        ...fact("Store", stored(model)),
+      ),
+      ...columns(model),
+    );
+    this.show(model);
+  }
+
+  /** Show whether the server can predict. */
+  show({ ready, trouble }) {
+    this.ready.textContent = ready ? "yes" : `no: ${trouble}`;
+    this.ready.className = ready ? "good" : "act";
+  }
 }
 
 /** Show the config. */
@@ -57,6 +67,11 @@ export function report() {
 
 function fact(name, ...value) {
   return [make("dt", {}, name), make("dd", {}, ...value)];
+}
+
+function explanations({ methods, method }) {
+  const names = methods.map((each) => each.method);
+  return names.length ? `${names.join(", ")}; ${method} if a request names none` : "no method is allowed";
 }
 
 function task({ task: kind, classes }) {

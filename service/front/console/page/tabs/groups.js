@@ -3,33 +3,26 @@
 import { make } from "../dom.js";
 import { GroupsView } from "../groups/view.js";
 import { howToDeclare } from "../groups/declare.js";
-import { watch } from "../watch.js";
 
-const EVERY = 5000;
+const SECONDS = 5;
 
 export const tab = {
   name: "groups",
   title: "Groups",
-  start(element, { model, api }) {
+  start(element, { model, api, poll }) {
     const intro = make("p", { class: "soft" }, "Each bar is a 95 % interval that holds at every time at which somebody looks, so it is wider than an interval for one look. A difference between groups says nothing of its cause.");
-    const trouble = make("p", { role: "alert", class: "act" });
     const views = new Map();
-    element.append(make("h2", {}, "Groups"), trouble);
+    element.append(make("h2", {}, "Groups"));
     if (!model.monitors.some((monitor) => monitor.kind === "groups")) {
       element.append(howToDeclare(model));
-      return () => {};
+      return null;
     }
     const body = make("div");
     element.append(intro, body);
-    return watch(async () => {
-      try {
-        const { report } = await api.get("/console/data/monitors");
-        show(report.monitors);
-        trouble.textContent = "";
-      } catch (failure) {
-        trouble.textContent = failure.detail ?? String(failure);
-      }
-    }, EVERY);
+    return poll(SECONDS, async () => {
+      const { report } = await api.get("/console/data/monitors");
+      show(report.monitors);
+    });
 
     function show(monitors) {
       for (const [name, monitor] of Object.entries(monitors)) {

@@ -3,39 +3,23 @@
 import { make } from "../dom.js";
 import { AccuracyView } from "../model/accuracy.js";
 import { GuardsView, MonitorsView } from "../model/guards.js";
-import { config, report, served } from "../model/served.js";
-import { watch } from "../watch.js";
+import { ServedView, config, report } from "../model/served.js";
 
-const EVERY = 5000;
+const SECONDS = 5;
 
 export const tab = {
   name: "model",
   title: "Model",
-  start(element, { model, api }) {
-    const trouble = make("p", { role: "alert", class: "act" });
-    const [accuracy, guards, monitors] = [new AccuracyView(model), new GuardsView(model), new MonitorsView(model)];
-    element.append(
-      make("h2", {}, "Model"),
-      trouble,
-      served(model),
-      accuracy.element,
-      guards.element,
-      monitors.element,
-      config(model),
-      report(),
-    );
-    return watch(async () => {
-      try {
-        const [watched, now] = await Promise.all([api.get("/console/data/monitors"), api.get("/console/data/now")]);
-        const found = watched.report.monitors;
-        const entry = Object.values(found).find((one) => one.kind === "accuracy");
-        if (entry) accuracy.show(entry);
-        monitors.show(found);
-        guards.show(now);
-        trouble.textContent = "";
-      } catch (failure) {
-        trouble.textContent = failure.detail ?? String(failure);
-      }
-    }, EVERY);
+  start(element, { model, api, poll }) {
+    const views = { served: new ServedView(model), accuracy: new AccuracyView(model), guards: new GuardsView(model), monitors: new MonitorsView(model) };
+    element.append(make("h2", {}, "Model"), ...Object.values(views).map((view) => view.element), config(model), report());
+    return poll(SECONDS, async () => {
+      views.served.show(model);
+      const [{ report: watched }, now] = await Promise.all([api.get("/console/data/monitors"), api.get("/console/data/now")]);
+      const accuracy = Object.values(watched.monitors).find((monitor) => monitor.kind === "accuracy");
+      if (accuracy) views.accuracy.show(accuracy);
+      views.monitors.show(watched.monitors);
+      views.guards.show(now);
+    });
   },
 };
