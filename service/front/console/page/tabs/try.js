@@ -2,9 +2,10 @@
 
 import { hasKey } from "../api.js";
 import { answerOf, topOf } from "../try/answers.js";
-import { element } from "../try/elements.js";
+import { button, element } from "../try/elements.js";
 import { explanationPanel } from "../try/explanations.js";
 import { rowForm } from "../try/forms.js";
+import { layout } from "../try/layout.js";
 import { newestOf } from "../try/newest.js";
 import { cellSlider, imageSliders } from "../try/nudge_controls.js";
 import { paint, pictureOf, readPicture, takesFiles, valuesOf } from "../try/pictures.js";
@@ -33,7 +34,11 @@ class Trial {
     this.ask = newestOf(() => this.predict());
     this.makeControls(context.model);
     this.makePanels(context.model);
-    place.append(...this.layout(context.model));
+    const sources = [
+      knownRows(context.model, (row, words) => this.take(row, words)),
+      takesFiles(rows) ? fileDrop(rows.shape, (file) => this.takeFile(file)) : null,
+    ];
+    place.append(...layout(context.model, sources, this));
     if (this.form) this.take(typicalRow(rows), "the typical row of the reference", { ask: false });
     const stopPolling = context.poll(THRESHOLDS_SECONDS, () => this.readThresholds());
     this.stop = () => {
@@ -50,12 +55,16 @@ class Trial {
     this.groupFields = groupFields(model, (groups) => this.setGroups(groups));
     this.json = jsonField(rows, (row, groups) => this.takePasted(row, groups), (fault) => this.report(fault));
     this.sliders = this.isImage ? imageSliders((nudge) => this.setNudge(nudge)) : null;
-    if (this.form) this.sliders = cellSlider(model, () => this.tried.row, (...changed) => { change(...changed); this.fillForm(); });
-    this.picture = this.isImage
-      ? pictureOf(new Float64Array(sizeOf(rows.shape)), rows.shape, { class: "try-picture", hidden: true, "aria-label": "the image that is sent" })
-      : null;
-    this.button = element("button", { type: "button", class: "primary", id: "try-predict", disabled: true, onclick: () => this.begin() }, "Predict");
-    this.back = element("button", { type: "button", id: "try-back", disabled: true, onclick: () => this.restore() }, "Back to the chosen row");
+    const slide = (at, value) => {
+      change(at, value);
+      this.fillForm();
+    };
+    if (this.form) this.sliders = cellSlider(model, () => this.tried.row, slide);
+    const shown = { class: "try-picture", hidden: true, "aria-label": "the image that is sent" };
+    this.picture = this.isImage ? pictureOf(new Float64Array(sizeOf(rows.shape)), rows.shape, shown) : null;
+    this.button = button("try-predict", "Predict", () => this.begin(), "primary");
+    this.back = button("try-back", "Back to the chosen row", () => this.restore());
+    this.button.disabled = this.back.disabled = true; // until a row is chosen
   }
 
   makePanels(model) {
@@ -65,21 +74,6 @@ class Trial {
     this.answer = element("div", { id: "try-answer" }, element("p", { class: "soft" }, "The answer appears here."));
     this.why = explanationPanel(this.context, () => this.explained(), (fault) => this.report(fault));
     this.requests = requestPanel({ model, keyed: hasKey });
-  }
-
-  layout(model) {
-    const { rows } = model;
-    const titled = (title, content) => (content ? element("section", {}, element("h3", {}, title), content.element) : null);
-    const left = element("div", {},
-      element("h2", {}, "A row"),
-      knownRows(model, (row, words) => this.take(row, words)),
-      takesFiles(rows) ? fileDrop(rows.shape, (file) => this.takeFile(file)) : null,
-      titled("A form", this.form), this.groupFields?.element, this.json.element,
-      element("div", { class: "try-chosen" }, this.picture, element("div", {}, this.words, element("p", { class: "try-row" }, this.button, this.back))),
-      titled("Nudge it", this.sliders));
-    const right = element("div", {},
-      element("h2", {}, "The answer"), this.answer, titled("Why?", this.why), titled("The same request elsewhere", this.requests));
-    return [this.alert, this.offer, element("div", { class: "try-columns" }, left, right), element("p", { class: "soft" }, notesOn(model))];
   }
 
   /** Choose a row; `values` are the pixels of an image if they are known. */
@@ -116,7 +110,7 @@ class Trial {
   /** The file was refused as it is, perhaps for its colours: offer to make one that the model takes. */
   offerFit(file) {
     const fit = () => this.takeFile(file, { fit: true });
-    this.offer.replaceChildren(element("button", { type: "button", id: "try-fit", onclick: fit }, "Fit the picture to the model"));
+    this.offer.replaceChildren(button("try-fit", "Fit the picture to the model", fit));
     this.offer.hidden = false;
   }
 
@@ -204,7 +198,10 @@ class Trial {
       this.say(null);
       const before = unchanged ? null : chosen.prediction;
       const { model } = this.context;
-      this.draw = () => this.answer.replaceChildren(answerOf(prediction, { before, model, thresholds: this.thresholds, withheld: this.withheld }));
+      this.draw = () => {
+        const { thresholds, withheld } = this;
+        this.answer.replaceChildren(answerOf(prediction, { before, model, thresholds, withheld }));
+      };
       this.draw();
     } catch (fault) {
       if (this.ended) return;
@@ -215,7 +212,8 @@ class Trial {
 
   async prediction() {
     const { model, api } = this.context;
-    const post = async () => (await api.post(`/v1/models/${encodeURIComponent(model.name)}:predict`, this.body)).predictions[0];
+    const path = `/v1/models/${encodeURIComponent(model.name)}:predict`;
+    const post = async () => (await api.post(path, this.body)).predictions[0];
     try {
       return await post();
     } catch (fault) {
@@ -234,8 +232,8 @@ class Trial {
 
   /** Say what is wrong: the sentence of the server, and each fault with its place. */
   report(fault) {
-    const faults = (fault.document?.errors ?? []).map(({ loc, msg }) => (loc.length ? `${loc.join(".")}: ${msg}` : msg));
-    this.say([fault.detail ?? fault.message, ...faults].join(" · "));
+    const placed = ({ loc, msg }) => (loc.length ? `${loc.join(".")}: ${msg}` : msg);
+    this.say([fault.detail ?? fault.message, ...(fault.document?.errors ?? []).map(placed)].join(" · "));
   }
 
   say(sentence) {
@@ -243,11 +241,4 @@ class Trial {
     this.alert.hidden = sentence === null;
     this.offer.hidden = true;
   }
-}
-
-function notesOn(model) {
-  const remembering = model.guards.filter((guard) => guard.remembers).map((guard) => guard.name);
-  const memory = remembering.length
-    ? ` ${remembering.join(", ")} compares a client's rows with each other: many small changes of one row look like an attack.` : "";
-  return `Rows that you try are requests like all others: the server counts them, and the monitors see them.${memory}`;
 }
