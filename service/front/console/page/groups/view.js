@@ -11,7 +11,7 @@ const LEVELS = { act: "needs action", look: "needs a look", good: "fine" };
 export class GroupsView {
   constructor(name, settings, model) {
     Object.assign(this, { name, settings, model, label: undefined, tables: new Map() });
-    this.state = make("span", { class: "state" });
+    this.state = make("span", { class: "state badge" });
     this.lead = make("p", { class: "lead" });
     this.source = make("p", { class: "soft" }, origin(settings));
     this.chooser = make("select");
@@ -58,7 +58,7 @@ export class GroupsView {
   redraw() {
     const { monitor } = this;
     this.state.textContent = monitor.state.replace("_", " ");
-    this.state.className = `state ${{ alarm: "act", warning: "look", ok: "good" }[monitor.state] ?? ""}`;
+    this.state.className = `state badge ${{ alarm: "act", warning: "look", ok: "good" }[monitor.state] ?? ""}`;
     if (monitor.since) this.state.title = `since ${monitor.since}`;
     this.lead.textContent = monitor.error ?? this.verdict();
     this.drawDifferences();
