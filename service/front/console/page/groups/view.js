@@ -16,11 +16,11 @@ export class GroupsView {
     this.source = make("p", { class: "soft" }, origin(settings));
     this.chooser = make("select");
     this.chosen = make("label", { class: "choice" }, "Rates of the label ", this.chooser);
-    this.rates = make("div", { class: "blocks" });
+    this.rates = make("div", { class: "pairs" });
     this.differences = make("div");
     this.ratio = make("p", { class: "soft" });
     this.findings = make("ul", { class: "findings" });
-    this.coverage = make("div", { class: "blocks" });
+    this.coverage = make("div", { class: "pairs" });
     this.element = make(
       "section",
       { class: "groups", "aria-label": `Groups by ${settings.attribute ?? name}` },
@@ -99,7 +99,6 @@ export class GroupsView {
       format,
       limits: format === percent ? SHARES : [0, Infinity],
       first: "difference in",
-      last: "says",
     }));
     table.note.textContent = tolerance === null
       ? "The largest difference between any two declared groups. The config declares no tolerance."
