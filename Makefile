@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install alibi serve play demo test test-servers test-library test-service test-slow hold-up test-plain test-clients test-attackers test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
+.PHONY: install alibi serve play demo test test-servers test-library test-service test-slow hold-up test-plain test-clients test-attackers test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards uplot bento image sbom clean
 install: $(STAMP) alibi
 
 $(STAMP): pyproject.toml constraints.txt
@@ -143,6 +143,10 @@ prometheus-rules: $(STAMP)
 # The Helm chart of the base. Needs kubectl.
 chart: $(STAMP)
 	$(BIN)/python tools/helm_chart.py
+
+# The charts of the console, from npm's registry. Needs npm; the files are in the repository.
+uplot: $(STAMP)
+	$(BIN)/python tools/vendor_uplot.py
 
 bento: $(STAMP)
 	$(BIN)/bentoml build

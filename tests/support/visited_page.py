@@ -19,7 +19,9 @@ class Visit(Chromium):
     def go(self, url: str, *, width: int = 1280, scheme: Literal["light", "dark"] = "light") -> None:
         """Load an address in a window of so many pixels."""
         self.events.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.navigate", url="about:blank")  # else another fragment of the same address loads nothing
         self.call("Page.navigate", url=url)

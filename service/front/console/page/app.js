@@ -100,11 +100,13 @@ at("tabs").addEventListener("keydown", (event) => {
 
 addEventListener("hashchange", () => show(location.hash.slice(1)));
 
-whenKeyIsNeeded((refused) => {
+function askForKey(sentence) {
   at("login").hidden = false;
-  say(refused ? "This key is not known to the server." : null);
+  say(sentence);
   at("key").focus();
-});
+}
+
+whenKeyIsNeeded((refused) => askForKey(refused ? "This key is not known to the server." : null));
 
 at("login").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -137,6 +139,10 @@ async function begin() {
     show(location.hash.slice(1));
   } catch (fault) {
     if (fault.status === 401) return;
+    if (fault.status === 403) {
+      askForKey(`${fault.detail}: use another key.`);
+      return;
+    }
     say(fault.detail ?? `The page has an error: ${fault.message}`);
     setTimeout(begin, 1000 * MODEL_SECONDS);
   }

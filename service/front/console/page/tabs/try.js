@@ -15,6 +15,8 @@ import { fileDrop, groupFields, jsonField, knownRows } from "../try/sources.js";
 
 document.head.append(element("link", { rel: "stylesheet", href: new URL("../try/try.css", import.meta.url).href }));
 
+const THRESHOLDS_SECONDS = 2;
+
 export const tab = { name: "try", title: "Try", start: (place, context) => new Trial(place, context).stop };
 
 /** One visit of the tab: the row that was chosen, how it was changed since, and the answers to both. */
@@ -27,32 +29,39 @@ class Trial {
     this.nudge = { ...STILL };
     this.groups = {};
     this.sent = null; // the row of the last request
-    this.thresholds = {};
+    this.thresholds = {}; // the server has them a moment after its start
+    this.withheld = null; // why the key may not see p-values
+    this.draw = () => {}; // shows the last answer again
     this.ended = false;
     this.ask = newestOf(() => this.predict());
     this.isImage = model.rows.kind === "image";
     this.hasForm = fieldsOf(model.rows).length > 0;
     this.build(place, model);
     if (this.hasForm) this.take(typicalRow(model.rows), "the typical row of the reference", { ask: false });
-    this.stop = () => { this.ended = true; };
+    const stopPolling = context.poll(THRESHOLDS_SECONDS, () => this.readThresholds());
+    this.stop = () => {
+      this.ended = true;
+      stopPolling();
+    };
   }
 
   build(place, model) {
     const { rows } = model;
     const report = (fault) => this.report(fault);
-    this.alert = element("p", { class: "trouble", role: "alert", hidden: true });
+    this.alert = element("p", { class: "trouble try-alert", role: "alert", hidden: true });
     this.offer = element("p", { hidden: true });
     this.words = element("p", { class: "soft", id: "try-words" }, "No row is chosen yet.");
     this.picture = this.isImage ? pictureOf(new Float64Array(rows.shape.reduce((a, b) => a * b)), rows.shape, { class: "try-picture", hidden: true, "aria-label": "the image that is sent" }) : null;
-    this.button = element("button", { type: "button", class: "primary", id: "try-predict", disabled: true, onclick: () => this.ask() }, "Predict");
+    this.button = element("button", { type: "button", class: "primary", id: "try-predict", disabled: true, onclick: () => this.begin() }, "Predict");
     this.back = element("button", { type: "button", id: "try-back", disabled: true, onclick: () => this.restore() }, "Back to the chosen row");
     this.form = this.hasForm ? rowForm(rows, (at, value) => this.change(withCell(this.row, rows, at, value))) : null;
     this.json = jsonField(rows, (row, groups) => this.takePasted(row, groups), report);
     this.groupFields = groupFields(model, (groups) => { this.groups = groups; if (this.chosen?.prediction) this.ask(); });
     this.sliders = this.isImage
-      ? imageSliders((nudge) => { this.nudge = nudge; this.ask(); })
-      : this.hasForm ? cellSlider(model, () => this.row, (at, value) => { this.change(withCell(this.row, rows, at, value)); this.form.show(this.row); }) : null;
+      ? imageSliders((nudge) => { this.nudge = nudge; if (this.isChosen()) this.ask(); })
+      : this.hasForm ? cellSlider(model, () => this.row, (at, value) => this.slide(at, value)) : null;
     this.answer = element("div", { id: "try-answer" }, element("p", { class: "soft" }, "The answer appears here."));
+    this.why = explanationPanel(this.context, () => this.explained(), report);
     this.requests = requestPanel({ model, keyed: hasKey });
     place.append(this.alert, this.offer, element("div", { class: "try-columns" },
       element("div", {},
@@ -65,7 +74,7 @@ class Trial {
         this.sliders ? element("section", {}, element("h3", {}, "Nudge it"), this.sliders.element) : null),
       element("div", {},
         element("h2", {}, "The answer"), this.answer,
-        element("section", {}, element("h3", {}, "Why?"), explanationPanel(this.context, () => this.explained(), report)),
+        element("section", {}, element("h3", {}, "Why?"), this.why.element),
         element("section", {}, element("h3", {}, "The same request elsewhere"), this.requests.element))),
     element("p", { class: "soft" }, notesOn(model)));
   }
@@ -84,6 +93,7 @@ class Trial {
     this.nudge = { ...STILL };
     this.row = row;
     this.sent = row;
+    this.fillForm();
     this.show(words);
     if (ask) await this.ask();
   }
@@ -111,6 +121,12 @@ class Trial {
     this.offer.hidden = false;
   }
 
+  /** The button Predict: a row that the form made becomes the chosen row, from which later changes are counted. */
+  async begin() {
+    if (this.row !== this.chosen.row) this.chosen = { ...this.chosen, row: this.row, words: "your row", prediction: null };
+    await this.ask();
+  }
+
   /** Another row by the form or the slider: once there is an answer, the gateway answers each change. */
   change(row) {
     this.row = row;
@@ -119,11 +135,17 @@ class Trial {
     if (this.chosen.prediction) this.ask();
   }
 
+  slide(at, value) {
+    this.change(withCell(this.row, this.context.model.rows, at, value));
+    this.fillForm();
+  }
+
   restore() {
     this.sliders?.reset();
     this.nudge = { ...STILL };
     this.row = this.chosen.row;
     this.sent = this.row;
+    this.fillForm();
     this.show(this.chosen.words);
     this.ask();
   }
@@ -133,12 +155,17 @@ class Trial {
     this.button.disabled = false;
     this.back.disabled = this.unchanged;
     this.json.show(this.row);
-    if (this.row !== null && typeof this.row === "object") this.form?.show(this.row);
     if (this.picture) {
       this.picture.hidden = this.chosen.values === null;
       if (this.chosen.values) paint(this.picture, this.pixels, this.context.model.rows.shape);
     }
     this.requests.show(this.body);
+    this.why.clear();
+  }
+
+  /** Write the row into the form; not while somebody types there. */
+  fillForm() {
+    if (this.row !== null && typeof this.row === "object") this.form?.show(this.row);
   }
 
   get unchanged() { return this.row === this.chosen.row && isStill(this.nudge); }
@@ -148,13 +175,18 @@ class Trial {
     return isStill(this.nudge) ? values : nudged(values, this.context.model.rows.shape, this.nudge);
   }
 
-  get body() { return bodyOf(this.sent, { groups: this.groups, top: topOf(this.context.model.classes) }); }
+  get body() {
+    const parameters = this.withheld === null ? { detail: true } : {};
+    return bodyOf(this.sent, { groups: this.groups, top: topOf(this.context.model.classes), parameters });
+  }
+
+  isChosen() {
+    if (this.chosen === null) this.report(new Error("Choose a row first."));
+    return this.chosen !== null;
+  }
 
   explained() {
-    if (this.chosen === null) {
-      this.report(new Error("Choose a row first."));
-      return null;
-    }
+    if (!this.isChosen()) return null;
     return { row: this.sent, values: this.chosen.values && this.pixels };
   }
 
@@ -166,19 +198,30 @@ class Trial {
       if (this.isImage && chosen.values && !isStill(this.nudge)) this.sent = await rowOf(this.pixels, model.rows.shape);
       else this.sent = this.row;
       const { unchanged } = this;
-      if (!Object.keys(this.thresholds).length) this.thresholds = (await api.get("/console/data/now")).thresholds;
       this.show(isStill(this.nudge) ? this.words.textContent : `${chosen.words}, changed`);
-      const { predictions: [prediction] } = await api.post(`/v1/models/${encodeURIComponent(model.name)}:predict`, this.body);
+      const path = `/v1/models/${encodeURIComponent(model.name)}:predict`;
+      const { predictions: [prediction] } = await api.post(path, this.body).catch((fault) => {
+        if (fault.status !== 403 || this.withheld !== null) throw fault;
+        this.withheld = fault.detail; // the key may perhaps predict, but not see p-values
+        return api.post(path, this.body);
+      });
       if (this.ended || chosen !== this.chosen) return;
       if (unchanged) chosen.prediction = prediction;
       this.say(null);
       const before = unchanged ? null : chosen.prediction;
-      this.answer.replaceChildren(answerOf(prediction, { before, model, thresholds: this.thresholds }));
+      this.draw = () => this.answer.replaceChildren(answerOf(prediction, { before, model, thresholds: this.thresholds, withheld: this.withheld }));
+      this.draw();
     } catch (fault) {
       if (this.ended) return;
       this.refused = fault.status === 422;
       this.report(fault);
     }
+  }
+
+  async readThresholds() {
+    if (Object.keys(this.thresholds).length) return;
+    this.thresholds = (await this.context.api.get("/console/data/now")).thresholds;
+    if (!this.ended) this.draw();
   }
 
   /** Say what is wrong: the sentence of the server, and each fault with its place. */

@@ -5,6 +5,7 @@ import { element } from "./elements.js";
 import { ladder, scaleOf } from "./ladder.js";
 
 const SHOWN = 10;
+const LEAST = 0.0001;
 const ACTIONS = {
   allow: "The gateway answers.",
   flag: "The gateway answers, and marks the answer as doubtful.",
@@ -19,13 +20,14 @@ export const topOf = (classes) => (classes.length > 2 * SHOWN ? SHOWN : null);
  * Show an answer.
  *
  * `prediction` is a row of a v1 answer, `before` the answer before the nudge or null, `model` what the server says of
- * itself, `thresholds` the p-value of each guard at and under which the guard flags.
+ * itself, `thresholds` the p-value of each guard at and under which the guard flags, `withheld` why there are no p-values or null.
  */
-export function answerOf(prediction, { before, model, thresholds }) {
+export function answerOf(prediction, { before, model, thresholds, withheld }) {
   return element("div", { class: "try-answer" },
     headline(prediction, model),
     probabilities(prediction, model),
-    guards(prediction, before, model, thresholds),
+    withheld === null ? guards(prediction, before, model, thresholds)
+      : element("p", { class: "soft" }, `The server shows no p-values: ${withheld}.`),
   );
 }
 
@@ -75,11 +77,14 @@ function probabilities(prediction, model) {
     element("h3", {}, `Probabilities${many}`),
     element("table", { class: "try-bars" },
       element("tbody", {}, shown.map(([label, share]) => element("tr", {},
-        element("th", { scope: "row" }, label),
+        element("th", { scope: "row", title: label }, label),
         element("td", { class: "try-bar" }, bar(share, member.has(label) ? "member" : "")),
-        element("td", {}, percent(share)))))),
+        element("td", {}, shareOf(share)))))),
     member.size ? element("p", { class: "soft" }, "Full bars are in the prediction set.") : null);
 }
+
+/** A share as text; a small share is never shown as none. */
+const shareOf = (share) => (share > 0 && share < LEAST ? `< ${percent(LEAST)}` : percent(share));
 
 /** A bar from the left, over a share of the width. */
 function bar(share, kind) {
@@ -107,13 +112,14 @@ function guards(prediction, before, model, thresholds) {
 function guard(name, finding, { before, model, threshold, scale }) {
   const about = model.guards.find((each) => each.name === name);
   const p = finding.p_value;
+  const isColumn = (cause) => model.rows.columns.some((column) => column.name === cause);
   return element("div", { class: finding.flagged ? "try-guard flags" : "try-guard" },
     element("p", {},
       element("strong", {}, name), about ? ` (${about.kind}) ` : " ",
       element("span", { class: finding.flagged ? "act" : "good" }, finding.flagged ? `flags: ${about?.action ?? "flag"}` : "does not flag")),
     p === null ? element("p", { class: "soft" }, absence(finding))
       : [element("p", { class: "try-p" }, sentenceOf(p, threshold)), ladder(name, { p, before, threshold, scale })],
-    finding.causes?.length ? element("ul", { class: "try-causes" }, finding.causes.map((cause) => element("li", {}, cause))) : null);
+    finding.causes?.length ? element("ul", { class: "try-causes" }, finding.causes.map((cause) => element("li", {}, isColumn(cause) ? `column ${cause}` : cause))) : null);
 }
 
 function absence(finding) {

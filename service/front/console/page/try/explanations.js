@@ -3,17 +3,21 @@
 import { number } from "../format.js";
 import { choice, element, labelled } from "./elements.js";
 import { paintHeat, pictureOf } from "./pictures.js";
-import { bodyOf, flatten, indexOf, sizeOf } from "./rows.js";
+import { bodyOf, flatten, indexOf, shortened, sizeOf } from "./rows.js";
 
 const SHOWN = 15;
 const MOST_TARGETS = 100;
 const NEIGHBOURS = "neighbours";
 
-/** The controls and the place of an explanation. `asked()` gives {row, values, groups, prediction} or null. */
+/**
+ * The controls and the place of an explanation. `asked()` gives {row, values} or null, and `report(fault)` hears of a
+ * fault. Returns {element, clear()}.
+ */
 export function explanationPanel(context, asked, report) {
   const { model, api } = context;
   const methods = model.explain.methods.filter(({ method }) => method !== NEIGHBOURS || model.neighbours);
-  if (!methods.length) return element("p", { class: "soft" }, "The config allows no explanation of such rows.");
+  const none = element("p", { class: "soft" }, "The config allows no explanation of such rows.");
+  if (!methods.length) return { element: none, clear: () => {} };
   const method = choice(methods.map((each) => [each.method, each.method]), { id: "try-method" });
   const standard = methods.find((each) => each.default);
   if (standard) method.value = standard.method;
@@ -39,8 +43,8 @@ export function explanationPanel(context, asked, report) {
     }
   }
 
-  return element("div", {},
-    element("div", { class: "try-row" }, labelled("Method", method), labelled("What is explained", target), button), shown);
+  const controls = element("div", { class: "try-row" }, labelled("Method", method), labelled("What is explained", target), button);
+  return { element: element("div", {}, controls, shown), clear: () => shown.replaceChildren() };
 }
 
 function targetsOf(model) {
@@ -106,7 +110,7 @@ function contributionBars(contributions) {
     const bar = element("span", { class: value < 0 ? "bar opposes" : "bar supports", "aria-hidden": "true" });
     bar.style.inlineSize = `${(50 * Math.abs(value)) / strongest}%`;
     bar.style.marginInlineStart = `${value < 0 ? 50 - (50 * Math.abs(value)) / strongest : 50}%`;
-    return element("tr", {}, element("th", { scope: "row" }, name), element("td", { class: "try-bar" }, bar), element("td", {}, number(value)));
+    return element("tr", {}, element("th", { scope: "row", title: name }, name), element("td", { class: "try-bar" }, bar), element("td", {}, number(value)));
   };
   const table = (lines) => element("table", { class: "try-bars" }, element("tbody", {}, lines.map(line)));
   const rest = order.slice(SHOWN);
@@ -126,4 +130,4 @@ function nearest(neighbours, model) {
       row && kind === "tensor" && sizeOf(shape) <= SHOWN ? element("span", { class: "soft" }, flatten(row).map(number).join(", ")) : null))));
 }
 
-const cellsOf = (row) => Object.entries(row).slice(0, SHOWN).map(([name, value]) => `${name} ${value ?? "missing"}`).join(", ");
+const cellsOf = (row) => Object.entries(row).slice(0, SHOWN).map(([name, value]) => `${name} ${shortened(value) ?? "missing"}`).join(", ");

@@ -38,6 +38,8 @@ export function paint(canvas, values, [channels, height, width]) {
 export function paintHeat(canvas, contributions, [height, width], [supports, opposes]) {
   const strongest = contributions.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
   const context = canvas.getContext("2d");
+  context.fillStyle = "rgb(128 128 128 / 0.55)"; // a paler image lets the colours show
+  context.fillRect(0, 0, width, height);
   for (let at = 0; at < height * width; at += 1) {
     context.globalAlpha = 0.9 * Math.sqrt(Math.abs(contributions[at]) / strongest);
     context.fillStyle = contributions[at] >= 0 ? supports : opposes;

@@ -89,6 +89,22 @@ export function named(row, rows) {
   return Object.fromEntries(rows.columns.map((column, place) => [column.name, row[place]]));
 }
 
+/** A row of the reference with its numbers, which are float32, in as few digits as give the same float32. */
+export function shortened(value) {
+  if (Array.isArray(value)) return value.map(shortened);
+  if (typeof value === "number") return shortest(value);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, shortened(each)]));
+}
+
+function shortest(value) {
+  for (let digits = 1; digits <= 9; digits += 1) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === Math.fround(value)) return short;
+  }
+  return value;
+}
+
 /** The numbers of nested lists, in order. */
 export const flatten = (row) => (Array.isArray(row) ? row.flat(Infinity) : []);
 

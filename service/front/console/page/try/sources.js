@@ -2,7 +2,7 @@
 
 import { element } from "./elements.js";
 import { pictureOf } from "./pictures.js";
-import { flatten, named, readPasted } from "./rows.js";
+import { flatten, named, readPasted, shortened } from "./rows.js";
 
 const SHOWN_CELLS = 3;
 const LONGEST = 20_000; // characters of JSON that a text field shows
@@ -11,7 +11,7 @@ const LONGEST = 20_000; // characters of JSON that a text field shows
 export function knownRows(model, choose) {
   if (!model.known_rows.length) return null;
   const buttons = model.known_rows.map((given, at) => {
-    const row = named(given, model.rows);
+    const row = shortened(named(given, model.rows));
     const words = `known row ${at + 1}`;
     return element("button", { type: "button", class: "try-known", "aria-label": words, onclick: () => choose(row, words) },
       ...faceOf(row, model.rows, at));
