@@ -9,7 +9,7 @@ const MARGIN = 0.04;
 
 /** Write a value with its interval. */
 export function withInterval(figure, format) {
-  return [format(figure.value), written(figure.interval, format)].filter(Boolean).join(" ");
+  return [format(figure.value), written(figure.interval, format)].filter(Boolean).join(" ").replaceAll(" %", "\u00a0%");
 }
 
 /** Write an interval; empty if there is none. */

@@ -98,7 +98,7 @@ export class AccuracyView {
 }
 
 function points(share) {
-  return (100 * share).toFixed(1);
+  return (100 * share).toFixed(1).replace("-", "−");
 }
 
 /** Say of each row whether its interval keeps a promise of at `bound` (least or most) a share. */

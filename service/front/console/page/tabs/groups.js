@@ -4,7 +4,7 @@ import { make } from "../dom.js";
 import { GroupsView } from "../groups/view.js";
 import { howToDeclare } from "../groups/declare.js";
 
-const SECONDS = 10;
+const SECONDS = 5;
 
 export const tab = {
   name: "groups",

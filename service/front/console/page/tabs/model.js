@@ -5,7 +5,7 @@ import { AccuracyView } from "../model/accuracy.js";
 import { GuardsView, MonitorsView } from "../model/guards.js";
 import { ServedView, config, report } from "../model/served.js";
 
-const SECONDS = 10;
+const SECONDS = 5;
 
 export const tab = {
   name: "model",
