@@ -1,5 +1,6 @@
 """The console of a real server in a real browser: its frame, the tabs Now and Drift, keys, and who is let in."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -167,5 +168,23 @@ def test_a_server_can_be_without_a_console(bundles: "Bundles", config: Path) -> 
         assert httpx.get(f"{server.url}/console/data/now").status_code == 404
         home = httpx.get(f"{server.url}/", headers={"Accept": "text/html"})
         assert (home.status_code, "/console" in home.json()["addresses"]) == (200, False)
+    finally:
+        server.stop()
+
+
+def test_a_model_that_cannot_be_served_says_why(bundles: "Bundles", config: Path, page: Visit) -> None:
+    """If the bundle was changed, the page is there all the same, and says what is wrong."""
+    from gateways import faults_allowed
+
+    broken = bundles.folder / "broken"
+    shutil.copytree(config.parent, broken)
+    state = broken / "bundle" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1] + b"x")
+    server = bundles.serve("broken").wait_listening()
+    try:
+        with faults_allowed(server, "the model cannot be served"):
+            page.go(f"{server.url}/console#now")
+            page.wait_text("#trouble", lambda text: "cannot predict now" in text and "copy the bundle anew" in text)
+            assert findings(page) == []
     finally:
         server.stop()

@@ -25,8 +25,15 @@ function describe(model) {
   const task = model.classes.length ? `${model.task} into ${model.classes.length} classes` : model.task;
   const mode = model.shadow ? " · shadow mode: guards are counted and act on no row" : "";
   at("subtitle").textContent = `version ${model.version} · ${task}${mode}`;
-  say(model.ready ? null : `The server cannot predict now: ${model.trouble}`);
+  say(model.ready ? null : notReady(model.trouble));
 }
+
+const notReady = (trouble) => `The server cannot predict now: ${trouble}`;
+
+const sentenceOf = (fault) => {
+  if (fault.status === undefined) return `The page has an error: ${fault.message}`;
+  return fault.status === 503 ? notReady(fault.detail) : fault.detail;
+};
 
 // Call `work` now and every so many seconds, but not while the page is hidden; gives a function that ends it.
 export function poll(seconds, work) {
@@ -38,7 +45,7 @@ export function poll(seconds, work) {
     try {
       await work();
     } catch (fault) {
-      say(fault.detail ?? `The page has an error: ${fault.message}`);
+      say(sentenceOf(fault));
     }
     if (!ended) {
       clearTimeout(timer);
@@ -143,7 +150,7 @@ async function begin() {
       askForKey(`${fault.detail}: use another key.`);
       return;
     }
-    say(fault.detail ?? `The page has an error: ${fault.message}`);
+    say(sentenceOf(fault));
     setTimeout(begin, 1000 * MODEL_SECONDS);
   }
 }

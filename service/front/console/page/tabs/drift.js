@@ -139,6 +139,8 @@ function start(element, { api, poll }) {
   scroll.append(table);
   tables.append(make("h2", "Every stream"), scroll);
 
+  for (const section of [overTime, beside, tables]) section.hidden = true;
+
   let chart = null;
   const shown = new Map();
   let picked = null;
@@ -173,6 +175,7 @@ function start(element, { api, poll }) {
     headline.className = `lead ${level}`;
     showMonitors(monitors, watching);
     showTable(body, streams);
+    tables.hidden = streams.length === 0;
 
     const judged = streams.filter((each) => each.evidence !== null).slice(0, MOST_LINES);
     overTime.hidden = judged.length === 0;
