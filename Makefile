@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := bundles/digits
 PORT ?= 3000
 
-.PHONY: install alibi serve demo test test-servers test-library test-service test-slow hold-up test-plain test-clients test-attackers test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards bento image sbom clean
+.PHONY: install alibi serve play demo test test-servers test-library test-service test-slow hold-up test-plain test-clients test-attackers test-bare test-deploy lint bench bench-litserve bench-mlserver requirements prometheus-rules chart dashboards uplot bento image sbom clean
 install: $(STAMP) alibi
 
 $(STAMP): pyproject.toml constraints.txt
@@ -38,6 +38,11 @@ $(DEMO)/manifest.json: | $(STAMP)
 
 serve: demo
 	$(BIN)/guardhouse serve $(DEMO) --config examples/digits/gateway.yaml --port $(PORT)
+
+# A few minutes of mixed traffic to the demo server, with labels and a drift after one minute: /console shows it.
+SECONDS ?= 300
+play: $(STAMP)
+	$(BIN)/python examples/digits/play.py --url http://localhost:$(PORT) --seconds $(SECONDS)
 
 # Coverage is measured in the library's own tests alone: it makes them a third slower, and the server runs in processes of
 # its own. `make -j2 -k test` runs two of the three parts at a time, the longest first, and goes on if one of them fails.
@@ -138,6 +143,10 @@ prometheus-rules: $(STAMP)
 # The Helm chart of the base. Needs kubectl.
 chart: $(STAMP)
 	$(BIN)/python tools/helm_chart.py
+
+# The charts of the console, from npm's registry. Needs npm; the files are in the repository.
+uplot: $(STAMP)
+	$(BIN)/python tools/vendor_uplot.py
 
 bento: $(STAMP)
 	$(BIN)/bentoml build

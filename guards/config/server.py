@@ -111,6 +111,11 @@ class ServerConfig(Section):
         description="figures of rows in metrics and monitors change by at least so many rows at once, and reports hide "
         "figures of fewer rows; default: 10 if the server has keys, otherwise 1",
     )
+    console: bool | None = Field(
+        default=None,
+        description="true: browsers find the console at /console; default: only if the server listens on a loopback "
+        "address",
+    )
     cors: CorsConfig | None = Field(
         default=None, description="web pages of other origins that may send requests; default: none"
     )

@@ -10,7 +10,7 @@ from guards.bundle.bundle import Bundle
 from guards.input.schema import InputSchema
 from guards.types import Result
 
-__all__ = ["neighbours"]
+__all__ = ["as_sent", "neighbours"]
 
 
 def neighbours(bundle: Bundle, outcome: Result) -> list[tuple[Mapping[str, Any], ...]]:
@@ -27,7 +27,7 @@ def neighbours(bundle: Bundle, outcome: Result) -> list[tuple[Mapping[str, Any],
                 "index": index[place],
                 "label": _label(labels[place], bundle.classes),
                 "distance": distance,
-                **({} if rows is None else {"row": _shown(rows[place], bundle.schema)}),
+                **({} if rows is None else {"row": as_sent(rows[place], bundle.schema)}),
             }
             for place, distance in zip(near, far, strict=True)
         )
@@ -41,7 +41,7 @@ def _label(label: float, classes: Sequence[str]) -> str | float | None:
     return classes[int(label)] if classes else label
 
 
-def _shown(row: Tensor, schema: InputSchema) -> Any:  # noqa: ANN401 - JSON
+def as_sent(row: Tensor, schema: InputSchema) -> Any:  # noqa: ANN401 - JSON
     """Give a row as a client would send it."""
     if schema.kind != "tabular":
         return row.tolist()

@@ -1,21 +1,30 @@
 """What the fronts know of the model, read from the bundle's manifest and the config: no tensor is loaded."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from guards.bundle.bundle import Bundle
 from guards.config.config import Config
 from guards.explanations.explain import methods
 from guards.input.schema import InputSchema
+from service.engine.about import about
 from service.engine.deployment import Deployment, groups_of_requests
 from service.messages.served_model import ServedExplain, ServedExplainer, ServedGuard, ServedModel
 
 __all__ = ["describe", "described", "served_model"]
 
 
-def describe(deployment: Deployment) -> ServedModel:
-    """Describe the model that the engine is about to serve."""
+def describe(deployment: Deployment, known_rows: Sequence[Any] = ()) -> ServedModel:
+    """Describe the model that the engine is about to serve; ``known_rows`` are rows that the console may show."""
     manifest, config = deployment.manifest, deployment.config
-    return served_model(config, manifest.row_schema, manifest.classes, causes=manifest.cause_names, bundle=manifest.id)
+    return served_model(
+        config,
+        manifest.row_schema,
+        manifest.classes,
+        causes=manifest.cause_names,
+        bundle=manifest.id,
+        known_rows=known_rows,
+    )
 
 
 def described(bundle: Bundle) -> ServedModel:
@@ -30,6 +39,7 @@ def served_model(
     *,
     causes: Mapping[str, Sequence[str]],
     bundle: str,
+    known_rows: Sequence[Any] = (),
 ) -> ServedModel:
     """Describe a model; ``causes`` are the names of each guard's causes, ``bundle`` is the bundle's id."""
     return ServedModel(
@@ -60,6 +70,7 @@ def served_model(
         stores_inputs=config.store.inputs,
         server=config.server,
         explain=_explain(config, schema),
+        about=about(config, known_rows),
     )
 
 

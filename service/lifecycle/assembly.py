@@ -9,6 +9,7 @@ from service.front.admin_routes import AdminRoutes
 from service.front.admission import KEY_CODES, QUOTA_CODES, Admission
 from service.front.client_names import ClientNames
 from service.front.concurrency import ConcurrencyLimit
+from service.front.console import console_routes
 from service.front.cors import PREFLIGHT, PREFLIGHT_CODES
 from service.front.dispatch import COMMON_CODES, UNMATCHED
 from service.front.engine_client import EngineClient
@@ -36,7 +37,7 @@ def codes_of(
     keys.
     """
     codes = {**v1_routes.CODES, **admin_routes.CODES, **v2_routes.CODES, **triton_routes.CODES}
-    codes |= dict(page_routes.CODES) | dict(explaining)
+    codes |= {**page_routes.CODES, **console_routes.CODES, **explaining}
     codes[UNMATCHED] = COMMON_CODES
     more = (*KEY_CODES, *QUOTA_CODES, 400) if keys else ()
     counted = {template: (*dict.fromkeys((*each, *more)), CLIENT_LEFT) for template, each in codes.items()}

@@ -20,6 +20,7 @@ from guards.memory.history import History, LocalHistory
 from guards.types import Mistake
 from service import memory
 from service.closing import close_all
+from service.engine.about import known_rows
 from service.engine.control_server import ControlServer
 from service.engine.deployment import Deployment, unknown_principals
 from service.engine.describe import describe
@@ -93,7 +94,8 @@ class EngineService:
             entries = read_keys(settings.api_keys).principals
             for sentence in unknown_principals(deployment.config, (entry.name for entry in entries)):
                 LOG.warning(sentence)
-        served = describe(deployment)
+        rows = known_rows(settings.bundle, deployment.config, deployment.manifest.row_schema)
+        served = describe(deployment, rows)
         self._control = ControlServer(served.model_dump(mode="json"), {})
         await self._control.start(self._folder / CONTROL_SOCKET)
         loop = asyncio.get_running_loop()

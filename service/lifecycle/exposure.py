@@ -8,7 +8,7 @@ from typing import Any
 from guards.errors import Mistake
 from service.settings import Settings
 
-__all__ = ["keep_to_this_machine", "refuse_exposed"]
+__all__ = ["is_loopback", "keep_to_this_machine", "refuse_exposed"]
 
 LOCAL, LOOPBACK, EVERY_ADDRESS = "localhost", "127.0.0.1", "0.0.0.0"  # noqa: S104 - what BentoML listens on by default
 
@@ -19,7 +19,7 @@ def refuse_exposed(host: str, settings: Settings) -> None:
     Raises:
         Mistake: the address is no loopback address, there are no keys, and ``GUARDHOUSE_OPEN`` does not allow it.
     """
-    if settings.api_keys is None and not settings.open and not _is_loopback(host):
+    if settings.api_keys is None and not settings.open and not is_loopback(host):
         raise Mistake(
             f"the server has no keys, and other machines reach {host}: name a file of keys in "
             "GUARDHOUSE_API_KEYS_FILE (`guardhouse keys new` makes one), or say with `--open` (GUARDHOUSE_OPEN=1) that "
@@ -42,7 +42,8 @@ def keep_to_this_machine(listening: Any) -> None:  # noqa: ANN401 - circus has n
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address."""
     if host == LOCAL:
         return True
     try:

@@ -17,6 +17,7 @@ from service.front.admission import Admission
 from service.front.budgets import Budgets
 from service.front.concurrency import ConcurrencyLimit
 from service.front.connections import LEAST_FILES, Connections, most_files
+from service.front.console.sources import Sources
 from service.front.cors import Cors
 from service.front.direct import Direct
 from service.front.dispatch import Limits
@@ -31,6 +32,7 @@ from service.interpreter import switch_soon
 from service.keys.keyring import Keyring
 from service.lifecycle import supervisor
 from service.lifecycle.assembly import Assembly, codes_of
+from service.lifecycle.console import console_routes, has_console
 from service.lifecycle.exposure import refuse_exposed
 from service.lifecycle.heartbeat import keep_beating
 from service.lifecycle.interruption import unless_told_to_stop
@@ -113,10 +115,11 @@ class FrontProcess:
         limit = ConcurrencyLimit(lambda: board.batch_seconds, seat)
         self._exchanges = exchanges = Exchanges(metrics, tracing)
         self._admission = admission = None if keyring is None else Admission(keyring, Budgets(engine.control))
+        readiness = Readiness(engine, lambda: self.shutdown.draining, lambda: board.connecting)
         self._assembly = assembly = Assembly.of(
             served,
             engine,
-            readiness=Readiness(engine, lambda: self.shutdown.draining, lambda: board.connecting),
+            readiness=readiness,
             stages=metrics.stages,
             limit=limit,
             exposition=exposition,
@@ -126,6 +129,10 @@ class FrontProcess:
         documents = pages(served, keyless=None if admission is None else keyless(assembly.routes))
         publishing = asyncio.create_task(ProcessFigures(seat).keep_publishing())
         self._tasks = [publishing, asyncio.create_task(memory.keep_giving_back())]
+        sources: Sources | None = None
+        if has_console(served, internet_address()):
+            sources = Sources(served, engine, readiness, board=board, counts=exposition.counts)
+            self._tasks += sources.keep()
         if keyring is not None:
             self._tasks.append(asyncio.create_task(keyring.keep_looking()))
         answering = partial(
@@ -138,7 +145,8 @@ class FrontProcess:
             trusted_proxies=server.trusted_proxies,
             concurrency=limit,
         )
-        routes = {**assembly.routes, **PageRoutes(documents, schema).routes()}
+        page_routes = PageRoutes(documents, schema).routes()
+        routes = {**assembly.routes, **page_routes, **console_routes(documents, sources)}
         self._metrics_port: MetricsPort | None = None
         if server.metrics_port is not None:
             if seat.number == FIRST:

@@ -82,6 +82,8 @@ class ServedModel(BaseModel):
     stores_inputs: bool
     server: ServerConfig
     explain: ServedExplain
+    about: Mapping[str, Any] = {}
+    """What the console shows of the model beside the other fields: plain data."""
 
     @cached_property
     def optional_guards(self) -> tuple[tuple[int, str], ...]:

@@ -31,7 +31,7 @@ def test_those_that_the_documents_name_are_there() -> None:
     named = {
         "serving", "fronts", "memory", "store", "flood", "capacity", "gpu", "drift", "explanation", "fairness",
         "recent", "row_cost", "check", "intervals", "input_quality", "detection", "confidence", "suitability",
-        "soak", "adversarial", "white_box", "squeezing",
+        "soak", "adversarial", "white_box", "squeezing", "console",
     }  # fmt: skip
     assert named <= BENCHMARKS.keys()
 

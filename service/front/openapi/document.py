@@ -21,7 +21,7 @@ from service.front.protocols.top_k import ALL, SHOWN
 from service.front.protocols.v1 import MAX_ID
 from service.messages.served_model import ServedModel
 
-__all__ = ["PAGES", "pages"]
+__all__ = ["OPENAPI", "PAGES", "pages"]
 
 Schema = dict[str, Any]
 OPENAPI, DOCS = "/openapi.json", "/docs"

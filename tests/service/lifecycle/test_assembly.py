@@ -6,6 +6,7 @@ from idle_limit import idle_limit
 from local_engine import LocalEngine, served_model_of
 from tiny_models import fitted
 
+from service.front.console.console_routes import ConsoleRoutes
 from service.front.dispatch import COMMON_CODES, UNMATCHED
 from service.front.grpc_routes import RPC_ROUTES
 from service.front.http import Call, Reply, Route
@@ -28,6 +29,10 @@ class Nothing:
 
 async def _explain(call: Call) -> Reply:
     return Reply(call.body)
+
+
+async def _nothing() -> None:
+    return None
 
 
 async def _schema() -> bytes:
@@ -53,6 +58,7 @@ def assembled(**server: Any) -> Assembly:
         more={
             "/v1/models/toy:explain": Route(EXPLAIN, {"POST": _explain}, (200, 422)),
             **PageRoutes(dict.fromkeys(PAGES, (b"", "text/html")), _schema).routes(),
+            **ConsoleRoutes({}, {"model": _nothing}).routes(),
         },
     )
 
