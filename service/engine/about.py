@@ -33,7 +33,11 @@ def about(config: Config, rows: Sequence[Any]) -> dict[str, Any]:
         "coverage": config.coverage,
         "guards": [*_guards(config), *_memory_guards(config)],
         "monitors": [
-            {"name": params.name, **_in_words("monitors", str(params.model_dump()["kind"]))}
+            {
+                "name": params.name,
+                "settings": params.model_dump(mode="json", exclude={"name", "kind"}),
+                **_in_words("monitors", str(params.model_dump()["kind"])),
+            }
             for params in config.all_monitors
         ],
         "neighbours": config.explain.neighbours is not None,

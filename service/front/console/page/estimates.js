@@ -9,7 +9,7 @@ const MARGIN = 0.04;
 
 /** Write a value with its interval. */
 export function withInterval(figure, format) {
-  return [format(figure.value), written(figure.interval, format)].filter(Boolean).join(" ");
+  return [format(figure.value), written(figure.interval, format)].filter(Boolean).join(" ").replaceAll(" %", "\u00a0%");
 }
 
 /** Write an interval; empty if there is none. */
@@ -18,50 +18,46 @@ export function written(interval, format) {
 }
 
 export class EstimateTable {
-  /** `format` writes a value, `limits` are the ends of the scale, `last` is the head of a further column. */
-  constructor({ title, note, format = number, limits = [-Infinity, Infinity], last = null, first = "group" }) {
-    Object.assign(this, { format, limits, last, first });
+  /** `format` writes a value, `limits` are the ends of the scale, `first` is the head of the names. */
+  constructor({ title, note, format = number, limits = [-Infinity, Infinity], first = "group" }) {
+    Object.assign(this, { format, limits });
     this.note = make("p", { class: "soft" }, note);
     this.axis = make("th", { scope: "col", class: "plot" });
     this.body = make("tbody");
-    const heads = [make("th", { scope: "col", class: "name" }, first), this.axis, ...["value and interval", "rows"].map(column)];
-    if (last) heads.push(make("th", { scope: "col", class: "name" }, last));
+    const heads = [make("th", { scope: "col", class: "name" }, first), this.axis, make("th", { scope: "col" }, "value and interval")];
     const table = make("table", { class: "estimates" }, make("thead", {}, make("tr", {}, heads)), this.body);
     this.scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, table);
     this.element = make("div", { class: "estimate" }, make("h4", {}, title), this.note, this.scroll);
   }
 
-  /** Draw `rows` of {name, value, interval, n, last, tone}; `band` is a shaded range, `mark` a value to compare with. */
+  /** Draw `rows` of {name, value, interval, n, says, tone}; `band` is a shaded range, `mark` a value to compare with. */
   show(rows, { band = null, mark = null } = {}) {
     this.element.hidden = !rows.length;
     const scale = scaleOf(rows, this.limits, band, mark);
-    this.axis.replaceChildren(axis(scale, this.format));
+    this.axis.replaceChildren(...axis(scale, this.format));
     this.body.replaceChildren(...rows.map((row) => this.line(row, scale, band, mark)));
     this.scroll.classList.toggle("long", rows.length > 25);
   }
 
   line(row, scale, band, mark) {
-    const value = make("td", { class: "value" }, ...said(row, this.format));
-    const cells = [
-      make("th", { scope: "row", class: "name" }, row.name),
+    const rows = row.n === null ? "few rows" : `${number(row.n)} ${row.n === 1 ? "row" : "rows"}`;
+    return make(
+      "tr",
+      {},
+      make("th", { scope: "row", class: "name" }, row.name, " ", make("span", { class: "soft" }, rows)),
       make("td", { class: "plot" }, plot(row, scale, band, mark)),
-      value,
-      make("td", {}, row.n === null ? "few" : number(row.n)),
-    ];
-    if (this.last) cells.push(make("td", { class: `name ${row.tone ?? ""}` }, row.last ?? ""));
-    return make("tr", {}, cells);
+      make("td", { class: "value" }, ...said(row, this.format)),
+    );
   }
-}
-
-function column(title) {
-  return make("th", { scope: "col" }, title);
 }
 
 function said(row, format) {
   if (row.n === null) return [make("span", { class: "soft" }, "hidden: too few rows")];
   if (row.value === null) return [make("span", { class: "soft" }, row.n ? "unknown yet" : "no rows yet")];
-  const value = make("span", { class: "figure" }, format(row.value));
-  return row.interval ? [value, " ", make("span", { class: "soft" }, written(row.interval, format))] : [value];
+  const parts = [make("span", { class: "figure" }, format(row.value))];
+  if (row.interval) parts.push(" ", make("span", { class: "soft" }, written(row.interval, format)));
+  if (row.says) parts.push(" ", make("span", { class: `says ${row.tone ?? ""}` }, row.says));
+  return parts;
 }
 
 /** Choose the ends and the ticks of a scale that holds every value, interval, band and mark. */
@@ -91,13 +87,14 @@ function place(value, { low, high }) {
 }
 
 function axis(scale, format) {
-  const marks = scale.ticks.map((tick) => {
+  const last = scale.ticks.length - 1;
+  const marks = scale.ticks.map((tick, index) => {
+    if (index !== 0 && index !== last && index !== last / 2) return null; // the other ticks have no room for a number
     const at = place(tick, scale);
     const anchor = parseFloat(at) < 8 ? "start" : parseFloat(at) > 92 ? "end" : "middle";
-    return draw("text", { x: at, y: 11, "text-anchor": anchor }, format(tick));
+    return draw("text", { x: at, y: 11, "text-anchor": anchor, class: index === last / 2 ? "middle" : null }, format(tick));
   });
-  return [make("span", { class: "visually-hidden" }, "drawn"), draw("svg", { class: "ticks", "aria-hidden": "true" }, marks)]
-    .reduce((both, child) => (both.append(child), both), document.createDocumentFragment());
+  return [make("span", { class: "visually-hidden" }, "drawn"), draw("svg", { class: "ticks", "aria-hidden": "true" }, marks)];
 }
 
 function plot(row, scale, band, mark) {

@@ -109,12 +109,12 @@ export function differenceRows(monitor, label) {
 
 /** Say whether an interval proves that a difference is beyond the tolerance, or within it. */
 function verdict({ value, interval }, tolerance) {
-  if (value === null && !interval) return { last: "too few rows", tone: "" };
-  if (!interval) return { last: "too few rows for an interval", tone: "" };
+  if (value === null && !interval) return { says: "too few rows", tone: "" };
+  if (!interval) return { says: "too few rows for an interval", tone: "" };
   if (tolerance === null) {
-    return interval[0] > 0 ? { last: "more than chance explains", tone: "look" } : { last: "chance may explain it", tone: "" };
+    return interval[0] > 0 ? { says: "more than chance explains", tone: "look" } : { says: "chance may explain it", tone: "" };
   }
-  if (interval[0] > tolerance) return { last: "beyond the tolerance", tone: "act" };
-  if (interval[1] <= tolerance) return { last: "within the tolerance", tone: "good" };
-  return { last: "not decided yet", tone: "" };
+  if (interval[0] > tolerance) return { says: "beyond the tolerance", tone: "act" };
+  if (interval[1] <= tolerance) return { says: "within the tolerance", tone: "good" };
+  return { says: "not decided yet", tone: "" };
 }

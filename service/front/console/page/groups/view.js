@@ -11,16 +11,16 @@ const LEVELS = { act: "needs action", look: "needs a look", good: "fine" };
 export class GroupsView {
   constructor(name, settings, model) {
     Object.assign(this, { name, settings, model, label: undefined, tables: new Map() });
-    this.state = make("span", { class: "state" });
+    this.state = make("span", { class: "state badge" });
     this.lead = make("p", { class: "lead" });
     this.source = make("p", { class: "soft" }, origin(settings));
     this.chooser = make("select");
     this.chosen = make("label", { class: "choice" }, "Rates of the label ", this.chooser);
-    this.rates = make("div", { class: "blocks" });
+    this.rates = make("div", { class: "pairs" });
     this.differences = make("div");
     this.ratio = make("p", { class: "soft" });
     this.findings = make("ul", { class: "findings" });
-    this.coverage = make("div", { class: "blocks" });
+    this.coverage = make("div", { class: "pairs" });
     this.element = make(
       "section",
       { class: "groups", "aria-label": `Groups by ${settings.attribute ?? name}` },
@@ -58,7 +58,7 @@ export class GroupsView {
   redraw() {
     const { monitor } = this;
     this.state.textContent = monitor.state.replace("_", " ");
-    this.state.className = `state ${{ alarm: "act", warning: "look", ok: "good" }[monitor.state] ?? ""}`;
+    this.state.className = `state badge ${{ alarm: "act", warning: "look", ok: "good" }[monitor.state] ?? ""}`;
     if (monitor.since) this.state.title = `since ${monitor.since}`;
     this.lead.textContent = monitor.error ?? this.verdict();
     this.drawDifferences();
@@ -99,7 +99,6 @@ export class GroupsView {
       format,
       limits: format === percent ? SHARES : [0, Infinity],
       first: "difference in",
-      last: "says",
     }));
     table.note.textContent = tolerance === null
       ? "The largest difference between any two declared groups. The config declares no tolerance."

@@ -32,7 +32,6 @@ export class AccuracyView {
       format: percent,
       limits: SHARES,
       first: "rows",
-      last: "says",
     });
     this.alarms = new EstimateTable({
       title: "Rows that guards flagged",
@@ -40,7 +39,6 @@ export class AccuracyView {
       format: percent,
       limits: SHARES,
       first: "rows",
-      last: "says",
     });
     this.element = make(
       "section",
@@ -48,7 +46,7 @@ export class AccuracyView {
       make("h3", {}, "Accuracy and promises"),
       this.lead,
       this.sentences,
-      make("div", { class: "blocks" }, ...[this.accuracy, this.error, this.coverage, this.alarms].map((table) => table.element)),
+      make("div", { class: "pairs" }, ...[this.accuracy, this.error, this.coverage, this.alarms].map((table) => table.element)),
     );
   }
 
@@ -100,17 +98,17 @@ export class AccuracyView {
 }
 
 function points(share) {
-  return (100 * share).toFixed(1);
+  return (100 * share).toFixed(1).replace("-", "−");
 }
 
 /** Say of each row whether its interval keeps a promise of at `bound` (least or most) a share. */
 function promised(rows, promise, bound) {
   return rows.filter((row) => row.n !== undefined).map((row) => {
-    if (!row.interval) return { ...row, last: "too few rows", tone: "" };
+    if (!row.interval) return { ...row, says: "too few rows", tone: "" };
     const [low, high] = row.interval;
     const broken = bound === "least" ? high < promise : low > promise;
     const kept = bound === "least" ? low >= promise : high <= promise;
-    if (broken) return { ...row, last: bound === "least" ? "less than promised" : "more than the budget", tone: "look" };
-    return kept ? { ...row, last: "as promised", tone: "good" } : { ...row, last: "agrees with the promise", tone: "" };
+    if (broken) return { ...row, says: bound === "least" ? "less than promised" : "more than the budget", tone: "look" };
+    return kept ? { ...row, says: "as promised", tone: "good" } : { ...row, says: "agrees with the promise", tone: "" };
   });
 }

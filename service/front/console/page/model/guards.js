@@ -9,6 +9,16 @@ const ACTIONS = {
   reject: "rejects the row",
 };
 
+const ON_ERROR = { ignore: "the row is answered without this guard" };
+/** What the monitors that come with Guardhouse watch; of any other, its class says so. */
+const WATCHES = {
+  accuracy: "How often the model is right: by its confidence before outcomes come, and by the outcomes afterwards.",
+  bins: "How many rows fall into each bin of each column, p-value and prediction, for Prometheus.",
+  groups: "Rates and actions by group, and whether the groups differ by more than the tolerance.",
+  sequential: "Whether rows, p-values or predictions are still distributed as on held-out rows.",
+  suitability: "Whether the accuracy has fallen by more than a margin, before outcomes come.",
+};
+
 export class GuardsView {
   constructor(model) {
     this.counts = new Map();
@@ -18,7 +28,7 @@ export class GuardsView {
       { "aria-label": "Guards" },
       make("h3", {}, "Guards"),
       make("p", {}, cards.length ? summary(model) : "The config names no guard: every row is answered."),
-      make("div", { class: "blocks" }, cards),
+      make("div", { class: "cards" }, cards),
     );
   }
 
@@ -47,7 +57,7 @@ export class GuardsView {
         make("dt", {}, "Counted"),
         line,
         ...fact("In answers", [guard.visible ? "shown" : "not shown", guard.optional ? "may be left out of a request" : null].filter(Boolean).join(", ")),
-        ...(guard.on_error ? fact("If it crashes", guard.on_error === "allow" ? "the row is answered" : ACTIONS[guard.on_error] ?? guard.on_error) : []),
+        ...(guard.on_error ? fact("If it crashes", ON_ERROR[guard.on_error] ?? ACTIONS[guard.on_error] ?? guard.on_error) : []),
         ...fact("Cannot see", sees),
       ),
     );
@@ -69,7 +79,7 @@ function share(guard, { guards, budget }) {
 }
 
 function counted({ judged, flagged }, threshold) {
-  const rows = judged ? `${number(flagged)} of ${number(judged)} rows flagged (${percent(flagged / judged)})` : "no row judged yet";
+  const rows = judged ? `${number(flagged)} of ${number(judged)} rows flagged (${percent(flagged / judged)}) since the start` : "no row judged yet";
   return threshold === undefined || threshold === null ? rows : `${rows}; flags at p ≤ ${threshold.toPrecision(3)}`;
 }
 
@@ -105,7 +115,7 @@ export class MonitorsView {
   line({ name, kind, what, blind_spots: blind }) {
     const state = make("td", { class: "name" }, "unknown");
     this.states.set(name, state);
-    const said = [what, blind].filter(Boolean).join(" ");
+    const said = [WATCHES[kind] ?? what, blind].filter(Boolean).join(" ");
     return make("tr", {}, make("th", { scope: "row", class: "name" }, name, " ", make("span", { class: "soft" }, kind)), state, make("td", { class: "name" }, said));
   }
 }

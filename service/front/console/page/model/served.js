@@ -47,7 +47,7 @@ export function config(model) {
     "section",
     { "aria-label": "Config" },
     make("h3", {}, "Config"),
-    make("p", {}, "The config as the server uses it, without the keys that have their default values."),
+    make("p", {}, "The config as the server uses it, with the default values of the keys that the file leaves out."),
     make("details", {}, make("summary", {}, "Show the config"), copyButton("the config", () => model.config), make("pre", { class: "scroll long", tabindex: "0", role: "region", "aria-label": "Config" }, make("code", {}, model.config))),
   );
 }

@@ -17,7 +17,7 @@ export const tab = {
       element.append(howToDeclare(model));
       return null;
     }
-    const body = make("div");
+    const body = make("div", {}, make("p", { class: "soft" }, "The server computes the figures …"));
     element.append(intro, body);
     return poll(SECONDS, async () => {
       const { report } = await api.get("/console/data/monitors");
@@ -28,6 +28,7 @@ export const tab = {
       for (const [name, monitor] of Object.entries(monitors)) {
         if (monitor.kind !== "groups") continue;
         if (!views.has(name)) {
+          if (!views.size) body.replaceChildren();
           const about = model.monitors.find((one) => one.name === name);
           views.set(name, new GroupsView(name, about?.settings ?? {}, model));
           body.append(views.get(name).element);
