@@ -225,6 +225,21 @@ def test_a_nudged_image_is_judged_live(page: Visit, pictures: "Gateway") -> None
     assert sent(page)["instances"] == known
 
 
+def test_the_request_is_copied(page: Visit, pictures: "Gateway") -> None:
+    """The button copies the text; if the browser keeps the clipboard closed, the text is selected instead."""
+    opened(page, pictures)
+    page.click(".try-known")
+    page.wait("!!document.querySelector('.try-guard')")
+    page.value("navigator.clipboard.writeText = async (text) => { globalThis.copied = text; }; true")
+    page.click("#try-copy")
+    page.wait_text("#try-copied", lambda text: text == "Copied.")
+    assert page.value("copied") == page.text("#try-text")
+    page.value("navigator.clipboard.writeText = async () => { throw new Error('closed'); }; true")
+    page.click("#try-copy")
+    page.wait_text("#try-copied", lambda text: "press Ctrl+C" in text)
+    assert page.value("getSelection().toString()").strip() == page.text("#try-text").strip()
+
+
 def test_an_image_is_explained(page: Visit, pictures: "Gateway") -> None:
     """One click shows a heat map over the image, and the nearest rows of the reference as pictures."""
     opened(page, pictures)

@@ -8,7 +8,7 @@ export function requestPanel({ model, keyed }) {
   let asked = null; // the request that is shown
   const list = choice(WAYS.map((way) => [way, way]), { id: "try-way" });
   const text = element("pre", { id: "try-text", tabindex: "0", "aria-label": "the request as text" });
-  const said = element("span", { class: "soft", role: "status" });
+  const said = element("span", { class: "soft", role: "status", id: "try-copied" });
   const button = element("button", { type: "button", id: "try-copy", onclick: copy }, "Copy");
 
   async function copy() {
