@@ -6,6 +6,7 @@ from typing import Any
 
 from service.front.console.console_routes import Source
 from service.front.console.evidence import Evidence
+from service.front.console.paced_report import PacedReport
 from service.front.console.samples import Samples
 from service.front.engine_client import EngineClient
 from service.front.readiness import Readiness
@@ -33,6 +34,7 @@ class Sources:
         self._served, self._engine, self._readiness = served, engine, readiness
         self._samples = Samples(board, counts, PREDICTING)
         self._evidence = Evidence(engine.metrics)
+        self._report = PacedReport(engine.report)
 
     def by_name(self) -> dict[str, Source]:
         """Give every source by its name under /console/data/."""
@@ -79,7 +81,7 @@ class Sources:
             Refused: the engine is not ready.
         """
         self._readiness.check_engine()
-        report = await self._engine.report()
+        report = await self._report.read()
         return {
             "report": report,
             "histograms": self._evidence.histograms(),

@@ -8,6 +8,7 @@ from accessibility import findings
 from example_folders import ALLOWED, write_table
 from gateways import fit_all
 from visited_page import Visit, visit
+from waiting import until
 
 if TYPE_CHECKING:
     from conftest import Bundles
@@ -29,7 +30,7 @@ ROWS = 120
 POOR = ALLOWED | {"age": 30, "income": 30}
 SIZES: list[tuple[int, Literal["light", "dark"]]] = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 LINES = (
-    "[...document.querySelectorAll('[aria-label=\"Groups by {group}\"] [aria-label=\"{table}\"] tbody tr')]"
+    '[...document.querySelectorAll(\'[aria-label="Groups by {group}"] [aria-label="{table}"] tbody tr\')]'
     ".map((line) => line.innerText.replace(/\\s+/g, ' '))"
 )
 
@@ -116,6 +117,7 @@ def test_rates_are_those_of_the_report(page: Visit, server: "Gateway") -> None:
     report = server.client.get(f"/v1/models/{server.name}/monitors").json()["monitors"]["sex"]["statistics"]
     wanted = [each for each in report if each["name"] == "selection_rate" and each["n"]]
     opened(page, server)
+    until(lambda: f"{wanted[0]['n']} rows" in lines(page, "Selection rate")[0])
     found = lines(page, "Selection rate")
     assert len(found) == len(wanted) == 2
     for line, figure in zip(found, wanted, strict=True):
@@ -131,10 +133,10 @@ def test_the_page_says_which_outcomes_are_missing(page: Visit, server: "Gateway"
     feed_back(server, ids[:60], "yes")
     send(server, [POOR] * ROWS, "Female", 1000)
     opened(page, server)
-    said = findings_of(page)
+    known = "60 of 520 answered rows"
+    said = page.wait_text('[aria-label="Groups by sex"] .findings', lambda text: known in text)
     assert "No outcome is known of these groups: Female" in said
     assert "Outcomes come for some predictions and never for others (no)" in said
-    assert "60 of " in said
     assert lines(page, "Label coverage")[0].startswith("Female")
     assert percent(lines(page, "Accuracy")[1]) == 100
 

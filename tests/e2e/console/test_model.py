@@ -112,7 +112,9 @@ def test_monitors_config_and_report_are_there(page: Visit, server: "Gateway") ->
     watched = [each.split(" ")[0] for each in lines(page, "Monitors")]
     configured = [each["name"] for each in TABLE_CONFIG["monitors"]]
     assert watched == [*configured, "accuracy"]
-    page.wait("![...document.querySelectorAll('[aria-label=Monitors] td')].some((cell) => cell.textContent === 'unknown')")
+    page.wait(
+        "![...document.querySelectorAll('[aria-label=Monitors] td')].some((cell) => cell.textContent === 'unknown')"
+    )
     assert "false_alarm_budget: 0.1" in page.text("pre[aria-label=Config]")
     assert "guardhouse report" in page.text("#panel pre[aria-label=Command]")
 
