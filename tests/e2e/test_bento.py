@@ -27,6 +27,9 @@ def test_bento_holds_the_gateway_alone(bento: Path) -> None:
     assert {path.name for path in source.iterdir()} >= {"guards", "service"}
     assert (source / "guards" / "pipeline.py").is_file()
     assert (source / "guards" / "cli" / "report" / "page.html").is_file()
+    page = Path("service", "front", "console", "page")
+    files = {path.relative_to(ROOT / page) for path in (ROOT / page).rglob("*") if path.is_file()}
+    assert {path.relative_to(source / page) for path in (source / page).rglob("*") if path.is_file()} == files
     assert not any(path.suffix in {".npz", ".safetensors"} for path in source.rglob("*"))
     assert not (source / "tests").exists()
 
