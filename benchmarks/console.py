@@ -1,8 +1,7 @@
-"""What an open page of the console costs: rows answered with the page open, without the page, and without a console.
+"""What an open page of the console costs: rows answered with the page open, and without it, in turn.
 
-Two servers of the small CNN run beside each other, one of them without a console. They are loaded in turn, never at the
-same time. The page is played by a client that asks for what the page asks, as often as the page does: a browser would
-take processor time of its own, which is not the server's.
+The page is played by a client that asks for what the page asks, as often as the page does: a browser would take
+processor time of its own, which is not the server's.
 """
 
 import tempfile
@@ -23,7 +22,8 @@ from benchmarks.harness.servers import GUARDS, Server, gateway, running
 ROUNDS, SECONDS, WARM_UP_SECONDS = 7, 6.0, 1.0
 QUICK_SECONDS = 1.0
 CLIENTS = (1, 64)
-OPEN, CLOSED, WITHOUT = "page open", "page closed", "no console"
+FIGURES: Mapping[str, str] = {"rows/s": "rows_per_second", "rows per core-second": "rows_per_core_second"}
+OPEN, CLOSED = "page open", "page closed"
 ASKED: Mapping[str, float] = {"/console/data/now": 2.0, "/console/data/model": 5.0, "/console/data/monitors": 5.0}
 """How many seconds pass between two questions for each document, if the tabs Now and Drift are open in two windows."""
 TICK = 0.1
@@ -39,20 +39,15 @@ def main(*, quick: bool, rounds: int | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         monitors = [{"name": "streams", "kind": "sequential"}]
-        on, off = (
-            gateway(called, GUARDS, folder, monitors=monitors, server={"console": called == "on"})
-            for called in ("on", "off")
-        )
-        with running(on, folder) as with_console, running(off, folder) as without:
+        stack = gateway("console", GUARDS, folder, monitors=monitors, server={"console": True})
+        with running(stack, folder) as server:
             cases: dict[str, Callable[[Load, float], Figures]] = {
-                OPEN: lambda load, seconds: _with_page(with_console, load, seconds),
-                CLOSED: lambda load, seconds: measure(with_console, load, seconds),
-                WITHOUT: lambda load, seconds: measure(without, load, seconds),
+                OPEN: lambda load, seconds: _with_page(server, load, seconds),
+                CLOSED: lambda load, seconds: measure(server, load, seconds),
             }
-            for server in (with_console, without):
-                check(server)
-                for load in sent:
-                    wrk(server, load, WARM_UP_SECONDS)
+            check(server)
+            for load in sent:
+                wrk(server, load, WARM_UP_SECONDS)
             for number in range(rounds):
                 console.print(f"round {number + 1}/{rounds}", highlight=False)
                 for load in sent:
@@ -62,15 +57,15 @@ def main(*, quick: bool, rounds: int | None = None) -> None:
     found = {load.name: {case: [each[load.name][case] for each in measured] for case in cases} for load in sent}
     compared = {
         name: {
-            f"{OPEN} / {beside}": ratios(
-                [each.rows_per_second for each in by_case[OPEN]], [each.rows_per_second for each in by_case[beside]]
+            figure: ratios(
+                [getattr(each, field) for each in by_case[OPEN]], [getattr(each, field) for each in by_case[CLOSED]]
             )
-            for beside in (CLOSED, WITHOUT)
+            for figure, field in FIGURES.items()
         }
         for name, by_case in found.items()
     }
     print_table(
-        f"rows/s, round by round: median [least, greatest] of {rounds}",
+        f"{OPEN} / {CLOSED}, round by round: median [least, greatest] of {rounds}",
         {name: {key: str(each) for key, each in row.items()} for name, row in compared.items()},
     )
     print_document(

@@ -263,13 +263,13 @@ def test_header_junk_changes_nothing(table: "Gateway", headers: bytes) -> None:
     assert json.loads(answer.body)["predictions"][0]["action"] == "allow"
 
 
-@pytest.mark.parametrize("path", [b"/", b"/predict", b"/livez"])
+@pytest.mark.parametrize("path", [b"/nothing", b"/predict", b"/livez"])
 def test_other_protocols_are_not_spoken(table: "Gateway", path: bytes) -> None:
     """Offers of a websocket and of HTTP/2 are ignored: the answer is the one without them, and no 101."""
     websocket = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     upgrade = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: "
     for offer in (b"websocket\r\n" + websocket, b"h2c\r\nHTTP2-Settings: AAA\r\n\r\n"):
-        assert table.raw(upgrade + offer).status == {b"/": 404, b"/predict": 405, b"/livez": 200}[path]
+        assert table.raw(upgrade + offer).status == {b"/nothing": 404, b"/predict": 405, b"/livez": 200}[path]
 
 
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"

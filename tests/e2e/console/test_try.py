@@ -3,20 +3,25 @@
 import ast
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from accessibility import findings
 from example_folders import ABSTAINED, ALLOWED, REJECTED, images, write_images, write_table
 from fresh_client import FRESH
 from gateways import PLAIN, fit_all
 from image_files import png
 from visited_page import Visit, visit
 from waiting import until
+
+from service.keys.key_file import add_key
 
 if TYPE_CHECKING:
     from gateways import Gateway
@@ -68,6 +73,24 @@ def table(fitted: Any) -> "Iterator[Gateway]":
     yield from _served(fitted, "tried-table")
 
 
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A server that asks for a key, and a key with which the console can be opened and rows predicted."""
+
+    gateway: "Gateway"
+    key: str
+
+
+@pytest.fixture(scope="module")
+def keyed(fitted: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+    """Serve the model of images to those who have a key."""
+    file = tmp_path_factory.mktemp("keys") / "keys.yaml"
+    key = add_key(file, "visitor", ["console", "predict"])
+    gateway: Gateway = fitted.serve("tried-images", GUARDHOUSE_API_KEYS_FILE=str(file))
+    yield Keyed(gateway.wait_ready(), key)
+    gateway.stop()
+
+
 def _served(bundles: Any, name: str) -> "Iterator[Gateway]":
     gateway: Gateway = bundles.serve(name)
     gateway.wait_ready()
@@ -91,6 +114,14 @@ def sent(page: Visit) -> dict[str, Any]:
     ]
     body: dict[str, Any] = json.loads(bodies[-1])
     return body
+
+
+def run(text: str, way: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a copied request as it is, in a shell or in Python."""
+    program = ["bash", "-c"] if way == "curl" else [sys.executable, "-W", "ignore", "-c"]
+    return subprocess.run(
+        [*program, text], env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def answered(page: Visit, label: str, action: str) -> None:
@@ -291,8 +322,7 @@ def test_the_copied_request_runs(page: Visit, request: pytest.FixtureRequest, ki
     page.wait("!!document.querySelector('.try-guard')")
     label = page.text(".try-label strong")
     page.type("#try-way", way)
-    program = ["bash", "-c"] if way == "curl" else [sys.executable, "-W", "ignore", "-c"]
-    done = subprocess.run([*program, page.text("#try-text")], capture_output=True, text=True, timeout=120, check=False)
+    done = run(page.text("#try-text"), way)
     assert done.returncode == 0, done.stderr
     if way == "tritonclient":
         said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
@@ -304,14 +334,40 @@ def test_the_copied_request_runs(page: Visit, request: pytest.FixtureRequest, ki
         assert answer["predictions"][0]["guards"]
 
 
-def test_the_tab_fits_a_phone(page: Visit, table: "Gateway") -> None:
-    """At 390 pixels nothing is wider than the window."""
-    opened(page, table, width=390)
+@pytest.mark.parametrize("kind", ["pictures", "table"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_everybody_can_use_the_tab(
+    page: Visit, request: pytest.FixtureRequest, kind: str, width: int, scheme: str
+) -> None:
+    """With an answer and an explanation axe-core finds nothing serious, and nothing is wider than the window."""
+    opened(page, request.getfixturevalue(kind), width=width, scheme=scheme)
     page.click(".try-known")
     page.wait("!!document.querySelector('.try-guard')")
     page.click("#try-explain")
-    page.wait("!!document.querySelector('#try-explanation .try-bars')")
+    page.wait("document.querySelectorAll('.try-neighbours li').length === 3")
+    page.value("document.querySelectorAll('details').forEach((each) => { each.open = true; }); true")
+    assert findings(page) == []
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_key_without_details_can_try_rows(page: Visit, keyed: Keyed) -> None:
+    """Without the scope `detail` the answer has no p-values and says why; the copied request reads the key."""
+    page.go(f"{keyed.gateway.url}/console#try")
+    page.wait("document.querySelector('#login')?.hidden === false")
+    page.type("#key", keyed.key)
+    page.click("#login button")
+    page.wait("document.querySelectorAll('.try-known').length")
+    page.click(".try-known")
+    page.wait_text("#try-answer", lambda text: "The server shows no p-values: this key has no scope" in text)
+    label = page.text(".try-label strong")
+    page.click("#try-explain")
+    page.wait_text(ALERT, lambda text: text == "this key has no scope `explain`")
+    for way in WAYS[:3] if PLAIN else WAYS:
+        page.type("#try-way", way)
+        done = run(page.text("#try-text"), way, GUARDHOUSE_KEY=keyed.key)
+        assert keyed.key not in page.text("#try-text")
+        assert done.returncode == 0, done.stderr
+        assert label in done.stdout
 
 
 def started(page: Visit, gateway: "Gateway", model: dict[str, Any], prediction: dict[str, Any]) -> None:

@@ -2,16 +2,17 @@
 
 import { hasKey } from "../api.js";
 import { answerOf, topOf } from "../try/answers.js";
-import { element } from "../try/elements.js";
+import { button, element } from "../try/elements.js";
 import { explanationPanel } from "../try/explanations.js";
 import { rowForm } from "../try/forms.js";
+import { layout } from "../try/layout.js";
 import { newestOf } from "../try/newest.js";
 import { cellSlider, imageSliders } from "../try/nudge_controls.js";
-import { isStill, nudged, STILL } from "../try/nudges.js";
-import { paint, pictureOf, readPicture, rowOf, takesFiles, valuesOf } from "../try/pictures.js";
+import { paint, pictureOf, readPicture, takesFiles, valuesOf } from "../try/pictures.js";
 import { requestPanel } from "../try/request_panel.js";
-import { bodyOf, fieldsOf, typicalRow, withCell } from "../try/rows.js";
+import { bodyOf, fieldsOf, sizeOf, typicalRow } from "../try/rows.js";
 import { fileDrop, groupFields, jsonField, knownRows } from "../try/sources.js";
+import { TriedRow } from "../try/tried_row.js";
 
 document.head.append(element("link", { rel: "stylesheet", href: new URL("../try/try.css", import.meta.url).href }));
 
@@ -19,25 +20,26 @@ const THRESHOLDS_SECONDS = 2;
 
 export const tab = { name: "try", title: "Try", start: (place, context) => new Trial(place, context).stop };
 
-/** One visit of the tab: the row that was chosen, how it was changed since, and the answers to both. */
+/** One visit of the tab. */
 class Trial {
   constructor(place, context) {
-    const { model } = context;
+    const { rows } = context.model;
     this.context = context;
-    this.chosen = null; // {row, values, words, prediction}; `values` are an image's pixels
-    this.row = null; // the chosen row, or what the form made of it
-    this.nudge = { ...STILL };
+    this.tried = new TriedRow(rows);
     this.groups = {};
-    this.sent = null; // the row of the last request
     this.thresholds = {}; // the server has them a moment after its start
     this.withheld = null; // why the key may not see p-values
     this.draw = () => {}; // shows the last answer again
     this.ended = false;
     this.ask = newestOf(() => this.predict());
-    this.isImage = model.rows.kind === "image";
-    this.hasForm = fieldsOf(model.rows).length > 0;
-    this.build(place, model);
-    if (this.hasForm) this.take(typicalRow(model.rows), "the typical row of the reference", { ask: false });
+    this.makeControls(context.model);
+    this.makePanels(context.model);
+    const sources = [
+      knownRows(context.model, (row, words) => this.take(row, words)),
+      takesFiles(rows) ? fileDrop(rows.shape, (file) => this.takeFile(file)) : null,
+    ];
+    place.append(...layout(context.model, sources, this));
+    if (this.form) this.take(typicalRow(rows), "the typical row of the reference", { ask: false });
     const stopPolling = context.poll(THRESHOLDS_SECONDS, () => this.readThresholds());
     this.stop = () => {
       this.ended = true;
@@ -45,38 +47,33 @@ class Trial {
     };
   }
 
-  build(place, model) {
+  makeControls(model) {
     const { rows } = model;
-    const report = (fault) => this.report(fault);
+    const change = (at, value) => this.setCell(at, value);
+    this.isImage = rows.kind === "image";
+    this.form = fieldsOf(rows).length ? rowForm(rows, change) : null;
+    this.groupFields = groupFields(model, (groups) => this.setGroups(groups));
+    this.json = jsonField(rows, (row, groups) => this.takePasted(row, groups), (fault) => this.report(fault));
+    this.sliders = this.isImage ? imageSliders((nudge) => this.setNudge(nudge)) : null;
+    const slide = (at, value) => {
+      change(at, value);
+      this.fillForm();
+    };
+    if (this.form) this.sliders = cellSlider(model, () => this.tried.row, slide);
+    const shown = { class: "try-picture", hidden: true, "aria-label": "the image that is sent" };
+    this.picture = this.isImage ? pictureOf(new Float64Array(sizeOf(rows.shape)), rows.shape, shown) : null;
+    this.button = button("try-predict", "Predict", () => this.begin(), "primary");
+    this.back = button("try-back", "Back to the chosen row", () => this.restore());
+    this.button.disabled = this.back.disabled = true; // until a row is chosen
+  }
+
+  makePanels(model) {
     this.alert = element("p", { class: "trouble try-alert", role: "alert", hidden: true });
     this.offer = element("p", { hidden: true });
     this.words = element("p", { class: "soft", id: "try-words" }, "No row is chosen yet.");
-    this.picture = this.isImage ? pictureOf(new Float64Array(rows.shape.reduce((a, b) => a * b)), rows.shape, { class: "try-picture", hidden: true, "aria-label": "the image that is sent" }) : null;
-    this.button = element("button", { type: "button", class: "primary", id: "try-predict", disabled: true, onclick: () => this.begin() }, "Predict");
-    this.back = element("button", { type: "button", id: "try-back", disabled: true, onclick: () => this.restore() }, "Back to the chosen row");
-    this.form = this.hasForm ? rowForm(rows, (at, value) => this.change(withCell(this.row, rows, at, value))) : null;
-    this.json = jsonField(rows, (row, groups) => this.takePasted(row, groups), report);
-    this.groupFields = groupFields(model, (groups) => { this.groups = groups; if (this.chosen?.prediction) this.ask(); });
-    this.sliders = this.isImage
-      ? imageSliders((nudge) => { this.nudge = nudge; if (this.isChosen()) this.ask(); })
-      : this.hasForm ? cellSlider(model, () => this.row, (at, value) => this.slide(at, value)) : null;
     this.answer = element("div", { id: "try-answer" }, element("p", { class: "soft" }, "The answer appears here."));
-    this.why = explanationPanel(this.context, () => this.explained(), report);
+    this.why = explanationPanel(this.context, () => this.explained(), (fault) => this.report(fault));
     this.requests = requestPanel({ model, keyed: hasKey });
-    place.append(this.alert, this.offer, element("div", { class: "try-columns" },
-      element("div", {},
-        element("h2", {}, "A row"),
-        knownRows(model, (row, words) => this.take(row, words)),
-        takesFiles(rows) ? fileDrop(rows.shape, (file) => this.takeFile(file)) : null,
-        this.form ? element("section", {}, element("h3", {}, "A form"), this.form.element) : null,
-        this.groupFields?.element, this.json.element,
-        element("div", { class: "try-chosen" }, this.picture, element("div", {}, this.words, element("p", { class: "try-row" }, this.button, this.back))),
-        this.sliders ? element("section", {}, element("h3", {}, "Nudge it"), this.sliders.element) : null),
-      element("div", {},
-        element("h2", {}, "The answer"), this.answer,
-        element("section", {}, element("h3", {}, "Why?"), this.why.element),
-        element("section", {}, element("h3", {}, "The same request elsewhere"), this.requests.element))),
-    element("p", { class: "soft" }, notesOn(model)));
   }
 
   /** Choose a row; `values` are the pixels of an image if they are known. */
@@ -85,16 +82,11 @@ class Trial {
     try {
       if (this.isImage) values ??= await valuesOf(row, this.context.model.rows.shape);
     } catch {
-      values = null; // not an image of numbers: the server says what is wrong with it
+      values = null; // no image of numbers: the server says what is wrong with the row
     }
     if (this.ended) return;
-    this.chosen = { row, values, words, prediction: null };
-    this.sliders?.reset();
-    this.nudge = { ...STILL };
-    this.row = row;
-    this.sent = row;
-    this.fillForm();
-    this.show(words);
+    this.tried.choose(row, words, values);
+    this.showChosen();
     if (ask) await this.ask();
   }
 
@@ -117,104 +109,118 @@ class Trial {
 
   /** The file was refused as it is, perhaps for its colours: offer to make one that the model takes. */
   offerFit(file) {
-    this.offer.replaceChildren(element("button", { type: "button", id: "try-fit", onclick: () => this.takeFile(file, { fit: true }) }, "Fit the picture to the model"));
+    const fit = () => this.takeFile(file, { fit: true });
+    this.offer.replaceChildren(button("try-fit", "Fit the picture to the model", fit));
     this.offer.hidden = false;
   }
 
-  /** The button Predict: a row that the form made becomes the chosen row, from which later changes are counted. */
-  async begin() {
-    if (this.row !== this.chosen.row) this.chosen = { ...this.chosen, row: this.row, words: "your row", prediction: null };
-    await this.ask();
+  setGroups(groups) {
+    this.groups = groups;
+    this.askAgain();
   }
 
-  /** Another row by the form or the slider: once there is an answer, the gateway answers each change. */
-  change(row) {
-    this.row = row;
-    this.sent = row;
-    this.show(`${this.chosen.words}, changed`);
-    if (this.chosen.prediction) this.ask();
-  }
-
-  slide(at, value) {
-    this.change(withCell(this.row, this.context.model.rows, at, value));
-    this.fillForm();
-  }
-
-  restore() {
-    this.sliders?.reset();
-    this.nudge = { ...STILL };
-    this.row = this.chosen.row;
-    this.sent = this.row;
-    this.fillForm();
-    this.show(this.chosen.words);
+  setNudge(nudge) {
+    if (!this.isChosen()) return;
+    this.tried.nudge = nudge;
     this.ask();
   }
 
-  show(words) {
-    this.words.textContent = `${words[0].toUpperCase()}${words.slice(1)}`;
+  setCell(at, value) {
+    this.tried.setCell(at, value);
+    this.show();
+    this.askAgain();
+  }
+
+  /** Once there is an answer, the gateway answers each change. */
+  askAgain() {
+    if (this.tried.chosen?.prediction) this.ask();
+  }
+
+  begin() {
+    this.tried.settle();
+    this.ask();
+  }
+
+  restore() {
+    this.tried.restore();
+    this.showChosen();
+    this.ask();
+  }
+
+  showChosen() {
+    this.sliders?.reset();
+    this.fillForm();
+    this.show();
+  }
+
+  /** Write the row into the form; not while somebody types there. */
+  fillForm() {
+    if (this.tried.row !== null && typeof this.tried.row === "object") this.form?.show(this.tried.row);
+  }
+
+  show() {
+    const { tried } = this;
+    this.words.textContent = tried.words[0].toUpperCase() + tried.words.slice(1);
     this.button.disabled = false;
-    this.back.disabled = this.unchanged;
-    this.json.show(this.row);
+    this.back.disabled = tried.unchanged;
+    this.json.show(tried.row);
     if (this.picture) {
-      this.picture.hidden = this.chosen.values === null;
-      if (this.chosen.values) paint(this.picture, this.pixels, this.context.model.rows.shape);
+      this.picture.hidden = tried.chosen.values === null;
+      if (tried.chosen.values) paint(this.picture, tried.pixels, tried.rows.shape);
     }
     this.requests.show(this.body);
     this.why.clear();
   }
 
-  /** Write the row into the form; not while somebody types there. */
-  fillForm() {
-    if (this.row !== null && typeof this.row === "object") this.form?.show(this.row);
-  }
-
-  get unchanged() { return this.row === this.chosen.row && isStill(this.nudge); }
-
-  get pixels() {
-    const { values } = this.chosen;
-    return isStill(this.nudge) ? values : nudged(values, this.context.model.rows.shape, this.nudge);
-  }
-
   get body() {
     const parameters = this.withheld === null ? { detail: true } : {};
-    return bodyOf(this.sent, { groups: this.groups, top: topOf(this.context.model.classes), parameters });
+    return bodyOf(this.tried.sent, { groups: this.groups, top: topOf(this.context.model.classes), parameters });
   }
 
   isChosen() {
-    if (this.chosen === null) this.report(new Error("Choose a row first."));
-    return this.chosen !== null;
+    if (this.tried.chosen === null) this.report(new Error("Choose a row first."));
+    return this.tried.chosen !== null;
   }
 
   explained() {
-    if (!this.isChosen()) return null;
-    return { row: this.sent, values: this.chosen.values && this.pixels };
+    return this.isChosen() ? { row: this.tried.sent, values: this.tried.pixels } : null;
   }
 
   async predict() {
-    const { model, api } = this.context;
-    const { chosen } = this;
+    const { chosen, unchanged } = this.tried;
     this.refused = false;
     try {
-      if (this.isImage && chosen.values && !isStill(this.nudge)) this.sent = await rowOf(this.pixels, model.rows.shape);
-      else this.sent = this.row;
-      const { unchanged } = this;
-      this.show(isStill(this.nudge) ? this.words.textContent : `${chosen.words}, changed`);
-      const path = `/v1/models/${encodeURIComponent(model.name)}:predict`;
-      const { predictions: [prediction] } = await api.post(path, this.body).catch((fault) => {
-        if (fault.status !== 403 || this.withheld !== null) throw fault;
-        this.withheld = fault.detail; // the key may perhaps predict, but not see p-values
-        return api.post(path, this.body);
-      });
-      if (this.ended || chosen !== this.chosen) return;
+      await this.tried.write();
+      this.show();
+      const prediction = await this.prediction();
+      if (this.ended || chosen !== this.tried.chosen) return;
       if (unchanged) chosen.prediction = prediction;
       this.say(null);
       const before = unchanged ? null : chosen.prediction;
-      this.draw = () => this.answer.replaceChildren(answerOf(prediction, { before, model, thresholds: this.thresholds, withheld: this.withheld }));
+      const { model } = this.context;
+      this.draw = () => {
+        const { thresholds, withheld } = this;
+        this.answer.replaceChildren(answerOf(prediction, { before, model, thresholds, withheld }));
+      };
       this.draw();
     } catch (fault) {
       if (this.ended) return;
       this.refused = fault.status === 422;
       this.report(fault);
+    }
+  }
+
+  async prediction() {
+    const { model, api } = this.context;
+    const path = `/v1/models/${encodeURIComponent(model.name)}:predict`;
+    const post = async () => (await api.post(path, this.body)).predictions[0];
+    try {
+      return await post();
+    } catch (fault) {
+      if (fault.status !== 403 || this.withheld !== null) throw fault;
+      this.withheld = fault.detail; // perhaps the key may predict, but not see p-values
+      this.requests.show(this.body);
+      return post();
     }
   }
 
@@ -226,8 +232,8 @@ class Trial {
 
   /** Say what is wrong: the sentence of the server, and each fault with its place. */
   report(fault) {
-    const faults = (fault.document?.errors ?? []).map(({ loc, msg }) => (loc.length ? `${loc.join(".")}: ${msg}` : msg));
-    this.say([fault.detail ?? fault.message, ...faults].join(" · "));
+    const placed = ({ loc, msg }) => (loc.length ? `${loc.join(".")}: ${msg}` : msg);
+    this.say([fault.detail ?? fault.message, ...(fault.document?.errors ?? []).map(placed)].join(" · "));
   }
 
   say(sentence) {
@@ -235,11 +241,4 @@ class Trial {
     this.alert.hidden = sentence === null;
     this.offer.hidden = true;
   }
-}
-
-function notesOn(model) {
-  const remembering = model.guards.filter((guard) => guard.remembers).map((guard) => guard.name);
-  const memory = remembering.length
-    ? ` ${remembering.join(", ")} compares a client's rows with each other: many small changes of one row look like an attack.` : "";
-  return `Rows that you try are requests like all others: the server counts them, and the monitors see them.${memory}`;
 }

@@ -96,30 +96,32 @@ function bar(share, kind) {
 function guards(prediction, before, model, thresholds) {
   const found = Object.entries(prediction.guards ?? {});
   const hidden = model.guards.filter((guard) => !guard.visible).length;
-  const scale = scaleOf([...found.flatMap(([name, { p_value: p }]) => [p, before?.guards?.[name]?.p_value]), ...Object.values(thresholds)]);
+  const pValues = found.flatMap(([name, finding]) => [finding.p_value, before?.guards?.[name]?.p_value]);
+  const scale = scaleOf([...pValues, ...Object.values(thresholds)]);
   return element("section", {},
     element("h3", {}, "Guards"),
     found.length ? null : element("p", { class: "soft" }, "The model has no guard whose findings answers may show."),
-    found.map(([name, finding]) => guard(name, finding, {
-      before: before?.guards?.[name]?.p_value, model, threshold: thresholds[name], scale,
-    })),
+    found.map(([name, finding]) => (
+      guard(name, finding, { before: before?.guards?.[name]?.p_value, model, threshold: thresholds[name], scale })
+    )),
     found.length ? element("p", { class: "soft" },
-      "A p-value is the share of ordinary rows that are at least as strange. The shaded part is where the guard flags.",
+      "A p-value is the share of ordinary rows that are at least as strange.",
+      Object.keys(thresholds).length ? " The shaded part is where the guard flags." : " The server does not say yet where its guards flag.",
       before ? " A ring is the p-value before the change." : "") : null,
-    hidden ? element("p", { class: "soft" }, `${hidden} ${hidden === 1 ? "guard judges" : "guards judge"} without being shown in answers.`) : null);
+    hidden ? element("p", { class: "soft" }, `Answers do not show ${hidden} more ${hidden === 1 ? "guard" : "guards"}.`) : null);
 }
 
 function guard(name, finding, { before, model, threshold, scale }) {
   const about = model.guards.find((each) => each.name === name);
   const p = finding.p_value;
-  const isColumn = (cause) => model.rows.columns.some((column) => column.name === cause);
+  const cause = (said) => element("li", {}, model.rows.columns.some(({ name: column }) => column === said) ? `column ${said}` : said);
   return element("div", { class: finding.flagged ? "try-guard flags" : "try-guard" },
     element("p", {},
       element("strong", {}, name), about ? ` (${about.kind}) ` : " ",
       element("span", { class: finding.flagged ? "act" : "good" }, finding.flagged ? `flags: ${about?.action ?? "flag"}` : "does not flag")),
     p === null ? element("p", { class: "soft" }, absence(finding))
       : [element("p", { class: "try-p" }, sentenceOf(p, threshold)), ladder(name, { p, before, threshold, scale })],
-    finding.causes?.length ? element("ul", { class: "try-causes" }, finding.causes.map((cause) => element("li", {}, isColumn(cause) ? `column ${cause}` : cause))) : null);
+    finding.causes?.length ? element("ul", { class: "try-causes" }, finding.causes.map(cause)) : null);
 }
 
 function absence(finding) {

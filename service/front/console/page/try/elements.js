@@ -22,6 +22,11 @@ function furnished(made, attributes, children) {
   return made;
 }
 
+/** A button, which may be of another class than others. */
+export function button(id, text, onclick, kind = null) {
+  return element("button", { type: "button", id, class: kind, onclick }, text);
+}
+
 /** A labelled control; returns the label with both. */
 export function labelled(text, control) {
   return element("label", { class: "try-field" }, element("span", {}, text), control);

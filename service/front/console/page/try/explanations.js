@@ -3,7 +3,7 @@
 import { number } from "../format.js";
 import { choice, element, labelled } from "./elements.js";
 import { paintHeat, pictureOf } from "./pictures.js";
-import { bodyOf, flatten, indexOf, shortened, sizeOf } from "./rows.js";
+import { bodyOf, flatten, nameOf, shortened, sizeOf } from "./rows.js";
 
 const SHOWN = 15;
 const MOST_TARGETS = 100;
@@ -64,7 +64,7 @@ function explanationOf(found, { values }, { model }) {
     const { kind, shape } = model.rows;
     if (kind === "tabular") parts.push(contributionBars(Object.entries(found.attributions)));
     else if (kind === "image") parts.push(heatMap(flatten(found.attributions), values, shape));
-    else parts.push(contributionBars(flatten(found.attributions).map((value, at) => [`x[${indexOf(at, shape).join(", ")}]`, value])));
+    else parts.push(contributionBars(flatten(found.attributions).map((value, at) => [nameOf(at, shape), value])));
   }
   if (found.neighbours.length) parts.push(nearest(found.neighbours, model));
   return parts;
@@ -88,11 +88,11 @@ function heatMap(attributions, values, shape) {
     for (let channel = 0; channel < channels; channel += 1) sum += attributions[channel * plane + at];
     return sum;
   });
-  const best = sums.indexOf(Math.max(...sums));
-  const label = `Heat map of ${width} × ${height} pixels; the strongest support is at column ${(best % width) + 1}, line ${Math.floor(best / width) + 1}.`;
+  const best = sums.reduce((most, value, at) => (value > sums[most] ? at : most), 0);
+  const label = `Heat map of ${width} × ${height} pixels; pixel (${(best % width) + 1}, ${Math.floor(best / width) + 1}) raises most.`;
   const canvas = pictureOf(values, shape, { class: "try-picture", "aria-label": label });
   const style = getComputedStyle(document.documentElement);
-  paintHeat(canvas, sums, [height, width], [style.getPropertyValue("--try-supports"), style.getPropertyValue("--try-opposes")]);
+  paintHeat(canvas, sums, [height, width], ["--try-supports", "--try-opposes"].map((name) => style.getPropertyValue(name)));
   return element("figure", { class: "try-heat" }, canvas, legend());
 }
 
@@ -110,11 +110,13 @@ function contributionBars(contributions) {
     const bar = element("span", { class: value < 0 ? "bar opposes" : "bar supports", "aria-hidden": "true" });
     bar.style.inlineSize = `${(50 * Math.abs(value)) / strongest}%`;
     bar.style.marginInlineStart = `${value < 0 ? 50 - (50 * Math.abs(value)) / strongest : 50}%`;
-    return element("tr", {}, element("th", { scope: "row", title: name }, name), element("td", { class: "try-bar" }, bar), element("td", {}, number(value)));
+    return element("tr", {},
+      element("th", { scope: "row", title: name }, name), element("td", { class: "try-bar" }, bar), element("td", {}, number(value)));
   };
   const table = (lines) => element("table", { class: "try-bars" }, element("tbody", {}, lines.map(line)));
   const rest = order.slice(SHOWN);
-  return element("div", {}, table(order.slice(0, SHOWN)), element("p", { class: "soft" }, ...legend().childNodes),
+  return element("div", {},
+    table(order.slice(0, SHOWN)), element("p", { class: "soft" }, ...legend().childNodes),
     rest.length ? element("details", {}, element("summary", {}, `${rest.length} smaller contributions`), table(rest)) : null);
 }
 

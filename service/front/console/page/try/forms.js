@@ -1,6 +1,6 @@
 // A form made from the schema: one control for each column, in groups, with a filter if there are many.
 
-import { element } from "./elements.js";
+import { element, labelled } from "./elements.js";
 import { cellAt, cellOf, fieldsOf } from "./rows.js";
 
 const FEW = 24;
@@ -40,7 +40,9 @@ function categories(field, id) {
   return element("input", { id, type: "text", list, autocomplete: "off", placeholder: "missing" });
 }
 
-const suggestions = (field, id) => element("datalist", { id: `${id}-list` }, field.categories.map((value) => element("option", { value })));
+function suggestions(field, id) {
+  return element("datalist", { id: `${id}-list` }, field.categories.map((value) => element("option", { value })));
+}
 
 function grouped(fields, lines) {
   const groups = [];
@@ -71,5 +73,5 @@ function filterOf(fields, lines, groups) {
     });
     found.textContent = wanted ? `${count} of ${fields.length} columns` : `${fields.length} columns`;
   });
-  return element("div", { class: "try-row" }, element("label", { class: "try-field", for: input.id }, element("span", {}, "Find a column"), input), found);
+  return element("div", { class: "try-row" }, labelled("Find a column", input), found);
 }

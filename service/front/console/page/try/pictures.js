@@ -10,6 +10,11 @@ const CHANNELS = [1, 3, 4];
 /** Whether the rows are images that a file can hold. */
 export const takesFiles = (rows) => rows.kind === "image" && CHANNELS.includes(rows.shape[0]);
 
+/** The sizes of an image in words. */
+export function sizesOf([channels, height, width]) {
+  return `${width} × ${height} pixels with ${channels} ${channels === 1 ? "channel" : "channels"}`;
+}
+
 /** A canvas that shows an image, planes of (channels, height, width). Values beyond [0, 1] are scaled for the eye. */
 export function pictureOf(values, shape, attributes = {}) {
   const [, height, width] = shape;
@@ -61,10 +66,11 @@ export async function readPicture(file, shape, { fit = false } = {}) {
   const fitted = fit || bitmap.width !== width || bitmap.height !== height;
   const values = pixelsOf(bitmap, shape);
   if (!fitted) {
-    return { row: { b64: base64(new Uint8Array(await file.arrayBuffer())) }, values, note: `${file.name}, as it is.`, fitted };
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    return { row: { b64: base64(bytes) }, values, note: `${file.name}, as it is.`, fitted };
   }
-  const made = `${width} × ${height} pixels with ${shape[0]} ${shape[0] === 1 ? "channel" : "channels"}`;
-  const note = `${file.name} has ${bitmap.width} × ${bitmap.height} pixels. The page made ${made} of it, and sends those.`;
+  const has = `${bitmap.width} × ${bitmap.height} pixels`;
+  const note = `${file.name} has ${has}. The page made ${sizesOf(shape)} of it, and sends those.`;
   return { row: await rowOf(values, shape), values, note, fitted };
 }
 

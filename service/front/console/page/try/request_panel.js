@@ -1,12 +1,12 @@
 // Shows the last request as text for other clients, with a button that copies the text.
 
 import { choice, element, labelled } from "./elements.js";
-import { requestTexts } from "./request_texts.js";
+import { requestText, WAYS } from "./request_texts.js";
 
 /** The panel. `keyed()` says whether the server wants a key. Returns {element, show(body)}. */
 export function requestPanel({ model, keyed }) {
-  let texts = [];
-  const list = choice([], { id: "try-way" });
+  let asked = null; // the request that is shown
+  const list = choice(WAYS.map((way) => [way, way]), { id: "try-way" });
   const text = element("pre", { id: "try-text", tabindex: "0", "aria-label": "the request as text" });
   const said = element("span", { class: "soft", role: "status" });
   const button = element("button", { type: "button", id: "try-copy", onclick: copy }, "Copy");
@@ -22,7 +22,7 @@ export function requestPanel({ model, keyed }) {
   }
 
   const shown = () => {
-    text.textContent = texts.find(({ name }) => name === list.value)?.text ?? "";
+    text.textContent = requestText(list.value, asked);
     said.textContent = "";
   };
   list.addEventListener("input", shown);
@@ -31,8 +31,7 @@ export function requestPanel({ model, keyed }) {
     element: made,
     show: (body) => {
       const base = new URL(".", document.baseURI).href;
-      texts = requestTexts({ base, model: model.name, rows: model.rows, body, keyed: keyed() });
-      if (!list.options.length) list.append(...texts.map(({ name }) => element("option", { value: name }, name)));
+      asked = { base, model: model.name, rows: model.rows, body, keyed: keyed() };
       made.hidden = false;
       shown();
     },

@@ -2,24 +2,22 @@
 
 const KEY = "GUARDHOUSE_KEY"; // the environment variable from which the texts read the key
 
+const WRITERS = { curl, "Python (requests)": requests, tritonclient: triton, "BentoML client": bentoml };
+export const WAYS = Object.keys(WRITERS);
+
 /**
- * Each way with its text, which runs as it is.
+ * The request for one of the ways, as a text that runs as it is.
  *
- * `base` is the address of the server, which ends with a slash, `model` its name, `rows` the schema, `body` the request as v1 takes it, and `keyed`
- * says whether the server wants a key.
+ * `base` is the address of the server, which ends with a slash, `model` its name, `rows` the schema, `body` the request
+ * as v1 takes it, and `keyed` says whether the server wants a key.
  */
-export function requestTexts({ base, model, rows, body, keyed }) {
-  const asked = { url: new URL(base), model, rows, body, keyed };
-  return [
-    { name: "curl", text: curl(asked) },
-    { name: "Python (requests)", text: requests(asked) },
-    { name: "tritonclient", text: triton(asked) },
-    { name: "BentoML client", text: bentoml(asked) },
-  ];
+export function requestText(way, { base, model, rows, body, keyed }) {
+  return WRITERS[way]({ url: new URL(base), model, rows, body, keyed });
 }
 
 function curl({ url, model, body, keyed }) {
-  const lines = [`curl -s ${url.href}v1/models/${encodeURIComponent(model)}:predict \\`, "  -H 'Content-Type: application/json' \\"];
+  const address = `${url.href}v1/models/${encodeURIComponent(model)}:predict`;
+  const lines = [`curl -s ${address} \\`, "  -H 'Content-Type: application/json' \\"];
   if (keyed) lines.push(`  -H "Authorization: Bearer $${KEY}" \\`);
   return [...lines, "  -d @- <<'JSON'", JSON.stringify(body), "JSON", ""].join("\n");
 }

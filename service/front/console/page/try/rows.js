@@ -15,7 +15,7 @@ export function fieldsOf(rows) {
   if (rows.kind !== "tensor" || sizeOf(rows.shape) > MOST_CELLS) return [];
   const [low, high] = rows.spread ?? [0, 1];
   return Array.from({ length: sizeOf(rows.shape) }, (_, place) => ({
-    name: `x[${indexOf(place, rows.shape).join(", ")}]`, kind: "numeric", categories: null,
+    name: nameOf(place, rows.shape), kind: "numeric", categories: null,
     minimum: null, maximum: null, low, high, fill: (low + high) / 2,
   }));
 }
@@ -117,14 +117,14 @@ export function nest(values, shape) {
   return Array.from({ length }, (_, at) => nest(values.slice(at * step, (at + 1) * step), rest));
 }
 
-/** The indices of the value at this place of a row of this shape. */
-export function indexOf(place, shape) {
+/** The name of the value at this place of a row of this shape, such as x[0, 1]. */
+export function nameOf(place, shape) {
   const index = [];
   for (let axis = shape.length - 1, rest = place; axis >= 0; axis -= 1) {
     index.unshift(rest % shape[axis]);
     rest = Math.floor(rest / shape[axis]);
   }
-  return index;
+  return `x[${index.join(", ")}]`;
 }
 
 /** The body of a request about one row. `top` names so many labels; null names the server's default number. */

@@ -1,7 +1,7 @@
 // Where a row comes from: known rows of the reference, an image file, or pasted JSON.
 
 import { element } from "./elements.js";
-import { pictureOf } from "./pictures.js";
+import { pictureOf, sizesOf } from "./pictures.js";
 import { flatten, named, readPasted, shortened } from "./rows.js";
 
 const SHOWN_CELLS = 3;
@@ -31,7 +31,7 @@ function faceOf(row, rows, at) {
 
 /** A place to choose or drop an image file. `choose(file)` hears of it. */
 export function fileDrop(shape, choose) {
-  const [channels, height, width] = shape;
+  const sizes = sizesOf(shape);
   const input = element("input", { type: "file", id: "try-file", accept: "image/png,image/jpeg" });
   input.addEventListener("change", () => {
     if (input.files[0]) choose(input.files[0]);
@@ -39,7 +39,7 @@ export function fileDrop(shape, choose) {
   });
   const zone = element("div", { class: "try-drop" },
     element("label", { for: "try-file" }, "Choose a PNG or JPEG file, or drop it here"), input,
-    element("p", { class: "soft" }, `The model takes ${width} × ${height} pixels with ${channels} ${channels === 1 ? "channel" : "channels"}. The page fits other pictures to this size.`));
+    element("p", { class: "soft" }, `The model takes ${sizes}. The page fits other pictures to this size.`));
   const over = (event) => {
     event.preventDefault();
     zone.classList.toggle("over", event.type === "dragover");
