@@ -16,7 +16,7 @@ from guards.attacks.square import Square
 from guards.attacks.target import Answers, Client, Floats, Target
 from guards.attacks.wrong_side import is_wrong
 
-__all__ = ["ACCOUNTS", "ATTACKS", "MODES", "Mode", "Trace", "run"]
+__all__ = ["ACCOUNTS", "ATTACKS", "MODES", "UNRELATED", "Mode", "Trace", "run"]
 
 ATTACKS: dict[str, QueryAttack] = {
     "nes": Nes(), "square": Square(), "boundary": Boundary(), "hop_skip_jump": HopSkipJump()
@@ -109,9 +109,8 @@ def run(  # noqa: PLR0913 - what is asked of an attack
     """Attack rows (n, ...) with the true labels ``y`` (n,), each for at most ``budget`` queries; a trace for each row.
 
     ``starts`` (n,) are rows of other classes for each row. ``others`` (m, ...) are unrelated rows, which the mode
-    ``hidden`` needs. An attack that does not look for the smallest change takes
-    one eps. ``advance`` is called with the number of attacks that ended. What happens to a row does not depend on the
-    rows that run with it.
+    ``hidden`` needs. An attack that does not look for the smallest change takes one eps. ``advance`` is called with the
+    number of attacks that ended. What happens to a row does not depend on the rows that run with it.
     """
     attack = ATTACKS[name]
     running = []
