@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 QUERIES = 40
 PRINCIPALS = ("honest", "attacker", "retrying", "climber", "crowd", "shopper")
-SOON = 20
+SOON = 30
 """An attack is flagged within so many queries."""
 BATCHES = 'guardhouse_stage_duration_seconds_count{stage="model"}'
 SCOPES: Any = ["predict", "detail", "metrics"]
@@ -126,7 +126,7 @@ def test_the_rows_of_one_request_are_evidence_too(watched: Watched) -> None:
 
 
 def test_an_attack_by_hand_is_noticed_soon(watched: Watched) -> None:
-    """An attacker who climbs by random steps, without any library, is flagged within 20 queries, and learns nothing."""
+    """An attacker who climbs by random steps, without any library, is flagged within 30 queries, and learns nothing."""
     rng = np.random.default_rng(0)
     best = start = images(1, 80)[0]
     label = watched.ask("climber", start[None])[0]["label"]
