@@ -43,3 +43,12 @@ def test_the_long_suites_are_run_whole() -> None:
     assert '-m "slow or not slow"' in tests
     assert tests.endswith("tests/security tests/chaos")
     assert soak.endswith("-m benchmarks soak --seconds 5")
+
+
+def test_the_demos_traffic_needs_a_server() -> None:
+    """`make play` sends traffic to the port that it is told, and says what to start if nothing listens there."""
+    command = ["make", *INSTALLED, f"BIN={Path(sys.executable).parent}", "play", "PORT=1", "SECONDS=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "http://localhost:1: " in done.stderr
+    assert "start the demo with `make serve` first" in done.stderr
