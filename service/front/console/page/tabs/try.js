@@ -2,7 +2,8 @@
 
 import { hasKey } from "../api.js";
 import { answerOf, topOf } from "../try/answers.js";
-import { button, element } from "../try/elements.js";
+import { make } from "../dom.js";
+import { button } from "../try/elements.js";
 import { explanationPanel } from "../try/explanations.js";
 import { rowForm } from "../try/forms.js";
 import { layout } from "../try/layout.js";
@@ -14,7 +15,7 @@ import { bodyOf, fieldsOf, sizeOf, typicalRow } from "../try/rows.js";
 import { fileDrop, groupFields, jsonField, knownRows } from "../try/sources.js";
 import { TriedRow } from "../try/tried_row.js";
 
-document.head.append(element("link", { rel: "stylesheet", href: new URL("../try/try.css", import.meta.url).href }));
+document.head.append(make("link", { rel: "stylesheet", href: new URL("../try/try.css", import.meta.url).href }));
 
 const THRESHOLDS_SECONDS = 2;
 
@@ -68,10 +69,10 @@ class Trial {
   }
 
   makePanels(model) {
-    this.alert = element("p", { class: "trouble try-alert", role: "alert", hidden: true });
-    this.offer = element("p", { hidden: true });
-    this.words = element("p", { class: "soft", id: "try-words" }, "No row is chosen yet.");
-    this.answer = element("div", { id: "try-answer" }, element("p", { class: "soft" }, "The answer appears here."));
+    this.alert = make("p", { class: "trouble try-alert", role: "alert", hidden: true });
+    this.offer = make("p", { hidden: true });
+    this.words = make("p", { class: "soft", id: "try-words" }, "No row is chosen yet.");
+    this.answer = make("div", { id: "try-answer" }, make("p", { class: "soft" }, "The answer appears here."));
     this.why = explanationPanel(this.context, () => this.explained(), (fault) => this.report(fault));
     this.requests = requestPanel({ model, keyed: hasKey });
   }

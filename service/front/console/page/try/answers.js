@@ -1,7 +1,7 @@
 // What the gateway answered about one row: label, probabilities, prediction set, action, and each guard.
 
 import { number, percent } from "../format.js";
-import { element } from "./elements.js";
+import { make } from "../dom.js";
 import { ladder, scaleOf } from "./ladder.js";
 
 const SHOWN = 10;
@@ -23,25 +23,25 @@ export const topOf = (classes) => (classes.length > 2 * SHOWN ? SHOWN : null);
  * itself, `thresholds` the p-value of each guard at and under which the guard flags, `withheld` why there are no p-values or null.
  */
 export function answerOf(prediction, { before, model, thresholds, withheld }) {
-  return element("div", { class: "try-answer" },
+  return make("div", { class: "try-answer" },
     headline(prediction, model),
     probabilities(prediction, model),
     withheld === null ? guards(prediction, before, model, thresholds)
-      : element("p", { class: "soft" }, `The server shows no p-values: ${withheld}.`),
+      : make("p", { class: "soft" }, `The server shows no p-values: ${withheld}.`),
   );
 }
 
 function headline(prediction, model) {
   const { action } = prediction;
-  const lines = [element("p", {}, ACTIONS[action] ?? action, ...reasonsOf(prediction))];
-  if (model.shadow) lines.push(element("p", { class: "soft" }, "Shadow mode: guards judge rows and change no answer."));
+  const lines = [make("p", {}, ACTIONS[action] ?? action, ...reasonsOf(prediction))];
+  if (model.shadow) lines.push(make("p", { class: "soft" }, "Shadow mode: guards judge rows and change no answer."));
   const set = setOf(prediction, model);
-  if (set) lines.push(element("p", {}, set));
-  for (const warning of prediction.warnings ?? []) lines.push(element("p", { class: "look" }, `Warning: ${warning}.`));
-  return element("div", { class: "try-headline", role: "status" },
-    element("p", { class: "try-label" },
-      element("strong", {}, labelOf(prediction)),
-      element("span", { class: `try-action ${action}` }, action)),
+  if (set) lines.push(make("p", {}, set));
+  for (const warning of prediction.warnings ?? []) lines.push(make("p", { class: "look" }, `Warning: ${warning}.`));
+  return make("div", { class: "try-headline", role: "status" },
+    make("p", { class: "try-label" },
+      make("strong", {}, labelOf(prediction)),
+      make("span", { class: `try-action ${action}` }, action)),
     lines);
 }
 
@@ -73,14 +73,14 @@ function probabilities(prediction, model) {
   const shown = all.slice(0, SHOWN);
   const many = model.classes.length > shown.length ? ` (the ${shown.length} most probable of ${model.classes.length})` : "";
   const member = new Set(prediction.prediction_set ?? []);
-  return element("section", {},
-    element("h3", {}, `Probabilities${many}`),
-    element("table", { class: "try-bars" },
-      element("tbody", {}, shown.map(([label, share]) => element("tr", {},
-        element("th", { scope: "row", title: label }, label),
-        element("td", { class: "try-bar" }, bar(share, member.has(label) ? "member" : "")),
-        element("td", {}, shareOf(share)))))),
-    member.size ? element("p", { class: "soft" }, "Full bars are in the prediction set.") : null);
+  return make("section", {},
+    make("h3", {}, `Probabilities${many}`),
+    make("table", { class: "try-bars" },
+      make("tbody", {}, shown.map(([label, share]) => make("tr", {},
+        make("th", { scope: "row", title: label }, label),
+        make("td", { class: "try-bar" }, bar(share, member.has(label) ? "member" : "")),
+        make("td", {}, shareOf(share)))))),
+    member.size ? make("p", { class: "soft" }, "Full bars are in the prediction set.") : null);
 }
 
 /** A share as text; a small share is never shown as none. */
@@ -88,7 +88,7 @@ const shareOf = (share) => (share > 0 && share < LEAST ? `< ${percent(LEAST)}` :
 
 /** A bar from the left, over a share of the width. */
 function bar(share, kind) {
-  const made = element("span", { class: `bar ${kind}`, "aria-hidden": "true" });
+  const made = make("span", { class: `bar ${kind}`, "aria-hidden": "true" });
   made.style.inlineSize = `${100 * share}%`;
   return made;
 }
@@ -98,30 +98,30 @@ function guards(prediction, before, model, thresholds) {
   const hidden = model.guards.filter((guard) => !guard.visible).length;
   const pValues = found.flatMap(([name, finding]) => [finding.p_value, before?.guards?.[name]?.p_value]);
   const scale = scaleOf([...pValues, ...Object.values(thresholds)]);
-  return element("section", {},
-    element("h3", {}, "Guards"),
-    found.length ? null : element("p", { class: "soft" }, "The model has no guard whose findings answers may show."),
+  return make("section", {},
+    make("h3", {}, "Guards"),
+    found.length ? null : make("p", { class: "soft" }, "The model has no guard whose findings answers may show."),
     found.map(([name, finding]) => (
       guard(name, finding, { before: before?.guards?.[name]?.p_value, model, threshold: thresholds[name], scale })
     )),
-    found.length ? element("p", { class: "soft" },
+    found.length ? make("p", { class: "soft" },
       "A p-value is the share of ordinary rows that are at least as strange.",
       Object.keys(thresholds).length ? " The shaded part is where the guard flags." : " The server does not say yet where its guards flag.",
       before ? " A ring is the p-value before the change." : "") : null,
-    hidden ? element("p", { class: "soft" }, `Answers do not show ${hidden} more ${hidden === 1 ? "guard" : "guards"}.`) : null);
+    hidden ? make("p", { class: "soft" }, `Answers do not show ${hidden} more ${hidden === 1 ? "guard" : "guards"}.`) : null);
 }
 
 function guard(name, finding, { before, model, threshold, scale }) {
   const about = model.guards.find((each) => each.name === name);
   const p = finding.p_value;
-  const cause = (said) => element("li", {}, model.rows.columns.some(({ name: column }) => column === said) ? `column ${said}` : said);
-  return element("div", { class: finding.flagged ? "try-guard flags" : "try-guard" },
-    element("p", {},
-      element("strong", {}, name), about ? ` (${about.kind}) ` : " ",
-      element("span", { class: finding.flagged ? "act" : "good" }, finding.flagged ? `flags: ${about?.action ?? "flag"}` : "does not flag")),
-    p === null ? element("p", { class: "soft" }, absence(finding))
-      : [element("p", { class: "try-p" }, sentenceOf(p, threshold)), ladder(name, { p, before, threshold, scale })],
-    finding.causes?.length ? element("ul", { class: "try-causes" }, finding.causes.map(cause)) : null);
+  const cause = (said) => make("li", {}, model.rows.columns.some(({ name: column }) => column === said) ? `column ${said}` : said);
+  return make("div", { class: finding.flagged ? "try-guard flags" : "try-guard" },
+    make("p", {},
+      make("strong", {}, name), about ? ` (${about.kind}) ` : " ",
+      make("span", { class: finding.flagged ? "act" : "good" }, finding.flagged ? `flags: ${about?.action ?? "flag"}` : "does not flag")),
+    p === null ? make("p", { class: "soft" }, absence(finding))
+      : [make("p", { class: "try-p" }, sentenceOf(p, threshold)), ladder(name, { p, before, threshold, scale })],
+    finding.causes?.length ? make("ul", { class: "try-causes" }, finding.causes.map(cause)) : null);
 }
 
 function absence(finding) {

@@ -1,7 +1,8 @@
 // Why did the model say that? Asks for an explanation, and shows it as a heat map or as bars.
 
 import { number } from "../format.js";
-import { choice, element, labelled } from "./elements.js";
+import { make } from "../dom.js";
+import { choice, labelled } from "./elements.js";
 import { paintHeat, pictureOf } from "./pictures.js";
 import { bodyOf, flatten, nameOf, shortened, sizeOf } from "./rows.js";
 
@@ -16,20 +17,20 @@ const NEIGHBOURS = "neighbours";
 export function explanationPanel(context, asked, report) {
   const { model, api } = context;
   const methods = model.explain.methods.filter(({ method }) => method !== NEIGHBOURS || model.neighbours);
-  const none = element("p", { class: "soft" }, "The config allows no explanation of such rows.");
+  const none = make("p", { class: "soft" }, "The config allows no explanation of such rows.");
   if (!methods.length) return { element: none, clear: () => {} };
   const method = choice(methods.map((each) => [each.method, each.method]), { id: "try-method" });
   const standard = methods.find((each) => each.default);
   if (standard) method.value = standard.method;
   const target = choice(targetsOf(model), { id: "try-target" });
-  const button = element("button", { type: "button", id: "try-explain", onclick: explain }, "Explain");
-  const shown = element("div", { id: "try-explanation", "aria-live": "polite" });
+  const button = make("button", { type: "button", id: "try-explain", onclick: explain }, "Explain");
+  const shown = make("div", { id: "try-explanation", "aria-live": "polite" });
 
   async function explain() {
     const question = asked();
     if (!question) return;
     button.disabled = true;
-    shown.replaceChildren(element("p", { class: "soft" }, "Explaining: the first explanation after a start takes some seconds."));
+    shown.replaceChildren(make("p", { class: "soft" }, "Explaining: the first explanation after a start takes some seconds."));
     try {
       const parameters = { method: method.value, ...(target.value ? { target: target.value } : {}) };
       const body = bodyOf(question.row, { parameters });
@@ -43,8 +44,8 @@ export function explanationPanel(context, asked, report) {
     }
   }
 
-  const controls = element("div", { class: "try-row" }, labelled("Method", method), labelled("What is explained", target), button);
-  return { element: element("div", {}, controls, shown), clear: () => shown.replaceChildren() };
+  const controls = make("div", { class: "try-row" }, labelled("Method", method), labelled("What is explained", target), button);
+  return { element: make("div", {}, controls, shown), clear: () => shown.replaceChildren() };
 }
 
 function targetsOf(model) {
@@ -58,8 +59,8 @@ function targetsOf(model) {
 }
 
 function explanationOf(found, { values }, { model }) {
-  const parts = [element("p", {}, sentenceOf(found))];
-  if (found.causes.length) parts.push(element("ul", {}, found.causes.map((cause) => element("li", {}, cause))));
+  const parts = [make("p", {}, sentenceOf(found))];
+  if (found.causes.length) parts.push(make("ul", {}, found.causes.map((cause) => make("li", {}, cause))));
   if (found.attributions !== null) {
     const { kind, shape } = model.rows;
     if (kind === "tabular") parts.push(contributionBars(Object.entries(found.attributions)));
@@ -93,13 +94,13 @@ function heatMap(attributions, values, shape) {
   const canvas = pictureOf(values, shape, { class: "try-picture", "aria-label": label });
   const style = getComputedStyle(document.documentElement);
   paintHeat(canvas, sums, [height, width], ["--try-supports", "--try-opposes"].map((name) => style.getPropertyValue(name)));
-  return element("figure", { class: "try-heat" }, canvas, legend());
+  return make("figure", { class: "try-heat" }, canvas, legend());
 }
 
 function legend() {
-  return element("figcaption", {},
-    element("span", { class: "try-key supports", "aria-hidden": "true" }), " raises ",
-    element("span", { class: "try-key opposes", "aria-hidden": "true" }), " lowers");
+  return make("figcaption", {},
+    make("span", { class: "try-key supports", "aria-hidden": "true" }), " raises ",
+    make("span", { class: "try-key opposes", "aria-hidden": "true" }), " lowers");
 }
 
 /** Bars to the right for contributions that raise, to the left for those that lower; the largest first. */
@@ -107,29 +108,29 @@ function contributionBars(contributions) {
   const order = contributions.toSorted(([, one], [, other]) => Math.abs(other) - Math.abs(one));
   const strongest = Math.abs(order[0]?.[1] ?? 0) || 1;
   const line = ([name, value]) => {
-    const bar = element("span", { class: value < 0 ? "bar opposes" : "bar supports", "aria-hidden": "true" });
+    const bar = make("span", { class: value < 0 ? "bar opposes" : "bar supports", "aria-hidden": "true" });
     bar.style.inlineSize = `${(50 * Math.abs(value)) / strongest}%`;
     bar.style.marginInlineStart = `${value < 0 ? 50 - (50 * Math.abs(value)) / strongest : 50}%`;
-    return element("tr", {},
-      element("th", { scope: "row", title: name }, name), element("td", { class: "try-bar" }, bar), element("td", {}, number(value)));
+    return make("tr", {},
+      make("th", { scope: "row", title: name }, name), make("td", { class: "try-bar" }, bar), make("td", {}, number(value)));
   };
-  const table = (lines) => element("table", { class: "try-bars" }, element("tbody", {}, lines.map(line)));
+  const table = (lines) => make("table", { class: "try-bars" }, make("tbody", {}, lines.map(line)));
   const rest = order.slice(SHOWN);
-  return element("div", {},
-    table(order.slice(0, SHOWN)), element("p", { class: "soft" }, ...legend().childNodes),
-    rest.length ? element("details", {}, element("summary", {}, `${rest.length} smaller contributions`), table(rest)) : null);
+  return make("div", {},
+    table(order.slice(0, SHOWN)), make("p", { class: "soft" }, ...legend().childNodes),
+    rest.length ? make("details", {}, make("summary", {}, `${rest.length} smaller contributions`), table(rest)) : null);
 }
 
 function nearest(neighbours, model) {
   const { kind, shape } = model.rows;
-  return element("section", {},
-    element("h3", {}, "Nearest rows of the reference"),
-    element("ul", { class: "try-neighbours" }, neighbours.map(({ index, label, distance, row }) => element("li", {},
+  return make("section", {},
+    make("h3", {}, "Nearest rows of the reference"),
+    make("ul", { class: "try-neighbours" }, neighbours.map(({ index, label, distance, row }) => make("li", {},
       kind === "image" && row ? pictureOf(flatten(row), shape, { class: "try-thumb", "aria-label": `reference row ${index}` }) : null,
-      element("span", {}, `row ${index}: ${label === null ? "no label" : typeof label === "number" ? number(label) : label}`),
-      element("span", { class: "soft" }, `distance ${number(distance)}`),
-      row && kind === "tabular" ? element("span", { class: "soft" }, cellsOf(row)) : null,
-      row && kind === "tensor" && sizeOf(shape) <= SHOWN ? element("span", { class: "soft" }, flatten(row).map(number).join(", ")) : null))));
+      make("span", {}, `row ${index}: ${label === null ? "no label" : typeof label === "number" ? number(label) : label}`),
+      make("span", { class: "soft" }, `distance ${number(distance)}`),
+      row && kind === "tabular" ? make("span", { class: "soft" }, cellsOf(row)) : null,
+      row && kind === "tensor" && sizeOf(shape) <= SHOWN ? make("span", { class: "soft" }, flatten(row).map(number).join(", ")) : null))));
 }
 
 const cellsOf = (row) => Object.entries(row).slice(0, SHOWN).map(([name, value]) => `${name} ${shortened(value) ?? "missing"}`).join(", ");

@@ -1,6 +1,7 @@
 // A form made from the schema: one control for each column, in groups, with a filter if there are many.
 
-import { element, labelled } from "./elements.js";
+import { make } from "../dom.js";
+import { labelled } from "./elements.js";
 import { cellAt, cellOf, fieldsOf } from "./rows.js";
 
 const FEW = 24;
@@ -13,17 +14,17 @@ export function rowForm(rows, changed) {
   forms += 1;
   const lines = fields.map((field, place) => lineOf(field, `try-cell-${forms}-${place}`, (value) => changed(place, value)));
   const groups = fields.length > FEW ? grouped(fields, lines) : null;
-  const made = element("div", { class: "try-form" },
+  const made = make("div", { class: "try-form" },
     groups ? filterOf(fields, lines, groups) : null,
-    groups ?? element("div", { class: "try-cells" }, lines.map(({ line }) => line)));
+    groups ?? make("div", { class: "try-cells" }, lines.map(({ line }) => line)));
   return { element: made, show: (row) => lines.forEach(({ set }, place) => set(cellAt(row, rows, place))) };
 }
 
 function lineOf(field, id, changed) {
   const control = field.kind === "categorical" ? categories(field, id) : numbers(field, id);
   control.addEventListener("input", () => changed(cellOf(field, control.value)));
-  const line = element("div", { class: "try-cell" },
-    element("label", { for: id }, field.name), control,
+  const line = make("div", { class: "try-cell" },
+    make("label", { for: id }, field.name), control,
     field.kind === "categorical" && field.categories?.length ? suggestions(field, id) : null);
   return { line, set: (value) => { control.value = value ?? ""; } };
 }
@@ -31,33 +32,33 @@ function lineOf(field, id, changed) {
 function numbers(field, id) {
   const hint = field.minimum === null && field.maximum === null ? "missing"
     : `${field.minimum ?? "…"} to ${field.maximum ?? "…"}`;
-  return element("input", { id, type: "text", inputmode: "decimal", autocomplete: "off", placeholder: hint });
+  return make("input", { id, type: "text", inputmode: "decimal", autocomplete: "off", placeholder: hint });
 }
 
 /** A text with suggestions, and not a list: a value that the reference never had is worth a try. */
 function categories(field, id) {
   const list = field.categories?.length ? `${id}-list` : null;
-  return element("input", { id, type: "text", list, autocomplete: "off", placeholder: "missing" });
+  return make("input", { id, type: "text", list, autocomplete: "off", placeholder: "missing" });
 }
 
 function suggestions(field, id) {
-  return element("datalist", { id: `${id}-list` }, field.categories.map((value) => element("option", { value })));
+  return make("datalist", { id: `${id}-list` }, field.categories.map((value) => make("option", { value })));
 }
 
 function grouped(fields, lines) {
   const groups = [];
   for (let at = 0; at < lines.length; at += GROUP) {
     const last = Math.min(at + GROUP, lines.length) - 1;
-    groups.push(element("details", { open: at === 0 },
-      element("summary", {}, `${fields[at].name} to ${fields[last].name} (${last - at + 1} columns)`),
-      element("div", { class: "try-cells" }, lines.slice(at, last + 1).map(({ line }) => line))));
+    groups.push(make("details", { open: at === 0 },
+      make("summary", {}, `${fields[at].name} to ${fields[last].name} (${last - at + 1} columns)`),
+      make("div", { class: "try-cells" }, lines.slice(at, last + 1).map(({ line }) => line))));
   }
   return groups;
 }
 
 function filterOf(fields, lines, groups) {
-  const input = element("input", { type: "search", id: `try-filter-${forms}`, autocomplete: "off" });
-  const found = element("span", { class: "soft", role: "status" }, `${fields.length} columns`);
+  const input = make("input", { type: "search", id: `try-filter-${forms}`, autocomplete: "off" });
+  const found = make("span", { class: "soft", role: "status" }, `${fields.length} columns`);
   input.addEventListener("input", () => {
     const wanted = input.value.trim().toLowerCase();
     let count = 0;
@@ -73,5 +74,5 @@ function filterOf(fields, lines, groups) {
     });
     found.textContent = wanted ? `${count} of ${fields.length} columns` : `${fields.length} columns`;
   });
-  return element("div", { class: "try-row" }, labelled("Find a column", input), found);
+  return make("div", { class: "try-row" }, labelled("Find a column", input), found);
 }

@@ -1,22 +1,22 @@
 // Where the parts of the tab are.
 
-import { element } from "./elements.js";
+import { make } from "../dom.js";
 
 /** The elements of the tab: `sources` are places to choose rows from, and `parts` holds the other parts by name. */
 export function layout(model, sources, parts) {
-  const titled = (title, part) => (part ? element("section", {}, element("h3", {}, title), part.element) : null);
-  const buttons = element("p", { class: "try-row" }, parts.button, parts.back);
-  const left = element("div", {},
-    element("h2", {}, "A row"),
+  const titled = (title, part) => (part ? make("section", {}, make("h3", {}, title), part.element) : null);
+  const buttons = make("p", { class: "try-row" }, parts.button, parts.back);
+  const left = make("div", {},
+    make("h2", {}, "A row"),
     ...sources,
     titled("A form", parts.form), parts.groupFields?.element, parts.json.element,
-    element("div", { class: "try-chosen" }, parts.picture, element("div", {}, parts.words, buttons)),
+    make("div", { class: "try-chosen" }, parts.picture, make("div", {}, parts.words, buttons)),
     titled("Nudge it", parts.sliders));
-  const right = element("div", {},
-    element("h2", {}, "The answer"), parts.answer,
+  const right = make("div", {},
+    make("h2", {}, "The answer"), parts.answer,
     titled("Why?", parts.why), titled("The same request elsewhere", parts.requests));
-  const columns = element("div", { class: "try-columns" }, left, right);
-  return [parts.alert, parts.offer, columns, element("p", { class: "soft" }, notesOn(model))];
+  const columns = make("div", { class: "try-columns" }, left, right);
+  return [parts.alert, parts.offer, columns, make("p", { class: "soft" }, notesOn(model))];
 }
 
 function notesOn(model) {

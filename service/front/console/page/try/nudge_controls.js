@@ -1,7 +1,8 @@
 // Sliders that change the row a little: an image as a whole, or one number of a table or tensor.
 
 import { number } from "../format.js";
-import { choice, element, labelled } from "./elements.js";
+import { make } from "../dom.js";
+import { choice, labelled } from "./elements.js";
 import { rangeOf, STILL } from "./nudges.js";
 import { cellAt, fieldsOf, named } from "./rows.js";
 
@@ -15,16 +16,16 @@ const IMAGE = {
 /** Sliders for noise, blur and brightness. `changed(nudge)` hears of each change. Returns {element, reset()}. */
 export function imageSliders(changed) {
   const sliders = Object.entries(IMAGE).map(([name, { text, ...bounds }]) => {
-    const slider = element("input", { type: "range", id: `try-${name}`, value: 0, ...bounds });
-    const shown = element("output", { for: slider.id }, "0");
+    const slider = make("input", { type: "range", id: `try-${name}`, value: 0, ...bounds });
+    const shown = make("output", { for: slider.id }, "0");
     slider.addEventListener("input", () => {
       shown.textContent = slider.value;
       changed(Object.fromEntries(sliders.map((each) => [each.name, Number(each.slider.value)])));
     });
-    return { name, slider, shown, line: element("div", { class: "try-slider" }, labelled(text, slider), shown) };
+    return { name, slider, shown, line: make("div", { class: "try-slider" }, labelled(text, slider), shown) };
   });
   return {
-    element: element("div", {}, sliders.map(({ line }) => line)),
+    element: make("div", {}, sliders.map(({ line }) => line)),
     reset: () => sliders.forEach(({ name, slider, shown }) => {
       slider.value = STILL[name];
       shown.textContent = "0";
@@ -40,8 +41,8 @@ export function cellSlider(model, rowNow, changed) {
   const fields = fieldsOf(model.rows).map((field, place) => ({ field, place })).filter(({ field }) => field.kind === "numeric");
   if (!fields.length) return null;
   const list = choice(fields.map(({ field, place }) => [place, field.name]), { id: "try-column" });
-  const slider = element("input", { type: "range", id: "try-value", min: 0, max: STEPS, step: 1, value: STEPS / 2 });
-  const shown = element("output", { for: slider.id });
+  const slider = make("input", { type: "range", id: "try-value", min: 0, max: STEPS, step: 1, value: STEPS / 2 });
+  const shown = make("output", { for: slider.id });
   const known = model.known_rows.map((row) => named(row, model.rows));
   let [low, high] = [0, 1];
   const reset = () => {
@@ -59,7 +60,7 @@ export function cellSlider(model, rowNow, changed) {
     changed(Number(list.value), value);
   });
   return {
-    element: element("div", { class: "try-slider" }, labelled("Column", list), labelled("Value", slider), shown),
+    element: make("div", { class: "try-slider" }, labelled("Column", list), labelled("Value", slider), shown),
     reset: () => queueMicrotask(reset), // after the new row is there
   };
 }

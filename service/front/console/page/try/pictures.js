@@ -1,6 +1,6 @@
 // Between image files, arrays of pixels, and canvases.
 
-import { element } from "./elements.js";
+import { make } from "../dom.js";
 import { base64, encodePng, fitsPng } from "./png.js";
 import { nest } from "./rows.js";
 
@@ -18,7 +18,7 @@ export function sizesOf([channels, height, width]) {
 /** A canvas that shows an image, planes of (channels, height, width). Values beyond [0, 1] are scaled for the eye. */
 export function pictureOf(values, shape, attributes = {}) {
   const [, height, width] = shape;
-  const canvas = element("canvas", { width, height, role: "img", ...attributes });
+  const canvas = make("canvas", { width, height, role: "img", ...attributes });
   paint(canvas, values, shape);
   return canvas;
 }
@@ -96,7 +96,7 @@ async function decoded(file) {
 }
 
 function pixelsOf(bitmap, [channels, height, width]) {
-  const canvas = element("canvas", { width, height });
+  const canvas = make("canvas", { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
   if (channels !== 4) {

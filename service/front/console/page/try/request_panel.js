@@ -1,15 +1,16 @@
 // Shows the last request as text for other clients, with a button that copies the text.
 
-import { choice, element, labelled } from "./elements.js";
+import { make } from "../dom.js";
+import { choice, labelled } from "./elements.js";
 import { requestText, WAYS } from "./request_texts.js";
 
 /** The panel. `keyed()` says whether the server wants a key. Returns {element, show(body)}. */
 export function requestPanel({ model, keyed }) {
   let asked = null; // the request that is shown
   const list = choice(WAYS.map((way) => [way, way]), { id: "try-way" });
-  const text = element("pre", { id: "try-text", tabindex: "0", "aria-label": "the request as text" });
-  const said = element("span", { class: "soft", role: "status", id: "try-copied" });
-  const button = element("button", { type: "button", id: "try-copy", onclick: copy }, "Copy");
+  const text = make("pre", { id: "try-text", tabindex: "0", "aria-label": "the request as text" });
+  const said = make("span", { class: "soft", role: "status", id: "try-copied" });
+  const button = make("button", { type: "button", id: "try-copy", onclick: copy }, "Copy");
 
   async function copy() {
     try {
@@ -26,7 +27,7 @@ export function requestPanel({ model, keyed }) {
     said.textContent = "";
   };
   list.addEventListener("input", shown);
-  const made = element("div", { hidden: true }, element("div", { class: "try-row" }, labelled("For", list), button, said), text);
+  const made = make("div", { hidden: true }, make("div", { class: "try-row" }, labelled("For", list), button, said), text);
   return {
     element: made,
     show: (body) => {

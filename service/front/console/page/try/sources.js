@@ -1,6 +1,6 @@
 // Where a row comes from: known rows of the reference, an image file, or pasted JSON.
 
-import { element } from "./elements.js";
+import { make } from "../dom.js";
 import { pictureOf, sizesOf } from "./pictures.js";
 import { flatten, named, readPasted, shortened } from "./rows.js";
 
@@ -13,33 +13,33 @@ export function knownRows(model, choose) {
   const buttons = model.known_rows.map((given, at) => {
     const row = shortened(named(given, model.rows));
     const words = `known row ${at + 1}`;
-    return element("button", { type: "button", class: "try-known", "aria-label": words, onclick: () => choose(row, words) },
+    return make("button", { type: "button", class: "try-known", "aria-label": words, onclick: () => choose(row, words) },
       ...faceOf(row, model.rows, at));
   });
-  return element("section", {},
-    element("h3", {}, "A known row"),
-    element("div", { class: "try-strip" }, buttons),
-    element("p", { class: "soft" }, "Rows of the reference, which the bundle stores."));
+  return make("section", {},
+    make("h3", {}, "A known row"),
+    make("div", { class: "try-strip" }, buttons),
+    make("p", { class: "soft" }, "Rows of the reference, which the bundle stores."));
 }
 
 function faceOf(row, rows, at) {
   if (rows.kind === "image") return [pictureOf(flatten(row), rows.shape, { class: "try-thumb", "aria-hidden": "true" })];
   if (rows.kind === "tensor") return [`Row ${at + 1}`];
   const cells = Object.entries(row).slice(0, SHOWN_CELLS).map(([name, value]) => `${name} ${value ?? "missing"}`);
-  return [element("strong", {}, `Row ${at + 1} `), element("span", { class: "soft" }, cells.join(", "))];
+  return [make("strong", {}, `Row ${at + 1} `), make("span", { class: "soft" }, cells.join(", "))];
 }
 
 /** A place to choose or drop an image file. `choose(file)` hears of it. */
 export function fileDrop(shape, choose) {
   const sizes = sizesOf(shape);
-  const input = element("input", { type: "file", id: "try-file", accept: "image/png,image/jpeg" });
+  const input = make("input", { type: "file", id: "try-file", accept: "image/png,image/jpeg" });
   input.addEventListener("change", () => {
     if (input.files[0]) choose(input.files[0]);
     input.value = ""; // so that the same file can be chosen again
   });
-  const zone = element("div", { class: "try-drop" },
-    element("label", { for: "try-file" }, "Choose a PNG or JPEG file, or drop it here"), input,
-    element("p", { class: "soft" }, `The model takes ${sizes}. The page fits other pictures to this size.`));
+  const zone = make("div", { class: "try-drop" },
+    make("label", { for: "try-file" }, "Choose a PNG or JPEG file, or drop it here"), input,
+    make("p", { class: "soft" }, `The model takes ${sizes}. The page fits other pictures to this size.`));
   const over = (event) => {
     event.preventDefault();
     zone.classList.toggle("over", event.type === "dragover");
@@ -51,12 +51,12 @@ export function fileDrop(shape, choose) {
     const [file] = event.dataTransfer.files;
     if (file) choose(file);
   });
-  return element("section", {}, element("h3", {}, "An image file"), zone);
+  return make("section", {}, make("h3", {}, "An image file"), zone);
 }
 
 /** A text field with the row as JSON. `choose(row, groups)` hears of pasted text. Returns {element, show(row)}. */
 export function jsonField(rows, choose, report) {
-  const text = element("textarea", { id: "try-json", rows: "6", spellcheck: "false" });
+  const text = make("textarea", { id: "try-json", rows: "6", spellcheck: "false" });
   const use = () => {
     try {
       const { row, groups } = readPasted(text.value, rows);
@@ -65,10 +65,10 @@ export function jsonField(rows, choose, report) {
       report(fault);
     }
   };
-  const made = element("details", { class: "try-json" },
-    element("summary", {}, "The row as JSON"),
-    element("label", { for: "try-json" }, "A row, or a whole request with one row"), text,
-    element("p", {}, element("button", { type: "button", id: "try-json-use", onclick: use }, "Use this JSON")));
+  const made = make("details", { class: "try-json" },
+    make("summary", {}, "The row as JSON"),
+    make("label", { for: "try-json" }, "A row, or a whole request with one row"), text,
+    make("p", {}, make("button", { type: "button", id: "try-json-use", onclick: use }, "Use this JSON")));
   return {
     element: made,
     show: (row) => {
@@ -86,12 +86,12 @@ export function jsonField(rows, choose, report) {
 export function groupFields(model, changed) {
   if (!model.groups.length) return null;
   const values = () => Object.fromEntries(model.groups.map((name, at) => [name, inputs[at].value || null]));
-  const inputs = model.groups.map((_, at) => element("input", {
+  const inputs = model.groups.map((_, at) => make("input", {
     id: `try-group-${at}`, type: "text", autocomplete: "off", placeholder: "not given", oninput: () => changed(values()),
   }));
-  const made = element("details", {},
-    element("summary", {}, "Groups of the row"),
-    element("div", { class: "try-cells" }, model.groups.map((name, at) => (
-      element("div", { class: "try-cell" }, element("label", { for: inputs[at].id }, name), inputs[at])))));
+  const made = make("details", {},
+    make("summary", {}, "Groups of the row"),
+    make("div", { class: "try-cells" }, model.groups.map((name, at) => (
+      make("div", { class: "try-cell" }, make("label", { for: inputs[at].id }, name), inputs[at])))));
   return { element: made, show: (given) => inputs.forEach((input, at) => { input.value = given[model.groups[at]] ?? ""; }) };
 }
