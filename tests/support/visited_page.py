@@ -10,7 +10,10 @@ import pytest
 from chromium import Chromium, chromium
 from waiting import until
 
-__all__ = ["Visit", "visit"]
+__all__ = ["SIZES", "Visit", "visit"]
+
+SIZES: list[tuple[int, Literal["light", "dark"]]] = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+"""The width of a desk's and of a phone's window, each in both colour schemes."""
 
 
 class Visit(Chromium):

@@ -7,7 +7,7 @@ import pytest
 from accessibility import findings
 from example_folders import ALLOWED, write_table
 from gateways import fit_all
-from visited_page import Visit, visit
+from visited_page import SIZES, Visit
 from waiting import until
 
 if TYPE_CHECKING:
@@ -28,18 +28,10 @@ MONITORS = [
 ]
 ROWS = 120
 POOR = ALLOWED | {"age": 30, "income": 30}
-SIZES: list[tuple[int, Literal["light", "dark"]]] = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 LINES = (
     '[...document.querySelectorAll(\'[aria-label="Groups by {group}"] [aria-label="{table}"] tbody tr\')]'
     ".map((line) => line.innerText.replace(/\\s+/g, ' '))"
 )
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    """Start a browser."""
-    with visit(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

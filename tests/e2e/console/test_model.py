@@ -7,7 +7,7 @@ import pytest
 from accessibility import findings
 from example_folders import ALLOWED, TABLE_CONFIG, TABLE_GUARDS, write_table
 from gateways import fit_all
-from visited_page import Visit, visit
+from visited_page import SIZES, Visit
 
 from guards.detectors.mahalanobis import Mahalanobis
 
@@ -16,18 +16,10 @@ if TYPE_CHECKING:
     from gateways import Gateway
 
 ROWS = 60
-SIZES: list[tuple[int, Literal["light", "dark"]]] = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 LINES = (
     "[...document.querySelectorAll('[aria-label=\"{table}\"] tbody tr')]"
     ".map((line) => line.innerText.replace(/\\s+/g, ' '))"
 )
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    """Start a browser."""
-    with visit(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from accessibility import findings
 from gateways import fit_all
-from visited_page import Visit, visit
+from visited_page import SIZES, Visit
 
 from service.keys.key_file import add_key
 
@@ -22,7 +22,6 @@ CHANGES: dict[str, Any] = {
     "monitors": [{"name": "streams", "kind": "sequential", "average_run_length": 1000}],
     "store_reference_rows": True,
 }
-SIZES: list[tuple[int, Literal["light", "dark"]]] = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 TEXT = "document.body.innerText"
 
 
@@ -42,13 +41,6 @@ def server(bundles: "Bundles", config: Path) -> "Iterator[Gateway]":
     gateway = bundles.serve("watched", config=config)
     yield gateway.wait_ready()
     gateway.stop()
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    """Start a browser."""
-    with visit(tmp_path_factory.mktemp("chromium")) as visited:
-        yield visited
 
 
 def rows(count: int, *, dark: bool) -> list[Any]:

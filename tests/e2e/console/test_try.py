@@ -18,7 +18,7 @@ from example_folders import ABSTAINED, ALLOWED, REJECTED, images, write_images, 
 from fresh_client import FRESH
 from gateways import PLAIN, fit_all
 from image_files import png
-from visited_page import Visit, visit
+from visited_page import Visit
 from waiting import until
 
 from service.keys.key_file import add_key
@@ -38,13 +38,6 @@ SIMPLE = {
     "known_rows": [],
     "coverage": 0.9,
 }
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    """Open a browser, which every test of this module loads anew."""
-    with visit(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
